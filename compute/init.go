@@ -1,0 +1,41 @@
+package compute
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+)
+
+// initDomain separates the keys of initialisation from every other hash.
+const initDomain = "dunlin/1/init"
+
+// Init fills dst with the initial values of the tensor called name: value i is
+//
+//	scale × (u₀ + u₁ + u₂ + u₃ − 131070)
+//
+// with the four 16-bit quarters u of the i-th 64-bit output, lowest first, of
+// ChaCha8 keyed by SHA-256("dunlin/1/init" ‖ seed little-endian ‖ name). The sum
+// is an integer below 2¹⁸, exact in float32, and the product is rounded once:
+// every machine gets the same bits. This is the normative initialisation of the
+// protocol (rule R9): state 0 of a run is computed with it by every peer.
+func Init(dst []float32, seed uint64, name string, scale float32) {
+	text := make([]byte, 0, len(initDomain)+8+len(name))
+	text = append(text, initDomain...)
+	text = binary.LittleEndian.AppendUint64(text, seed)
+	text = append(text, name...)
+	random := rand.NewChaCha8(sha256.Sum256(text))
+	for i := range dst {
+		u := random.Uint64()
+		sum := int32(u&0xffff) + int32(u>>16&0xffff) + int32(u>>32&0xffff) + int32(u>>48)
+		dst[i] = float32(scale * float32(sum-131070))
+	}
+}
+
+// InitScale returns the scale for which Init's values have the given standard
+// deviation. The sum of four integers uniform on [0, 2¹⁶) has variance
+// 4·(2³² − 1)/12, so scale = std/√((2³² − 1)/3). The RunSpec carries the scale,
+// so this division is done once, by whoever writes it.
+func InitScale(std float64) float32 {
+	return float32(std / math.Sqrt((1<<32-1)/3.0))
+}
