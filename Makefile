@@ -1,0 +1,71 @@
+# Every target needs Go, git and make only; `race` also needs gcc.
+SHELL := /bin/bash
+GO ?= go
+LINT_VERSION := 2.15.0
+CACHE := $(CURDIR)/.cache
+LINT := $(CACHE)/bin/golangci-lint
+TEST_TIMEOUT ?= 20m
+FUZZTIME ?= 10s
+CROSS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
+
+# `make run` passes these on: DATA=path (a file, a folder or a glob of text) and SECONDS=n.
+DATA ?=
+RUN_STEPS ?= 1500
+RUN_OUT ?= out/run
+
+.DEFAULT_GOAL := help
+.PHONY: run test build lint race golden fuzz bench cross clean help
+
+run: build ## build, then train a small model on real text and print a sample (DATA=path for your own)
+	bin/dunlin train --preset nano --steps $(RUN_STEPS) --out $(RUN_OUT) $(if $(DATA),--data "$(DATA)")
+	bin/dunlin sample $(RUN_OUT) --prompt "func " --bytes 300
+
+test: ## go vet and every test (about five minutes on two cores)
+	$(GO) vet ./...
+	$(GO) test -timeout $(TEST_TIMEOUT) ./...
+
+build: ## leave the binary in bin/dunlin
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dunlin ./cmd/dunlin
+
+lint: ## golangci-lint (installed into .cache when its version differs) and the house rules
+	@have=$$($(LINT) version --short 2>/dev/null || true); \
+	if [ "$$have" != "$(LINT_VERSION)" ]; then \
+		echo "installing golangci-lint $(LINT_VERSION) into $(CACHE)/bin"; \
+		GOBIN=$(CACHE)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$(LINT_VERSION); \
+	fi
+	$(LINT) run
+	$(GO) test -count=1 ./internal/archtest
+
+race: ## every test with the race detector and the invariant checks (needs gcc)
+	CGO_ENABLED=1 $(GO) test -race -tags invariants -timeout 40m $(or $(PKG),./...)
+
+golden: ## rewrite golden files; look at every changed line before you commit it
+	@set -e; $(GO) list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r pkg dir; do \
+		if grep -qsE 'flag\.Bool\("update"' "$$dir"/*_test.go; then $(GO) test -count=1 "$$pkg" -update; fi; \
+		if grep -qs 'cockroachdb/datadriven' "$$dir"/*_test.go; then $(GO) test -count=1 "$$pkg" -rewrite; fi; \
+	done
+
+fuzz: ## run each fuzz target for FUZZTIME (10s)
+	@set -e; $(GO) list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r pkg dir; do \
+		for target in $$(grep -hosE '^func Fuzz[A-Za-z0-9_]+' "$$dir"/*_test.go | cut -c6-); do \
+			echo "== $$pkg $$target"; \
+			$(GO) test "$$pkg" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME); \
+		done; \
+	done
+
+bench: build ## micro-benchmarks of the numeric packages, then a whole training step
+	$(GO) test -run '^$$' -bench . -benchtime 0.5s ./compute/... ./compress/... ./optimizer/... ./model/...
+	bin/dunlin bench train --preset nano
+
+cross: ## build for every supported system without cgo, into .cache/cross
+	@set -e; for system in $(CROSS); do \
+		out=$(CACHE)/cross/dunlin-$${system%/*}-$${system#*/}; \
+		echo "$$system"; \
+		CGO_ENABLED=0 GOOS=$${system%/*} GOARCH=$${system#*/} $(GO) build -trimpath -o "$$out" ./cmd/dunlin; \
+	done
+
+clean: ## remove what the targets above leave behind
+	rm -rf bin out $(CACHE)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
