@@ -1,0 +1,191 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// isa is one vector instruction set: AVX-512F with 16 lanes or AVX2 with FMA
+// and 8 lanes.
+type isa struct {
+	suffix string // of function names
+	lanes  int
+	reg    string // prefix of vector registers
+	regs   int    // vector registers
+}
+
+var (
+	avx512 = isa{suffix: "AVX512", lanes: 16, reg: "Z", regs: 32}
+	avx2   = isa{suffix: "AVX2", lanes: 8, reg: "Y", regs: 16}
+)
+
+// param is one argument of an assembly function; all take 8 bytes but float32.
+type param struct{ name, typ string }
+
+// file collects the functions and constants of one generated pair: assembly
+// and Go declarations.
+type file struct {
+	text      strings.Builder
+	decl      strings.Builder
+	constants map[string]bool
+	data      strings.Builder
+}
+
+// function writes one assembly function. Instructions are in the operand order
+// of Go's assembler: sources first, destination last.
+type function struct {
+	*file
+	isa
+	name   string
+	labels int
+	next   int // constant registers are given from the top down to next
+	held   map[string]string
+}
+
+// begin starts a function with doc (one sentence) and parameters; a result, if
+// any, is the last parameter and named ret.
+func (f *file) begin(set isa, name, doc string, params ...param) *function {
+	fn := &function{file: f, isa: set, name: name + set.suffix, next: set.regs - 1, held: map[string]string{}}
+	offset, in, out, kind := 0, []string{}, "", ""
+	offsets := map[string]int{}
+	for _, p := range params {
+		size := 8
+		if p.typ == "float32" {
+			size = 4
+		}
+		if p.name == "ret" {
+			offset = (offset + 7) &^ 7
+			out, kind = p.typ, p.typ
+		} else {
+			in = append(in, p.name+" "+p.typ)
+		}
+		offset = (offset + size - 1) &^ (size - 1)
+		offsets[p.name] = offset
+		offset += size
+	}
+	fmt.Fprintf(&f.decl, "\n// %s %s\n//\n//go:noescape\nfunc %s(%s)", fn.name, doc, fn.name, strings.Join(in, ", "))
+	if kind != "" {
+		fmt.Fprintf(&f.decl, " (ret %s)", out)
+	}
+	f.decl.WriteString("\n")
+	fmt.Fprintf(&f.text, "\n// func %s(%s) %s\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", fn.name, strings.Join(in, ", "), out, fn.name, offset)
+	fn.held["offsets"] = ""
+	for name, at := range offsets {
+		fn.held["arg:"+name] = fmt.Sprintf("%s+%d(FP)", name, at)
+	}
+	return fn
+}
+
+// op writes one instruction, "MNEMONIC" and operands.
+func (fn *function) op(mnemonic string, operands ...any) {
+	fmt.Fprintf(&fn.text, "\t%s", mnemonic)
+	for i, o := range operands {
+		if i > 0 {
+			fn.text.WriteString(",")
+		}
+		fmt.Fprintf(&fn.text, " %v", o)
+	}
+	fn.text.WriteString("\n")
+}
+
+// comment writes a line comment.
+func (fn *function) comment(format string, args ...any) {
+	fmt.Fprintf(&fn.text, "\t// "+format+"\n", args...)
+}
+
+// arg is the memory operand of a parameter.
+func (fn *function) arg(name string) string {
+	operand, ok := fn.held["arg:"+name]
+	if !ok {
+		panic(fn.name + ": no parameter " + name)
+	}
+	return operand
+}
+
+// label returns a fresh label name.
+func (fn *function) label(word string) string {
+	fn.labels++
+	return fmt.Sprintf("%s%d", word, fn.labels)
+}
+
+// place writes the label here.
+func (fn *function) place(label string) { fmt.Fprintf(&fn.text, "%s:\n", label) }
+
+// end leaves the function.
+func (fn *function) end() {
+	fn.op("VZEROUPPER")
+	fn.op("RET")
+}
+
+// v names vector register i.
+func (fn *function) v(i int) string {
+	if i >= fn.regs {
+		panic(fn.name + ": out of vector registers")
+	}
+	return fmt.Sprintf("%s%d", fn.reg, i)
+}
+
+// x names the low 128 bits of vector register i.
+func x(i int) string { return fmt.Sprintf("X%d", i) }
+
+// word declares a read-only table of one 32-bit word repeated 16 times and
+// returns its symbol.
+func (f *file) word(bits uint32) string {
+	symbol := fmt.Sprintf("w%08x<>", bits)
+	if !f.constants[symbol] {
+		f.constants[symbol] = true
+		pair := uint64(bits)<<32 | uint64(bits)
+		for i := range 8 {
+			fmt.Fprintf(&f.data, "DATA %s+%d(SB)/8, $0x%016x\n", symbol, 8*i, pair)
+		}
+		fmt.Fprintf(&f.data, "GLOBL %s(SB), RODATA|NOPTR, $64\n", symbol)
+	}
+	return symbol
+}
+
+// constant returns an operand for the word in every lane: with AVX-512 a
+// register loaded once (call it before the loop), with AVX2 memory.
+func (fn *function) constant(bits uint32) string {
+	symbol := fn.word(bits)
+	if fn.lanes == 8 {
+		return symbol + "(SB)"
+	}
+	if r, ok := fn.held[symbol]; ok {
+		return r
+	}
+	r := fn.v(fn.next)
+	fn.next--
+	fn.op("VMOVUPS", symbol+"(SB)", r)
+	fn.held[symbol] = r
+	return r
+}
+
+// broadcast loads a float32 parameter into every lane of a register kept for
+// the whole function.
+func (fn *function) broadcast(name string) string {
+	r := fn.v(fn.next)
+	fn.next--
+	fn.op("VBROADCASTSS", fn.arg(name), r)
+	return r
+}
+
+// zero clears vector register r.
+func (fn *function) zero(r string) {
+	if fn.lanes == 16 {
+		fn.op("VPXORD", r, r, r)
+	} else {
+		fn.op("VXORPS", r, r, r)
+	}
+}
+
+// at formats a memory operand.
+func at(disp int, base string, index ...any) string {
+	d := ""
+	if disp != 0 {
+		d = fmt.Sprint(disp)
+	}
+	if len(index) == 2 {
+		return fmt.Sprintf("%s(%s)(%v*%v)", d, base, index[0], index[1])
+	}
+	return fmt.Sprintf("%s(%s)", d, base)
+}

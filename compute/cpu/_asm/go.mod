@@ -1,0 +1,3 @@
+module dunlin/compute/cpu/asm
+
+go 1.26.0

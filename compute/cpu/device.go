@@ -1,0 +1,154 @@
+package cpu
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"dunlin/compute"
+)
+
+// Device is the processor as a compute.Device. Make one with New, use it from
+// one goroutine at a time, and Close it.
+type Device struct {
+	kernels *kernels
+	threads int
+	pool    *pool
+	scratch []scratch // one a worker
+	sums    []float64 // partial sums of SumSquares, one a part
+	tasks   tasks
+}
+
+// tasks are the arguments of the operation that runs, kept here so that
+// handing them to the pool allocates nothing.
+type tasks struct {
+	elementwise   elementwise
+	biasGrad      biasGrad
+	layerNorm     layerNorm
+	layerNormGrad layerNormGrad
+	attention     attention
+	attentionGrad attentionGrad
+	embed         embed
+	embedGrad     embedGrad
+	crossEntropy  crossEntropy
+	adamW         adamW
+	matmul        portableMatMul
+}
+
+// Options choose how a Device computes.
+type Options struct {
+	// Threads is the number of goroutines that compute, the caller's
+	// included: 0 (all processors Go may use) to 1024.
+	Threads int
+	// Path is "" or "auto" for the best path, or a name of Paths.
+	Path string
+}
+
+// Validate reports an option outside of its range.
+func (o Options) Validate() error {
+	if o.Threads < 0 || o.Threads > 1024 {
+		return fmt.Errorf("cpu threads %d: allowed are 0 (all) to 1024", o.Threads)
+	}
+	if o.Path != "" && o.Path != "auto" && !slices.Contains(Paths(), o.Path) {
+		return fmt.Errorf("cpu path %q: this machine has auto, %s", o.Path, strings.Join(Paths(), ", "))
+	}
+	return nil
+}
+
+// New starts a device's goroutines.
+func New(o Options) (*Device, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Threads == 0 {
+		o.Threads = runtime.GOMAXPROCS(0)
+	}
+	d := &Device{threads: o.Threads, scratch: make([]scratch, o.Threads)}
+	for _, k := range available() {
+		if o.Path == "" || o.Path == "auto" || o.Path == k.name {
+			d.kernels = k
+			break
+		}
+	}
+	d.pool = newPool(d, o.Threads)
+	return d, nil
+}
+
+// Name says the path and the threads: "cpu avx512, 2 threads".
+func (d *Device) Name() string {
+	if d.threads == 1 {
+		return "cpu " + d.kernels.name + ", 1 thread"
+	}
+	return fmt.Sprintf("cpu %s, %d threads", d.kernels.name, d.threads)
+}
+
+// Path returns the name of the path that runs.
+func (d *Device) Path() string { return d.kernels.name }
+
+// Threads returns the number of goroutines that compute.
+func (d *Device) Threads() int { return d.threads }
+
+// run executes the parts of t on the pool. For kernels that split themselves.
+func (d *Device) run(t task, parts int) { d.pool.run(t, parts) }
+
+// Alloc returns n zeroed values of ordinary memory.
+func (d *Device) Alloc(n int) (compute.Buffer, error) {
+	if n < 0 || n > compute.MaxElements {
+		return compute.Buffer{}, fmt.Errorf("allocate %d values: allowed are 0 to %d", n, compute.MaxElements)
+	}
+	return compute.Buffer{Host: make([]float32, n)}, nil
+}
+
+// AllocInts returns n zeroed token numbers of ordinary memory.
+func (d *Device) AllocInts(n int) (compute.Ints, error) {
+	if n < 0 || n > compute.MaxElements {
+		return compute.Ints{}, fmt.Errorf("allocate %d token numbers: allowed are 0 to %d", n, compute.MaxElements)
+	}
+	return compute.Ints{Host: make([]int32, n)}, nil
+}
+
+// Free does nothing: the garbage collector frees.
+func (d *Device) Free(compute.Buffer) {}
+
+// FreeInts does nothing: the garbage collector frees.
+func (d *Device) FreeInts(compute.Ints) {}
+
+// Upload copies src to the start of dst.
+func (d *Device) Upload(dst compute.Buffer, src []float32) { copy(need("upload", dst, len(src)), src) }
+
+// UploadInts copies src to the start of dst.
+func (d *Device) UploadInts(dst compute.Ints, src []int32) {
+	copy(needInts("upload", dst, len(src)), src)
+}
+
+// Download copies len(dst) values from the start of src; it never fails here.
+func (d *Device) Download(dst []float32, src compute.Buffer) error {
+	copy(dst, need("download", src, len(dst)))
+	return nil
+}
+
+// Sync returns at once: every operation is done when its call returns.
+func (d *Device) Sync() error { return nil }
+
+// Close ends the goroutines and waits for them.
+func (d *Device) Close() error {
+	d.pool.close()
+	return nil
+}
+
+// need returns the first n values of b and panics when there are fewer: a
+// mistake in the calling program.
+func need(operation string, b compute.Buffer, n int) []float32 {
+	if n < 0 || len(b.Host) < n {
+		panic(fmt.Sprintf("compute/cpu: %s needs a host buffer of %d values, has %d", operation, n, len(b.Host)))
+	}
+	return b.Host[:n]
+}
+
+func needInts(operation string, b compute.Ints, n int) []int32 {
+	if n < 0 || len(b.Host) < n {
+		panic(fmt.Sprintf("compute/cpu: %s needs a host buffer of %d token numbers, has %d", operation, n, len(b.Host)))
+	}
+	return b.Host[:n]
+}
