@@ -1,0 +1,75 @@
+package wire
+
+import "fmt"
+
+// Request is one bulk request; all bulk is pulled. Exactly one kind is asked:
+// the signed run spec, a blob by its address, or one slab of a contribution by
+// the contribution's root, which its maker alone can serve.
+type Request struct {
+	Class Class  `cbor:"1,keyasint"`
+	What  What   `cbor:"2,keyasint"`
+	Hash  Hash   `cbor:"3,keyasint"` // blob address, contribution root or state hash
+	Index uint64 `cbor:"4,keyasint"` // slab of the contribution
+}
+
+// What says what a request names.
+type What uint8
+
+// Requests.
+const (
+	WhatSpec     What = 1 // answer: SignedSpec
+	WhatBlob     What = 2 // answer: the bytes whose HashLeaf is Hash
+	WhatSlab     What = 3 // answer: Slab
+	WhatManifest What = 4 // answer: Manifest of the fragment state whose hash is Hash
+)
+
+// Class is the byte class that a transfer is counted and, later, scheduled in.
+type Class uint8
+
+// Byte classes in order of urgency.
+const (
+	ClassControl      Class = 0
+	ClassContribution Class = 1
+	ClassResult       Class = 2
+	ClassJoin         Class = 3
+	ClassData         Class = 4
+	ClassObserver     Class = 5
+	Classes                 = 6
+)
+
+func (c Class) String() string {
+	names := [...]string{"control", "contribution", "result", "join", "data", "observer"}
+	if int(c) < len(names) {
+		return names[c]
+	}
+	return fmt.Sprintf("class(%d)", uint8(c))
+}
+
+// Slab is one slab of a contribution with its proof of belonging.
+type Slab struct {
+	Frame []byte `cbor:"1,keyasint"`
+	Proof []Hash `cbor:"2,keyasint"`
+}
+
+// Verify checks that the frame is slab i of n of the contribution.
+func (s *Slab) Verify(root Hash, i, n int) error {
+	if len(s.Frame) == 0 || len(s.Frame) > MaxFrame {
+		return fmt.Errorf("slab %d: %d bytes", i, len(s.Frame))
+	}
+	if err := VerifyProof(root, HashLeaf(s.Frame), i, n, s.Proof); err != nil {
+		return fmt.Errorf("slab %d: %w", i, err)
+	}
+	return nil
+}
+
+// DecodeRequest reads and bounds a bulk request.
+func DecodeRequest(b []byte) (*Request, error) {
+	var r Request
+	if err := Decode(b, &r); err != nil {
+		return nil, fmt.Errorf("request: %w", err)
+	}
+	if r.Class >= Classes || r.What < WhatSpec || r.What > WhatManifest || r.Index >= MaxSlabs {
+		return nil, fmt.Errorf("request: kind %d, class %d", r.What, r.Class)
+	}
+	return &r, nil
+}

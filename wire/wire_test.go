@@ -1,0 +1,49 @@
+package wire
+
+import (
+	"crypto/ed25519"
+	"testing"
+)
+
+func TestMerkleProofs(t *testing.T) {
+	for n := 1; n < 40; n++ {
+		leaves := make([]Hash, n)
+		for i := range leaves {
+			leaves[i] = HashLeaf([]byte{byte(i)})
+		}
+		root := MerkleRoot(leaves)
+		for i := range leaves {
+			proof := MerkleProof(leaves, i)
+			if err := VerifyProof(root, leaves[i], i, n, proof); err != nil {
+				t.Fatalf("leaf %d of %d: %v", i, n, err)
+			}
+			if VerifyProof(root, HashLeaf([]byte("other")), i, n, proof) == nil {
+				t.Fatalf("leaf %d of %d: another leaf passed", i, n)
+			}
+			if n > 1 && VerifyProof(root, leaves[i], (i+1)%n, n, proof) == nil {
+				t.Fatalf("leaf %d of %d: passed at another place", i, n)
+			}
+		}
+	}
+}
+
+func TestMessagesSurviveTheWire(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	ready := Ready{Slot: 3, Fragment: 1, Base: 7, Root: HashLeaf([]byte("r")), From: 1, To: 5, Tokens: 9, Windows: []Range{{From: 1, To: 4}}, Norm: FloatOf(1.5)}
+	run := HashLeaf([]byte("run"))
+	signed := &SignedReady{Ready: ready, Sig: Sign(key, ReadyKind(run), Encode(&ready))}
+	m, err := DecodeMessage(EncodeMessage(signed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := m.(*SignedReady)
+	if err := got.Verify(run, PeerIDOf(key)); err != nil {
+		t.Fatal(err)
+	}
+	if got.Verify(HashLeaf([]byte("another run")), PeerIDOf(key)) == nil {
+		t.Fatal("a Ready passed for another run")
+	}
+	if n := len(EncodeMessage(signed)); n > 220 {
+		t.Fatalf("a Ready takes %d bytes: hashes and signatures must be byte strings", n)
+	}
+}
