@@ -1,0 +1,21 @@
+// Package store keeps bytes under the hash of their content: token shards,
+// encoded results, slabs of checkpoints.
+//
+// The address of a blob is the hash of a Merkle leaf, SHA-256(0x00 ‖ data), so
+// that a blob named in a result or state root is found under that same hash.
+// A blob is verified on every Get: what does not match its name is removed and
+// reported, never handed out.
+//
+// Disk writes each blob under a temporary name and renames it, so that a crash
+// leaves either a whole blob or a temporary file that the next Open removes.
+// Put leaves the flush to the operating system; Sync (or PutDurable) is the
+// barrier a peer passes before it tells anyone that it holds the bytes.
+//
+// Owners pin what must stay. Collection removes the unpinned blobs that were
+// used longest ago until the quota holds. Pins live in memory: after a start
+// their owners set them again from the ledger and then call Collect, and until
+// that first call nothing is ever removed to make room.
+//
+// Memory has the same contract without a disk, for the simulator and for tests
+// of pure code.
+package store
