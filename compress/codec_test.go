@@ -1,0 +1,248 @@
+package compress_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"dunlin/compress"
+	"dunlin/compress/compresstest"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func TestConformance(t *testing.T) {
+	t.Run("fp32", func(t *testing.T) {
+		compresstest.Run(t, compress.FP32{}, compresstest.Properties{Exact: true, BitsPerValue: 32.03, FixedRate: true})
+	})
+	t.Run("int8", func(t *testing.T) {
+		compresstest.Run(t, compress.Int8{}, compresstest.Properties{
+			Group:        256,
+			BitsPerValue: 8.15,
+			FixedRate:    true,
+			MaxError: func(x, absmax float64) float64 {
+				if absmax < 127*0x1p-126 {
+					return absmax
+				}
+				return absmax / 254 * (1 + 0x1p-16)
+			},
+		})
+	})
+}
+
+func TestByName(t *testing.T) {
+	for _, name := range compress.Names() {
+		if c, err := compress.ByName(name); err != nil || c.Name() != name {
+			t.Errorf("ByName(%q) = %v, %v", name, c, err)
+		}
+	}
+	if _, err := compress.ByName("int9"); err == nil || !strings.Contains(err.Error(), "int8") {
+		t.Errorf("an unknown name gives %v; it should say what is known", err)
+	}
+}
+
+// golden is a short slab with every kind of group: ordinary, zero, too small for
+// a scale, at the limit of float32, and a short last one.
+func golden() []float32 {
+	src := make([]float32, 4*256+5)
+	for i := range 256 {
+		src[i] = float32(i-100) / 64
+	}
+	src[512], src[600] = 0x1p-130, -0x1p-149
+	src[768], src[769], src[770] = math.MaxFloat32, -math.MaxFloat32/2, 1
+	src[1024], src[1028] = -3, 0.75
+	return src
+}
+
+func TestGolden(t *testing.T) {
+	for _, name := range compress.Names() {
+		c, err := compress.ByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		frame, err := c.Encode(nil, golden())
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join("testdata", name+".hex")
+		if *update {
+			if err := os.WriteFile(file, []byte(wrap(hex.EncodeToString(frame))), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := hex.DecodeString(strings.ReplaceAll(string(text), "\n", ""))
+		if err != nil || !bytes.Equal(frame, want) {
+			t.Errorf("%s: the frame differs from %s (%v): the format is frozen, a change needs a new codec id", name, file, err)
+		}
+	}
+}
+
+func wrap(s string) string {
+	var b strings.Builder
+	for len(s) > 96 {
+		b.WriteString(s[:96] + "\n")
+		s = s[96:]
+	}
+	return b.String() + s + "\n"
+}
+
+// TestInt8Refuses names what the int8 decoder refuses beyond the header.
+func TestInt8Refuses(t *testing.T) {
+	c := compress.Int8{}
+	src := make([]float32, 256)
+	src[0], src[9] = 1, -0.5
+	frame, err := c.Encode(nil, src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zero, err := c.Encode(nil, make([]float32, 256))
+	if err != nil {
+		t.Fatal(err)
+	}
+	scale := func(bits uint32) func([]byte) {
+		return func(b []byte) { b[12], b[13], b[14], b[15] = byte(bits), byte(bits>>8), byte(bits>>16), byte(bits>>24) }
+	}
+	for name, test := range map[string]struct {
+		frame  []byte
+		change func([]byte)
+	}{
+		"negative scale":            {frame, scale(math.Float32bits(-1))},
+		"negative zero scale":       {zero, scale(0x80000000)},
+		"infinite scale":            {frame, scale(0x7f800000)},
+		"not a number":              {frame, scale(0x7fc00000)},
+		"denormal scale":            {frame, scale(0x007fffff)},
+		"scale too large":           {frame, scale(0x7c010204)},
+		"code -128 in a word":       {frame, func(b []byte) { b[16+200] = 0x80 }},
+		"codes under a zero scale":  {zero, func(b []byte) { b[16+255] = 1 }},
+		"zero scale, codes present": {frame, scale(0)},
+	} {
+		b := append([]byte(nil), test.frame...)
+		test.change(b)
+		if err := c.Decode(make([]float32, 256), b); !errors.Is(err, compress.ErrFrame) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	b := append([]byte(nil), frame...)
+	scale(0x7c010203)(b)
+	dst := make([]float32, 256)
+	if err := c.Decode(dst, b); err != nil || dst[0]-dst[0] != 0 {
+		t.Errorf("the largest scale: %v, value %g", err, dst[0])
+	}
+	short, _ := c.Encode(nil, src[:3])
+	short[len(short)-1] = 0x80
+	if err := c.Decode(make([]float32, 3), short); !errors.Is(err, compress.ErrFrame) {
+		t.Errorf("code -128 in a short group: error %v", err)
+	}
+}
+
+// TestInt8DecodeDefinition decodes every code under hard scales and compares with
+// the definition: one float32 product.
+func TestInt8DecodeDefinition(t *testing.T) {
+	src := make([]float32, 256)
+	dst := make([]float32, 256)
+	for _, bits := range []uint32{0x00800000, 0x3f800000, 0x3c23d70a, 0x33d6bf95, 0x7c010203, 0x00ffffff} {
+		scale := math.Float32frombits(bits)
+		frame, err := compress.Int8{}.Encode(nil, src[:255])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range []byte{byte(bits), byte(bits >> 8), byte(bits >> 16), byte(bits >> 24)} {
+			frame[12+i] = v
+		}
+		for i := range 255 {
+			frame[16+i] = byte(int8(i - 127))
+		}
+		if err := (compress.Int8{}).Decode(dst[:255], frame); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 255 {
+			want := float32(float64(i-127) * float64(scale)) // exact in float64, rounded once
+			if math.Float32bits(dst[i]) != math.Float32bits(want) {
+				t.Fatalf("code %d, scale %g: %g, want %g", i-127, scale, dst[i], want)
+			}
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, name := range compress.Names() {
+		c, _ := compress.ByName(name)
+		for _, n := range []int{1, 256, 300} {
+			src := make([]float32, n)
+			src[n-1] = 0.25
+			frame, err := c.Encode(nil, src)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(name, n, frame)
+		}
+	}
+	f.Fuzz(func(t *testing.T, name string, n int, frame []byte) {
+		c, err := compress.ByName(name)
+		if err != nil || n < 0 || n > 2*compress.BlockValues {
+			return
+		}
+		dst := make([]float32, n)
+		if c.Decode(dst, frame) != nil {
+			return
+		}
+		for i, x := range dst {
+			if x-x != 0 {
+				t.Fatalf("value %d is %g", i, x)
+			}
+		}
+		if len(frame) > c.EncodedSlabBytes(n) {
+			t.Fatalf("a frame of %d bytes for %d values was accepted", len(frame), n)
+		}
+	})
+}
+
+func BenchmarkCodecs(b *testing.B) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	src := make([]float32, 4*compress.BlockValues)
+	for i := range src {
+		src[i] = float32(rng.NormFloat64() * 1e-3)
+	}
+	for _, name := range compress.Names() {
+		c, err := compress.ByName(name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		frame, err := c.Encode(nil, src)
+		if err != nil {
+			b.Fatal(err)
+		}
+		perValue := func(b *testing.B) {
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(src)), "ns/value")
+		}
+		b.Run(name+"/encode", func(b *testing.B) {
+			buf := make([]byte, 0, len(frame))
+			for b.Loop() {
+				if _, err := c.Encode(buf, src); err != nil {
+					b.Fatal(err)
+				}
+			}
+			perValue(b)
+		})
+		b.Run(name+"/decode", func(b *testing.B) {
+			dst := make([]float32, len(src))
+			for b.Loop() {
+				if err := c.Decode(dst, frame); err != nil {
+					b.Fatal(err)
+				}
+			}
+			perValue(b)
+		})
+	}
+}

@@ -1,0 +1,264 @@
+package compresstest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"dunlin/compress"
+)
+
+// Properties states what a codec promises beyond the Codec interface.
+type Properties struct {
+	// Exact codecs give back the bits they were given.
+	Exact bool
+	// MaxError bounds |x − decoded x| for a value x in a group of values whose
+	// largest magnitude is absmax. Unused for exact codecs.
+	MaxError func(x, absmax float64) float64
+	// Group is the number of values that share a scale; values i and j share it
+	// when i/Group == j/Group. Unused for exact codecs.
+	Group int
+	// BitsPerValue bounds the size of a frame of one block or more, header included.
+	BitsPerValue float64
+	// FixedRate codecs give frames of exactly EncodedSlabBytes.
+	FixedRate bool
+}
+
+// Run checks codec against its properties.
+func Run(t *testing.T, codec compress.Codec, p Properties) {
+	t.Run("name", func(t *testing.T) { checkName(t, codec) })
+	t.Run("error bound", func(t *testing.T) { checkError(t, codec, p) })
+	t.Run("size", func(t *testing.T) { checkSize(t, codec, p) })
+	t.Run("deterministic", func(t *testing.T) { checkDeterministic(t, codec) })
+	t.Run("encode refuses", func(t *testing.T) { checkEncodeRefuses(t, codec) })
+	t.Run("decode refuses", func(t *testing.T) { checkDecodeRefuses(t, codec) })
+	t.Run("no allocation", func(t *testing.T) { checkAllocations(t, codec) })
+	t.Run("idempotent", func(t *testing.T) { checkIdempotent(t, codec) })
+}
+
+// Inputs returns named slices of values that codecs find hard.
+func Inputs(seed uint64) map[string][]float32 {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	fill := func(n int, f func() float32) []float32 {
+		out := make([]float32, n)
+		for i := range out {
+			out[i] = f()
+		}
+		return out
+	}
+	gauss := func(scale float64) func() float32 {
+		return func() float32 { return float32(rng.NormFloat64() * scale) }
+	}
+	in := map[string][]float32{
+		"one":            {0.5},
+		"odd length":     fill(1001, gauss(1e-3)),
+		"gauss block":    fill(compress.BlockValues, gauss(1e-3)),
+		"gauss slab":     fill(4*compress.BlockValues, gauss(0.02)),
+		"zeros":          make([]float32, compress.BlockValues),
+		"tiny":           fill(compress.BlockValues, gauss(1e-37)),
+		"denormal":       fill(compress.BlockValues, gauss(1e-41)),
+		"huge":           fill(compress.BlockValues, gauss(5e37)),
+		"negative zeros": fill(512, func() float32 { return float32(math.Copysign(0, -1)) }),
+		"heavy tail":     fill(compress.BlockValues, func() float32 { return float32(math.Exp(rng.NormFloat64()*6) * float64(rng.IntN(3)-1)) }),
+		"random bits": fill(compress.BlockValues, func() float32 {
+			for {
+				if x := math.Float32frombits(rng.Uint32()); x-x == 0 {
+					return x
+				}
+			}
+		}),
+	}
+	extreme := make([]float32, compress.BlockValues)
+	extreme[3], extreme[300] = math.MaxFloat32, -math.MaxFloat32
+	extreme[700], extreme[1400] = math.SmallestNonzeroFloat32, 0x1p-126
+	in["extremes"] = extreme
+	return in
+}
+
+func mustEncode(t *testing.T, codec compress.Codec, src []float32) []byte {
+	t.Helper()
+	frame, err := codec.Encode(nil, src)
+	if err != nil {
+		t.Fatalf("encode %d values: %v", len(src), err)
+	}
+	return frame
+}
+
+func mustDecode(t *testing.T, codec compress.Codec, frame []byte, n int) []float32 {
+	t.Helper()
+	dst := make([]float32, n)
+	for i := range dst {
+		dst[i] = float32(math.NaN()) // whatever is not overwritten shows
+	}
+	if err := codec.Decode(dst, frame); err != nil {
+		t.Fatalf("decode %d values: %v", n, err)
+	}
+	return dst
+}
+
+func checkName(t *testing.T, codec compress.Codec) {
+	got, err := compress.ByName(codec.Name())
+	if err != nil || got != codec {
+		t.Errorf("ByName(%q) = %v, %v", codec.Name(), got, err)
+	}
+}
+
+func checkError(t *testing.T, codec compress.Codec, p Properties) {
+	const seed = 7
+	for name, src := range Inputs(seed) {
+		dst := mustDecode(t, codec, mustEncode(t, codec, src), len(src))
+		for i, x := range src {
+			if p.Exact {
+				if math.Float32bits(dst[i]) != math.Float32bits(x) {
+					t.Fatalf("seed %d, %s: value %d: %g became %g", seed, name, i, x, dst[i])
+				}
+				continue
+			}
+			bound := p.MaxError(float64(x), absmax(src, i, p.Group))
+			if diff := math.Abs(float64(x) - float64(dst[i])); !(diff <= bound) {
+				t.Fatalf("seed %d, %s: value %d: %g became %g, %g away, bound %g", seed, name, i, x, dst[i], diff, bound)
+			}
+		}
+	}
+}
+
+func absmax(src []float32, i, group int) float64 {
+	from := i / group * group
+	top := 0.0
+	for _, x := range src[from:min(from+group, len(src))] {
+		top = max(top, math.Abs(float64(x)))
+	}
+	return top
+}
+
+func checkSize(t *testing.T, codec compress.Codec, p Properties) {
+	for name, src := range Inputs(8) {
+		n, limit := len(mustEncode(t, codec, src)), codec.EncodedSlabBytes(len(src))
+		if n > limit || p.FixedRate && n != limit {
+			t.Errorf("%s: frame of %d bytes, EncodedSlabBytes says %d", name, n, limit)
+		}
+		if bits := float64(8*n) / float64(len(src)); len(src) >= compress.BlockValues && bits > p.BitsPerValue {
+			t.Errorf("%s: %.4f bits a value, bound %.4f", name, bits, p.BitsPerValue)
+		}
+	}
+}
+
+func checkDeterministic(t *testing.T, codec compress.Codec) {
+	for name, src := range Inputs(9) {
+		before := append([]float32(nil), src...)
+		frame := mustEncode(t, codec, src)
+		prefix := []byte("prefix")
+		again, err := codec.Encode(prefix[:len(prefix):len(prefix)], src)
+		if err != nil || !bytes.Equal(again[:len(prefix)], prefix) || !bytes.Equal(again[len(prefix):], frame) {
+			t.Errorf("%s: a second encoding differs (%v)", name, err)
+		}
+		for i := range src {
+			if math.Float32bits(src[i]) != math.Float32bits(before[i]) {
+				t.Fatalf("%s: encode changed value %d", name, i)
+			}
+		}
+	}
+}
+
+func checkEncodeRefuses(t *testing.T, codec compress.Codec) {
+	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), math.Float32frombits(0x7f800001)} {
+		for _, at := range []int{0, 255, 256, 4095, 5000} {
+			src := make([]float32, 5001)
+			src[at] = bad
+			dst := []byte{1, 2, 3}
+			out, err := codec.Encode(dst, src)
+			if !errors.Is(err, compress.ErrNotFinite) {
+				t.Errorf("%g at %d: error %v", bad, at, err)
+			}
+			if len(out) != len(dst) {
+				t.Errorf("%g at %d: %d bytes left behind", bad, at, len(out)-len(dst))
+			}
+		}
+	}
+	if _, err := codec.Encode(nil, nil); err == nil {
+		t.Error("a frame of no values was encoded")
+	}
+	if _, err := codec.Encode(nil, make([]float32, compress.MaxSlabValues+1)); err == nil {
+		t.Error("a frame above MaxSlabValues was encoded")
+	}
+}
+
+func checkDecodeRefuses(t *testing.T, codec compress.Codec) {
+	src := Inputs(10)["gauss block"]
+	frame := mustEncode(t, codec, src)
+	dst := make([]float32, len(src))
+	refuse := func(what string, b []byte, dst []float32) {
+		t.Helper()
+		if err := codec.Decode(dst, b); !errors.Is(err, compress.ErrFrame) {
+			t.Errorf("%s: error %v", what, err)
+		}
+	}
+	for n := range 40 {
+		refuse(fmt.Sprintf("first %d bytes", n), frame[:n], dst)
+	}
+	refuse("last byte missing", frame[:len(frame)-1], dst)
+	refuse("one byte more", append(append([]byte(nil), frame...), 0), dst)
+	refuse("one value fewer", frame, dst[:len(dst)-1])
+	refuse("one value more", frame, make([]float32, len(dst)+1))
+	refuse("no values", frame, nil)
+	for at := range 12 {
+		b := append([]byte(nil), frame...)
+		b[at] ^= 0x40
+		refuse(fmt.Sprintf("header byte %d changed", at), b, dst)
+	}
+	checkNeverNotFinite(t, codec, frame, dst)
+}
+
+// checkNeverNotFinite changes random bytes: a frame is refused or gives finite values.
+func checkNeverNotFinite(t *testing.T, codec compress.Codec, frame []byte, dst []float32) {
+	const seed = 11
+	rng := rand.New(rand.NewPCG(seed, 2))
+	for trial := range 500 {
+		b := append([]byte(nil), frame...)
+		for range 1 + rng.IntN(8) {
+			b[rng.IntN(len(b))] = byte(rng.Uint32() | 0x7f&-(rng.Uint32()&1))
+		}
+		if codec.Decode(dst, b) != nil {
+			continue
+		}
+		for i, x := range dst {
+			if x-x != 0 {
+				t.Fatalf("seed %d, trial %d: a changed frame gave %g at %d", seed, trial, x, i)
+			}
+		}
+	}
+}
+
+func checkAllocations(t *testing.T, codec compress.Codec) {
+	src := Inputs(12)["gauss slab"]
+	buf := make([]byte, 0, codec.EncodedSlabBytes(len(src)))
+	dst := make([]float32, len(src))
+	n := testing.AllocsPerRun(20, func() {
+		frame, err := codec.Encode(buf, src)
+		if err == nil {
+			err = codec.Decode(dst, frame)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations a slab", n)
+	}
+}
+
+// checkIdempotent encodes what was decoded: the second decoding is close to the
+// first, so a result that passes through a codec twice loses next to nothing.
+func checkIdempotent(t *testing.T, codec compress.Codec) {
+	src := Inputs(13)["gauss slab"]
+	once := mustDecode(t, codec, mustEncode(t, codec, src), len(src))
+	twice := mustDecode(t, codec, mustEncode(t, codec, once), len(src))
+	for i := range once {
+		if diff := math.Abs(float64(once[i]) - float64(twice[i])); diff > 1e-6*math.Abs(float64(once[i])) {
+			t.Fatalf("value %d: %g, the second time %g", i, once[i], twice[i])
+		}
+	}
+}
