@@ -1,0 +1,199 @@
+package wire
+
+import (
+	"crypto/ed25519"
+	"encoding/hex"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/*.hex")
+
+func testKey() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)) }
+
+// testSpec is a small valid spec.
+func testSpec() *RunSpec {
+	id := PeerIDOf(testKey())
+	return &RunSpec{
+		Protocol: Protocol, Name: "test", Model: ModelSpec{Family: "gpt2", Layers: 1, Heads: 1, Width: 4, Context: 8, Vocab: 256},
+		Tensors: []TensorSpec{
+			{Name: "a", Shape: []uint64{4, 4}, Init: InitNormal, Std: FloatOf(0.02)},
+			{Name: "b", Shape: []uint64{4}, Init: InitOne, Fragment: 1},
+		},
+		Seed:  1,
+		Data:  DataSpec{Tokenizer: "byte", Train: []ShardSpec{{Hash: HashLeaf([]byte("t")), Tokens: 100}}, HeldOut: []ShardSpec{{Hash: HashLeaf([]byte("h")), Tokens: 10}}, Windows: 12, Seed: 2, Batch: 2},
+		Inner: InnerSpec{LR: FloatOf(2e-3), Beta1: FloatOf(0.9), Beta2: FloatOf(0.95), Eps: FloatOf(1e-8), Decay: FloatOf(0.1), Clip: FloatOf(1), Warmup: FloatOf(0.04), FinalRate: FloatOf(0.1)},
+		Outer: OuterSpec{LR: FloatOf(0.7), Momentum: FloatOf(0.9)}, Fragments: 2, H: 24, Contribution: "int8", Result: "int8", Merge: "rebase", Decay: FloatOf(1),
+		TokenBudget: 1000, Deadlines: DefaultDeadlines(), Checkpoint: 16, Coordinators: []PeerID{id}, Organiser: id,
+	}
+}
+
+// examples has one value of every kind that crosses the network.
+func examples() map[string]any {
+	key := testKey()
+	run := testSpec().ID()
+	ready := Ready{Slot: 3, Fragment: 1, Base: 7, Root: HashLeaf([]byte("r")), From: 24, To: 48, Tokens: 6144, Windows: []Range{{From: 96, To: 144}}, Norm: FloatOf(1.5), StepTime: 90000}
+	signed := SignedReady{Ready: ready, Sig: Sign(key, ReadyKind(run), Encode(&ready))}
+	table := CommitTable{
+		Contributors: []Contributor{{Slot: 3, Root: ready.Root, From: 24, To: 48, Tokens: 6144, Windows: ready.Windows, Weight: 6144, Clip: FloatOf(1)}},
+		Slabs:        []SlabResult{{Owner: PeerIDOf(key), Hash: HashLeaf([]byte("frame")), Length: 5, Weight: 6144, Members: 1}},
+	}
+	attempts := AttemptTable{Members: []AttemptMember{{Peer: PeerIDOf(key), Ready: signed, Weight: 6144, Clip: FloatOf(1), Addrs: []string{"/ip4/127.0.0.1/tcp/1"}}}, Owners: []Share{{From: 0, To: 1}}, Pace: 90000}
+	commit := &Commit{Fragment: 1, Base: 7, BaseState: HashLeaf([]byte("s7")), Attempt: AttemptID{Term: 2, Counter: 9}, Table: HashLeaf(Encode(&table)), Result: table.ResultRoot(), Weight: 6144, Tokens: 6144, State: HashLeaf([]byte("s8"))}
+	entry := NewEntry(run, 1, run, 2, commit)
+	certified := Certified{Entry: entry, Certs: []Attestation{Attest(&entry, 0, key)}}
+	attempt := AttemptID{Term: 2, Counter: 9}
+	return map[string]any{
+		"runspec": testSpec(), "entry-commit": &certified, "attempt-table": &attempts, "commit-table": &table,
+		"body-member":     &Member{Op: MemberAdmit, Slot: 3, Peer: PeerIDOf(key), Addrs: []string{"/ip4/127.0.0.1/tcp/1"}},
+		"body-lease":      &Lease{Slot: 3, Ranges: []Range{{From: 96, To: 192}}},
+		"body-attempt":    &Attempt{Fragment: 1, Base: 7, ID: attempt, Table: HashLeaf(Encode(&attempts))},
+		"body-settings":   &Settings{Phase: PhaseEnded, Reason: "token budget committed"},
+		"body-checkpoint": &Checkpoint{At: 40, Fragments: []FragmentHead{{Version: 8, State: HashLeaf([]byte("s8"))}}, Tokens: 6144},
+		"hello":           &Hello{Protocol: 1, Version: "v0", Run: run, Role: RoleWorker, Head: 4, HeadHash: run, HeadTerm: 2, Addrs: []string{"/ip4/127.0.0.1/tcp/1"}},
+		"welcome":         &Welcome{Slot: 3, Head: 4, Term: 2},
+		"refuse":          &Refuse{Code: RefuseRun, Reason: "another run"},
+		"heartbeat":       &Heartbeat{Slot: 3, State: StateTraining, Height: 4, Step: 48, Loss: FloatOf(2.5), TokensPerSecond: FloatOf(2000), Utilisation: FloatOf(0.97)},
+		"ready":           &signed,
+		"slab-done":       &SlabDone{Fragment: 1, Attempt: attempt, Slabs: table.Slabs},
+		"slab-failed":     &SlabFailed{Fragment: 1, Attempt: attempt, Slab: 2, Missing: 2, Reason: "disconnected"},
+		"reassign":        &Reassign{Fragment: 1, Attempt: attempt, Slabs: []uint64{2}, Owner: 1, Reason: "owner gone"},
+		"results":         &Results{Fragment: 1, Attempt: attempt, Base: 7, Table: table},
+		"have":            &Have{Fragment: 1, Base: 7, Attempt: attempt, Result: commit.Result, State: commit.State},
+		"lease-request":   &LeaseRequest{Slot: 3, Windows: 96},
+		"leave":           &Leave{Slot: 3, Reason: "drained"},
+		"entries":         &Entries{Items: []Item{{Certified: certified, Table: Encode(&table)}}, Head: 1},
+		"get-entries":     &GetEntries{From: 1, Max: 256},
+		"request":         &Request{Class: ClassResult, What: WhatBlob, Hash: HashLeaf([]byte("frame"))},
+		"slab":            &Slab{Frame: []byte("frame"), Proof: []Hash{run}},
+		"manifest":        &Manifest{Slabs: []Hash{run}},
+	}
+}
+
+// TestBytesAreThoseOfTheVectors pins the canonical bytes of every structure.
+func TestBytesAreThoseOfTheVectors(t *testing.T) {
+	for name, v := range examples() {
+		got := hex.EncodeToString(Encode(v))
+		path := filepath.Join("testdata", name+".hex")
+		if *update {
+			if err := os.WriteFile(path, []byte(got+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.TrimSpace(string(want)) != got {
+			t.Errorf("%s: the bytes have changed, which parts this release from all others:\n got %s\nwant %s", name, got, want)
+		}
+	}
+}
+
+func TestEveryMessageSurvivesTheWire(t *testing.T) {
+	for name, v := range examples() {
+		m, ok := v.(Message)
+		if !ok {
+			continue
+		}
+		b := EncodeMessage(m)
+		got, err := DecodeMessage(b)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if string(EncodeMessage(got)) != string(b) {
+			t.Errorf("%s: changed on its way", name)
+		}
+	}
+}
+
+func TestSpecIsOpenedOnlyWhenAllOfItHolds(t *testing.T) {
+	key, spec := testKey(), testSpec()
+	signed, err := SignSpec(spec, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := signed.Open(spec.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := signed.Open(HashLeaf([]byte("another run"))); err == nil {
+		t.Error("a spec passed for another run")
+	}
+	forged := *signed
+	forged.Sig[0] ^= 1
+	if _, err := forged.Open(spec.ID()); err == nil {
+		t.Error("a forged signature passed")
+	}
+	for name, breakIt := range map[string]func(*RunSpec){
+		"name": func(s *RunSpec) { s.Name = "a\nb" }, "fragment without tensors": func(s *RunSpec) { s.Fragments = 3 },
+		"tensor twice": func(s *RunSpec) { s.Tensors[1].Name = "a" }, "huge tensor": func(s *RunSpec) { s.Tensors[0].Shape = []uint64{1 << 30, 1 << 30} },
+		"not a number": func(s *RunSpec) { s.Outer.LR = 0x7fc00000 }, "h": func(s *RunSpec) { s.H = 501 }, "no key": func(s *RunSpec) { s.Coordinators = nil },
+	} {
+		s := testSpec()
+		breakIt(s)
+		if s.Validate() == nil {
+			t.Errorf("a spec with a bad %s passed", name)
+		}
+	}
+}
+
+func TestEntryNeedsAMajority(t *testing.T) {
+	var keys []ed25519.PrivateKey
+	var ids []PeerID
+	for i := range 3 {
+		k := ed25519.NewKeyFromSeed(append(make([]byte, 31), byte(i)))
+		keys, ids = append(keys, k), append(ids, PeerIDOf(k))
+	}
+	e := NewEntry(HashLeaf(nil), 1, HashLeaf(nil), 1, &Settings{Phase: PhaseTraining})
+	one, two := Attest(&e, 0, keys[0]), Attest(&e, 2, keys[2])
+	for name, c := range map[string]struct {
+		certs []Attestation
+		ok    bool
+	}{
+		"two of three": {[]Attestation{one, two}, true}, "one of three": {[]Attestation{one}, false}, "one twice": {[]Attestation{one, one}, false},
+		"wrong order": {[]Attestation{two, one}, false}, "wrong key": {[]Attestation{one, {Key: 1, Sig: two.Sig}}, false}, "key out of range": {[]Attestation{one, {Key: 9, Sig: two.Sig}}, false},
+	} {
+		if err := (&Certified{Entry: e, Certs: c.certs}).Check(ids); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, v := range examples() {
+		if m, ok := v.(Message); ok {
+			f.Add(EncodeMessage(m))
+		} else {
+			f.Add(Encode(v))
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if m, err := DecodeMessage(b); err == nil && string(EncodeMessage(m)) != string(b) {
+			t.Fatalf("%T has two encodings", m)
+		}
+		_, _ = DecodeRequest(b)
+		var c Certified
+		if Decode(b, &c) == nil {
+			_, _ = c.Entry.Body()
+			_ = c.Check([]PeerID{{}})
+		}
+		var spec RunSpec
+		if Decode(b, &spec) == nil {
+			_ = spec.Validate()
+		}
+		var a AttemptTable
+		if Decode(b, &a) == nil {
+			_ = a.Validate(1)
+		}
+		var s Slab
+		if Decode(b, &s) == nil {
+			_ = s.Verify(Hash{}, 0, 1)
+		}
+		var m Manifest
+		_ = Decode(b, &m)
+	})
+}
