@@ -1,0 +1,196 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+)
+
+// Config holds every setting of every command. A setting comes from, in this order: the flag --key, the environment
+// variable DUNLIN_KEY (upper case, _ for -), the YAML file named by --config, the default. The functions below give
+// each field its key, default, allowed values and meaning.
+type Config struct {
+	LogFormat string // how logs look: "text" or "json"
+	JSON      bool   // results as one JSON object
+
+	Data      string  // a file, a folder or a glob of text; "" is the Go source tree of this machine
+	Preset    string  // the model's shape
+	Steps     int     // optimizer steps of the whole training
+	Batch     int     // training windows in one step
+	LR        float64 // peak learning rate
+	Decay     float64 // decoupled weight decay
+	Clip      float64 // largest norm of the whole gradient
+	Warmup    float64 // share of the steps over which the learning rate rises
+	Seed      uint64  // of initial weights, data order and sampling
+	Device    string  // what computes
+	Kernels   string  // which CPU kernels
+	Precision string  // number format of the training step
+	Threads   int     // of the CPU; 0 is all
+	Out       string  // folder of the checkpoint
+	SaveEvery int     // steps between checkpoints; 0 saves at the end only
+	LogEvery  int     // steps between log lines
+	Windows   int     // most held-out windows to measure the loss on; 0 is all
+
+	Prompt      string  // text to continue
+	Bytes       int     // bytes to generate
+	Temperature float64 // of sampling; 0 takes the likeliest byte
+	TopK        int     // sample among the K likeliest; 0 is all
+	TopP        float64 // sample among the likeliest that together hold this probability
+
+	Seconds float64 // time to measure for
+}
+
+// everyOption lists the options of all commands, as a configuration file may name any of them.
+func everyOption(c *Config) []option {
+	var all []option
+	for _, group := range [][]option{c.global(), c.compute(), c.training(), c.sampling(), c.measuring()} {
+		all = append(all, group...)
+	}
+	return append(all, c.windows(0), c.seed())
+}
+
+func (c *Config) global() []option {
+	return []option{
+		choice(&c.LogFormat, "log-format", "text", "how logs look on stderr", "text", "json"),
+		yes(&c.JSON, "json", "print the result as one JSON object on stdout"),
+	}
+}
+
+func (c *Config) compute() []option {
+	return []option{
+		choice(&c.Device, "device", "cpu", "what computes", "cpu"),
+		choice(&c.Kernels, "kernels", "auto", "which CPU kernels; auto takes the fastest that this machine has", "auto", "portable", "avx2", "avx512"),
+		whole(&c.Threads, "threads", 0, 0, 1024, "CPU threads; 0 takes all"),
+	}
+}
+
+func (c *Config) training() []option {
+	return []option{
+		text(&c.Data, "data", "", "path", "a file, a folder or a quoted glob of text; without it, the Go source tree of this machine"),
+		choice(&c.Preset, "preset", "nano", "the model's shape", "pico", "nano", "micro", "small", "gpt2"),
+		whole(&c.Steps, "steps", 1000, 1, 1_000_000_000, "optimizer steps of the whole training"),
+		whole(&c.Batch, "batch", 8, 1, 1<<16, "training windows in one step"),
+		number(&c.LR, "lr", 2e-3, 1e-9, 10, "peak learning rate"),
+		number(&c.Decay, "weight-decay", 0.1, 0, 1, "decoupled weight decay"),
+		number(&c.Clip, "clip", 1, 1e-6, 1e6, "largest norm of the whole gradient"),
+		number(&c.Warmup, "warmup", 0.04, 0, 1, "share of the steps over which the learning rate rises"),
+		choice(&c.Precision, "precision", "fp32", "number format of the training step", "fp32"),
+		needed(&c.Out, "out", "out/train", "path", "folder of the checkpoint; training resumes from it when it holds one"),
+		whole(&c.SaveEvery, "save-every", 200, 0, 1_000_000_000, "steps between checkpoints; 0 saves at the end only"),
+		whole(&c.LogEvery, "log-every", 10, 1, 1_000_000_000, "steps between log lines"),
+	}
+}
+
+func (c *Config) sampling() []option {
+	return []option{
+		text(&c.Prompt, "prompt", "\n", "text", "text to continue; 1 byte at least"),
+		whole(&c.Bytes, "bytes", 200, 1, 1_000_000, "bytes to generate"),
+		number(&c.Temperature, "temperature", 0.8, 0, 100, "0 always takes the likeliest byte, 1 follows the model"),
+		whole(&c.TopK, "top-k", 0, 0, 1<<20, "sample among the K likeliest; 0 is all"),
+		number(&c.TopP, "top-p", 0.95, 0.01, 1, "sample among the likeliest that together hold this probability"),
+	}
+}
+
+func (c *Config) measuring() []option {
+	return []option{number(&c.Seconds, "seconds", 5, 0.1, 3600, "seconds to measure for")}
+}
+
+func (c *Config) windows(fallback int) option {
+	return whole(&c.Windows, "eval-windows", fallback, 0, 1_000_000_000, "most held-out windows to measure the loss on; 0 is all")
+}
+
+func (c *Config) seed() option {
+	return seed(&c.Seed, "seed", 1, "of everything random, so that a run can be repeated")
+}
+
+// settings fills a Config from flags, environment and file.
+type settings struct {
+	config  Config
+	file    string // the YAML file, "" for none
+	options []option
+}
+
+// bind adds options to a command's flags.
+func (s *settings) bind(flags *pflag.FlagSet, options ...option) {
+	for _, o := range options {
+		flag := flags.VarPF(&flagText{text: o.fallback, kind: o.kind}, o.key, "", o.help())
+		if o.kind == "bool" {
+			flag.NoOptDefVal = "true"
+		}
+		s.options = append(s.options, o)
+	}
+}
+
+// load reads and checks every option that the command was bound to. Its error lists all faults; each names the key,
+// the value, where it came from and what is allowed.
+func (s *settings) load(flags *pflag.FlagSet) error {
+	v := viper.New()
+	v.SetEnvPrefix("dunlin")
+	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
+	v.AutomaticEnv()
+	if err := v.BindPFlags(flags); err != nil {
+		return err
+	}
+	if err := s.readFile(v); err != nil {
+		return err
+	}
+	var faults []error
+	for _, o := range s.options {
+		if flags.Lookup(o.key) == nil {
+			continue // of another command
+		}
+		value := v.GetString(o.key)
+		if err := o.set(value); err != nil {
+			faults = append(faults, fmt.Errorf("%s %q (from %s): %w; allowed: %s", o.key, shorten(value), s.source(v, flags, o.key), err, o.allowed))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// readFile reads the YAML file and refuses keys that no command knows.
+func (s *settings) readFile(v *viper.Viper) error {
+	if s.file == "" {
+		return nil
+	}
+	v.SetConfigFile(s.file)
+	v.SetConfigType("yaml")
+	if err := v.ReadInConfig(); err != nil {
+		return fmt.Errorf("config file %s: %w", s.file, err)
+	}
+	known := make(map[string]bool)
+	for _, o := range everyOption(&Config{}) {
+		known[o.key] = true
+	}
+	var faults []error
+	for _, key := range v.AllKeys() {
+		if v.InConfig(key) && !known[key] {
+			faults = append(faults, fmt.Errorf("config file %s: %q is no setting; allowed: the long flags of the commands", s.file, key))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// source says where viper took a value from, for people.
+func (s *settings) source(v *viper.Viper, flags *pflag.FlagSet, key string) string {
+	name := "DUNLIN_" + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
+	switch {
+	case flags.Changed(key):
+		return "--" + key
+	case os.Getenv(name) != "":
+		return name
+	case v.InConfig(key):
+		return s.file
+	}
+	return "the default"
+}
+
+func shorten(text string) string {
+	if len(text) > 80 {
+		return text[:77] + "…"
+	}
+	return text
+}

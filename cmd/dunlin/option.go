@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// option is one setting: how it is called, what it may be, and where it goes. Flags, environment and file all give
+// text, so each setting has one parser and one error, wherever the text came from.
+type option struct {
+	key      string
+	usage    string
+	kind     string // shown in --help: "n", "path", …; "bool" takes no value
+	fallback string
+	allowed  string
+	set      func(text string) error
+}
+
+// help is the flag's line in --help.
+func (o option) help() string {
+	if o.kind == "bool" || o.kind == "path" || o.kind == "text" {
+		return o.usage
+	}
+	return o.usage + " (" + o.allowed + ")"
+}
+
+// whole is an integer from low to high.
+func whole(to *int, key string, fallback, low, high int, usage string) option {
+	return option{key, usage, "n", strconv.Itoa(fallback), fmt.Sprintf("%d to %d", low, high), func(text string) error {
+		n, err := strconv.Atoi(text)
+		switch {
+		case err != nil && !errors.Is(err, strconv.ErrRange):
+			return errors.New("not a whole number")
+		case err != nil || n < low || n > high:
+			return errors.New("out of range")
+		}
+		*to = n
+		return nil
+	}}
+}
+
+// seed is any 64-bit number.
+func seed(to *uint64, key string, fallback uint64, usage string) option {
+	return option{key, usage, "n", strconv.FormatUint(fallback, 10), "0 to 18446744073709551615", func(text string) (err error) {
+		if *to, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return errors.New("not a whole number in range")
+		}
+		return nil
+	}}
+}
+
+// number is a real number from low to high.
+func number(to *float64, key string, fallback, low, high float64, usage string) option {
+	return option{key, usage, "x", strconv.FormatFloat(fallback, 'g', -1, 64), fmt.Sprintf("%v to %v", low, high), func(text string) error {
+		x, err := strconv.ParseFloat(text, 64)
+		switch {
+		case err != nil && !errors.Is(err, strconv.ErrRange) || math.IsNaN(x):
+			return errors.New("not a number")
+		case x < low || x > high:
+			return errors.New("out of range")
+		}
+		*to = x
+		return nil
+	}}
+}
+
+// choice is one of a few words.
+func choice(to *string, key, fallback, usage string, words ...string) option {
+	return option{key, usage, "name", fallback, strings.Join(words, ", "), func(text string) error {
+		if !slices.Contains(words, text) {
+			return errors.New("unknown")
+		}
+		*to = text
+		return nil
+	}}
+}
+
+// text is any text.
+func text(to *string, key, fallback, kind, usage string) option {
+	return option{key, usage, kind, fallback, "any text", func(text string) error {
+		*to = text
+		return nil
+	}}
+}
+
+// needed is any text but the empty one.
+func needed(to *string, key, fallback, kind, usage string) option {
+	return option{key, usage, kind, fallback, "any " + kind + " that is not empty", func(text string) error {
+		if text == "" {
+			return errors.New("empty")
+		}
+		*to = text
+		return nil
+	}}
+}
+
+// yes is a switch.
+func yes(to *bool, key, usage string) option {
+	return option{key, usage, "bool", "false", "true, false", func(text string) (err error) {
+		if *to, err = strconv.ParseBool(text); err != nil {
+			return errors.New("neither true nor false")
+		}
+		return nil
+	}}
+}
+
+// flagText is a flag's value as it was typed; option.set gives it a meaning later, together with all others.
+type flagText struct{ text, kind string }
+
+func (f *flagText) String() string { return f.text }
+func (f *flagText) Type() string   { return f.kind }
+
+func (f *flagText) Set(text string) error {
+	if f.kind == "bool" {
+		if _, err := strconv.ParseBool(text); err != nil {
+			return errors.New("allowed: true, false")
+		}
+	}
+	f.text = text
+	return nil
+}

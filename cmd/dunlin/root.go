@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+)
+
+// terminal is what a command writes to: results to out, logs and progress to err.
+type terminal struct {
+	out, err io.Writer
+	settings *settings
+}
+
+// newRoot builds the command tree.
+func newRoot(stdout, stderr io.Writer) *cobra.Command {
+	t := &terminal{out: stdout, err: stderr, settings: &settings{}}
+	root := &cobra.Command{
+		Use:   "dunlin",
+		Short: "train one language model together over ordinary internet links",
+		Long: "dunlin trains one language model together over ordinary internet links: each volunteer trains locally, and only\n" +
+			"small, quantised pieces of what was learned cross the network.\n\n" +
+			"Every flag can also be set as DUNLIN_FLAG in the environment or as a key of the YAML file given with --config.",
+		Example:       "  dunlin train --preset pico --steps 200 --out out/first\n  dunlin sample out/first --prompt \"func \"",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.PersistentFlags().StringVar(&t.settings.file, "config", "", "YAML `file` with settings")
+	t.settings.bind(root.PersistentFlags(), t.settings.config.global()...)
+	root.AddCommand(newVersion(t))
+	return root
+}
+
+// command makes a cobra command whose body runs with a checked Config. Errors of the body count as failures, all
+// earlier ones as wrong usage.
+func (t *terminal) command(use, short, example string, args cobra.PositionalArgs, body func(ctx context.Context, c *Config, args []string) error, options ...option) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     use,
+		Short:   short,
+		Example: example,
+		Args:    args,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := t.settings.load(cmd.Flags()); err != nil {
+				return err
+			}
+			if err := body(cmd.Context(), &t.settings.config, args); err != nil {
+				return &failure{err}
+			}
+			return nil
+		},
+	}
+	t.settings.bind(cmd.Flags(), options...)
+	return cmd
+}
+
+// exactly wants the named arguments, no more and no fewer.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return fmt.Errorf("%s: %s is missing; usage: %s", cmd.CommandPath(), names[len(args)], cmd.UseLine())
+		}
+		if len(args) > len(names) {
+			return fmt.Errorf("%s: %q is one argument too many; usage: %s", cmd.CommandPath(), args[len(names)], cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// logger writes logs to stderr in the configured format.
+func (t *terminal) logger(c *Config) *slog.Logger {
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(t.err, nil))
+	}
+	return slog.New(slog.NewTextHandler(t.err, nil))
+}
