@@ -14,11 +14,16 @@ func portableMatMulRun(d *Device, op *compute.MatMul) {
 	d.run(&d.tasks.matmul, parts(op.M, matmulRows))
 }
 
-func (t *portableMatMul) part(d *Device, _, i int) {
+func (t *portableMatMul) part(d *Device, worker, i int) {
 	op := &t.op
 	from, to := span(op.M, matmulRows, i)
 	for r := from; r < to; r++ {
-		row := op.C.Host[r*op.N : (r+1)*op.N]
+		stored := op.C.Host[r*op.N : (r+1)*op.N]
+		row := stored
+		if op.Epilogue.Residual.Len() > 0 { // which may be C
+			row = d.scratch[worker].take(op.N)
+			copy(row, stored)
+		}
 		if !op.Accumulate {
 			clear(row)
 		}
@@ -30,7 +35,7 @@ func (t *portableMatMul) part(d *Device, _, i int) {
 		case compute.NT:
 			addDots(row, op.A.Host[r*op.K:(r+1)*op.K], op.B.Host)
 		}
-		epilogueRow(d.kernels, &op.Epilogue, row, r, op.N)
+		epilogueRow(d.kernels, &op.Epilogue, stored, row, r)
 	}
 }
 
@@ -74,8 +79,10 @@ func addDots(row, a, b []float32) {
 	}
 }
 
-// epilogueRow applies e to row r of C, n values wide.
-func epilogueRow(k *kernels, e *compute.Epilogue, row []float32, r, n int) {
+// epilogueRow applies e to row r of the product and leaves the result in
+// stored, row r of C, which is row itself unless there is a residual.
+func epilogueRow(k *kernels, e *compute.Epilogue, stored, row []float32, r int) {
+	n := len(row)
 	if e.Bias.Len() > 0 {
 		k.add(row, row, e.Bias.Host)
 	}
@@ -86,7 +93,7 @@ func epilogueRow(k *kernels, e *compute.Epilogue, row []float32, r, n int) {
 		k.gelu(row, row)
 	}
 	if e.Residual.Len() > 0 {
-		k.add(row, row, e.Residual.Host[r*n:(r+1)*n])
+		k.add(stored, row, e.Residual.Host[r*n:(r+1)*n])
 	}
 }
 

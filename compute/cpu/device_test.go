@@ -1,0 +1,136 @@
+package cpu
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"dunlin/compute"
+	"dunlin/compute/computetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func newDevice(t *testing.T, o Options) *Device {
+	t.Helper()
+	d, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// TestPortableConforms runs the suite on the reference path.
+func TestPortableConforms(t *testing.T) {
+	computetest.Run(t, func() compute.Device { return newDevice(t, Options{Path: "portable", Threads: 1}) })
+}
+
+// TestPortableThreads checks that the number of threads changes no bit.
+func TestPortableThreads(t *testing.T) {
+	var devices []compute.Device
+	for _, threads := range []int{1, 2, 5} {
+		devices = append(devices, newDevice(t, Options{Path: "portable", Threads: threads}))
+	}
+	computetest.Same(t, devices...)
+}
+
+func TestOptions(t *testing.T) {
+	for _, o := range []Options{{Threads: -1}, {Threads: 1025}, {Path: "mmx"}} {
+		if _, err := New(o); err == nil {
+			t.Errorf("New(%+v) succeeded", o)
+		} else if !strings.Contains(err.Error(), "portable") && !strings.Contains(err.Error(), "1024") {
+			t.Errorf("New(%+v): %v does not say what is allowed", o, err)
+		}
+	}
+	for _, path := range append(Paths(), "", "auto") {
+		d := newDevice(t, Options{Path: path})
+		if want := Paths()[0]; path == "" || path == "auto" {
+			if d.Path() != want {
+				t.Errorf("path %q runs %s, want the best, %s", path, d.Path(), want)
+			}
+		} else if d.Path() != path {
+			t.Errorf("path %q runs %s", path, d.Path())
+		}
+		if d.Threads() < 1 || !strings.Contains(d.Name(), d.Path()) {
+			t.Errorf("device %q has %d threads", d.Name(), d.Threads())
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestMistakesPanic checks that a shape that does not fit its buffers stops
+// before anything is read or written.
+func TestMistakesPanic(t *testing.T) {
+	d := newDevice(t, Options{Threads: 2})
+	defer d.Close()
+	b := func(n int) compute.Buffer { return compute.Buffer{Host: make([]float32, n)} }
+	for name, call := range map[string]func(){
+		"matmul":  func() { d.MatMul(compute.MatMul{M: 2, N: 2, K: 2, A: b(4), B: b(4), C: b(3)}) },
+		"no rows": func() { d.MatMul(compute.MatMul{M: 0, N: 2, K: 2, A: b(4), B: b(4), C: b(4)}) },
+		"bias": func() {
+			d.MatMul(compute.MatMul{M: 1, N: 2, K: 1, A: b(1), B: b(2), C: b(2), Epilogue: compute.Epilogue{Bias: b(1)}})
+		},
+		"add":        func() { d.Add(b(3), b(3), b(2)) },
+		"heads":      func() { d.Attention(compute.Attention{B: 1, T: 1, H: 3, C: 4}) },
+		"from":       func() { d.Attention(compute.Attention{B: 1, T: 1, H: 1, C: 4, From: 1}) },
+		"adamw step": func() { d.AdamW(compute.AdamW{Params: b(1), Grads: b(1), M: b(1), V: b(1)}) },
+		"device memory elsewhere": func() {
+			d.Upload(compute.Buffer{Addr: 64, N: 4}, []float32{1})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("did not panic")
+				}
+			}()
+			call()
+		})
+	}
+}
+
+// TestOperationsDoNotAllocate covers the pool too: two threads.
+func TestOperationsDoNotAllocate(t *testing.T) {
+	d := newDevice(t, Options{Threads: 2})
+	defer d.Close()
+	b := func(n int) compute.Buffer { return compute.Buffer{Host: make([]float32, n)} }
+	const rows, c = 64, 64
+	x, y, qkv, dqkv, lse, w, bias := b(rows*c), b(rows*c), b(rows*3*c), b(rows*3*c), b(4*rows), b(c*c), b(c)
+	step := func() {
+		d.MatMul(compute.MatMul{Form: compute.NN, M: rows, N: c, K: c, A: x, B: w, C: y, Epilogue: compute.Epilogue{Bias: bias, GELU: true}})
+		d.MatMul(compute.MatMul{Form: compute.TN, M: c, N: c, K: rows, A: x, B: y, C: w, Accumulate: true})
+		d.MatMul(compute.MatMul{Form: compute.NT, M: rows, N: c, K: c, A: y, B: w, C: x})
+		d.BiasGrad(compute.BiasGrad{DBias: bias, DY: y, Rows: rows, N: c})
+		d.LayerNorm(compute.LayerNorm{Y: y, X: x, Gain: bias, Bias: bias, Mean: lse, RStd: lse, Rows: rows, N: c, Eps: 1e-5})
+		d.Attention(compute.Attention{Out: y, LSE: lse, QKV: qkv, B: 1, T: rows, H: 4, C: c})
+		d.AttentionGrad(compute.AttentionGrad{DQKV: dqkv, DOut: x, QKV: qkv, Out: y, LSE: lse, B: 1, T: rows, H: 4, C: c})
+		d.Zero(x)
+		_ = d.SumSquares(y)
+		d.AdamW(compute.AdamW{Params: x, Grads: y, M: x, V: x, Step: 1, GradScale: 1})
+	}
+	if n := testing.AllocsPerRun(20, step); n != 0 {
+		t.Errorf("a round of operations allocates %v times", n)
+	}
+}
+
+// TestPoolManyTasks hands the pool thousands of tiny tasks, so that workers
+// park, wake and race for parts; every part must run exactly once.
+func TestPoolManyTasks(t *testing.T) {
+	d := newDevice(t, Options{Threads: 4})
+	defer d.Close()
+	var want float64
+	x := compute.Buffer{Host: make([]float32, 3*sumChunk+5)}
+	for i := range x.Host {
+		x.Host[i] = float32(i % 7)
+		want += float64(x.Host[i]) * float64(x.Host[i])
+	}
+	for i := range 2000 {
+		if got := d.SumSquares(x); math.Abs(got-want) > 1e-6*want {
+			t.Fatalf("task %d: sum %v, want %v", i, got, want)
+		}
+	}
+}
