@@ -1,0 +1,154 @@
+package status
+
+import (
+	"time"
+
+	"dunlin/wire"
+)
+
+// Snapshot is everything the page, the API and the terminal show. It is never
+// changed after it is published.
+type Snapshot struct {
+	At       time.Time `json:"at"`
+	Version  string    `json:"version"` // of the program
+	Self     string    `json:"self"`    // peer id
+	Role     string    `json:"role"`    // "coordinator" or "worker"
+	Invite   string    `json:"invite,omitempty"`
+	Run      Run       `json:"run"`
+	Learning Learning  `json:"learning"`
+	Speed    Speed     `json:"speed"`
+	Health   Health    `json:"health"`
+	Cost     Cost      `json:"cost"`
+	Peers    []Peer    `json:"peers"`  // by slot
+	Rounds   []Round   `json:"rounds"` // newest last, bounded
+	Ledger   []Entry   `json:"ledger"` // newest first, bounded
+	Notes    []Note    `json:"notes"`  // newest first, bounded
+}
+
+// Run says which run this is and where it stands.
+type Run struct {
+	ID          wire.Hash `json:"id"`
+	Name        string    `json:"name"`
+	Model       string    `json:"model"` // "gpt2 4L/4H/128"
+	Parameters  uint64    `json:"parameters"`
+	Phase       string    `json:"phase"` // waiting, training, paused, ended
+	Reason      string    `json:"reason,omitempty"`
+	Height      uint64    `json:"height"`
+	Term        uint64    `json:"term"`
+	Tokens      uint64    `json:"tokens"` // committed
+	TokenBudget uint64    `json:"token_budget"`
+	Started     time.Time `json:"started"`
+	Fragments   int       `json:"fragments"`
+	H           int       `json:"h"`
+	StepTokens  uint64    `json:"step_tokens"` // of a worker's inner step
+	Codec       string    `json:"codec"`
+	Versions    []uint64  `json:"versions"` // of the fragments
+	StateHash   wire.Hash `json:"state_hash"`
+}
+
+// Learning is the loss, in nats a token, against committed tokens.
+type Learning struct {
+	Train    *float64 `json:"train"`
+	HeldOut  *float64 `json:"held_out"`
+	Unigram  *float64 `json:"unigram"`
+	Bigram   *float64 `json:"bigram"`
+	Curve    []Point  `json:"curve"`          // training loss
+	HeldOuts []Point  `json:"held_out_curve"` // held-out loss at checkpoints
+}
+
+// Point is a loss at a number of committed tokens.
+type Point struct {
+	Tokens uint64  `json:"tokens"`
+	Loss   float64 `json:"loss"`
+	At     float64 `json:"at"` // seconds since the run's start here
+}
+
+// Speed is the rate of training.
+type Speed struct {
+	TokensPerSecond *float64 `json:"tokens_per_second"` // all workers
+	Own             *float64 `json:"own"`
+	SecondsLeft     *float64 `json:"seconds_left"`
+	History         []Rate   `json:"history"` // bounded
+}
+
+// Rate is a sum of token rates at a moment.
+type Rate struct {
+	At    float64 `json:"at"` // seconds since the run's start here
+	Rate  float64 `json:"rate"`
+	Peers int     `json:"peers"`
+}
+
+// Health says whether the run goes well.
+type Health struct {
+	Training       int    `json:"training"`
+	Syncing        int    `json:"syncing"`
+	Lost           int    `json:"lost"` // in the last ten minutes
+	LastLost       string `json:"last_lost,omitempty"`
+	Commits        uint64 `json:"commits"`
+	FailedAttempts uint64 `json:"failed_attempts"`
+	LastFailure    string `json:"last_failure,omitempty"`
+	StatesAgree    *bool  `json:"states_agree"` // all workers' state hashes at one height
+	Diverged       uint64 `json:"diverged"`
+}
+
+// Cost is what taking part costs, as the protocol defines its figures.
+type Cost struct {
+	BitsPerParameter       *float64 `json:"bits_per_parameter"`
+	UploadBitsPerParameter *float64 `json:"upload_bits_per_parameter"`
+	BytesRatio             *float64 `json:"bytes_ratio_fp32_data_parallel"`
+	BytesPerPeerDay        *float64 `json:"bytes_per_peer_day"`
+}
+
+// Peer is one worker as the coordinator knows it.
+type Peer struct {
+	ID              string    `json:"id"`
+	Name            string    `json:"name"`
+	Slot            uint64    `json:"slot"`
+	You             bool      `json:"you"`
+	Alive           bool      `json:"alive"`
+	State           string    `json:"state"`
+	Reason          string    `json:"reason,omitempty"`
+	Device          string    `json:"device,omitempty"`
+	Step            uint64    `json:"step"`
+	Tokens          uint64    `json:"tokens"`
+	Loss            float64   `json:"loss"`
+	TokensPerSecond float64   `json:"tokens_per_second"`
+	Utilisation     float64   `json:"utilisation"`
+	Sent            uint64    `json:"bytes_sent"`
+	Received        uint64    `json:"bytes_received"`
+	Height          uint64    `json:"height"`
+	StateHash       wire.Hash `json:"state_hash"` // of its memory, at Height
+	OuterSteps      uint64    `json:"outer_steps"`
+	Clock           uint64    `json:"clock"` // ms of its own clock at its last word
+	SeenSeconds     float64   `json:"seen_seconds"`
+}
+
+// Round is one round of one fragment, times in seconds since the run's start
+// here; a time is nil while it has not come.
+type Round struct {
+	Fragment int      `json:"fragment"`
+	Base     uint64   `json:"base"`
+	Attempt  string   `json:"attempt"`
+	Phase    string   `json:"phase"`
+	Members  int      `json:"members"`
+	Waiting  []string `json:"waiting"` // for whom and why
+	Ready    *float64 `json:"ready"`
+	Opened   *float64 `json:"opened"`
+	Summed   *float64 `json:"summed"`
+	Held     *float64 `json:"held"`
+	Closed   *float64 `json:"closed"`
+	Failed   string   `json:"failed,omitempty"`
+}
+
+// Entry is a ledger entry in short.
+type Entry struct {
+	Height uint64 `json:"height"`
+	Kind   string `json:"kind"`
+	Text   string `json:"text"`
+}
+
+// Note is a decision and its reason.
+type Note struct {
+	At   time.Time `json:"at"`
+	Text string    `json:"text"`
+}
