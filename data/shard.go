@@ -1,0 +1,91 @@
+package data
+
+import (
+	"dunlin/store"
+	"encoding/binary"
+	"fmt"
+)
+
+// A shard is a header of 16 bytes and the tokens:
+//
+//	0  4  magic "DNLT"
+//	4  1  version, 1
+//	5  1  token type: 1 = uint8
+//	6  2  zero
+//	8  8  number of tokens, little-endian
+//
+// It is named by its leaf hash, SHA-256(0x00 ‖ bytes).
+const (
+	shardMagic   = "DNLT"
+	shardVersion = 1
+	shardUint8   = 1
+	shardHeader  = 16
+
+	// MaxShard is the largest shard, in bytes.
+	MaxShard = 1 << 20
+)
+
+// PackShards cuts tokens into shards of at most MaxShard bytes, hands each to
+// put and returns the names in order. put is a store's Put.
+func PackShards(tokens []byte, put func(shard []byte) (store.Hash, error)) ([]store.Hash, error) {
+	const most = MaxShard - shardHeader
+	var names []store.Hash
+	buf := make([]byte, 0, min(MaxShard, shardHeader+len(tokens)))
+	for from := 0; from < len(tokens); from += most {
+		body := tokens[from:min(from+most, len(tokens))]
+		buf = append(buf[:0], shardMagic...)
+		buf = append(buf, shardVersion, shardUint8, 0, 0)
+		buf = binary.LittleEndian.AppendUint64(buf, uint64(len(body)))
+		buf = append(buf, body...)
+		name, err := put(buf)
+		if err != nil {
+			return nil, fmt.Errorf("pack token shard %d: %w", len(names), err)
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// OpenShards gets the named shards in order, checks each against its name and
+// joins their tokens. It fails on the first that is missing or altered, and
+// when the names stand for more than MaxBytes.
+func OpenShards[H ~[32]byte](names []H, get func(H) ([]byte, error)) ([]byte, error) {
+	if len(names) > MaxBytes/MaxShard+1 {
+		return nil, fmt.Errorf("open token shards: %d shards, at most %d are allowed", len(names), MaxBytes/MaxShard+1)
+	}
+	var tokens []byte
+	for i, name := range names {
+		shard, err := get(name)
+		if err != nil {
+			return nil, fmt.Errorf("open token shard %d of %d: %w", i, len(names), err)
+		}
+		if store.HashLeaf(shard) != store.Hash(name) {
+			return nil, fmt.Errorf("open token shard %d of %d: %w: fetch it from another peer", i, len(names), store.ErrCorrupt)
+		}
+		body, err := OpenShard(shard)
+		if err != nil {
+			return nil, fmt.Errorf("open token shard %d of %d: %w", i, len(names), err)
+		}
+		tokens = append(tokens, body...)
+	}
+	return tokens, nil
+}
+
+// OpenShard checks a shard's header and returns its tokens, not a copy.
+func OpenShard(shard []byte) ([]byte, error) {
+	switch {
+	case len(shard) < shardHeader || string(shard[:4]) != shardMagic:
+		return nil, fmt.Errorf("not a token shard")
+	case len(shard) > MaxShard:
+		return nil, fmt.Errorf("token shard of %d bytes, at most %d are allowed", len(shard), MaxShard)
+	case shard[4] != shardVersion:
+		return nil, fmt.Errorf("token shard of version %d, this program reads %d", shard[4], shardVersion)
+	case shard[5] != shardUint8 || shard[6] != 0 || shard[7] != 0:
+		return nil, fmt.Errorf("token shard of type %d, this program reads %d (bytes)", shard[5], shardUint8)
+	}
+	body := shard[shardHeader:]
+	if n := binary.LittleEndian.Uint64(shard[8:]); n != uint64(len(body)) || n == 0 {
+		return nil, fmt.Errorf("token shard says %d tokens and holds %d", n, len(body))
+	}
+	return body, nil
+}
