@@ -320,6 +320,7 @@ func (p Phase) String() string {
 type Settings struct {
 	Phase  Phase  `cbor:"1,keyasint"`
 	Reason string `cbor:"2,keyasint"`
+	Solo   bool   `cbor:"3,keyasint"` // workers train on without rounds, to measure what rounds cost
 }
 
 // Kind implements Body.

@@ -93,6 +93,8 @@ type Heartbeat struct {
 	RoundBytes        uint64      `cbor:"15,keyasint"` // sent for contributions, results and round control
 	OuterSteps        uint64      `cbor:"16,keyasint"` // commits merged ÷ fragments, rounded down
 	ContributionBytes uint64      `cbor:"17,keyasint"` // encoded contributions sent
+	Clock             uint64      `cbor:"18,keyasint"` // ms of the peer's own steady clock, so that rates need no common one
+	Device            string      `cbor:"19,keyasint"` // for people, at most 64 bytes
 }
 
 // WorkerState is the stage of a worker's life.
@@ -260,6 +262,9 @@ func (h *Heartbeat) validate() error {
 		if v := float64(f.Value()); math.IsNaN(v) || math.IsInf(v, 0) || v < 0 {
 			return fmt.Errorf("heartbeat: figure %v", v)
 		}
+	}
+	if len(h.Device) > 64 {
+		return errors.New("heartbeat: device name is too long")
 	}
 	return checkReason(h.Reason)
 }
