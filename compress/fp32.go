@@ -33,7 +33,7 @@ func (c FP32) Encode(dst []byte, src []float32) ([]byte, error) {
 		binary.LittleEndian.PutUint32(out, bits)
 		out = out[4:]
 	}
-	if bad != 0 {
+	if bad&0x80000000 != 0 {
 		return dst[:start], fmt.Errorf("encode fp32: %w", ErrNotFinite)
 	}
 	return dst, nil
@@ -62,11 +62,11 @@ func decodeFP32(dst []float32, in []byte) bool {
 		bad |= exponentFull(bits)
 		dst[i] = math.Float32frombits(bits)
 	}
-	return bad == 0
+	return bad&0x80000000 == 0
 }
 
-// exponentFull returns bits with the highest one set exactly when the float32 of
-// the given bits is infinite or not a number, and 0 otherwise.
+// exponentFull returns a number whose highest bit is set exactly when the float32 of
+// the given bits is infinite or not a number.
 func exponentFull(bits uint32) uint32 {
-	return (bits&0x7fffffff + 0x00800000) & 0x80000000
+	return bits&0x7fffffff + 0x00800000
 }

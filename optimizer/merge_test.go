@@ -1,0 +1,87 @@
+package optimizer_test
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"dunlin/optimizer"
+)
+
+func TestMerge(t *testing.T) {
+	committed, base := []float32{10, 20, 30}, []float32{1, 2, 3}
+	live := []float32{1.5, 2, 2}
+	optimizer.Rebase.Apply(live, committed, base)
+	if !slices.Equal(live, []float32{10.5, 20, 29}) {
+		t.Errorf("rebase gives %v", live)
+	}
+	optimizer.Reset.Apply(live, committed, nil)
+	if !slices.Equal(live, committed) {
+		t.Errorf("reset gives %v", live)
+	}
+}
+
+func TestMergeValidate(t *testing.T) {
+	for _, c := range []struct {
+		merge optimizer.Merge
+		decay float32
+		fault string
+	}{
+		{optimizer.Rebase, 1, ""},
+		{optimizer.Reset, 0.95, ""},
+		{optimizer.Rebase, 0, "decay"},
+		{optimizer.Reset, 1.5, "decay"},
+		{optimizer.Rebase, float32(math.NaN()), "decay"},
+		{"lerp", 1, "choose rebase or reset"},
+		{"", 1, "choose rebase or reset"},
+	} {
+		err := c.merge.Validate(c.decay)
+		if (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {
+			t.Errorf("%s with decay %g: %v", c.merge, c.decay, err)
+		}
+	}
+}
+
+func TestSchedule(t *testing.T) {
+	s := optimizer.Schedule{Peak: 2, WarmUp: 0.1, Final: 0.1, Shape: optimizer.Cosine}
+	for _, c := range []struct{ progress, want float64 }{
+		{-1, 0}, {0, 0}, {0.05, 1}, {0.1, 2}, {0.55, 1.1}, {1, 0.2}, {7, 0.2},
+	} {
+		if got := s.At(c.progress); math.Abs(got-c.want) > 1e-12 {
+			t.Errorf("cosine at %g: %g, want %g", c.progress, got, c.want)
+		}
+	}
+	for p := 0.1; p < 0.99; p += 0.01 {
+		if s.At(p+0.01) >= s.At(p) {
+			t.Errorf("cosine does not fall at %g", p)
+		}
+	}
+	flat := optimizer.Schedule{Peak: 3, WarmUp: 0.5, Shape: optimizer.Constant}
+	if flat.At(0.25) != 1.5 || flat.At(0.5) != 3 || flat.At(1) != 3 {
+		t.Errorf("constant: %g, %g, %g", flat.At(0.25), flat.At(0.5), flat.At(1))
+	}
+	none := optimizer.Schedule{Peak: 3, Shape: optimizer.Constant}
+	if none.At(0) != 3 {
+		t.Errorf("without warm-up the rate at 0 is %g", none.At(0))
+	}
+}
+
+func TestScheduleValidate(t *testing.T) {
+	good := optimizer.Schedule{Peak: 1, WarmUp: 0.1, Final: 0.1, Shape: optimizer.Cosine}
+	if err := good.Validate(); err != nil {
+		t.Error(err)
+	}
+	for name, change := range map[string]func(*optimizer.Schedule){
+		"peak":    func(s *optimizer.Schedule) { s.Peak = math.Inf(1) },
+		"warm-up": func(s *optimizer.Schedule) { s.WarmUp = 1 },
+		"final":   func(s *optimizer.Schedule) { s.Final = 2 },
+		"shape":   func(s *optimizer.Schedule) { s.Shape = "linear" },
+	} {
+		s := good
+		change(&s)
+		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
