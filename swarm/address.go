@@ -1,0 +1,125 @@
+package swarm
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"strings"
+	"time"
+
+	p2pcrypto "github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/network"
+	p2ppeer "github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
+
+	"dunlin/wire"
+)
+
+// maxAddrs bounds the addresses kept for one peer.
+const maxAddrs = 32
+
+// Loopback listens on this machine only, on free ports.
+func Loopback() []string {
+	return []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}
+}
+
+// Everywhere listens on all interfaces on one port for TCP and QUIC; port 0 means free ones.
+func Everywhere(port int) []string {
+	return []string{
+		fmt.Sprintf("/ip4/0.0.0.0/tcp/%d", port), fmt.Sprintf("/ip4/0.0.0.0/udp/%d/quic-v1", port),
+		fmt.Sprintf("/ip6/::/tcp/%d", port), fmt.Sprintf("/ip6/::/udp/%d/quic-v1", port),
+	}
+}
+
+// p2pID is libp2p's name for a peer: the multihash of its public key. The zero
+// id and others that are no Ed25519 key name nobody, which dialling will find.
+func p2pID(id wire.PeerID) p2ppeer.ID {
+	key, err := p2pcrypto.UnmarshalEd25519PublicKey(id[:])
+	if err != nil {
+		return ""
+	}
+	pid, err := p2ppeer.IDFromPublicKey(key)
+	if err != nil {
+		return ""
+	}
+	return pid
+}
+
+// wireID is the inverse of p2pID; libp2p ids of other key types are refused.
+func wireID(pid p2ppeer.ID) (wire.PeerID, error) {
+	key, err := pid.ExtractPublicKey()
+	if err != nil {
+		return wire.PeerID{}, fmt.Errorf("peer %s: %w", pid, err)
+	}
+	raw, err := key.Raw()
+	if err != nil {
+		return wire.PeerID{}, fmt.Errorf("peer %s: %w", pid, err)
+	}
+	if key.Type() != p2pcrypto.Ed25519 || len(raw) != ed25519.PublicKeySize {
+		return wire.PeerID{}, fmt.Errorf("peer %s: its key is not Ed25519", pid)
+	}
+	return wire.PeerID(raw), nil
+}
+
+// parseAddrs reads addresses of pid with or without their /p2p part.
+func parseAddrs(pid p2ppeer.ID, list []string) ([]multiaddr.Multiaddr, error) {
+	if len(list) > maxAddrs {
+		return nil, fmt.Errorf("%d addresses for one peer, at most %d are kept", len(list), maxAddrs)
+	}
+	var addrs []multiaddr.Multiaddr
+	for _, s := range list {
+		a, err := multiaddr.NewMultiaddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("address %q: %w", clip(s, 80), err)
+		}
+		transport, id := p2ppeer.SplitAddr(a)
+		if id != "" && id != pid {
+			return nil, fmt.Errorf("address %q names another peer than %s", clip(s, 80), pid)
+		}
+		if transport == nil {
+			return nil, fmt.Errorf("address %q has no host and port", clip(s, 80))
+		}
+		addrs = append(addrs, transport)
+	}
+	return addrs, nil
+}
+
+// quicDelay is the head start of TCP: bulk runs better over it here, and a
+// process that dies is noticed at once.
+const quicDelay = 500 * time.Millisecond
+
+// rankDials dials TCP at once and QUIC when TCP has not answered; with QUIC alone, at once.
+func rankDials(addrs []multiaddr.Multiaddr) []network.AddrDelay {
+	var delay time.Duration
+	for _, a := range addrs {
+		if isTCP(a) {
+			delay = quicDelay
+		}
+	}
+	ranked := make([]network.AddrDelay, 0, len(addrs))
+	for _, a := range addrs {
+		if isTCP(a) {
+			ranked = append(ranked, network.AddrDelay{Addr: a})
+		} else {
+			ranked = append(ranked, network.AddrDelay{Addr: a, Delay: delay})
+		}
+	}
+	return ranked
+}
+
+func isTCP(a multiaddr.Multiaddr) bool {
+	_, err := a.ValueForProtocol(multiaddr.P_TCP)
+	return err == nil
+}
+
+// compareAddrs puts TCP first and is stable otherwise by text.
+func compareAddrs(a, b string) int {
+	at, bt := strings.Contains(a, "/tcp/"), strings.Contains(b, "/tcp/")
+	switch {
+	case at && !bt:
+		return -1
+	case bt && !at:
+		return 1
+	default:
+		return strings.Compare(a, b)
+	}
+}

@@ -1,0 +1,321 @@
+package swarm
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"dunlin/wire"
+)
+
+const (
+	serviceControl = "dunlin.control"
+	helloVersion   = 1
+	helloBytes     = 9
+	// controlBuffer is the read buffer of a control stream and the size up to
+	// which messages that wait travel in one write, bytes.
+	controlBuffer = 16 << 10
+)
+
+// Send queues one control message for a peer and returns at once. The message
+// must not be changed afterwards. Errors: ErrNotConnected, ErrQueueFull,
+// ErrClosed, or one about the message's size. No error does not mean arrival:
+// a session that ends takes its queue with it.
+func (h *Host) Send(to wire.PeerID, msg []byte) error {
+	if len(msg) == 0 || len(msg) > h.limits.Message {
+		return fmt.Errorf("send to %s: message of %d bytes, want 1 to %d", to.Short(), len(msg), h.limits.Message)
+	}
+	r, s, err := h.sessionWith(to)
+	if err != nil {
+		return fmt.Errorf("send to %s: %w", to.Short(), err)
+	}
+	defer h.release(r)
+	if err := s.queue.push(msg); err != nil {
+		if errors.Is(err, ErrQueueFull) {
+			h.meter.dropped.Add(1)
+		}
+		return fmt.Errorf("send to %s: %w", to.Short(), err)
+	}
+	return nil
+}
+
+// writeControl sends what the session's queue holds until the session ends.
+func (h *Host) writeControl(r *remote, s *session) {
+	run := s.queue.take(s.ctx, controlBuffer)
+	if run == nil {
+		return
+	}
+	st, err := h.openControl(r, s)
+	if err != nil {
+		h.fail(r, s, fmt.Sprintf("open control stream: %v", err))
+		return
+	}
+	stop := context.AfterFunc(s.ctx, func() { st.Reset() })
+	defer stop()
+	defer st.Reset()
+	if !h.spawn(func() { h.watchControl(r, s, st) }) {
+		return
+	}
+	buf := appendHello(nil, h.instance)
+	for run != nil {
+		for _, msg := range run {
+			buf = appendFrame(buf, msg)
+		}
+		st.SetWriteDeadline(time.Now().Add(h.limits.Write))
+		n, err := st.Write(buf)
+		h.meter.classes[wire.ClassControl].out.Add(uint64(n))
+		if err != nil {
+			if isTimeout(err) {
+				err = fmt.Errorf("it took no bytes for %s", h.limits.Write)
+			}
+			h.fail(r, s, fmt.Sprintf("write to control stream: %v", err))
+			return
+		}
+		if cap(buf) > 4*controlBuffer {
+			buf = nil
+		}
+		buf = buf[:0]
+		run = s.queue.take(s.ctx, controlBuffer)
+	}
+}
+
+func (h *Host) openControl(r *remote, s *session) (network.Stream, error) {
+	ctx, cancel := context.WithTimeout(network.WithNoDial(s.ctx, "a session has its connections"), h.limits.Dial)
+	defer cancel()
+	st, err := h.p2p.NewStream(ctx, r.pid, h.control)
+	if err != nil {
+		return nil, err
+	}
+	if err := st.Scope().SetService(serviceControl); err != nil {
+		st.Reset()
+		return nil, err
+	}
+	return st, nil
+}
+
+// watchControl reads the silent side of our own control stream: it ends when
+// the remote gives the stream up, which an idle writer would not notice.
+func (h *Host) watchControl(r *remote, s *session, st network.Stream) {
+	var b [1]byte
+	n, err := st.Read(b[:])
+	if n > 0 {
+		h.cutOff(r, "it wrote on a control stream that is not its own")
+		return
+	}
+	h.fail(r, s, fmt.Sprintf("the remote closed our control stream: %v", err))
+}
+
+// handleControl serves a control stream that a remote opened.
+func (h *Host) handleControl(st network.Stream) {
+	defer st.Reset()
+	r, err := h.borrow(st.Conn().RemotePeer())
+	if err != nil {
+		return
+	}
+	defer h.release(r)
+	if err := h.admitControl(st); err != nil {
+		h.log.Debug("control stream refused", "peer", r.id.Short(), "err", err)
+		return
+	}
+	timed := &timedReader{stream: st, limit: h.limits.Write}
+	in := bufio.NewReaderSize(timed, controlBuffer)
+	instance, err := readHello(in)
+	if err != nil {
+		h.endControl(r, nil, err)
+		return
+	}
+	s := h.adopt(r, st, instance)
+	if s == nil {
+		return
+	}
+	h.endControl(r, s, h.readMessages(r, s, timed, in))
+}
+
+func (h *Host) admitControl(st network.Stream) error {
+	if err := st.Scope().SetService(serviceControl); err != nil {
+		return err
+	}
+	return st.Scope().ReserveMemory(controlBuffer, network.ReservationPriorityMedium)
+}
+
+// adopt makes st the inbound control stream of the peer's session. A second
+// stream in one session means that the remote began a new one, perhaps as a
+// new process: ours ends too, and the next begins.
+func (h *Host) adopt(r *remote, st network.Stream, instance uint64) *session {
+	r.deliver.Lock()
+	s := r.session.Load()
+	if s != nil && (s.inbound != nil || s.instance != 0 && s.instance != instance) {
+		if !r.restarts.Allow() {
+			r.deliver.Unlock()
+			h.cutOff(r, "it replaces its control stream too often")
+			return nil
+		}
+		h.closeConnections(r.pid, st.Conn(), network.ConnSupplanted)
+		h.downLocked(r, s, "the remote began a new session")
+	}
+	s = h.up(r)
+	if s != nil {
+		s.inbound, s.instance = st, instance
+	}
+	r.deliver.Unlock()
+	return s
+}
+
+// endControl deals with the end of an inbound control stream.
+func (h *Host) endControl(r *remote, s *session, err error) {
+	var broken *protocolError
+	switch {
+	case errors.As(err, &broken):
+		h.cutOff(r, broken.Error())
+	case s != nil:
+		h.fail(r, s, fmt.Sprintf("its control stream ended: %v", err))
+	}
+}
+
+// readMessages delivers messages until the stream fails or the session ends.
+func (h *Host) readMessages(r *remote, s *session, timed *timedReader, in *bufio.Reader) error {
+	scope := timed.stream.Scope()
+	for {
+		timed.idle = true // between messages a peer may be silent for as long as it likes
+		if _, err := in.Peek(1); err != nil {
+			return err
+		}
+		timed.idle = false
+		size, err := readFrameSize(in, h.limits.Message)
+		if err != nil {
+			return err
+		}
+		if err := scope.ReserveMemory(size, network.ReservationPriorityMedium); err != nil {
+			return fmt.Errorf("memory for a message of %d bytes: %w", size, err)
+		}
+		msg, err := readExactly(in, size)
+		scope.ReleaseMemory(size)
+		if err != nil {
+			return err
+		}
+		h.meter.classes[wire.ClassControl].in.Add(uint64(size + uvarintLen(size)))
+		if !r.messages.Allow() || !r.bytes.AllowN(time.Now(), size) {
+			return &protocolError{"it floods: more control messages than any peer needs"}
+		}
+		r.deliver.Lock()
+		if r.session.Load() != s {
+			r.deliver.Unlock()
+			return ErrNotConnected
+		}
+		h.cfg.Handler.Message(r.id, msg)
+		r.deliver.Unlock()
+	}
+}
+
+// protocolError is a fault that only a broken or hostile peer commits.
+type protocolError struct{ text string }
+
+func (e *protocolError) Error() string { return e.text }
+
+func appendHello(b []byte, instance uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(b, helloVersion), instance)
+}
+
+func readHello(in io.Reader) (instance uint64, err error) {
+	var b [helloBytes]byte
+	if _, err := io.ReadFull(in, b[:]); err != nil {
+		return 0, err
+	}
+	if b[0] != helloVersion {
+		return 0, &protocolError{fmt.Sprintf("its hello has version %d, this host speaks %d", b[0], helloVersion)}
+	}
+	instance = binary.BigEndian.Uint64(b[1:])
+	if instance == 0 {
+		return 0, &protocolError{"its hello names no instance"}
+	}
+	return instance, nil
+}
+
+func appendFrame(b, msg []byte) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(msg))), msg...)
+}
+
+// readFrameSize reads a length in 1..limit, in its shortest form.
+func readFrameSize(in io.ByteReader, limit int) (int, error) {
+	var size uint64
+	for shift := uint(0); ; shift += 7 {
+		b, err := in.ReadByte()
+		if err != nil {
+			return 0, noEOF(err)
+		}
+		if shift > 28 || b == 0 && shift > 0 {
+			return 0, &protocolError{"garbage where a length should be"}
+		}
+		size |= uint64(b&0x7f) << shift
+		if b < 0x80 {
+			break
+		}
+	}
+	if size == 0 || size > uint64(limit) {
+		return 0, &protocolError{fmt.Sprintf("a message of %d bytes, want 1 to %d", size, limit)}
+	}
+	return int(size), nil
+}
+
+// readExactly reads size bytes. Memory grows with what arrives, not with what was announced.
+func readExactly(in io.Reader, size int) ([]byte, error) {
+	const step = 64 << 10
+	buf := make([]byte, 0, min(size, step))
+	for len(buf) < size {
+		if len(buf) == cap(buf) {
+			grown := make([]byte, len(buf), min(size, 2*cap(buf)))
+			copy(grown, buf)
+			buf = grown
+		}
+		n, err := in.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err != nil && len(buf) < size {
+			return nil, noEOF(err)
+		}
+	}
+	return buf, nil
+}
+
+// noEOF says that an end in mid-frame is no regular end.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func uvarintLen(n int) int {
+	var b [binary.MaxVarintLen64]byte
+	return binary.PutUvarint(b[:], uint64(n))
+}
+
+// timedReader is the watchdog of a transfer: unless idle is set, each read must
+// bring bytes within limit.
+type timedReader struct {
+	stream network.Stream
+	limit  time.Duration
+	idle   bool
+}
+
+func (t *timedReader) Read(b []byte) (int, error) {
+	var deadline time.Time
+	if !t.idle {
+		deadline = time.Now().Add(t.limit)
+	}
+	if err := t.stream.SetReadDeadline(deadline); err != nil {
+		return 0, err
+	}
+	return t.stream.Read(b)
+}
+
+// isTimeout reports whether err says that a deadline passed.
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
+}

@@ -1,0 +1,32 @@
+// Package swarm is the network of a run: one libp2p host that keeps peers
+// connected, carries small control messages and answers bulk requests.
+//
+// Two protocols, both under the run's prefix ("/dunlin/1/<run id>"):
+//
+//	<prefix>/control   one stream per direction and peer, opened at the first Send:
+//	                   hello  = 0x01 instance(8)            instance: random number of the process
+//	                   frame  = length(uvarint) bytes       length in 1..Limits.Message
+//	                   Nothing flows back on the stream.
+//	<prefix>/bulk      one stream per request:
+//	                   -> class(1) length(uvarint) request
+//	                   <- 0x00 length(uvarint) bytes        answered
+//	                   <- 0x01 length(uvarint) text         refused, with the reason
+//	                   <- 0x02 0x00                         busy, ask again later
+//
+// A session spans the time between Handler.Connected and Handler.Disconnected.
+// Within a session the messages of a peer arrive in order and without gaps;
+// whatever could lose one (a broken control stream, another process under the
+// same identity) ends the session, closes the connections and begins afresh. A
+// silent peer is not noticed here: heartbeats belong to the layer above. A dead
+// process is: at once over TCP, within Limits.QUICIdle over QUIC.
+//
+// Everything a remote can grow is bounded by Limits. A peer that breaks the
+// protocol or floods is cut off: its connections close and none is accepted
+// from it for Limits.Shun.
+//
+// TCP (Noise or TLS 1.3, yamux) is dialled first and QUIC only when that does
+// not answer; no relay, DHT, address discovery service or telemetry is used.
+//
+// The package also keeps what identity needs on disk: LoadOrCreateKey and
+// LockFolder.
+package swarm

@@ -1,0 +1,178 @@
+package swarm
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	connrate "github.com/libp2p/go-libp2p/x/rate"
+
+	"dunlin/wire"
+)
+
+// Limits bounds everything a remote can make this host hold or wait for.
+type Limits struct {
+	Conns         int // connections in all
+	ConnsPerPeer  int // connections to one peer; both sides dialling at once makes two
+	ConnsPerHost  int // connections from one IPv4 address or IPv6 /56; loopback is exempt
+	Remembered    int // peers that Connect keeps dialling
+	Memory        int // bytes that all streams may hold
+	MemoryPerPeer int // bytes that the streams of one peer may hold
+
+	Message    int // bytes of one control message
+	Queue      int // control messages waiting for one peer
+	QueueBytes int // bytes of those
+	QueueTotal int // bytes of control messages waiting in all
+
+	MessageRate  float64 // control messages a second that a peer may send for long
+	MessageBurst int     // control messages it may send at once
+	ByteRate     float64 // the same in bytes a second
+	ByteBurst    int     // bytes
+
+	Request      int // bytes of one bulk request
+	Fetches      int // own requests open to one peer; more wait for their turn
+	Serves       int // requests of one peer answered at a time; more are told "busy"
+	ServesTotal  int // requests of all peers answered at a time
+	RefusalBytes int // bytes of a refusal's text
+
+	Dial       time.Duration // one attempt to connect, identification included
+	BackoffMin time.Duration // wait after the first failed attempt; doubles
+	BackoffMax time.Duration // longest wait between attempts
+	Answer     time.Duration // from the request to the first byte of the answer
+	Stall      time.Duration // a transfer without a byte for so long has failed
+	Write      time.Duration // a control message or a chunk of bulk that the remote does not take
+	Serve      time.Duration // one call of Handler.Serve
+	QUICIdle   time.Duration // silence after which a QUIC connection is dead
+	Shun       time.Duration // how long a peer that was cut off stays out
+}
+
+// DefaultLimits suits a volunteer's machine: some 64 peers, links of a few Mbit/s.
+func DefaultLimits() Limits {
+	return Limits{
+		Conns:         512,
+		ConnsPerPeer:  8,
+		ConnsPerHost:  64,
+		Remembered:    1024,
+		Memory:        512 << 20,
+		MemoryPerPeer: 64 << 20,
+
+		Message:    wire.MaxMessage,
+		Queue:      1024,
+		QueueBytes: 8 << 20,
+		QueueTotal: 64 << 20,
+
+		MessageRate:  500,
+		MessageBurst: 5000,
+		ByteRate:     4 << 20,
+		ByteBurst:    32 << 20,
+
+		Request:      64 << 10,
+		Fetches:      16,
+		Serves:       32,
+		ServesTotal:  256,
+		RefusalBytes: 512,
+
+		Dial:       10 * time.Second,
+		BackoffMin: 200 * time.Millisecond,
+		BackoffMax: 15 * time.Second,
+		Answer:     10 * time.Second,
+		Stall:      3 * time.Second,
+		Write:      30 * time.Second,
+		Serve:      30 * time.Second,
+		QUICIdle:   8 * time.Second,
+		Shun:       time.Minute,
+	}
+}
+
+// Validate reports every value outside its range.
+func (l Limits) Validate() error {
+	var faults []error
+	check := func(name string, value, low, high float64) {
+		if !(value >= low && value <= high) {
+			faults = append(faults, fmt.Errorf("limits: %s is %g, want %g to %g", name, value, low, high))
+		}
+	}
+	const gib = 1 << 30
+	check("Conns", float64(l.Conns), 4, 1<<16)
+	check("ConnsPerPeer", float64(l.ConnsPerPeer), 2, 64)
+	check("ConnsPerHost", float64(l.ConnsPerHost), 2, 1<<16)
+	check("Remembered", float64(l.Remembered), 1, 1<<16)
+	check("Memory", float64(l.Memory), 8<<20, 64*gib)
+	check("MemoryPerPeer", float64(l.MemoryPerPeer), 4<<20, float64(l.Memory))
+	check("Message", float64(l.Message), 1, wire.MaxMessage)
+	check("Queue", float64(l.Queue), 1, 1<<20)
+	check("QueueBytes", float64(l.QueueBytes), float64(l.Message), gib)
+	check("QueueTotal", float64(l.QueueTotal), float64(l.QueueBytes), 16*gib)
+	check("MessageRate", l.MessageRate, 1, 1e6)
+	check("MessageBurst", float64(l.MessageBurst), 1, 1e7)
+	check("ByteRate", l.ByteRate, 1<<10, gib)
+	check("ByteBurst", float64(l.ByteBurst), float64(l.Message), gib)
+	check("Request", float64(l.Request), 1, wire.MaxMessage)
+	check("Fetches", float64(l.Fetches), 1, 1024)
+	check("Serves", float64(l.Serves), 1, 1024)
+	check("ServesTotal", float64(l.ServesTotal), float64(l.Serves), 1<<16)
+	check("RefusalBytes", float64(l.RefusalBytes), 16, 64<<10)
+	for name, d := range map[string]time.Duration{
+		"Dial": l.Dial, "BackoffMin": l.BackoffMin, "BackoffMax": l.BackoffMax, "Answer": l.Answer,
+		"Stall": l.Stall, "Write": l.Write, "Serve": l.Serve, "QUICIdle": l.QUICIdle, "Shun": l.Shun,
+	} {
+		if d < time.Millisecond || d > time.Hour {
+			faults = append(faults, fmt.Errorf("limits: %s is %s, want 1ms to 1h", name, d))
+		}
+	}
+	if l.BackoffMax < l.BackoffMin {
+		faults = append(faults, fmt.Errorf("limits: BackoffMax %s is below BackoffMin %s", l.BackoffMax, l.BackoffMin))
+	}
+	return errors.Join(faults...)
+}
+
+// resources turns the limits into libp2p's resource manager.
+func (l Limits) resources(control, bulk protocol.ID) (network.ResourceManager, error) {
+	// A peer needs two control streams, its bulk streams (twice over, since a
+	// closed stream is counted until both ends know) and a few for identify.
+	bulkStreams := 2 * (l.Serves + l.Fetches)
+	perPeer := bulkStreams + 16
+	total := 2*l.ServesTotal + l.Conns*8
+	bound := func(conns, streams, memory int) rcmgr.ResourceLimits {
+		return rcmgr.ResourceLimits{
+			Conns: rcmgr.LimitVal(conns), ConnsInbound: rcmgr.LimitVal(conns), ConnsOutbound: rcmgr.LimitVal(conns),
+			Streams: rcmgr.LimitVal(streams), StreamsInbound: rcmgr.LimitVal(streams), StreamsOutbound: rcmgr.LimitVal(streams),
+			FD: rcmgr.LimitVal(conns), Memory: rcmgr.LimitVal64(memory),
+		}
+	}
+	transient := max(32, l.Conns/4)
+	partial := rcmgr.PartialLimitConfig{
+		System:              bound(l.Conns, total, l.Memory),
+		Transient:           bound(transient, 4*transient, l.Memory/4),
+		PeerDefault:         bound(l.ConnsPerPeer, perPeer, l.MemoryPerPeer),
+		ProtocolPeerDefault: bound(l.ConnsPerPeer, 8, l.MemoryPerPeer),
+		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{
+			control: bound(l.ConnsPerPeer, 8, l.MemoryPerPeer),
+			bulk:    bound(l.ConnsPerPeer, bulkStreams, l.MemoryPerPeer),
+		},
+	}
+	perHost := connrate.Limit{RPS: 1, Burst: 2 * l.ConnsPerHost}
+	return rcmgr.NewResourceManager(
+		rcmgr.NewFixedLimiter(partial.Build(rcmgr.InfiniteLimits)),
+		rcmgr.WithMetricsDisabled(),
+		rcmgr.WithLimitPerSubnet(
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: l.ConnsPerHost}},
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: l.ConnsPerHost}},
+		),
+		rcmgr.WithConnRateLimiters(&connrate.Limiter{
+			NetworkPrefixLimits: []connrate.PrefixLimit{
+				{Prefix: netip.MustParsePrefix("127.0.0.0/8")},
+				{Prefix: netip.MustParsePrefix("::1/128")},
+			},
+			SubnetRateLimiter: connrate.SubnetLimiter{
+				IPv4SubnetLimits: []connrate.SubnetLimit{{PrefixLength: 32, Limit: perHost}},
+				IPv6SubnetLimits: []connrate.SubnetLimit{{PrefixLength: 56, Limit: perHost}},
+				GracePeriod:      time.Minute,
+			},
+		}),
+	)
+}
