@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 )
 
@@ -178,7 +177,7 @@ func (d *Disk) flush(dirty map[Hash]*blob) error {
 		dirs[filepath.Dir(d.path(h))] = struct{}{}
 	}
 	for dir := range dirs {
-		if err := syncDir(dir); err != nil {
+		if err := SyncDir(dir); err != nil {
 			return fmt.Errorf("sync store folder: %w", err)
 		}
 	}
@@ -286,25 +285,4 @@ func (d *Disk) Usage() Usage {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.idx.usage()
-}
-
-func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-// syncDir makes a folder's entries durable. Windows has no such call and keeps
-// its metadata journalled.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -204,3 +204,23 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func TestWriteFileReplacesWhole(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "head")
+	for _, content := range []string{"first, the longer one", "second"} {
+		if err := WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != content {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("%d files are left, %v", len(entries), err)
+	}
+	if err := WriteFile(filepath.Join(dir, "none", "head"), nil, 0o600); err == nil {
+		t.Fatal("wrote into a folder that is not there")
+	}
+}
