@@ -18,6 +18,7 @@ type Device struct {
 	scratch []scratch // one a worker
 	sums    []float64 // partial sums of SumSquares, one a part
 	tasks   tasks
+	fast    fast
 }
 
 // tasks are the arguments of the operation that runs, kept here so that

@@ -2,5 +2,43 @@
 
 package cpu
 
-// fastKernels returns the assembly paths that this processor can run, best first.
-func fastKernels() []*kernels { return nil }
+import "golang.org/x/sys/cpu"
+
+// fast is what the assembly paths keep in a Device.
+type fast struct {
+	matmul matmul
+	dots   dots
+}
+
+// fastKernels returns the assembly paths that this processor can run, best
+// first. x/sys/cpu also asks whether the operating system saves the registers.
+func fastKernels() []*kernels {
+	var paths []*kernels
+	if cpu.X86.HasAVX512F && cpu.X86.HasAVX2 && cpu.X86.HasFMA {
+		paths = append(paths, avx512Vectors().kernels("avx512", &multiplier{lanes: 16, rows: 8, vectors: 3, dot: dotAVX512}))
+	}
+	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
+		paths = append(paths, avx2Vectors().kernels("avx2", &multiplier{lanes: 8, rows: 6, vectors: 2, dot: dotAVX2}))
+	}
+	return paths
+}
+
+func avx512Vectors() *vectors {
+	return &vectors{
+		lanes: 16, add: addAVX512, addRows: addRowsAVX512, scale: scaleAVX512, scoreGrad: scoreGradAVX512,
+		dot: dotAVX512, rowMax: rowMaxAVX512, expSum: expSumAVX512, expTotal: expTotalAVX512, sumSquares: sumSquaresAVX512,
+		gelu: geluAVX512, geluGrad: geluGradAVX512,
+		layerNorm: layerNormAVX512, layerNormGrad: layerNormGradAVX512, layerNormGradAdd: layerNormGradAddAVX512,
+		layerNormParams: layerNormParamsAVX512, adamW: adamWAVX512,
+	}
+}
+
+func avx2Vectors() *vectors {
+	return &vectors{
+		lanes: 8, add: addAVX2, addRows: addRowsAVX2, scale: scaleAVX2, scoreGrad: scoreGradAVX2,
+		dot: dotAVX2, rowMax: rowMaxAVX2, expSum: expSumAVX2, expTotal: expTotalAVX2, sumSquares: sumSquaresAVX2,
+		gelu: geluAVX2, geluGrad: geluGradAVX2,
+		layerNorm: layerNormAVX2, layerNormGrad: layerNormGradAVX2, layerNormGradAdd: layerNormGradAddAVX2,
+		layerNormParams: layerNormParamsAVX2, adamW: adamWAVX2,
+	}
+}

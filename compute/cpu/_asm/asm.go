@@ -42,20 +42,22 @@ type function struct {
 	held   map[string]string
 }
 
-// begin starts a function with doc (one sentence) and parameters; a result, if
-// any, is the last parameter and named ret.
+// begin starts a function with doc (one sentence) and parameters; results come
+// last and their names begin with ret.
 func (f *file) begin(set isa, name, doc string, params ...param) *function {
 	fn := &function{file: f, isa: set, name: name + set.suffix, next: set.regs - 1, held: map[string]string{}}
-	offset, in, out, kind := 0, []string{}, "", ""
+	offset, in, out := 0, []string{}, []string{}
 	offsets := map[string]int{}
 	for _, p := range params {
 		size := 8
 		if p.typ == "float32" {
 			size = 4
 		}
-		if p.name == "ret" {
-			offset = (offset + 7) &^ 7
-			out, kind = p.typ, p.typ
+		if strings.HasPrefix(p.name, "ret") {
+			if len(out) == 0 {
+				offset = (offset + 7) &^ 7
+			}
+			out = append(out, p.name+" "+p.typ)
 		} else {
 			in = append(in, p.name+" "+p.typ)
 		}
@@ -64,12 +66,11 @@ func (f *file) begin(set isa, name, doc string, params ...param) *function {
 		offset += size
 	}
 	fmt.Fprintf(&f.decl, "\n// %s %s\n//\n//go:noescape\nfunc %s(%s)", fn.name, doc, fn.name, strings.Join(in, ", "))
-	if kind != "" {
-		fmt.Fprintf(&f.decl, " (ret %s)", out)
+	if len(out) > 0 {
+		fmt.Fprintf(&f.decl, " (%s)", strings.Join(out, ", "))
 	}
 	f.decl.WriteString("\n")
-	fmt.Fprintf(&f.text, "\n// func %s(%s) %s\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", fn.name, strings.Join(in, ", "), out, fn.name, offset)
-	fn.held["offsets"] = ""
+	fmt.Fprintf(&f.text, "\n// func %s(%s) (%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", fn.name, strings.Join(in, ", "), strings.Join(out, ", "), fn.name, offset)
 	for name, at := range offsets {
 		fn.held["arg:"+name] = fmt.Sprintf("%s+%d(FP)", name, at)
 	}
