@@ -53,7 +53,7 @@ type TensorSpec struct {
 	Name     string   `cbor:"1,keyasint"`
 	Shape    []uint64 `cbor:"2,keyasint"` // one or two dimensions
 	Init     InitKind `cbor:"3,keyasint"`
-	Std      Float    `cbor:"4,keyasint"` // standard deviation, for InitNormal
+	Scale    Float    `cbor:"4,keyasint"` // for InitNormal, what multiplies the centred sum (compute.Init)
 	Fragment uint64   `cbor:"5,keyasint"`
 }
 
@@ -230,8 +230,8 @@ func (s *RunSpec) validateTensors(fault faultFunc) {
 			fault("more than %d parameters", uint64(MaxValues))
 			return
 		}
-		if std := t.Std.Value(); t.Init > InitNormal || !(std >= 0 && std <= 100) {
-			fault("tensor %q: init %d with deviation %v", clip(t.Name), t.Init, std)
+		if scale := t.Scale.Value(); t.Init > InitNormal || !(scale >= 0 && scale <= 1) {
+			fault("tensor %q: init %d with scale %v", clip(t.Name), t.Init, scale)
 		}
 	}
 	for f, ok := range filled {

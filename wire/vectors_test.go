@@ -20,7 +20,7 @@ func testSpec() *RunSpec {
 	return &RunSpec{
 		Protocol: Protocol, Name: "test", Model: ModelSpec{Family: "gpt2", Layers: 1, Heads: 1, Width: 4, Context: 8, Vocab: 256},
 		Tensors: []TensorSpec{
-			{Name: "a", Shape: []uint64{4, 4}, Init: InitNormal, Std: FloatOf(0.02)},
+			{Name: "a", Shape: []uint64{4, 4}, Init: InitNormal, Scale: FloatOf(5e-7)},
 			{Name: "b", Shape: []uint64{4}, Init: InitOne, Fragment: 1},
 		},
 		Seed:  1,
