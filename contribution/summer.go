@@ -1,0 +1,134 @@
+package contribution
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"dunlin/compress"
+)
+
+var (
+	// ErrNorm says that a slab has a larger norm than its sender stated for all of
+	// its contribution.
+	ErrNorm = errors.New("norm was misstated")
+	// ErrEmpty says that no share is left to sum.
+	ErrEmpty = errors.New("no share to sum")
+)
+
+// normSlack is what rounding may add to a slab's norm over the stated one.
+const normSlack = 1e-3
+
+// MaxWeight bounds the weight of one share, so that sums of them are exact in float64.
+const MaxWeight = 1 << 46
+
+// Share is one member's part in one slab. Shares are given in rank order.
+type Share struct {
+	Frame  []byte  // as received; nil when it did not arrive
+	Weight uint64  // tokens that count, 1 to MaxWeight
+	Clip   float32 // factor in (0, 1] that the attempt's table gives the member
+	Norm   float32 // the norm that the member stated in its Ready
+}
+
+// Sum is a slab's result.
+type Sum struct {
+	Frame    []byte  // the encoded weighted mean
+	Weight   uint64  // sum of the weights that went into it
+	Included []bool  // by rank
+	Faults   []error // by rank: why a share that arrived was refused, else nil
+}
+
+// Summer sums slabs for their owner. It keeps scratch memory: one goroutine at a time.
+type Summer struct {
+	contribution, result compress.Codec
+	share, mean          []float32
+}
+
+// NewSummer makes a summer that decodes shares with one codec and encodes results
+// with another.
+func NewSummer(contribution, result compress.Codec) *Summer {
+	return &Summer{contribution: contribution, result: result}
+}
+
+// Sum returns the mean of the shares that arrived and are sound, each times its clip
+// factor, weighted by tokens: weights are normalised over those shares in float64 and
+// rounded once, products are added in rank order in float32 (protocol, R2, R4, R5). A
+// share is refused, and named in Faults, when its frame is bad, its weight or clip
+// factor out of range, or its norm not finite, above MaxNorm, or larger in this slab
+// alone than stated for all. When no share is left the error is ErrEmpty, and Sum
+// still says why.
+func (s *Summer) Sum(values int, shares []Share) (Sum, error) {
+	if values < 1 || values > compress.MaxSlabValues {
+		return Sum{}, fmt.Errorf("sum a slab of %d values: allowed are 1 to %d", values, compress.MaxSlabValues)
+	}
+	s.share = sized(s.share, values)
+	s.mean = sized(s.mean, values)
+	clear(s.mean)
+	out := Sum{Included: make([]bool, len(shares)), Faults: make([]error, len(shares))}
+	for i := range shares {
+		if shares[i].Frame == nil {
+			continue
+		}
+		if err := s.check(&shares[i]); err != nil {
+			out.Faults[i] = fmt.Errorf("share of rank %d: %w", i, err)
+			continue
+		}
+		out.Included[i] = true
+		out.Weight += shares[i].Weight
+	}
+	if out.Weight == 0 {
+		return out, ErrEmpty
+	}
+	for i := range shares {
+		if !out.Included[i] {
+			continue
+		}
+		if err := s.contribution.Decode(s.share, shares[i].Frame); err != nil {
+			return out, fmt.Errorf("share of rank %d changed while it was summed: %w", i, err)
+		}
+		factor := float32(float64(shares[i].Weight) * float64(shares[i].Clip) / float64(out.Weight))
+		addScaled(s.mean, s.share, factor)
+	}
+	frame, err := s.result.Encode(make([]byte, 0, s.result.EncodedSlabBytes(values)), s.mean)
+	if err != nil {
+		return out, fmt.Errorf("encode the sum: %w", err)
+	}
+	out.Frame = frame
+	return out, nil
+}
+
+// check decodes a share and holds it to what its member stated.
+func (s *Summer) check(share *Share) error {
+	if share.Weight < 1 || share.Weight > MaxWeight {
+		return fmt.Errorf("weight %d: allowed are 1 to %d", share.Weight, uint64(MaxWeight))
+	}
+	if !(share.Clip > 0 && share.Clip <= 1) {
+		return fmt.Errorf("clip factor %g: allowed are values above 0 to 1", share.Clip)
+	}
+	if err := s.contribution.Decode(s.share, share.Frame); err != nil {
+		return err
+	}
+	stated := float64(share.Norm)
+	if !(stated >= 0 && stated <= MaxNorm) {
+		return fmt.Errorf("%w: stated as %g", ErrNorm, stated)
+	}
+	if norm := math.Sqrt(sumSquares(s.share)); !(norm <= stated*(1+normSlack)) {
+		return fmt.Errorf("%w: %g in this slab, stated as %g for all", ErrNorm, norm, stated)
+	}
+	return nil
+}
+
+// addScaled adds factor·x to sum, each product rounded once.
+func addScaled(sum, x []float32, factor float32) {
+	x = x[:len(sum)]
+	for i := range sum {
+		sum[i] += float32(factor * x[i])
+	}
+}
+
+func sized(buf []float32, n int) []float32 {
+	if cap(buf) < n {
+		return make([]float32, n)
+	}
+	return buf[:n]
+}

@@ -1,0 +1,359 @@
+package contribution
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"dunlin/compress"
+	"dunlin/optimizer"
+	"dunlin/wire"
+)
+
+var (
+	// ErrUndecided says that an earlier contribution is still without a commit: a
+	// worker has at most one for each fragment.
+	ErrUndecided = errors.New("a contribution of this fragment is undecided")
+	// ErrNoSnapshot says that there is nothing to encode.
+	ErrNoSnapshot = errors.New("no snapshot was taken")
+	// ErrNotFinite says that the live parameters hold values that are not finite.
+	// The worker's local progress is lost: it starts again from committed weights.
+	ErrNotFinite = errors.New("live parameters are not finite")
+)
+
+// MaxNorm bounds the norm of a contribution, 2^60. Values below it can be squared
+// and summed over members without leaving float32's range.
+const MaxNorm = 1 << 60
+
+// KeepVersions is the number of versions after which local drift is worth keeping:
+// drift that is older is dropped at a merge (protocol, R1).
+const KeepVersions = 2
+
+// Config holds what a run says about the contributions of one fragment.
+type Config struct {
+	Layout *compress.Layout
+	Codec  compress.Codec
+	Merge  optimizer.Merge
+	Decay  float32 // β, above 0 to 1
+}
+
+// Validate checks that the parts are there and fit together (protocol, R1).
+func (c Config) Validate() error {
+	if c.Layout == nil || c.Codec == nil {
+		return errors.New("contribution: a layout and a codec are needed")
+	}
+	return c.Merge.Validate(c.Decay)
+}
+
+// Tracker follows one fragment of one worker. Weights are in the layout's block
+// order, live parameters are one slice a tensor (compress.Layout.Check). All methods
+// may be called from several goroutines; the live parameters must not change while
+// one that takes them runs.
+type Tracker struct {
+	cfg Config
+
+	mu       sync.Mutex
+	version  uint64
+	anchor   []float32 // committed weights merged last; shared with the replica, never written
+	feedback []float32 // e; while a contribution is undecided a = βe + Δ
+	snapshot []float32 // live parameters at the snapshot, when taken
+	taken    bool
+	pending  *Contribution // encoded and undecided
+	slab     []float32     // scratch of one slab
+}
+
+// Contribution is one encoded outer gradient. It is immutable and may be read while
+// the tracker goes on.
+type Contribution struct {
+	Base   uint64      // version that it was measured from
+	Frames [][]byte    // one frame a slab
+	Leaves []wire.Hash // hash of each frame
+	Root   wire.Hash   // Merkle root of the leaves
+	Norm   float32     // L2 norm of the decoded values, at most MaxNorm
+}
+
+// Bytes returns the size of all frames.
+func (c *Contribution) Bytes() int {
+	n := 0
+	for _, f := range c.Frames {
+		n += len(f)
+	}
+	return n
+}
+
+// New makes a tracker that begins at a version whose weights the worker's live
+// parameters hold, with empty error feedback. weights (block order) is kept and must
+// not change afterwards.
+func New(cfg Config, version uint64, weights []float32) (*Tracker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	t := &Tracker{cfg: cfg}
+	n := cfg.Layout.Values()
+	if err := t.fits(weights); err != nil {
+		return nil, err
+	}
+	t.feedback = make([]float32, n)
+	t.snapshot = make([]float32, n)
+	from, to := cfg.Layout.SlabValues(0)
+	t.slab = make([]float32, to-from)
+	t.version, t.anchor = version, weights
+	return t, nil
+}
+
+// Restart forgets everything local: the worker takes over the weights of a version as
+// its live parameters, error feedback is empty, nothing is undecided. It serves after a
+// crash, and after ErrNotFinite.
+func (t *Tracker) Restart(live [][]float32, version uint64, weights []float32) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := errors.Join(t.cfg.Layout.Check(live), t.fits(weights)); err != nil {
+		return fmt.Errorf("restart contributions: %w", err)
+	}
+	t.cfg.Layout.Scatter(live, weights)
+	clear(t.feedback)
+	t.taken, t.pending = false, nil
+	t.version, t.anchor = version, weights
+	return nil
+}
+
+// Version returns the version that was merged last, the base of the next contribution.
+func (t *Tracker) Version() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.version
+}
+
+// Pending returns the undecided contribution, or nil.
+func (t *Tracker) Pending() *Contribution {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pending
+}
+
+// Snapshot copies the live parameters: the interval that a contribution covers ends
+// here. It fails with ErrUndecided while an earlier one is undecided.
+func (t *Tracker) Snapshot(live [][]float32) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.taken {
+		return fmt.Errorf("snapshot at version %d: %w", t.version, ErrUndecided)
+	}
+	if err := t.cfg.Layout.Check(live); err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	t.cfg.Layout.Gather(t.snapshot, live)
+	t.taken = true
+	return nil
+}
+
+// Encode turns the snapshot into the contribution of its base version. A second call
+// gives the same contribution: whatever attempts follow, it is encoded once. When a
+// value is not finite the snapshot is dropped and ErrNotFinite returned.
+func (t *Tracker) Encode() (*Contribution, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pending != nil {
+		return t.pending, nil
+	}
+	if !t.taken {
+		return nil, fmt.Errorf("encode at version %d: %w", t.version, ErrNoSnapshot)
+	}
+	c, err := t.encode()
+	if err != nil {
+		t.taken = false
+		return nil, fmt.Errorf("encode at version %d: %w", t.version, err)
+	}
+	t.fold()
+	t.pending = c
+	return c, nil
+}
+
+func (t *Tracker) encode() (*Contribution, error) {
+	l := t.cfg.Layout
+	size := 0
+	for i := range l.Slabs() {
+		from, to := l.SlabValues(i)
+		size += t.cfg.Codec.EncodedSlabBytes(to - from)
+	}
+	bytes := make([]byte, 0, size)
+	c := &Contribution{Base: t.version, Frames: make([][]byte, l.Slabs()), Leaves: make([]wire.Hash, l.Slabs())}
+	squares := 0.0
+	for i := range l.Slabs() {
+		from, to := l.SlabValues(i)
+		slab := t.slab[:to-from]
+		withFeedback(slab, t.feedback[from:to], t.anchor[from:to], t.snapshot[from:to], t.cfg.Decay)
+		at := len(bytes)
+		var err error
+		if bytes, err = t.cfg.Codec.Encode(bytes, slab); err != nil {
+			return nil, fmt.Errorf("slab %d: %w: %w", i, ErrNotFinite, err)
+		}
+		c.Frames[i] = bytes[at:len(bytes):len(bytes)]
+		c.Leaves[i] = wire.HashLeaf(c.Frames[i])
+		if err := t.cfg.Codec.Decode(slab, c.Frames[i]); err != nil {
+			return nil, fmt.Errorf("slab %d: own frame: %w", i, err)
+		}
+		squares += sumSquares(slab)
+	}
+	norm := math.Sqrt(squares)
+	if !(norm <= MaxNorm) {
+		return nil, fmt.Errorf("norm %g: %w", norm, ErrNotFinite)
+	}
+	c.Norm = float32(norm)
+	c.Root = wire.MerkleRoot(c.Leaves)
+	return c, nil
+}
+
+// fold moves the movement up to the snapshot into the error feedback: e becomes
+// a = βe + Δ. From here on the live drift counts from the snapshot.
+func (t *Tracker) fold() {
+	withFeedback(t.feedback, t.feedback, t.anchor, t.snapshot, t.cfg.Decay)
+}
+
+// withFeedback sets dst to βe + (anchor − snapshot); dst may be e.
+func withFeedback(dst, e, anchor, snapshot []float32, decay float32) {
+	e, anchor, snapshot = e[:len(dst)], anchor[:len(dst)], snapshot[:len(dst)]
+	for i := range dst {
+		dst[i] = float32(decay*e[i]) + (anchor[i] - snapshot[i])
+	}
+}
+
+// Commit is what a worker needs to know of the newest version of a fragment.
+type Commit struct {
+	Version uint64    // the version that results, above the tracker's
+	Weights []float32 // its weights in block order; kept, must not change afterwards
+	// Included says for each slab whether the commit directly above the tracker's
+	// version took the undecided contribution into its sum; nil says that it took
+	// nothing of it.
+	Included func(slab int) bool
+}
+
+// Outcome says what a merge did.
+type Outcome struct {
+	Included int  // slabs of the own contribution that the commit took
+	Slabs    int  // slabs of the fragment
+	Dropped  bool // local drift was too old and is gone
+}
+
+// Merge takes a committed version into the live parameters; it is called for every
+// commit of the fragment, whether the worker was in it or not (protocol, R1). It
+// settles the undecided contribution: e ← a − decode(s) in the slabs that the commit
+// took, e ← a in the others. Then the anchor moves and the live parameters become
+//
+//	rebase, or no snapshot outstanding: θ ← θ_g' + (θ − base)
+//	reset after a snapshot:             θ ← θ_g'
+//
+// with base the snapshot, or the old anchor where there is none.
+//
+// A version more than one above the tracker's stands for a worker that slept: k
+// further commits decay e by β^k, and when the version is more than KeepVersions
+// above, drift is dropped: θ ← θ_g'.
+func (t *Tracker) Merge(live [][]float32, c Commit) (Outcome, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.Version <= t.version {
+		return Outcome{}, fmt.Errorf("merge version %d into version %d: it must be above", c.Version, t.version)
+	}
+	if err := errors.Join(t.cfg.Layout.Check(live), t.fits(c.Weights)); err != nil {
+		return Outcome{}, fmt.Errorf("merge version %d: %w", c.Version, err)
+	}
+	out := Outcome{Slabs: t.cfg.Layout.Slabs()}
+	base, rule := t.anchor, optimizer.Rebase
+	if t.taken {
+		n, err := t.settle(c.Included)
+		if err != nil {
+			return Outcome{}, fmt.Errorf("merge version %d: %w", c.Version, err)
+		}
+		out.Included = n
+		base, rule = t.snapshot, t.cfg.Merge
+	}
+	t.decay(c.Version - t.version - 1)
+	if c.Version-t.version > KeepVersions {
+		out.Dropped, rule = true, optimizer.Reset
+	}
+	t.apply(live, c.Weights, base, rule)
+	t.version, t.anchor = c.Version, c.Weights
+	return out, nil
+}
+
+// settle decides the contribution and counts the slabs that were taken.
+func (t *Tracker) settle(included func(int) bool) (int, error) {
+	if t.pending == nil {
+		t.fold() // taken but never encoded: all of it is a miss
+	}
+	taken := 0
+	for i := range t.cfg.Layout.Slabs() {
+		if t.pending == nil || included == nil || !included(i) {
+			continue
+		}
+		from, to := t.cfg.Layout.SlabValues(i)
+		slab := t.slab[:to-from]
+		if err := t.cfg.Codec.Decode(slab, t.pending.Frames[i]); err != nil {
+			return 0, fmt.Errorf("own frame of slab %d: %w", i, err)
+		}
+		e := t.feedback[from:to]
+		for j, s := range slab {
+			e[j] -= s
+		}
+		taken++
+	}
+	t.taken, t.pending = false, nil
+	return taken, nil
+}
+
+func (t *Tracker) decay(slept uint64) {
+	if slept == 0 || t.cfg.Decay == 1 {
+		return
+	}
+	factor := float32(math.Pow(float64(t.cfg.Decay), float64(slept)))
+	for i, e := range t.feedback {
+		t.feedback[i] = float32(factor * e)
+	}
+}
+
+func (t *Tracker) apply(live [][]float32, weights, base []float32, rule optimizer.Merge) {
+	l := t.cfg.Layout
+	for i := range l.Slabs() {
+		from, to := l.SlabValues(i)
+		slab := t.slab[:to-from]
+		l.GatherSlab(slab, live, i)
+		rule.Apply(slab, weights[from:to], base[from:to])
+		l.ScatterSlab(live, slab, i)
+	}
+}
+
+// Feedback copies the error feedback e into dst, in block order. While a contribution
+// is undecided that is a = βe + Δ.
+func (t *Tracker) Feedback(dst []float32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	copy(dst, t.feedback)
+}
+
+func (t *Tracker) fits(weights []float32) error {
+	if n := t.cfg.Layout.Values(); len(weights) != n {
+		return fmt.Errorf("%d weights, the fragment has %d in block order", len(weights), n)
+	}
+	return nil
+}
+
+// IncludedIn returns, for Commit.Included, which slabs of a commit took the contribution
+// with the given root that the worker of a slot sent; nil when none did.
+func IncludedIn(table *wire.CommitTable, slot wire.Slot, root wire.Hash) func(slab int) bool {
+	rank := table.Rank(slot)
+	if rank < 0 || table.Contributors[rank].Root != root {
+		return nil
+	}
+	return func(slab int) bool {
+		return slab >= 0 && slab < len(table.Slabs) && table.Slabs[slab].Includes(rank)
+	}
+}
+
+func sumSquares(values []float32) float64 {
+	sum := 0.0
+	for _, x := range values {
+		sum += float64(x) * float64(x)
+	}
+	return sum
+}
