@@ -34,8 +34,9 @@ func Init(dst []float32, seed uint64, name string, scale float32) {
 
 // InitScale returns the scale for which Init's values have the given standard
 // deviation. The sum of four integers uniform on [0, 2¹⁶) has variance
-// 4·(2³² − 1)/12, so scale = std/√((2³² − 1)/3). The RunSpec carries the scale,
-// so this division is done once, by whoever writes it.
+// 4·(2³² − 1)/12, so scale = std/√((2³² − 1)/3): one float64 root and one
+// division, both correctly rounded everywhere, rounded once more to float32.
+// With Init it is normative: RunSpec states std as a float32.
 func InitScale(std float64) float32 {
 	return float32(std / math.Sqrt((1<<32-1)/3.0))
 }
