@@ -76,7 +76,9 @@ func (h *Host) remember(id wire.PeerID, list []string) (*remote, *keeper, error)
 		return nil, nil, err
 	}
 	h.mu.Lock()
-	k, fresh := r.keeper, false
+	k := r.keeper
+	var keeping context.Context // of a new keeper
+	var stop context.CancelFunc
 	if k == nil {
 		kept := 0
 		for _, other := range h.peers {
@@ -89,7 +91,8 @@ func (h *Host) remember(id wire.PeerID, list []string) (*remote, *keeper, error)
 			h.release(r)
 			return nil, nil, fmt.Errorf("%w: %d", ErrTooMany, kept)
 		}
-		k, fresh = &keeper{wake: make(chan struct{}, 1)}, true
+		keeping, stop = context.WithCancel(h.ctx)
+		k = &keeper{stop: stop, wake: make(chan struct{}, 1)}
 		r.keeper = k
 	}
 	h.mu.Unlock()
@@ -98,11 +101,9 @@ func (h *Host) remember(id wire.PeerID, list []string) (*remote, *keeper, error)
 		k.addrs = addrs
 	}
 	k.mu.Unlock()
-	if fresh {
-		ctx, stop := context.WithCancel(h.ctx)
-		k.stop = stop
+	if keeping != nil {
 		h.p2p.ConnManager().Protect(pid, "remembered")
-		h.spawn(func() { h.keep(ctx, r, k) })
+		h.spawn(func() { h.keep(keeping, r, k) })
 	} else {
 		k.nudge()
 	}
@@ -146,6 +147,10 @@ func (h *Host) keep(ctx context.Context, r *remote, k *keeper) {
 			case <-ctx.Done():
 				return
 			}
+			select {
+			case <-k.wake: // the news of the session that has just ended
+			default:
+			}
 			if time.Since(s.began) > h.limits.BackoffMax {
 				backoff = h.limits.BackoffMin // it held for long, so this is news
 			}
@@ -153,7 +158,6 @@ func (h *Host) keep(ctx context.Context, r *remote, k *keeper) {
 			continue
 		}
 		mayDial = true
-
 		if !pause(ctx, k, jitter(backoff)) {
 			return
 		}
@@ -193,6 +197,17 @@ func (h *Host) dial(ctx context.Context, r *remote, k *keeper) error {
 	return h.dialOnce(ctx, p2ppeer.AddrInfo{ID: r.pid, Addrs: addrs})
 }
 
+// negotiates asks the remote itself whether it speaks the run's protocol: a host
+// that has just started may not have told in its identification.
+func (h *Host) negotiates(ctx context.Context, pid p2ppeer.ID) bool {
+	st, err := h.p2p.NewStream(network.WithNoDial(ctx, "just dialled"), pid, h.bulk)
+	if err != nil {
+		return false
+	}
+	st.Reset()
+	return true
+}
+
 // dialOnce connects, waits for identification and begins the session.
 func (h *Host) dialOnce(ctx context.Context, to p2ppeer.AddrInfo) error {
 	if dialler, ok := h.p2p.Network().(*p2pswarm.Swarm); ok {
@@ -215,7 +230,7 @@ func (h *Host) dialOnce(ctx context.Context, to p2ppeer.AddrInfo) error {
 	if err != nil {
 		return err
 	}
-	if len(spoken) == 0 {
+	if len(spoken) == 0 && !h.negotiates(ctx, to.ID) {
 		h.closeConnections(to.ID, nil, network.ConnProtocolNegotiationFailed)
 		return ErrOtherRun
 	}

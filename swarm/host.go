@@ -164,7 +164,9 @@ func (h *Host) start() error {
 	if h.p2p, err = newLibp2p(options); err != nil {
 		return err
 	}
-	h.events, err = h.p2p.EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted), eventbus.BufSize(256))
+	h.events, err = h.p2p.EventBus().Subscribe([]any{
+		new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerProtocolsUpdated),
+	}, eventbus.BufSize(256))
 	if err != nil {
 		return fmt.Errorf("subscribe to libp2p events: %w", err)
 	}
@@ -313,11 +315,23 @@ func (h *Host) watchIdentified() {
 			if !ok {
 				return
 			}
-			if done, ok := e.(event.EvtPeerIdentificationCompleted); ok && slices.Contains(done.Protocols, h.control) {
+			if pid, ok := h.speaks(e); ok {
 				// The bus must not wait for the handler.
-				h.spawn(func() { h.greet(done.Peer) })
+				h.spawn(func() { h.greet(pid) })
 			}
 		}
+	}
+}
+
+// speaks tells who, by this event, is known to speak the run's protocol.
+func (h *Host) speaks(e any) (p2ppeer.ID, bool) {
+	switch e := e.(type) {
+	case event.EvtPeerIdentificationCompleted:
+		return e.Peer, slices.Contains(e.Protocols, h.control)
+	case event.EvtPeerProtocolsUpdated:
+		return e.Peer, slices.Contains(e.Added, h.control)
+	default:
+		return "", false
 	}
 }
 

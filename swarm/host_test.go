@@ -1,0 +1,468 @@
+package swarm
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"dunlin/wire"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		runChild()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+const testProtocol = "/dunlin/1/test"
+
+// heardEvent is one call that a handler received.
+type heardEvent struct {
+	kind string // "up", "down" or "message"
+	from wire.PeerID
+	text string
+}
+
+func (e heardEvent) String() string { return e.kind + " " + e.from.Short() + " " + clip(e.text, 20) }
+
+// recorder is a Handler that writes down what it hears.
+type recorder struct {
+	events chan heardEvent
+	serve  func(ctx context.Context, from wire.PeerID, req []byte) ([]byte, error)
+}
+
+func newRecorder() *recorder { return &recorder{events: make(chan heardEvent, 1<<16)} }
+
+func (r *recorder) Connected(id wire.PeerID)    { r.events <- heardEvent{"up", id, ""} }
+func (r *recorder) Disconnected(id wire.PeerID) { r.events <- heardEvent{"down", id, ""} }
+func (r *recorder) Message(from wire.PeerID, msg []byte) {
+	r.events <- heardEvent{"message", from, string(msg)}
+}
+
+func (r *recorder) Serve(ctx context.Context, from wire.PeerID, req []byte) ([]byte, error) {
+	if r.serve == nil {
+		return append([]byte("re: "), req...), nil
+	}
+	return r.serve(ctx, from, req)
+}
+
+// expect waits for the next event and fails unless it is the wanted one.
+func (r *recorder) expect(t *testing.T, kind string, from wire.PeerID, text string) {
+	t.Helper()
+	select {
+	case e := <-r.events:
+		if want := (heardEvent{kind, from, text}); e != want {
+			t.Fatalf("heard %v, want %v", e, want)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatalf("heard nothing for 10 s, want %s", kind)
+	}
+}
+
+func testKey(seed byte) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))
+}
+
+// testLimits are the defaults with short pauses.
+func testLimits() Limits {
+	l := DefaultLimits()
+	l.BackoffMin, l.BackoffMax = 20*time.Millisecond, 200*time.Millisecond
+	l.Dial, l.Answer = 5*time.Second, 5*time.Second
+	return l
+}
+
+// testLogger shows a host's log when DUNLIN_TEST_LOG is set.
+func testLogger(seed byte) *slog.Logger {
+	if os.Getenv("DUNLIN_TEST_LOG") == "" {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("host", seed)
+}
+
+func startHost(t testing.TB, seed byte, change func(*Config)) (*Host, *recorder) {
+	t.Helper()
+	rec := newRecorder()
+	cfg := Config{
+		Key: testKey(seed), Protocol: testProtocol, Handler: rec,
+		Limits: testLimits(), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Logger: testLogger(seed),
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	h, err := New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h, rec
+}
+
+// pair starts two hosts and connects the first to the second.
+func pair(t testing.TB, change func(*Config)) (a, b *Host, heardA, heardB *recorder) {
+	t.Helper()
+	a, heardA = startHost(t, 1, change)
+	b, heardB = startHost(t, 2, change)
+	if err := a.Connect(t.Context(), b.ID(), b.Addrs()); err != nil {
+		t.Fatal(err)
+	}
+	return a, b, heardA, heardB
+}
+
+func TestMessagesArriveInOrder(t *testing.T) {
+	for _, listen := range []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"} {
+		t.Run(listen, func(t *testing.T) {
+			a, b, heardA, heardB := pair(t, func(c *Config) { c.Listen = []string{listen} })
+			heardA.expect(t, "up", b.ID(), "")
+			heardB.expect(t, "up", a.ID(), "")
+			for i := range 500 {
+				if err := a.Send(b.ID(), fmt.Appendf(nil, "ping %d", i)); err != nil {
+					t.Fatal(err)
+				}
+				if err := b.Send(a.ID(), fmt.Appendf(nil, "pong %d", i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			large := strings.Repeat("x", a.limits.Message)
+			if err := a.Send(b.ID(), []byte(large)); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 500 {
+				heardA.expect(t, "message", b.ID(), fmt.Sprintf("pong %d", i))
+				heardB.expect(t, "message", a.ID(), fmt.Sprintf("ping %d", i))
+			}
+			heardB.expect(t, "message", a.ID(), large)
+			if !a.Connected(b.ID()) || len(a.Peers()) != 1 {
+				t.Errorf("a's peers are %v", a.Peers())
+			}
+			if err := a.Close(); err != nil {
+				t.Fatal(err)
+			}
+			heardA.expect(t, "down", b.ID(), "")
+			heardB.expect(t, "down", a.ID(), "")
+			if err := a.Send(b.ID(), []byte("late")); !errors.Is(err, ErrClosed) {
+				t.Errorf("send on a closed host: %v", err)
+			}
+			if err := b.Send(a.ID(), []byte("late")); !errors.Is(err, ErrNotConnected) {
+				t.Errorf("send to a closed host: %v", err)
+			}
+		})
+	}
+}
+
+func TestSendRefusesBadSizes(t *testing.T) {
+	a, b, _, _ := pair(t, nil)
+	for _, size := range []int{0, a.limits.Message + 1} {
+		if err := a.Send(b.ID(), make([]byte, size)); err == nil {
+			t.Errorf("a message of %d bytes was taken", size)
+		}
+	}
+}
+
+func TestSendQueueIsBounded(t *testing.T) {
+	blocked := make(chan struct{})
+	a, _ := startHost(t, 1, func(c *Config) { c.Limits.Queue = 16 })
+	slow := &blockingHandler{recorder: newRecorder(), gate: blocked}
+	b, _ := startHost(t, 2, func(c *Config) { c.Handler = slow })
+	if err := a.Connect(t.Context(), b.ID(), b.Addrs()); err != nil {
+		t.Fatal(err)
+	}
+	msg := make([]byte, 256<<10)
+	var err error
+	for range 10000 {
+		if err = a.Send(b.ID(), msg); err != nil {
+			break
+		}
+	}
+	close(blocked)
+	if !errors.Is(err, ErrQueueFull) {
+		t.Fatalf("a peer that does not listen: %v, want ErrQueueFull", err)
+	}
+	if a.Stats().Dropped == 0 {
+		t.Error("the refused message is not counted")
+	}
+}
+
+// blockingHandler waits in Message until its gate opens.
+type blockingHandler struct {
+	*recorder
+	gate chan struct{}
+}
+
+func (b *blockingHandler) Message(wire.PeerID, []byte) { <-b.gate }
+
+func TestFetch(t *testing.T) {
+	for _, listen := range []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"} {
+		t.Run(listen, func(t *testing.T) {
+			a, b, _, heardB := pair(t, func(c *Config) { c.Listen = []string{listen} })
+			large := bytes.Repeat([]byte("dunlin"), 1<<19) // 3 MiB
+			heardB.serve = func(_ context.Context, from wire.PeerID, req []byte) ([]byte, error) {
+				switch string(req) {
+				case "large":
+					return large, nil
+				case "empty":
+					return nil, nil
+				case "who":
+					return from[:], nil
+				default:
+					return nil, fmt.Errorf("no %s\x1b[2J here", req)
+				}
+			}
+			got, err := a.Fetch(t.Context(), b.ID(), wire.ClassResult, []byte("large"), len(large))
+			if err != nil || !bytes.Equal(got, large) {
+				t.Fatalf("fetched %d bytes, %v", len(got), err)
+			}
+			if got, err := a.Fetch(t.Context(), b.ID(), wire.ClassData, []byte("empty"), 0); err != nil || len(got) != 0 {
+				t.Errorf("empty answer: %q, %v", got, err)
+			}
+			id := a.ID()
+			if got, err := a.Fetch(t.Context(), b.ID(), wire.ClassJoin, []byte("who"), 32); err != nil || !bytes.Equal(got, id[:]) {
+				t.Errorf("the server saw %x, %v", got, err)
+			}
+			if _, err := a.Fetch(t.Context(), b.ID(), wire.ClassResult, []byte("large"), len(large)-1); !errors.Is(err, ErrTooLarge) {
+				t.Errorf("an answer over the cap: %v", err)
+			}
+			var refused *RefusedError
+			if _, err := a.Fetch(t.Context(), b.ID(), wire.ClassResult, []byte("grail"), 10); !errors.As(err, &refused) || refused.Text != "no grail [2J here" {
+				t.Errorf("refusal: %v", err)
+			}
+			sa, sb := a.Stats(), b.Stats()
+			in, out := sa.Classes[wire.ClassResult].In, sb.Classes[wire.ClassResult].Out
+			if in < uint64(len(large)) || out < in || out > in+4<<20 {
+				t.Errorf("result bytes: received %d, sent %d", in, out)
+			}
+			if sa.Socket.In < in || sb.Socket.Out < in {
+				t.Errorf("socket bytes: received %d, sent %d; results alone were %d", sa.Socket.In, sb.Socket.Out, in)
+			}
+		})
+	}
+}
+
+func TestFetchEndsWithItsContext(t *testing.T) {
+	a, b, _, heardB := pair(t, nil)
+	started := make(chan struct{})
+	heardB.serve = func(ctx context.Context, _ wire.PeerID, _ []byte) ([]byte, error) {
+		close(started)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-started
+		cancel()
+	}()
+	if _, err := a.Fetch(ctx, b.ID(), wire.ClassData, []byte("wait"), 10); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want context.Canceled", err)
+	}
+}
+
+func TestFetchWithoutSession(t *testing.T) {
+	a, _ := startHost(t, 1, nil)
+	if _, err := a.Fetch(t.Context(), wire.PeerIDOf(testKey(9)), wire.ClassData, []byte("x"), 1); !errors.Is(err, ErrNotConnected) {
+		t.Errorf("got %v", err)
+	}
+	if err := a.Send(wire.PeerID{}, []byte("x")); !errors.Is(err, ErrNotConnected) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestBusyServerSaysSo(t *testing.T) {
+	release := make(chan struct{})
+	b, heardB := startHost(t, 2, func(c *Config) { c.Limits.Serves, c.Limits.ServesTotal = 1, 1 })
+	entered := make(chan struct{}, 8)
+	heardB.serve = func(context.Context, wire.PeerID, []byte) ([]byte, error) {
+		entered <- struct{}{}
+		<-release
+		return []byte("done"), nil
+	}
+	a, _ := startHost(t, 1, nil)
+	if err := a.Connect(t.Context(), b.ID(), b.Addrs()); err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan error, 1)
+	go func() {
+		_, err := a.Fetch(t.Context(), b.ID(), wire.ClassData, []byte("1"), 10)
+		first <- err
+	}()
+	<-entered
+	if _, err := a.Fetch(t.Context(), b.ID(), wire.ClassData, []byte("2"), 10); !errors.Is(err, ErrBusy) {
+		t.Errorf("second request: %v, want ErrBusy", err)
+	}
+	close(release)
+	if err := <-first; err != nil {
+		t.Errorf("first request: %v", err)
+	}
+}
+
+func TestBothSidesDialAtOnce(t *testing.T) {
+	a, heardA := startHost(t, 1, nil)
+	b, heardB := startHost(t, 2, nil)
+	var both sync.WaitGroup
+	for from, to := range map[*Host]*Host{a: b, b: a} {
+		both.Go(func() {
+			if err := from.Connect(t.Context(), to.ID(), to.Addrs()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	both.Wait()
+	heardA.expect(t, "up", b.ID(), "")
+	heardB.expect(t, "up", a.ID(), "")
+	for i := range 50 {
+		text := fmt.Sprint(i)
+		if err := errors.Join(a.Send(b.ID(), []byte(text)), b.Send(a.ID(), []byte(text))); err != nil {
+			t.Fatal(err)
+		}
+		heardA.expect(t, "message", b.ID(), text)
+		heardB.expect(t, "message", a.ID(), text)
+	}
+}
+
+func TestReconnectsToARestartedPeer(t *testing.T) {
+	a, heardA := startHost(t, 1, nil)
+	b, _ := startHost(t, 2, nil)
+	listen, id := b.Addrs(), b.ID()
+	if err := a.Connect(t.Context(), id, listen); err != nil {
+		t.Fatal(err)
+	}
+	heardA.expect(t, "up", id, "")
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	heardA.expect(t, "down", id, "")
+	addr, _, _ := strings.Cut(listen[0], "/p2p/")
+	again, heardAgain := startHost(t, 2, func(c *Config) { c.Listen = []string{addr} })
+	heardA.expect(t, "up", id, "")
+	heardAgain.expect(t, "up", a.ID(), "")
+	if err := a.Send(again.ID(), []byte("hello again")); err != nil {
+		t.Fatal(err)
+	}
+	heardAgain.expect(t, "message", a.ID(), "hello again")
+}
+
+func TestConnectKeepsTrying(t *testing.T) {
+	a, heardA := startHost(t, 1, nil)
+	b, _ := startHost(t, 2, nil)
+	addr, id := b.Addrs()[0], b.ID()
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Connect(t.Context(), id, []string{addr}); err == nil {
+		t.Fatal("connected to a host that is gone")
+	}
+	listen, _, _ := strings.Cut(addr, "/p2p/")
+	startHost(t, 2, func(c *Config) { c.Listen = []string{listen} })
+	heardA.expect(t, "up", id, "")
+}
+
+func TestForget(t *testing.T) {
+	a, b, heardA, heardB := pair(t, nil)
+	heardA.expect(t, "up", b.ID(), "")
+	heardB.expect(t, "up", a.ID(), "")
+	a.Forget(b.ID())
+	heardA.expect(t, "down", b.ID(), "")
+	heardB.expect(t, "down", a.ID(), "")
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if r := a.peers[p2pID(b.ID())]; r != nil && r.keeper != nil {
+		t.Error("a forgotten peer is still kept connected")
+	}
+}
+
+func TestConnectRefuses(t *testing.T) {
+	a, _ := startHost(t, 1, func(c *Config) { c.Limits.Remembered = 1 })
+	b, _ := startHost(t, 2, nil)
+	other, _ := startHost(t, 3, func(c *Config) { c.Protocol = "/dunlin/1/other" })
+	third := wire.PeerIDOf(testKey(4))
+	for name, test := range map[string]struct {
+		id    wire.PeerID
+		addrs []string
+		want  string
+	}{
+		"itself":        {a.ID(), a.Addrs(), "own id"},
+		"garbage":       {third, []string{"localhost:4001"}, `address "localhost:4001"`},
+		"another's":     {third, b.Addrs(), "names another peer"},
+		"too many":      {third, make([]string, maxAddrs+1), "at most 32"},
+		"only identity": {b.ID(), []string{b.Addrs()[0][strings.Index(b.Addrs()[0], "/p2p/"):]}, "no host and port"},
+	} {
+		if err := a.Connect(t.Context(), test.id, test.addrs); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+	}
+	if err := a.Connect(t.Context(), other.ID(), other.Addrs()); !errors.Is(err, ErrOtherRun) {
+		t.Errorf("peer of another run: %v", err)
+	}
+	if err := a.Connect(t.Context(), b.ID(), b.Addrs()); !errors.Is(err, ErrTooMany) {
+		t.Errorf("one more than may be remembered: %v", err)
+	}
+	if _, err := New(t.Context(), Config{
+		Key: testKey(5), Protocol: testProtocol, Handler: newRecorder(),
+		Listen: []string{strings.Split(b.Addrs()[0], "/p2p/")[0]},
+	}); err == nil || !strings.Contains(err.Error(), "port taken") {
+		t.Errorf("a port in use: %v", err)
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	if err := DefaultLimits().Validate(); err != nil {
+		t.Error(err)
+	}
+	limits := DefaultLimits()
+	limits.Conns, limits.Stall, limits.BackoffMax = 0, 0, time.Millisecond
+	err := Config{Protocol: "dunlin", Listen: []string{"here"}, Limits: limits}.Validate()
+	for _, want := range []string{"identity key", "protocol prefix", "no handler", `"here"`, "Conns", "Stall", "BackoffMax"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no word about %s in: %v", want, err)
+		}
+	}
+}
+
+func TestFramesReadBack(t *testing.T) {
+	for _, size := range []int{1, 127, 128, 16384, 70000, wire.MaxMessage} {
+		frame := bytes.NewReader(appendFrame(nil, make([]byte, size)))
+		n, err := readFrameSize(frame, wire.MaxMessage)
+		if err != nil || n != size || frame.Len() != size {
+			t.Errorf("frame of %d bytes: read %d, %d left, %v", size, n, frame.Len(), err)
+		}
+	}
+}
+
+func FuzzFrame(f *testing.F) {
+	f.Add([]byte{1, 'x'})
+	f.Add([]byte{0x80, 0x00})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x7f})
+	f.Add(appendFrame(appendHello(nil, 7), []byte("hi")))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		in := bytes.NewReader(b)
+		n, err := readFrameSize(in, 1<<16)
+		if err != nil {
+			return
+		}
+		msg, err := readExactly(in, n)
+		if err != nil {
+			if cap(msg) > 0 || !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Fatalf("short frame: %d bytes, %v", len(msg), err)
+			}
+			return
+		}
+		if got := appendFrame(nil, msg); !bytes.Equal(got, b[:len(got)]) {
+			t.Fatalf("frame %x reads back as %x", b, got)
+		}
+	})
+}

@@ -1,0 +1,286 @@
+package swarm
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	p2pcrypto "github.com/libp2p/go-libp2p/core/crypto"
+	p2phost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	p2ppeer "github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"dunlin/wire"
+)
+
+const (
+	testControl = protocol.ID(testProtocol + "/control")
+	testBulk    = protocol.ID(testProtocol + "/bulk")
+)
+
+// hostile is a libp2p host that speaks the run's protocols by hand, badly.
+type hostile struct {
+	p2phost.Host
+	t *testing.T
+}
+
+// newHostile connects a hostile host to h; its handlers are the attack's.
+func newHostile(t *testing.T, h *Host, control, bulk network.StreamHandler) *hostile {
+	t.Helper()
+	host, err := libp2p.New(libp2p.NoListenAddrs, libp2p.DisableRelay(), libp2p.DisableMetrics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { host.Close() })
+	e := &hostile{Host: host, t: t}
+	ignore := func(st network.Stream) { io.Copy(io.Discard, st) }
+	if control == nil {
+		control = ignore
+	}
+	if bulk == nil {
+		bulk = ignore
+	}
+	host.SetStreamHandler(testControl, control)
+	host.SetStreamHandler(testBulk, bulk)
+	if err := e.connect(h); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func (e *hostile) connect(h *Host) error {
+	info, err := p2ppeer.AddrInfoFromString(h.Addrs()[0])
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return e.Connect(e.t.Context(), *info)
+}
+
+func (e *hostile) id() wire.PeerID {
+	id, err := wireID(e.ID())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return id
+}
+
+// open starts a stream to h and writes the first bytes.
+func (e *hostile) open(h *Host, proto protocol.ID, b []byte) network.Stream {
+	e.t.Helper()
+	st, err := e.NewStream(e.t.Context(), h.p2p.ID(), proto)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if _, err := st.Write(b); err != nil {
+		e.t.Fatal(err)
+	}
+	return st
+}
+
+func hello(instance uint64) []byte { return appendHello(nil, instance) }
+
+func TestHostilePeersAreCutOff(t *testing.T) {
+	huge := binary.AppendUvarint(hello(1), 1<<40)
+	for name, test := range map[string]struct {
+		attack func(e *hostile, h *Host)
+		reason string
+	}{
+		"other version": {func(e *hostile, h *Host) { e.open(h, testControl, append([]byte{9}, make([]byte, 8)...)) }, "version 9"},
+		"no instance":   {func(e *hostile, h *Host) { e.open(h, testControl, hello(0)) }, "no instance"},
+		"garbage": {func(e *hostile, h *Host) {
+			e.open(h, testControl, append(hello(1), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff))
+		}, "garbage"},
+		"padded length":  {func(e *hostile, h *Host) { e.open(h, testControl, append(hello(1), 0x81, 0x00)) }, "garbage"},
+		"huge length":    {func(e *hostile, h *Host) { e.open(h, testControl, huge) }, "garbage"},
+		"long message":   {func(e *hostile, h *Host) { e.open(h, testControl, binary.AppendUvarint(hello(1), 1<<21)) }, "a message of 2097152 bytes"},
+		"empty message":  {func(e *hostile, h *Host) { e.open(h, testControl, append(hello(1), 0)) }, "a message of 0 bytes"},
+		"flood":          {flood, "floods"},
+		"other's stream": {func(_ *hostile, h *Host) { h.Send(h.Peers()[0], []byte("hi")) }, "not its own"},
+		"stream churn":   {churn, "too often"},
+		"class":          {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{wire.Classes, 1, 'x'}) }, "class 6"},
+		"long request":   {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{1, 0xff, 0xff, 0xff, 0x7f}) }, "want 1 to 65536"},
+		"long tail":      {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{1, 1, 'x', 'y'}) }, "after a request"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, heard := startHost(t, 1, func(c *Config) { c.Limits.MessageBurst = 100 })
+			talk := func(st network.Stream) { st.Write([]byte("what?")) }
+			e := newHostile(t, h, talk, nil)
+			heard.expect(t, "up", e.id(), "")
+			test.attack(e, h)
+			for {
+				if got := <-heard.events; got.kind == "down" && !h.gate.admits(e.ID()) {
+					break
+				}
+			}
+			cuts := h.Stats().CutOffs
+			if len(cuts) == 0 || cuts[0].Peer != e.id() || !strings.Contains(cuts[0].Reason, test.reason) {
+				t.Errorf("cut-offs %v, want one for %q", cuts, test.reason)
+			}
+		})
+	}
+}
+
+func flood(e *hostile, h *Host) {
+	st := e.open(h, testControl, hello(1))
+	for range 100000 {
+		if _, err := st.Write(appendFrame(nil, []byte("x"))); err != nil {
+			return
+		}
+	}
+}
+
+func churn(e *hostile, h *Host) {
+	for range 10 * restartBurst {
+		st, err := e.NewStream(e.t.Context(), h.p2p.ID(), testControl)
+		if err != nil {
+			return
+		}
+		st.Write(appendFrame(hello(1), []byte("x")))
+	}
+}
+
+func TestCutOffPeerReturnsAfterItsTime(t *testing.T) {
+	h, heard := startHost(t, 1, func(c *Config) { c.Limits.Shun = 300 * time.Millisecond })
+	e := newHostile(t, h, nil, nil)
+	heard.expect(t, "up", e.id(), "")
+	e.open(h, testControl, hello(0))
+	heard.expect(t, "down", e.id(), "")
+	until := h.Stats().CutOffs[0].Until
+	for e.connect(h) != nil || h.p2p.Network().Connectedness(e.ID()) != network.Connected {
+		if time.Since(until) > 10*time.Second {
+			t.Fatal("the peer is out for ever")
+		}
+	}
+	if time.Now().Before(until) {
+		t.Errorf("the peer was back %s early", time.Until(until))
+	}
+}
+
+func TestPeerThatNeverReadsLosesItsSession(t *testing.T) {
+	h, heard := startHost(t, 1, func(c *Config) { c.Limits.Write = 200 * time.Millisecond })
+	release := make(chan struct{})
+	defer close(release)
+	e := newHostile(t, h, func(network.Stream) { <-release }, nil)
+	heard.expect(t, "up", e.id(), "")
+	msg := make([]byte, 256<<10)
+	for h.Send(e.id(), msg) == nil {
+	}
+	heard.expect(t, "down", e.id(), "")
+	if got := h.queued.Load(); got != 0 {
+		t.Errorf("%d bytes still count as queued", got)
+	}
+}
+
+func TestHelloOfANewProcessEndsTheSession(t *testing.T) {
+	h, heard := startHost(t, 1, nil)
+	e := newHostile(t, h, nil, nil)
+	heard.expect(t, "up", e.id(), "")
+	e.open(h, testControl, appendFrame(hello(1), []byte("old")))
+	heard.expect(t, "message", e.id(), "old")
+	e.open(h, testControl, appendFrame(hello(2), []byte("new")))
+	heard.expect(t, "down", e.id(), "")
+	heard.expect(t, "up", e.id(), "")
+	heard.expect(t, "message", e.id(), "new")
+}
+
+func TestHalfARequestIsGivenUp(t *testing.T) {
+	h, heard := startHost(t, 1, func(c *Config) { c.Limits.Stall = 100 * time.Millisecond; c.Limits.Serves = 1 })
+	e := newHostile(t, h, nil, nil)
+	heard.expect(t, "up", e.id(), "")
+	st := e.open(h, testBulk, []byte{1, 10, 'x'})
+	st.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := st.Read(make([]byte, 1)); !errors.Is(err, network.ErrReset) {
+		t.Errorf("half a request: %v, want a reset", err)
+	}
+	whole := e.open(h, testBulk, []byte{1, 1, 'x'})
+	whole.CloseWrite()
+	answer, err := io.ReadAll(whole)
+	if err != nil || string(answer) != "\x00\x05re: x" {
+		t.Errorf("a whole request after it: %q, %v", answer, err)
+	}
+}
+
+func TestFetchFromHostileServer(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	say := func(b ...byte) network.StreamHandler {
+		return func(st network.Stream) {
+			st.Write(b)
+			<-release
+		}
+	}
+	for name, test := range map[string]struct {
+		serve network.StreamHandler
+		want  error
+	}{
+		"silence":       {say(), ErrStalled},
+		"stall":         {say(answerBytes, 10, 'x'), ErrStalled},
+		"huge":          {say(answerBytes, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f), ErrTooLarge},
+		"long refusal":  {say(answerRefused, 0xff, 0xff, 0x7f), ErrTooLarge},
+		"unknown kind":  {say(77, 0), ErrUnreachable},
+		"endless size":  {say(0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), ErrUnreachable},
+		"reset":         {func(st network.Stream) { st.Reset() }, ErrUnreachable},
+		"early end":     {func(st network.Stream) { st.Write([]byte{answerBytes, 10, 'x'}); st.Close() }, ErrUnreachable},
+		"busy":          {say(answerBusy, 0), ErrBusy},
+		"drops network": {func(st network.Stream) { st.Conn().Close() }, ErrUnreachable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, heard := startHost(t, 1, func(c *Config) {
+				c.Limits.Stall, c.Limits.Answer = 200*time.Millisecond, 300*time.Millisecond
+			})
+			e := newHostile(t, h, nil, test.serve)
+			heard.expect(t, "up", e.id(), "")
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			got, err := h.Fetch(ctx, e.id(), wire.ClassData, []byte("x"), 1<<20)
+			if !errors.Is(err, test.want) {
+				t.Errorf("got %q, %v; want %v", got, err, test.want)
+			}
+		})
+	}
+}
+
+func TestOtherKindsOfIdentityAreRefused(t *testing.T) {
+	h, _ := startHost(t, 1, nil)
+	key, _, err := p2pcrypto.GenerateSecp256k1Key(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := libp2p.New(libp2p.Identity(key), libp2p.NoListenAddrs, libp2p.DisableRelay(), libp2p.DisableMetrics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	e := &hostile{Host: host, t: t}
+	if e.connect(h) == nil {
+		// The dialler may believe in a connection that the other side has refused.
+		if st, err := host.NewStream(t.Context(), h.p2p.ID(), testControl); err == nil {
+			st.Write(hello(1))
+			if _, err := st.Read(make([]byte, 1)); err == nil {
+				t.Error("a secp256k1 identity was served")
+			}
+		}
+	}
+	if len(h.Peers()) != 0 {
+		t.Errorf("sessions: %v", h.Peers())
+	}
+}
+
+func TestGateForgetsTheOldest(t *testing.T) {
+	g := newGate()
+	for i := range maxShunned + 10 {
+		var id wire.PeerID
+		binary.BigEndian.PutUint32(id[:], uint32(i))
+		g.shun(p2ppeer.ID(id[:]), CutOff{Until: time.Now().Add(time.Hour + time.Duration(i))})
+	}
+	if len(g.shunned) != maxShunned || len(g.recent) != maxCutOffs {
+		t.Errorf("%d shunned, %d remembered", len(g.shunned), len(g.recent))
+	}
+}

@@ -1,0 +1,97 @@
+package swarm
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// childEnv makes the test binary a peer process of its own: the value is a
+// folder to lock; it prints its address and lives until it is killed.
+const childEnv = "DUNLIN_SWARM_CHILD"
+
+func runChild() {
+	lock, err := LockFolder(os.Getenv(childEnv))
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	defer lock.Unlock()
+	h, err := New(context.Background(), Config{
+		Key: testKey(7), Protocol: testProtocol, Handler: newRecorder(),
+		Listen: []string{"/ip4/127.0.0.1/tcp/0"},
+	})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println(h.Addrs()[0])
+	bufio.NewReader(os.Stdin).ReadByte() // ends with the test
+}
+
+func startChild(t *testing.T, folder string) (child *exec.Cmd, line string) {
+	t.Helper()
+	child = exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), childEnv+"="+folder)
+	if _, err := child.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		child.Process.Kill()
+		child.Wait()
+	})
+	line, err = bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return child, strings.TrimSpace(line)
+}
+
+func TestKilledProcessIsNoticedAtOnce(t *testing.T) {
+	folder := t.TempDir()
+	child, addr := startChild(t, folder)
+	h, heard := startHost(t, 1, nil)
+	id, err := wireIDOf(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Connect(t.Context(), id, []string{addr}); err != nil {
+		t.Fatal(err)
+	}
+	heard.expect(t, "up", id, "")
+
+	// While the process lives, its data folder is taken.
+	var inUse *InUseError
+	if _, err := LockFolder(folder); !errors.As(err, &inUse) || inUse.Process != child.Process.Pid {
+		t.Errorf("folder of a living process: %v, want process %d", err, child.Process.Pid)
+	}
+	killed := time.Now()
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	heard.expect(t, "down", id, "")
+	if took := time.Since(killed); took > 2*time.Second {
+		t.Errorf("a killed process was noticed after %s", took)
+	} else {
+		t.Logf("noticed after %s", took)
+	}
+	child.Wait()
+	lock, err := LockFolder(folder)
+	if err != nil {
+		t.Fatalf("folder of a killed process: %v", err)
+	}
+	lock.Unlock()
+}
