@@ -71,6 +71,10 @@ var errBinary = errors.New("not text")
 
 func isBinary(err error) bool { return errors.Is(err, errBinary) }
 
+// ReadFile reads one whole text file, nothing held out, with the checks of Open
+// but for the least size: what a model is evaluated on.
+func ReadFile(path string) ([]byte, error) { return readText(path, MaxBytes) }
+
 // readText reads a file of at most limit bytes and checks that it is text.
 func readText(path string, limit int) ([]byte, error) {
 	f, err := os.Open(path)

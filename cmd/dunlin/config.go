@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+
+	"dunlin/data"
+	"dunlin/model"
 )
 
 // Config holds every setting of every command. A setting comes from, in this order: the flag --key, the environment
@@ -47,10 +51,10 @@ type Config struct {
 // everyOption lists the options of all commands, as a configuration file may name any of them.
 func everyOption(c *Config) []option {
 	var all []option
-	for _, group := range [][]option{c.global(), c.compute(), c.training(), c.sampling(), c.measuring()} {
+	for _, group := range [][]option{c.global(), c.compute(), c.training(), c.sampling()} {
 		all = append(all, group...)
 	}
-	return append(all, c.windows(0), c.seed())
+	return append(all, c.windows(0), c.seed(), c.seconds())
 }
 
 func (c *Config) global() []option {
@@ -71,14 +75,14 @@ func (c *Config) compute() []option {
 func (c *Config) training() []option {
 	return []option{
 		text(&c.Data, "data", "", "path", "a file, a folder or a quoted glob of text; without it, the Go source tree of this machine"),
-		choice(&c.Preset, "preset", "nano", "the model's shape", "pico", "nano", "micro", "small", "gpt2"),
+		c.preset(bytePresets()...),
 		whole(&c.Steps, "steps", 1000, 1, 1_000_000_000, "optimizer steps of the whole training"),
-		whole(&c.Batch, "batch", 8, 1, 1<<16, "training windows in one step"),
+		c.batch(),
 		number(&c.LR, "lr", 2e-3, 1e-9, 10, "peak learning rate"),
 		number(&c.Decay, "weight-decay", 0.1, 0, 1, "decoupled weight decay"),
 		number(&c.Clip, "clip", 1, 1e-6, 1e6, "largest norm of the whole gradient"),
 		number(&c.Warmup, "warmup", 0.04, 0, 1, "share of the steps over which the learning rate rises"),
-		choice(&c.Precision, "precision", "fp32", "number format of the training step", "fp32"),
+		c.precision(),
 		needed(&c.Out, "out", "out/train", "path", "folder of the checkpoint; training resumes from it when it holds one"),
 		whole(&c.SaveEvery, "save-every", 200, 0, 1_000_000_000, "steps between checkpoints; 0 saves at the end only"),
 		whole(&c.LogEvery, "log-every", 10, 1, 1_000_000_000, "steps between log lines"),
@@ -87,7 +91,7 @@ func (c *Config) training() []option {
 
 func (c *Config) sampling() []option {
 	return []option{
-		text(&c.Prompt, "prompt", "\n", "text", "text to continue; 1 byte at least"),
+		text(&c.Prompt, "prompt", "", "text", "text to continue; without it, the model begins a new one"),
 		whole(&c.Bytes, "bytes", 200, 1, 1_000_000, "bytes to generate"),
 		number(&c.Temperature, "temperature", 0.8, 0, 100, "0 always takes the likeliest byte, 1 follows the model"),
 		whole(&c.TopK, "top-k", 0, 0, 1<<20, "sample among the K likeliest; 0 is all"),
@@ -95,8 +99,28 @@ func (c *Config) sampling() []option {
 	}
 }
 
-func (c *Config) measuring() []option {
-	return []option{number(&c.Seconds, "seconds", 5, 0.1, 3600, "seconds to measure for")}
+func (c *Config) preset(allowed ...string) option {
+	return choice(&c.Preset, "preset", "nano", "the model's shape", allowed...)
+}
+
+// bytePresets are those that train on text, which this release reads as bytes.
+func bytePresets() []string {
+	return slices.DeleteFunc(model.Presets(), func(name string) bool {
+		shape, err := model.Preset(name)
+		return err != nil || shape.Vocab != data.Vocabulary
+	})
+}
+
+func (c *Config) batch() option {
+	return whole(&c.Batch, "batch", 8, 1, 4096, "training windows in one step")
+}
+
+func (c *Config) precision() option {
+	return choice(&c.Precision, "precision", "fp32", "number format of the training step", "fp32")
+}
+
+func (c *Config) seconds() option {
+	return number(&c.Seconds, "seconds", 5, 0.1, 3600, "seconds to measure for")
 }
 
 func (c *Config) windows(fallback int) option {

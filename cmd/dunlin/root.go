@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 )
@@ -34,7 +33,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.SetErr(stderr)
 	root.PersistentFlags().StringVar(&t.settings.file, "config", "", "YAML `file` with settings")
 	t.settings.bind(root.PersistentFlags(), t.settings.config.global()...)
-	root.AddCommand(newVersion(t))
+	root.AddCommand(newTrain(t), newEval(t), newSample(t), newBench(t), newVersion(t))
 	return root
 }
 
@@ -71,12 +70,4 @@ func exactly(names ...string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// logger writes logs to stderr in the configured format.
-func (t *terminal) logger(c *Config) *slog.Logger {
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(t.err, nil))
-	}
-	return slog.New(slog.NewTextHandler(t.err, nil))
 }

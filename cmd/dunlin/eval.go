@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"dunlin/data"
+	"dunlin/peer"
+)
+
+// evalBatch is the number of windows evaluated at a time.
+const evalBatch = 8
+
+func newEval(t *terminal) *cobra.Command {
+	return t.command("eval CHECKPOINT FILE", "measure a model's loss on a text file that it was not trained on",
+		"  dunlin eval out/first held-out.txt --json", exactly("CHECKPOINT", "FILE"), t.eval, t.settings.config.compute()...)
+}
+
+func (t *terminal) eval(ctx context.Context, c *Config, args []string) error {
+	text, err := data.ReadFile(args[1])
+	if err != nil {
+		return err
+	}
+	device, err := c.device()
+	if err != nil {
+		return err
+	}
+	defer device.Close()
+	saved, err := peer.OpenSaved(device, args[0], evalBatch)
+	if err != nil {
+		return err
+	}
+	defer saved.Close()
+	e, err := saved.Evaluate(ctx, text)
+	if err != nil {
+		return fmt.Errorf("evaluate %s: %w", args[1], err)
+	}
+	if c.JSON {
+		return json.NewEncoder(t.out).Encode(map[string]any{"loss": e.Loss, "bits_per_byte": e.BitsPerByte, "tokens": e.Tokens})
+	}
+	_, err = fmt.Fprintf(t.out, "loss %.4f nats a byte, %.4f bits a byte, over %s bytes\n", e.Loss, e.BitsPerByte, grouped(e.Tokens))
+	return err
+}

@@ -1,0 +1,327 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"dunlin/checkpoint"
+	"dunlin/compute"
+	"dunlin/compute/cpu"
+	"dunlin/data"
+	"dunlin/model"
+	"dunlin/optimizer"
+)
+
+// device returns a one-thread CPU for a test.
+func device(t *testing.T) compute.Device {
+	t.Helper()
+	d, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// words makes a corpus of seeded nonsense that is easy to learn.
+func words() *data.Corpus {
+	rng := rand.New(rand.NewPCG(3, 3))
+	vocabulary := []string{"func ", "return ", "err ", "nil\n", "if ", "for ", "range ", "{\n", "}\n"}
+	var b strings.Builder
+	for b.Len() < 20_000 {
+		b.WriteString(vocabulary[rng.IntN(len(vocabulary))])
+	}
+	text := []byte(b.String())
+	return &data.Corpus{Train: text[:18_000], HeldOut: text[18_000:], Files: 1, Description: "nonsense"}
+}
+
+// soloConfig is a training that takes well under a second.
+func soloConfig(t *testing.T, steps int, out string) SoloConfig {
+	t.Helper()
+	return SoloConfig{
+		Trainer: TrainerConfig{
+			Model:       model.Config{Layers: 1, Heads: 2, Width: 16, Context: 16, Vocab: 256},
+			Batch:       4,
+			LR:          optimizer.Schedule{Peak: 1e-2, WarmUp: 0.1, Final: 0.1, Shape: optimizer.Cosine},
+			WeightDecay: optimizer.Schedule{Peak: 0.1, Shape: optimizer.Constant},
+			AdamW:       optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1},
+		},
+		Corpus: words(), Seed: 7, Steps: steps, Out: out, SaveEvery: 5, LogEvery: 3, EvalWindows: 20,
+	}
+}
+
+// train runs a training to its end.
+func train(t *testing.T, cfg SoloConfig) SoloResult {
+	t.Helper()
+	s, err := NewSolo(device(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	r, err := s.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// open reads the newest checkpoint of a folder.
+func open(t *testing.T, folder string) *checkpoint.Checkpoint {
+	t.Helper()
+	c, err := checkpoint.Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// same reports whether two checkpoints hold the same bits.
+func same(t *testing.T, a, b *checkpoint.Checkpoint) bool {
+	t.Helper()
+	bytesOf := func(c *checkpoint.Checkpoint) string {
+		var out bytes.Buffer
+		fmt.Fprintf(&out, "%d %s", c.Step, c.Config)
+		if err := errors.Join(checkpoint.Write(&out, c.Model, nil), checkpoint.Write(&out, c.Trainer.Tensors, c.Trainer.Meta)); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	return bytesOf(a) == bytesOf(b)
+}
+
+func TestTrainingLearnsAndBeatsCounting(t *testing.T) {
+	cfg := soloConfig(t, 200, filepath.Join(t.TempDir(), "out"))
+	var reports []SoloReport
+	cfg.Report = func(r SoloReport) { reports = append(reports, r) }
+	r := train(t, cfg)
+	if r.Steps != 200 || r.ResumedAt != 0 || r.EvalWindows != 20 || r.Tokens != 200*4*16 {
+		t.Errorf("result %+v", r)
+	}
+	if !(r.ValLoss < r.Baselines.Unigram) {
+		t.Errorf("held-out loss %.3f is not below the unigram's %.3f", r.ValLoss, r.Baselines.Unigram)
+	}
+	if len(reports) != 67 || reports[0].Step != 3 || reports[66].Step != 200 {
+		t.Fatalf("%d reports, from step %d to %d; want 67, from 3 to 200", len(reports), reports[0].Step, reports[len(reports)-1].Step)
+	}
+	if first, last := reports[0], reports[66]; !(last.Loss < first.Loss) || first.Tokens != 3*64 || first.TokensPerSecond <= 0 || last.LR >= first.LR {
+		t.Errorf("first report %+v, last %+v", first, last)
+	}
+}
+
+// TestKilledAndResumedEqualsNotKilled kills a training at every kind of moment by dropping it without a word, as
+// kill -9 does, and goes on in a new one.
+func TestKilledAndResumedEqualsNotKilled(t *testing.T) {
+	whole := filepath.Join(t.TempDir(), "whole")
+	result := train(t, soloConfig(t, 23, whole))
+	for _, dies := range []int{1, 5, 7, 22} {
+		out := filepath.Join(t.TempDir(), "killed")
+		s, err := NewSolo(device(t), soloConfig(t, 23, out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for s.step < dies {
+			if _, err := s.next(); err != nil {
+				t.Fatal(err)
+			}
+			if s.step++; s.step%s.cfg.SaveEvery == 0 {
+				if err := s.save(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		s.Close()
+		again := train(t, soloConfig(t, 23, out))
+		if want := dies / 5 * 5; again.ResumedAt != want {
+			t.Errorf("killed at step %d: went on from %d, want %d", dies, again.ResumedAt, want)
+		}
+		if again.ValLoss != result.ValLoss || !same(t, open(t, whole), open(t, out)) {
+			t.Errorf("killed at step %d: ends with other bits (held-out %v, want %v)", dies, again.ValLoss, result.ValLoss)
+		}
+	}
+}
+
+func TestStoppedTrainingSavesAndGoesOn(t *testing.T) {
+	whole := filepath.Join(t.TempDir(), "whole")
+	train(t, soloConfig(t, 12, whole))
+
+	ctx, stop := context.WithCancel(t.Context())
+	out := filepath.Join(t.TempDir(), "stopped")
+	cfg := soloConfig(t, 12, out)
+	cfg.SaveEvery = 0
+	cfg.Report = func(r SoloReport) { stop() }
+	s, err := NewSolo(device(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var stopped *Stopped
+	if _, err := s.Run(ctx); !errors.As(err, &stopped) || stopped.Step != 3 || stopped.Out != out {
+		t.Fatalf("got %v, want stopped at step 3", err)
+	}
+	if r := train(t, soloConfig(t, 12, out)); r.ResumedAt != 3 {
+		t.Errorf("went on from step %d, want 3", r.ResumedAt)
+	}
+	if !same(t, open(t, whole), open(t, out)) {
+		t.Error("ends with other bits than a training that was not stopped")
+	}
+	if r := train(t, soloConfig(t, 12, out)); r.ResumedAt != 12 || r.TokensPerSecond != 0 {
+		t.Errorf("a finished training makes steps again: %+v", r)
+	}
+}
+
+func TestResumingRefusesOtherSettings(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	train(t, soloConfig(t, 5, out))
+	for want, change := range map[string]func(*SoloConfig){
+		"another batch":        func(c *SoloConfig) { c.Trainer.Batch = 2 },
+		"another seed":         func(c *SoloConfig) { c.Seed = 8 },
+		"another model":        func(c *SoloConfig) { c.Trainer.Model.Heads = 4 },
+		"another lr":           func(c *SoloConfig) { c.Trainer.LR.Peak = 1e-3 },
+		"another weight decay": func(c *SoloConfig) { c.Trainer.WeightDecay.Peak = 0 },
+		"another adamw":        func(c *SoloConfig) { c.Trainer.AdamW.Clip = 2 },
+		"another data":         func(c *SoloConfig) { c.Corpus.HeldOut = c.Corpus.HeldOut[1:] },
+		"more than 4":          func(c *SoloConfig) { c.Steps = 4 },
+	} {
+		cfg := soloConfig(t, 5, out)
+		change(&cfg)
+		if s, err := NewSolo(device(t), cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error with %q", err, want)
+			if s != nil {
+				s.Close()
+			}
+		}
+	}
+	longer := soloConfig(t, 8, out)
+	if r := train(t, longer); r.ResumedAt != 5 || r.Steps != 8 {
+		t.Errorf("a longer training does not go on: %+v", r)
+	}
+}
+
+func TestDamagedCheckpointIsNotTrainedOn(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	train(t, soloConfig(t, 5, out))
+	files, err := filepath.Glob(filepath.Join(out, "step-*", "trainer.safetensors"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	content, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)/2] ^= 1
+	if err := os.WriteFile(files[0], content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewSolo(device(t), soloConfig(t, 5, out)); err == nil || !strings.Contains(err.Error(), "trainer.safetensors") {
+		t.Errorf("got %v, want an error that names the file", err)
+	}
+}
+
+func TestDivergenceSaysWhatToDo(t *testing.T) {
+	cfg := soloConfig(t, 50, filepath.Join(t.TempDir(), "out"))
+	s, err := NewSolo(device(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	broken := make([]float32, s.trainer.Params()[0].Size)
+	for i := range broken {
+		broken[i] = float32(math.Inf(1))
+	}
+	if err := s.trainer.Write(0, broken); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "step 1") || !strings.Contains(err.Error(), "lower --lr") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSoloConfigListsEveryFault(t *testing.T) {
+	cfg := SoloConfig{LogEvery: 1}
+	err := cfg.Validate()
+	for _, want := range []string{"layers", "batch", "corpus", "steps", "folder"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no word of %s in: %v", want, err)
+		}
+	}
+}
+
+func TestTrainerReadsAndWritesParameters(t *testing.T) {
+	tr, err := NewTrainer(device(t), soloConfig(t, 1, "unused").Trainer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	p := tr.Params()[3]
+	values := make([]float32, p.Size)
+	for i := range values {
+		values[i] = float32(i)
+	}
+	if err := tr.Write(3, values); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]float32, p.Size)
+	if err := tr.Read(got, 3); err != nil || got[5] != 5 {
+		t.Errorf("read back %v, %v", got[:6], err)
+	}
+	if tr.Read(got[1:], 3) == nil || tr.Write(3, values[1:]) == nil {
+		t.Error("takes a slice of another size")
+	}
+}
+
+func TestSavedEvaluatesEveryByteOnceAndSamples(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	train(t, soloConfig(t, 30, out))
+	saved, err := OpenSaved(device(t), out, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer saved.Close()
+	text := words().HeldOut[:16*4+6] // four windows and a tail of five targets
+	got, err := saved.Evaluate(t.Context(), text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var nats float64
+	for at := 0; at < len(text)-1; at += 16 {
+		tokens := data.Encode(nil, text[at:min(at+17, len(text))])
+		loss, err := saved.Model.Loss(tokens[:len(tokens)-1], tokens[1:], 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nats += float64(loss) * float64(len(tokens)-1)
+	}
+	if want := nats / float64(len(text)-1); got.Tokens != len(text)-1 || math.Abs(got.Loss-want) > 1e-5 || math.Abs(got.BitsPerByte-got.Loss/math.Ln2) > 1e-12 {
+		t.Errorf("evaluation %+v, want a loss of %v over %d tokens", got, want, len(text)-1)
+	}
+	if _, err := saved.Evaluate(t.Context(), text[:1]); err == nil {
+		t.Error("evaluates a text without anything to predict")
+	}
+
+	sample := func() string {
+		var b strings.Builder
+		if err := saved.Sample(t.Context(), []byte("func "), 40, model.Sampling{Temperature: 0.8, Seed: 5}, func(c byte) bool { return b.WriteByte(c) == nil }); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	if one, two := sample(), sample(); len(one) != 40 || one != two {
+		t.Errorf("two samples of one seed: %q and %q", one, two)
+	}
+}
+
+func TestMeasureSpeedCountsWork(t *testing.T) {
+	cfg := soloConfig(t, 1, "unused").Trainer
+	speed, err := MeasureSpeed(t.Context(), device(t), cfg, 0)
+	if err != nil || speed.Steps != 3 || speed.TokensPerSecond <= 0 || speed.FLOPPerSecond <= speed.TokensPerSecond {
+		t.Errorf("%+v, %v", speed, err)
+	}
+}
