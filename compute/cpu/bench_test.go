@@ -71,3 +71,68 @@ func BenchmarkMatMul(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkParts runs what a training step does beside its products, one
+// thread, at nano's shapes with B=2.
+func BenchmarkParts(b *testing.B) {
+	const batch, positions, heads, width, vocabulary = 2, 128, 4, 128, 256
+	const rows = batch * positions
+	for _, path := range Paths() {
+		d, err := New(Options{Path: path, Threads: 1})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer d.Close()
+		x, y, z := randomBuffer(rows*4*width), randomBuffer(rows*4*width), randomBuffer(rows*4*width)
+		gain, gain2, mean, rstd := randomBuffer(width), randomBuffer(width), randomBuffer(rows), randomBuffer(rows)
+		lse := randomBuffer(rows * heads)
+		targets := compute.Ints{Host: make([]int32, rows)}
+		const parameters = 840_000
+		p, g, m, v := randomBuffer(parameters), randomBuffer(parameters), randomBuffer(parameters), randomBuffer(parameters)
+		for i := range v.Host {
+			v.Host[i] *= v.Host[i]
+		}
+		wide := x.Slice(0, rows*4*width)
+		narrow, narrow2, narrow3 := x.Slice(0, rows*width), y.Slice(0, rows*width), z.Slice(0, rows*width)
+		qkv, dqkv := randomBuffer(rows*3*width), randomBuffer(rows*3*width)
+		parts := []struct {
+			name   string
+			values int
+			run    func()
+		}{
+			{"gelu", wide.Len(), func() { d.GELU(y, wide) }},
+			{"geluGrad", wide.Len(), func() { d.GELUGrad(y, z, wide) }},
+			{"layerNorm", narrow.Len(), func() {
+				d.LayerNorm(compute.LayerNorm{Y: narrow2, X: narrow, Gain: gain, Bias: gain2, Mean: mean, RStd: rstd, Rows: rows, N: width, Eps: 1e-5})
+			}},
+			{"layerNormGrad", narrow.Len(), func() {
+				d.LayerNormGrad(compute.LayerNormGrad{DX: narrow3, DY: narrow2, X: narrow, Gain: gain, DGain: gain2, DBias: gain2, Mean: mean, RStd: rstd, Rows: rows, N: width})
+			}},
+			{"biasGrad", wide.Len(), func() {
+				d.BiasGrad(compute.BiasGrad{DBias: lse.Slice(0, 4*width), DY: wide, Rows: rows, N: 4 * width})
+			}},
+			{"attention", narrow.Len(), func() {
+				d.Attention(compute.Attention{Out: narrow, LSE: lse, QKV: qkv, B: batch, T: positions, H: heads, C: width})
+			}},
+			{"attentionGrad", narrow.Len(), func() {
+				d.AttentionGrad(compute.AttentionGrad{DQKV: dqkv, DOut: narrow2, Out: narrow, LSE: lse, QKV: qkv, B: batch, T: positions, H: heads, C: width})
+			}},
+			{"crossEntropy", rows * vocabulary, func() {
+				d.CrossEntropy(compute.CrossEntropy{Logits: wide.Slice(0, rows*vocabulary), Losses: mean, Targets: targets, Rows: rows, V: vocabulary, Grad: true, Scale: 1})
+			}},
+			{"adamw", parameters, func() {
+				d.AdamW(compute.AdamW{Params: p, Grads: g, M: m, V: v, LR: 1e-3, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, GradScale: 1, Step: 10})
+			}},
+			{"sumSquares", parameters, func() { d.SumSquares(p) }},
+			{"zero", parameters, func() { d.Zero(g) }},
+		}
+		for _, part := range parts {
+			b.Run(path+"/"+part.name, func(b *testing.B) {
+				for b.Loop() {
+					part.run()
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(part.values), "ns/value")
+			})
+		}
+	}
+}

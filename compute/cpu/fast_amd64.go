@@ -15,12 +15,20 @@ type fast struct {
 func fastKernels() []*kernels {
 	var paths []*kernels
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX2 && cpu.X86.HasFMA {
-		paths = append(paths, avx512Vectors().kernels("avx512", &multiplier{lanes: 16, rows: 8, vectors: 3, dot: dotAVX512}))
+		paths = append(paths, avx512Vectors().kernels("avx512", avx512Multiplier()))
 	}
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
-		paths = append(paths, avx2Vectors().kernels("avx2", &multiplier{lanes: 8, rows: 6, vectors: 2, dot: dotAVX2}))
+		paths = append(paths, avx2Vectors().kernels("avx2", avx2Multiplier()))
 	}
 	return paths
+}
+
+func avx512Multiplier() *multiplier {
+	return &multiplier{lanes: 16, rows: 8, vectors: 3, dot: dotAVX512}
+}
+
+func avx2Multiplier() *multiplier {
+	return &multiplier{lanes: 8, rows: 6, vectors: 2, dot: dotAVX2}
 }
 
 func avx512Vectors() *vectors {

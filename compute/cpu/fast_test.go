@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"runtime"
 	"testing"
 
 	"dunlin/compute"
@@ -35,5 +36,58 @@ func TestFastThreads(t *testing.T) {
 			}
 			computetest.Same(t, devices...)
 		})
+	}
+}
+
+// TestPathIsWhatRuns proves by arithmetic which path computes. A product whose
+// rounding error is added to minus its rounded value is zero unless the two are
+// fused, as assembly does; and 1 + 2²⁴ - 2²⁴ is 1 only when the three terms,
+// eight places apart, do not meet in one lane, as in vectors of 16.
+func TestPathIsWhatRuns(t *testing.T) {
+	const third = float32(1) / 3
+	rounded := float32(third * third)
+	far := make([]float32, 24)
+	far[0], far[8], far[16] = 1, 1<<24, -(1 << 24)
+	ones := make([]float32, len(far))
+	for i := range ones {
+		ones[i] = 1
+	}
+	type signature struct {
+		fused bool
+		far   float32
+	}
+	want := map[string]signature{"portable": {false, 0}, "avx2": {true, 0}, "avx512": {true, 1}}
+	for _, path := range Paths() {
+		if path == "portable" && runtime.GOARCH != "amd64" {
+			continue // the compiler may fuse there
+		}
+		d := newDevice(t, Options{Path: path, Threads: 1})
+		c := []float32{-rounded}
+		d.MatMul(compute.MatMul{
+			Form: compute.NN, M: 1, N: 1, K: 1, Accumulate: true,
+			A: host(third), B: host(third), C: compute.Buffer{Host: c},
+		})
+		sum := []float32{0}
+		d.MatMul(compute.MatMul{
+			Form: compute.NT, M: 1, N: 1, K: len(far),
+			A: compute.Buffer{Host: ones}, B: compute.Buffer{Host: far}, C: compute.Buffer{Host: sum},
+		})
+		if got := (signature{c[0] != 0, sum[0]}); got != want[path] {
+			t.Errorf("path %s computes like %+v, want %+v", path, got, want[path])
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func host(values ...float32) compute.Buffer { return compute.Buffer{Host: values} }
+
+// TestPeak checks that the measured peak is a plausible rate and that one
+// product does not pass it by more than the noise of a short run.
+func TestPeak(t *testing.T) {
+	loop, operations := peakLoop()
+	if rate := peakRun(1, loop, operations); rate < 0.1 || rate > 2000 {
+		t.Errorf("one thread reaches %v GFLOP/s", rate)
 	}
 }
