@@ -1,9 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"flag"
+	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -25,7 +33,9 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits,
+			"exits":   exits,
+			"text":    writeText,
+			"signals": signals,
 		},
 	})
 }
@@ -46,4 +56,68 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if code != args[0] {
 		ts.Fatalf("%v exits with %s, want %s", args[1:], code, args[0])
 	}
+}
+
+// writeText writes a file of seeded nonsense: `text FILE BYTES`.
+func writeText(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: text file bytes")
+	}
+	size, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	rng := rand.New(rand.NewPCG(1, 1))
+	words := []string{"func ", "return ", "err ", "nil\n", "if ", "for ", "range ", "{\n", "}\n"}
+	var b strings.Builder
+	for b.Len() < size {
+		b.WriteString(words[rng.IntN(len(words))])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()[:size]), 0o600))
+}
+
+// signals runs a command until a line on its stderr matches, sends it a signal, and checks how it ends:
+// `signals KILL killed 'step 10 of' dunlin …`, `signals INT 1 'step 10 of' dunlin …`. The rest of stderr goes to
+// the file stderr.txt.
+func signals(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 4 {
+		ts.Fatalf("usage: signals signal end regexp command…")
+	}
+	signal := map[string]os.Signal{"KILL": os.Kill, "INT": os.Interrupt}[args[0]]
+	line := regexp.MustCompile(args[2])
+	path, err := lookPath(args[3], ts.Getenv("PATH"))
+	ts.Check(err)
+	cmd := exec.Command(path, args[4:]...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = []string{"HOME=" + ts.Getenv("HOME"), "PATH=" + ts.Getenv("PATH")}
+	stderr, err := cmd.StderrPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	var after strings.Builder
+	sent := false
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		if sent {
+			fmt.Fprintln(&after, lines.Text())
+		} else if line.MatchString(lines.Text()) {
+			ts.Check(cmd.Process.Signal(signal))
+			sent = true
+		}
+	}
+	err = cmd.Wait()
+	ts.Check(os.WriteFile(ts.MkAbs("stderr.txt"), []byte(after.String()), 0o600))
+	end := "killed"
+	if cmd.ProcessState.Exited() {
+		end = strconv.Itoa(cmd.ProcessState.ExitCode())
+	}
+	if !sent || end != args[1] {
+		ts.Fatalf("signal sent: %v; ends %s (%v), want %s", sent, end, err, args[1])
+	}
+}
+
+// lookPath finds a command in a search path other than the process's own.
+func lookPath(name, path string) (string, error) {
+	for _, dir := range filepath.SplitList(path) {
+		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return found, nil
+		}
+	}
+	return "", fmt.Errorf("%s: not in %s", name, path)
 }
