@@ -18,7 +18,7 @@
 // whatever could lose one (a broken control stream, another process under the
 // same identity) ends the session, closes the connections and begins afresh. A
 // silent peer is not noticed here: heartbeats belong to the layer above. A dead
-// process is: at once over TCP, within Limits.QUICIdle over QUIC.
+// process is: at once over TCP, within 8 seconds over QUIC (4/3 of Limits.QUICIdle).
 //
 // Everything a remote can grow is bounded by Limits. A peer that breaks the
 // protocol or floods is cut off: its connections close and none is accepted

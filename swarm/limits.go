@@ -46,7 +46,7 @@ type Limits struct {
 	Stall      time.Duration // a transfer without a byte for so long has failed
 	Write      time.Duration // a control message or a chunk of bulk that the remote does not take
 	Serve      time.Duration // one call of Handler.Serve
-	QUICIdle   time.Duration // silence after which a QUIC connection is dead
+	QUICIdle   time.Duration // silence after which a QUIC connection is dead; noticed within 4/3 of it
 	Shun       time.Duration // how long a peer that was cut off stays out
 }
 
@@ -83,7 +83,7 @@ func DefaultLimits() Limits {
 		Stall:      3 * time.Second,
 		Write:      30 * time.Second,
 		Serve:      30 * time.Second,
-		QUICIdle:   8 * time.Second,
+		QUICIdle:   6 * time.Second,
 		Shun:       time.Minute,
 	}
 }
