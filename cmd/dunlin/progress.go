@@ -51,7 +51,7 @@ func (p *progress) step(line string, attrs ...slog.Attr) {
 func (p *progress) say(line, msg string, attrs ...slog.Attr) {
 	p.close()
 	if p.json != nil {
-		p.json.LogAttrs(context.Background(), slog.LevelInfo, msg, attrs...)
+		p.json.LogAttrs(context.Background(), slog.LevelInfo, msg, attrs...) //nolint:sloglint // callers pass a literal
 		return
 	}
 	fmt.Fprintln(p.out, line)
