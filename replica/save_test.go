@@ -1,0 +1,149 @@
+package replica_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+
+	"dunlin/replica"
+	"dunlin/wire"
+)
+
+// memory is a store that remembers the order of things.
+type memory struct {
+	blobs map[wire.Hash][]byte
+	log   []string
+	fail  string // the operation that fails
+}
+
+var errDisk = errors.New("disk full")
+
+func newMemory() *memory { return &memory{blobs: map[wire.Hash][]byte{}} }
+
+func (m *memory) step(what string) error {
+	if len(m.log) == 0 || m.log[len(m.log)-1] != what {
+		m.log = append(m.log, what)
+	}
+	if m.fail == what {
+		return errDisk
+	}
+	return nil
+}
+
+func (m *memory) Put(data []byte) ([32]byte, error) {
+	h := wire.HashLeaf(data)
+	m.blobs[h] = bytes.Clone(data)
+	return h, m.step("put")
+}
+
+func (m *memory) Sync() error { return m.step("sync") }
+
+func (m *memory) Get(hash [32]byte, limit int) ([]byte, error) {
+	b, ok := m.blobs[hash]
+	if !ok || len(b) > limit {
+		return nil, fmt.Errorf("no blob %x of at most %d bytes", hash[:4], limit)
+	}
+	return b, nil
+}
+
+// TestSaveOpen: a saved state opens as it was, at its height.
+func TestSaveOpen(t *testing.T) {
+	spec := tinySpec()
+	r, commits := history(t, spec, 4, 11)
+	m := newMemory()
+	var head []byte
+	needed, err := r.Save(m, 17, func(b []byte) error { head = bytes.Clone(b); return m.step("head") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(m.log); got != "[put sync head]" {
+		t.Errorf("order %s: bytes must be durable before the head names them", got)
+	}
+	want := 0
+	for f := range r.Fragments() {
+		want += r.Layout(f).Slabs() + 1
+	}
+	if len(needed) != want {
+		t.Errorf("%d blobs are needed, want %d", len(needed), want)
+	}
+	opened, height, err := replica.Open(spec, head, m)
+	if err != nil || height != 17 {
+		t.Fatalf("height %d, %v", height, err)
+	}
+	if err := same(r, opened); err != nil {
+		t.Error(err)
+	}
+	fresh := newReplica(t, spec)
+	replay(t, fresh, commits)
+	if err := same(fresh, opened); err != nil {
+		t.Error(err)
+	}
+	for _, h := range needed {
+		less := newMemory()
+		for k, v := range m.blobs {
+			if k != h {
+				less.blobs[k] = v
+			}
+		}
+		if _, _, err := replica.Open(spec, head, less); err == nil {
+			t.Errorf("opened without blob %s, which is said to be needed", h.Short())
+		}
+	}
+}
+
+// TestSaveStops: a failure before the head leaves the old head in force.
+func TestSaveStops(t *testing.T) {
+	r, _ := history(t, tinySpec(), 2, 12)
+	for _, fail := range []string{"put", "sync"} {
+		m := newMemory()
+		m.fail = fail
+		if _, err := r.Save(m, 3, func([]byte) error { t.Errorf("%s failed, yet the head was published", fail); return nil }); !errors.Is(err, errDisk) {
+			t.Errorf("%s: %v", fail, err)
+		}
+	}
+	if _, err := r.Save(newMemory(), 3, func([]byte) error { return errDisk }); !errors.Is(err, errDisk) {
+		t.Errorf("head: %v", err)
+	}
+	_, weights := r.Weights(0)
+	weights[0]++
+	if _, err := r.Save(newMemory(), 3, func([]byte) error { return nil }); !errors.Is(err, replica.ErrCorrupt) {
+		t.Errorf("a corrupt state was saved: %v", err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	spec := tinySpec()
+	r := newReplica(t, spec)
+	m := newMemory()
+	var head []byte
+	if _, err := r.Save(m, 0, func(b []byte) error { head = bytes.Clone(b); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	other := tinySpec()
+	other.Name = "another"
+	if _, _, err := replica.Open(other, head, m); !errors.Is(err, replica.ErrHead) {
+		t.Errorf("the head of another run: %v", err)
+	}
+	for _, b := range [][]byte{nil, {0xff}, head[:len(head)-1], append(bytes.Clone(head), 0)} {
+		if _, _, err := replica.Open(spec, b, m); !errors.Is(err, replica.ErrHead) {
+			t.Errorf("head %x: %v", b[:min(len(b), 4)], err)
+		}
+	}
+}
+
+func FuzzDecodeHead(f *testing.F) {
+	run := wire.HashLeaf([]byte("run"))
+	f.Add(wire.Encode(&replica.Head{Run: run, Height: 3, Fragments: []replica.SavedHead{{Version: 1, State: run, Manifest: run}}}))
+	f.Add(wire.Encode(&replica.Head{Run: run}))
+	f.Add([]byte{0xa3})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := replica.DecodeHead(b, run)
+		if err != nil {
+			return
+		}
+		if h.Run != run || len(h.Fragments) == 0 || !bytes.Equal(wire.Encode(h), b) {
+			t.Fatalf("accepted %x as %+v", b, h)
+		}
+	})
+}
