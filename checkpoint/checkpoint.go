@@ -2,13 +2,14 @@ package checkpoint
 
 import (
 	"bytes"
-	"dunlin/compute"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+
+	"dunlin/compute"
 )
 
 // Checkpoint is a model at one moment.

@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"bytes"
-	"dunlin/compute"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"dunlin/compute"
 )
 
 // sample is a checkpoint whose every value depends on step.

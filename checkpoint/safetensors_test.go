@@ -2,12 +2,13 @@ package checkpoint
 
 import (
 	"bytes"
-	"dunlin/compute"
 	"encoding/binary"
 	"encoding/hex"
 	"math"
 	"strings"
 	"testing"
+
+	"dunlin/compute"
 )
 
 func tensor(name string, shape []int, values ...float32) compute.Tensor {

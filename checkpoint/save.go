@@ -3,7 +3,6 @@ package checkpoint
 import (
 	"cmp"
 	"crypto/sha256"
-	"dunlin/store"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -16,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"dunlin/store"
 )
 
 // Save writes c as a new step folder below dir, makes it the latest and removes

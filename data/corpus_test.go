@@ -2,7 +2,6 @@ package data
 
 import (
 	"bytes"
-	"dunlin/store"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -10,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"dunlin/store"
 )
 
 // write makes a file below dir and returns its path.

@@ -1,9 +1,10 @@
 package data
 
 import (
-	"dunlin/store"
 	"encoding/binary"
 	"fmt"
+
+	"dunlin/store"
 )
 
 // A shard is a header of 16 bytes and the tokens:

@@ -2,11 +2,12 @@ package data
 
 import (
 	"bytes"
-	"dunlin/store"
 	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
+
+	"dunlin/store"
 )
 
 func TestShardsRoundTrip(t *testing.T) {

@@ -262,8 +262,14 @@ func (i InnerSpec) validate(fault faultFunc) {
 		v        Float
 		from, to float32
 	}{
-		{"lr", i.LR, 1e-9, 10}, {"beta1", i.Beta1, 0, 0.9999}, {"beta2", i.Beta2, 0, 0.99999}, {"eps", i.Eps, 1e-12, 1e-2},
-		{"weight decay", i.Decay, 0, 1}, {"clip", i.Clip, 1e-6, 1e6}, {"warm-up", i.Warmup, 0, 1}, {"final rate", i.FinalRate, 0, 1},
+		{"lr", i.LR, 1e-9, 10},
+		{"beta1", i.Beta1, 0, 0.9999},
+		{"beta2", i.Beta2, 0, 0.99999},
+		{"eps", i.Eps, 1e-12, 1e-2},
+		{"weight decay", i.Decay, 0, 1},
+		{"clip", i.Clip, 1e-6, 1e6},
+		{"warm-up", i.Warmup, 0, 1},
+		{"final rate", i.FinalRate, 0, 1},
 	} {
 		if v := f.v.Value(); !(v >= f.from && v <= f.to) {
 			fault("inner %s %v: %v to %v is allowed", f.name, v, f.from, f.to)
