@@ -2,16 +2,69 @@ package cpu_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
+	"time"
 
 	"dunlin/compute"
 	"dunlin/compute/cpu"
 	"dunlin/model"
 )
 
-// BenchmarkStep runs whole training steps: forward, backward, norm of the
-// gradient, AdamW and clearing. It reports tokens/s and the share of the
-// multiply-add peak measured just before and after.
+// trainer repeats training steps of one model on one device: forward,
+// backward, norm of the gradient, AdamW and clearing.
+type trainer struct {
+	dev             *cpu.Device
+	model           *model.Model
+	first, second   compute.Buffer
+	tokens, targets []int32
+	batch, steps    int
+}
+
+func newTrainer(b *testing.B, path, preset string, batch, threads int) *trainer {
+	b.Helper()
+	must := func(err error) {
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	cfg, err := model.Preset(preset)
+	must(err)
+	t := &trainer{batch: batch}
+	t.dev, err = cpu.New(cpu.Options{Threads: threads, Path: path})
+	must(err)
+	t.model, err = model.New(cfg, t.dev, batch)
+	must(err)
+	b.Cleanup(func() {
+		_ = t.model.Close()
+		_ = t.dev.Close()
+	})
+	t.model.Init(1)
+	t.first, err = t.dev.Alloc(cfg.Parameters())
+	must(err)
+	t.second, err = t.dev.Alloc(cfg.Parameters())
+	must(err)
+	t.tokens, t.targets = make([]int32, batch*cfg.Context), make([]int32, batch*cfg.Context)
+	for i := range t.tokens {
+		t.tokens[i], t.targets[i] = int32(i*7%cfg.Vocab), int32((i+1)*7%cfg.Vocab)
+	}
+	return t
+}
+
+func (t *trainer) step() error {
+	t.steps++
+	_, err := t.model.ForwardBackward(t.tokens, t.targets, t.batch)
+	_ = t.dev.SumSquares(t.model.Grads())
+	t.dev.AdamW(compute.AdamW{
+		Params: t.model.Params(), Grads: t.model.Grads(), M: t.first, V: t.second, Step: t.steps,
+		LR: 1e-4, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, GradScale: 1,
+	})
+	t.model.ZeroGrad()
+	return err
+}
+
+// BenchmarkStep reports tokens/s and the share of the multiply-add peak, the
+// better of one measured before and one after.
 func BenchmarkStep(b *testing.B) {
 	cases := []struct {
 		preset         string
@@ -23,60 +76,51 @@ func BenchmarkStep(b *testing.B) {
 		}
 		for _, c := range cases {
 			b.Run(fmt.Sprintf("%s/%s/batch=%d/threads=%d", path, c.preset, c.batch, c.threads), func(b *testing.B) {
-				benchmarkStep(b, path, c.preset, c.batch, c.threads)
+				t := newTrainer(b, path, c.preset, c.batch, c.threads)
+				if err := t.step(); err != nil {
+					b.Fatal(err)
+				}
+				peak := cpu.Peak(c.threads)
+				for b.Loop() {
+					if err := t.step(); err != nil {
+						b.Fatal(err)
+					}
+				}
+				reportRate(b, t, b.N*len(t.tokens), b.Elapsed(), max(peak, cpu.Peak(c.threads)))
 			})
 		}
 	}
 }
 
-func benchmarkStep(b *testing.B, path, preset string, batch, threads int) {
-	cfg, err := model.Preset(preset)
-	if err != nil {
-		b.Fatal(err)
+// BenchmarkWorkers runs four one-thread trainers of nano with two windows a
+// step side by side, as the demo does, and reports the sum of their tokens/s.
+func BenchmarkWorkers(b *testing.B) {
+	const workers, steps = 4, 20
+	var trainers []*trainer
+	for range workers {
+		trainers = append(trainers, newTrainer(b, "auto", "nano", 2, 1))
 	}
-	dev, err := cpu.New(cpu.Options{Threads: threads, Path: path})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer dev.Close()
-	m, err := model.New(cfg, dev, batch)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer m.Close()
-	m.Init(1)
-	first, err := dev.Alloc(cfg.Parameters())
-	if err != nil {
-		b.Fatal(err)
-	}
-	second, err := dev.Alloc(cfg.Parameters())
-	if err != nil {
-		b.Fatal(err)
-	}
-	tokens, targets := make([]int32, batch*cfg.Context), make([]int32, batch*cfg.Context)
-	for i := range tokens {
-		tokens[i], targets[i] = int32(i*7%cfg.Vocab), int32((i+1)*7%cfg.Vocab)
-	}
-	step := func(n int) {
-		if _, err := m.ForwardBackward(tokens, targets, batch); err != nil {
-			b.Fatal(err)
-		}
-		_ = dev.SumSquares(m.Grads())
-		dev.AdamW(compute.AdamW{
-			Params: m.Params(), Grads: m.Grads(), M: first, V: second, Step: n,
-			LR: 1e-4, Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, GradScale: 1,
-		})
-		m.ZeroGrad()
-	}
-	step(1)
-	n := 1
-	peak := cpu.Peak(threads)
+	peak := cpu.Peak(0)
 	for b.Loop() {
-		n++
-		step(n)
+		var group sync.WaitGroup
+		for _, t := range trainers {
+			group.Go(func() {
+				for range steps {
+					if err := t.step(); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		}
+		group.Wait()
 	}
-	rate := float64(b.N) * float64(len(tokens)) / b.Elapsed().Seconds()
-	peak = max(peak, cpu.Peak(threads))
+	t := trainers[0]
+	reportRate(b, t, b.N*workers*steps*len(t.tokens), b.Elapsed(), max(peak, cpu.Peak(0)))
+}
+
+func reportRate(b *testing.B, t *trainer, tokens int, elapsed time.Duration, peak float64) {
+	rate := float64(tokens) / elapsed.Seconds()
+	cfg := t.model.Config()
 	b.ReportMetric(rate, "tokens/s")
 	b.ReportMetric(100*rate*cfg.FLOPPerToken(cfg.Context)/1e9/peak, "%peak")
 }

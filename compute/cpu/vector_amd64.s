@@ -331,40 +331,6 @@ done3:
 	VZEROUPPER
 	RET
 
-// func axpyAVX512(dst *float32, src *float32, n int, s float32) ()
-TEXT ·axpyAVX512(SB), NOSPLIT, $0-28
-	MOVQ dst+0(FP), SI
-	MOVQ src+8(FP), DI
-	VBROADCASTSS s+24(FP), Z31
-	XORQ AX, AX
-	MOVQ n+16(FP), CX
-	SUBQ $16, CX
-	JLT tail2
-	PCALIGN $32
-vector1:
-	VMOVUPS (DI)(AX*4), Z0
-	VMOVUPS (SI)(AX*4), Z1
-	VFMADD231PS Z0, Z31, Z1
-	VMOVUPS Z1, (SI)(AX*4)
-	ADDQ $16, AX
-	CMPQ AX, CX
-	JLE vector1
-tail2:
-	ADDQ $16, CX
-	SUBQ AX, CX
-	JEQ done3
-	MOVL $1, R11
-	SHLL CX, R11
-	DECL R11
-	KMOVW R11, K1
-	VMOVUPS.Z (DI)(AX*4), K1, Z0
-	VMOVUPS.Z (SI)(AX*4), K1, Z1
-	VFMADD231PS Z0, Z31, Z1
-	VMOVUPS Z1, K1, (SI)(AX*4)
-done3:
-	VZEROUPPER
-	RET
-
 // func scoreGradAVX512(dp *float32, p *float32, n int, d float32, s float32) ()
 TEXT ·scoreGradAVX512(SB), NOSPLIT, $0-32
 	MOVQ dp+0(FP), SI
@@ -1592,40 +1558,6 @@ tail2:
 	VMASKMOVPS (DI)(AX*4), Y15, Y0
 	VMULPS Y14, Y0, Y0
 	VMASKMOVPS Y0, Y15, (SI)(AX*4)
-done3:
-	VZEROUPPER
-	RET
-
-// func axpyAVX2(dst *float32, src *float32, n int, s float32) ()
-TEXT ·axpyAVX2(SB), NOSPLIT, $0-28
-	MOVQ dst+0(FP), SI
-	MOVQ src+8(FP), DI
-	VBROADCASTSS s+24(FP), Y14
-	XORQ AX, AX
-	MOVQ n+16(FP), CX
-	SUBQ $8, CX
-	JLT tail2
-	PCALIGN $32
-vector1:
-	VMOVUPS (DI)(AX*4), Y0
-	VMOVUPS (SI)(AX*4), Y1
-	VFMADD231PS Y0, Y14, Y1
-	VMOVUPS Y1, (SI)(AX*4)
-	ADDQ $8, AX
-	CMPQ AX, CX
-	JLE vector1
-tail2:
-	ADDQ $8, CX
-	SUBQ AX, CX
-	JEQ done3
-	LEAQ lanes<>+32(SB), R11
-	SHLQ $2, CX
-	SUBQ CX, R11
-	VMOVUPS (R11), Y15
-	VMASKMOVPS (DI)(AX*4), Y15, Y0
-	VMASKMOVPS (SI)(AX*4), Y15, Y1
-	VFMADD231PS Y0, Y14, Y1
-	VMASKMOVPS Y1, Y15, (SI)(AX*4)
 done3:
 	VZEROUPPER
 	RET

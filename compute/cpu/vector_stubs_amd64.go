@@ -19,11 +19,6 @@ func addRowsAVX512(dst *float32, src *float32, n int, rows int, ld int)
 //go:noescape
 func scaleAVX512(dst *float32, src *float32, n int, s float32)
 
-// axpyAVX512 adds s·src to dst.
-//
-//go:noescape
-func axpyAVX512(dst *float32, src *float32, n int, s float32)
-
 // scoreGradAVX512 sets dp = p·(dp - d)·s, the gradient of a row of attention scores.
 //
 //go:noescape
@@ -108,11 +103,6 @@ func addRowsAVX2(dst *float32, src *float32, n int, rows int, ld int)
 //
 //go:noescape
 func scaleAVX2(dst *float32, src *float32, n int, s float32)
-
-// axpyAVX2 adds s·src to dst.
-//
-//go:noescape
-func axpyAVX2(dst *float32, src *float32, n int, s float32)
 
 // scoreGradAVX2 sets dp = p·(dp - d)·s, the gradient of a row of attention scores.
 //

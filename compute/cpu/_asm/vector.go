@@ -222,17 +222,6 @@ func genElementwise(f *file, set isa) {
 	})
 	fn.end()
 
-	fn = f.begin(set, "axpy", "adds s·src to dst.", ptr("dst"), ptr("src"), n, num("s"))
-	p = fn.take("dst", "src")
-	s = fn.broadcastBelowMask("s")
-	fn.each(func(l loop) {
-		l.load(p["src"], fn.v(0))
-		l.load(p["dst"], fn.v(1))
-		fn.op("VFMADD231PS", fn.v(0), s, fn.v(1))
-		l.save(fn.v(1), p["dst"])
-	})
-	fn.end()
-
 	fn = f.begin(set, "scoreGrad", "sets dp = p·(dp - d)·s, the gradient of a row of attention scores.",
 		ptr("dp"), ptr("p"), n, num("d"), num("s"))
 	p = fn.take("dp", "p")
