@@ -37,6 +37,13 @@ func appendFloats(dst []byte, values []float32) []byte {
 	}
 	dst = dst[:at+4*len(values)]
 	out := dst[at:]
+	// Four at a time: one at a time costs a quarter of what the hash itself does.
+	for len(values) >= 4 && len(out) >= 16 {
+		v, o := values[:4:4], out[:16:16]
+		binary.LittleEndian.PutUint64(o, uint64(math.Float32bits(v[0]))|uint64(math.Float32bits(v[1]))<<32)
+		binary.LittleEndian.PutUint64(o[8:], uint64(math.Float32bits(v[2]))|uint64(math.Float32bits(v[3]))<<32)
+		values, out = values[4:], out[16:]
+	}
 	for _, x := range values {
 		binary.LittleEndian.PutUint32(out, math.Float32bits(x))
 		out = out[4:]
