@@ -21,6 +21,7 @@ func TestStateZero(t *testing.T) {
 	for i, got := range r.Tensors() {
 		want := make([]float32, spec.Tensors[i].Size())
 		switch spec.Tensors[i].Init {
+		case wire.InitZero:
 		case wire.InitOne:
 			for j := range want {
 				want[j] = 1

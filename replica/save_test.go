@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 
 	"dunlin/replica"
@@ -144,6 +145,45 @@ func FuzzDecodeHead(f *testing.F) {
 		}
 		if h.Run != run || len(h.Fragments) == 0 || !bytes.Equal(wire.Encode(h), b) {
 			t.Fatalf("accepted %x as %+v", b, h)
+		}
+	})
+}
+
+// FuzzRestore feeds slab bytes under their right hashes: they are refused, or the state
+// that they make is sound.
+func FuzzRestore(f *testing.F) {
+	spec := tinySpec()
+	spec.Fragments = 1
+	spec.Tensors = []wire.TensorSpec{{Name: "w", Shape: []uint64{3, 2}, Init: wire.InitOne}}
+	fresh, err := replica.New(spec)
+	if err != nil {
+		f.Fatal(err)
+	}
+	good := fresh.View().SlabBytes(nil, 0, 0)
+	f.Add(len(good), []byte{}, 0)
+	f.Add(len(good), []byte{0, 0, 0x80, 0x7f}, 0)
+	f.Add(len(good), []byte{1}, 8)
+	f.Add(len(good)-1, []byte{}, 0)
+	f.Fuzz(func(t *testing.T, n int, patch []byte, at int) {
+		if n < 0 || n > len(good) || at < 0 || at > n {
+			return
+		}
+		b := bytes.Clone(good[:n])
+		copy(b[at:], patch)
+		leaf := wire.HashLeaf(b)
+		heads := []wire.FragmentHead{{Version: 1, State: leaf}}
+		r, err := replica.Restore(spec, heads, []wire.Manifest{{Slabs: []wire.Hash{leaf}}}, func(wire.Hash) ([]byte, error) { return b, nil })
+		if err != nil {
+			return
+		}
+		if err := r.Check(); err != nil {
+			t.Fatal(err)
+		}
+		_, weights := r.Weights(0)
+		for i, x := range weights {
+			if x-x != 0 || i%64 >= 2 && math.Float32bits(x) != 0 {
+				t.Fatalf("value %d is %g", i, x)
+			}
 		}
 	})
 }

@@ -24,8 +24,21 @@ const selfTestHash = "3c73e0225fc358c0ac4fd887eb63ff67423e03a2dec07420c64f388e2e
 // loading any foreign library: such libraries have been seen to switch denormals off for
 // the whole thread. It takes well under a millisecond; the error wraps ErrArithmetic.
 func SelfTest() error {
+	weights, momentum, gradient := selfTestVector()
+	got, err := selfTest(weights, momentum, gradient)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrArithmetic, err)
+	}
+	if got.String() != selfTestHash {
+		return fmt.Errorf("%w: hash %s, want %s", ErrArithmetic, got, selfTestHash)
+	}
+	return nil
+}
+
+// selfTestVector returns the input, the same on every machine.
+func selfTestVector() (weights, momentum, gradient []float32) {
 	const n = 2048
-	weights, momentum, gradient := make([]float32, n), make([]float32, n), make([]float32, n)
+	weights, momentum, gradient = make([]float32, n), make([]float32, n), make([]float32, n)
 	compute.Init(weights, 1, "selftest.weights", 0x1p-18)
 	compute.Init(momentum, 2, "selftest.momentum", 0x1p-26)
 	compute.Init(gradient, 3, "selftest.gradient", 0x1p-24)
@@ -44,16 +57,10 @@ func SelfTest() error {
 			weights[i], gradient[i] = 0x1p120, float32(i%17-8)*0x1p118
 		}
 	}
-	got, err := selfTest(weights, momentum, gradient)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrArithmetic, err)
-	}
-	if got.String() != selfTestHash {
-		return fmt.Errorf("%w: hash %s, want %s", ErrArithmetic, got, selfTestHash)
-	}
-	return nil
+	return weights, momentum, gradient
 }
 
+// selfTest makes two steps in place and hashes the frame and both states.
 func selfTest(weights, momentum, gradient []float32) (wire.Hash, error) {
 	codec := compress.Int8{}
 	frame, err := codec.Encode(nil, gradient)
