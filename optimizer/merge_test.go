@@ -61,6 +61,9 @@ func TestSchedule(t *testing.T) {
 	if flat.At(0.25) != 1.5 || flat.At(0.5) != 3 || flat.At(1) != 3 {
 		t.Errorf("constant: %g, %g, %g", flat.At(0.25), flat.At(0.5), flat.At(1))
 	}
+	if all := (optimizer.Schedule{Peak: 2, WarmUp: 1, Shape: optimizer.Cosine}); all.At(0.5) != 1 || all.At(1) != 2 {
+		t.Errorf("warm-up over the whole run: %g, %g", all.At(0.5), all.At(1))
+	}
 	none := optimizer.Schedule{Peak: 3, Shape: optimizer.Constant}
 	if none.At(0) != 3 {
 		t.Errorf("without warm-up the rate at 0 is %g", none.At(0))
@@ -74,7 +77,7 @@ func TestScheduleValidate(t *testing.T) {
 	}
 	for name, change := range map[string]func(*optimizer.Schedule){
 		"peak":    func(s *optimizer.Schedule) { s.Peak = math.Inf(1) },
-		"warm-up": func(s *optimizer.Schedule) { s.WarmUp = 1 },
+		"warm-up": func(s *optimizer.Schedule) { s.WarmUp = 1.5 },
 		"final":   func(s *optimizer.Schedule) { s.Final = 2 },
 		"shape":   func(s *optimizer.Schedule) { s.Shape = "linear" },
 	} {

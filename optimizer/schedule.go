@@ -20,7 +20,7 @@ const (
 // rise over the warm-up, then the course that Shape names.
 type Schedule struct {
 	Peak   float64 // the largest rate, above 0 (or 0, for a weight decay that is off)
-	WarmUp float64 // progress at which the peak is reached, 0 to less than 1
+	WarmUp float64 // progress at which the peak is reached, 0 to 1
 	Final  float64 // rate at progress 1 as a share of the peak, 0 to 1; unused when constant
 	Shape  Shape
 }
@@ -30,8 +30,8 @@ func (s Schedule) Validate() error {
 	switch {
 	case !(s.Peak >= 0) || math.IsInf(s.Peak, 0):
 		return fmt.Errorf("schedule peak %g: allowed are finite values from 0", s.Peak)
-	case !(s.WarmUp >= 0 && s.WarmUp < 1):
-		return fmt.Errorf("schedule warm-up %g: allowed are 0 to less than 1, as a share of the run", s.WarmUp)
+	case !(s.WarmUp >= 0 && s.WarmUp <= 1):
+		return fmt.Errorf("schedule warm-up %g: allowed are 0 to 1, as a share of the run", s.WarmUp)
 	case !(s.Final >= 0 && s.Final <= 1):
 		return fmt.Errorf("schedule final share %g: allowed are 0 to 1", s.Final)
 	case s.Shape != Cosine && s.Shape != Constant:
@@ -48,7 +48,7 @@ func (s Schedule) At(progress float64) float64 {
 	if p < s.WarmUp {
 		return s.Peak * (p / s.WarmUp)
 	}
-	if s.Shape == Constant {
+	if s.Shape == Constant || s.WarmUp >= 1 {
 		return s.Peak
 	}
 	x := (p - s.WarmUp) / (1 - s.WarmUp)
