@@ -1,0 +1,113 @@
+package coordinator
+
+import (
+	"slices"
+
+	"dunlin/wire"
+)
+
+// enoughHolders is how many peers must hold a checkpoint before it is
+// complete, where the run has that many.
+const enoughHolders = 3
+
+// checkpoints is when to mark a state and what may be deleted behind it.
+type checkpoints struct {
+	since  uint64             // commits since the last mark
+	commit uint64             // height of the newest commit
+	open   *wire.Checkpoint   // newest mark, not complete yet
+	done   []*wire.Checkpoint // the two newest complete ones, older first
+	seed   uint64             // that this coordinator's own seed holds
+	told   uint64             // last collected below
+}
+
+func (c *checkpoints) committed(height uint64) {
+	c.since++
+	c.commit = height
+}
+
+// logged moves by a checkpoint entry. A mark that another commit overtook on
+// its way into the log marks a state that peers may have left already, so it
+// is made again.
+func (c *checkpoints) logged(b *wire.Checkpoint, heads []wire.FragmentHead) {
+	if !b.Complete {
+		if c.open = b; slices.Equal(b.Fragments, heads) {
+			c.since = 0
+		}
+		return
+	}
+	if c.open != nil && c.open.At == b.At {
+		c.open = nil
+	}
+	if len(c.done) == 0 || c.done[len(c.done)-1].At < b.At {
+		c.done = append(c.done, b)
+		c.done = c.done[max(0, len(c.done)-2):]
+	}
+}
+
+// proposeCheckpoints marks a state every so many commits and, when enough
+// peers hold the newest mark, says that it is complete.
+func (m *Machine) proposeCheckpoints() {
+	c := &m.points
+	if c.since >= m.cfg.Spec.Checkpoint && !m.marking() {
+		m.append(proposal{kind: wire.KindCheckpoint, at: c.commit}, &wire.Checkpoint{
+			At: c.commit, Fragments: slices.Clone(m.heads), Tokens: m.tokens,
+		})
+	}
+	if c.open == nil {
+		return
+	}
+	holders, others := 0, 1
+	if c.seed == c.open.At {
+		holders++
+	}
+	for _, b := range m.members {
+		if m.active(b) {
+			others++
+		}
+		if b.away == "" && b.beat.Holds == c.open.At {
+			holders++
+		}
+	}
+	if holders >= min(enoughHolders, others) {
+		whole := *c.open
+		whole.Complete = true
+		m.append(proposal{kind: wire.KindCheckpoint, at: whole.At, complete: true}, &whole)
+	}
+}
+
+// marking reports whether a mark is on its way into the log.
+func (m *Machine) marking() bool {
+	for key := range m.proposed {
+		if key.kind == wire.KindCheckpoint && !key.complete {
+			return true
+		}
+	}
+	return false
+}
+
+// KeepFrom returns the height below which nothing is needed any more: the
+// second newest complete checkpoint, lower while a peer that is syncing has
+// not passed it. 0 keeps everything.
+func (m *Machine) KeepFrom() uint64 {
+	if len(m.points.done) < 2 {
+		return 0
+	}
+	keep := m.points.done[0].At
+	for _, v := range m.peers {
+		syncing := v.beat.State == wire.StateSyncing || (v.beat.State == 0 && v.hello != nil)
+		if syncing && m.now.Before(v.moved.Add(holdWindow)) {
+			keep = min(keep, v.height)
+		}
+	}
+	return keep
+}
+
+func (m *Machine) collect() {
+	if m.reign.phase != leading {
+		return
+	}
+	if keep := m.KeepFrom(); keep > m.points.told {
+		m.points.told = keep
+		m.do(Collect{Below: keep})
+	}
+}

@@ -1,0 +1,128 @@
+package coordinator
+
+import (
+	"time"
+
+	"dunlin/wire"
+)
+
+// maxTermLead bounds how far above its own term a coordinator believes a
+// peer's word about terms, so that a lie cannot use the terms up.
+const maxTermLead = 1 << 20
+
+// reign is the start of a coordinator's rule (R7): before it writes anything
+// it asks peers for a higher ledger, so that one restored from a backup takes
+// over what it has forgotten instead of forking the run, and only then makes a
+// term durable that is above any it has seen.
+type reign struct {
+	phase    reignPhase
+	term     uint64    // durable
+	wanted   uint64    // being made durable
+	since    time.Time // of the phase
+	progress time.Time // last entry, or the start of an adoption
+	claims   map[wire.PeerID]claim
+	seen     uint64 // highest term that a peer named, within bounds
+	from     wire.PeerID
+	target   uint64 // height being adopted
+}
+
+// claim is what a peer says about its ledger.
+type claim struct {
+	head uint64
+	term uint64
+}
+
+func (r *reign) heard(peer wire.PeerID, h *wire.Hello) {
+	r.claims[peer] = claim{head: h.Head, term: h.HeadTerm}
+	if h.HeadTerm <= r.term+maxTermLead {
+		r.seen = max(r.seen, h.HeadTerm)
+	}
+}
+
+func (r *reign) forget(peer wire.PeerID) { delete(r.claims, peer) }
+
+func (r *reign) enter(p reignPhase, now time.Time) { r.phase, r.since, r.progress = p, now, now }
+
+// start ends the replay. A ledger without entries has nothing to fork.
+func (m *Machine) start(e Started) {
+	if m.reign.phase != replaying {
+		return
+	}
+	m.reign.term = max(e.Term, m.logTerm)
+	if m.height == 0 {
+		m.raise()
+		return
+	}
+	m.reign.enter(asking, m.now)
+	m.note("asking peers for a head above %d for %v", m.height, askWindow)
+}
+
+// advanceReign moves between the phases before leading when their time comes.
+func (m *Machine) advanceReign() {
+	switch r := &m.reign; r.phase {
+	case asking:
+		if !m.now.Before(r.since.Add(askWindow)) {
+			m.adoptOrRaise()
+		}
+	case adopting:
+		_, there := r.claims[r.from]
+		switch {
+		case m.height >= r.target:
+			m.adoptOrRaise()
+		case !there || !m.now.Before(r.progress.Add(adoptWindow)):
+			m.note("%s does not deliver the entries up to %d that it names", r.from.Short(), r.target)
+			r.forget(r.from)
+			m.adoptOrRaise()
+		}
+	case raising:
+		if !m.now.Before(r.since.Add(appendWindow)) {
+			m.raise()
+		}
+	case replaying, leading, halted:
+	}
+}
+
+// adoptOrRaise takes over the highest ledger that is left, or goes on to lead.
+func (m *Machine) adoptOrRaise() {
+	r := &m.reign
+	best := m.height
+	for _, peer := range m.visitors() {
+		if c := r.claims[peer]; c.head > best {
+			best, r.from = c.head, peer
+		}
+	}
+	if best == m.height {
+		m.raise()
+		return
+	}
+	r.target = best
+	r.enter(adopting, m.now)
+	m.do(Adopt{From: r.from, Height: best})
+}
+
+func (m *Machine) raise() {
+	r := &m.reign
+	r.enter(raising, m.now)
+	r.wanted = max(r.term, m.logTerm, r.seen) + 1
+	m.do(RaiseTerm{Term: r.wanted})
+}
+
+// termRaised begins to lead. Workers that the log names get time to come back.
+func (m *Machine) termRaised(e TermRaised) {
+	r := &m.reign
+	if r.phase != raising || e.Term < r.wanted {
+		return
+	}
+	r.term = e.Term
+	r.enter(leading, m.now)
+	m.do(Lead{Term: e.Term})
+	for _, b := range m.members {
+		b.seen = m.now
+		b.leaveAt = m.now.Add(max(returnWindow, milliseconds(m.cfg.Spec.Deadlines.Leave)))
+	}
+	for _, peer := range m.visitors() {
+		if v := m.peers[peer]; v.hello != nil {
+			m.answer(v)
+		}
+	}
+}
