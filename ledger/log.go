@@ -67,7 +67,7 @@ func (l *Log) replay() error {
 		}
 		// The newest entry's signatures vouch for all below it, so the rest is
 		// trusted here; Verify checks each.
-		if err := l.chain.append(e, trusted); err != nil {
+		if err := l.chain.AppendVerified(e); err != nil {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 		newest = e
@@ -88,8 +88,6 @@ func (l *Log) replay() error {
 	l.chain.forked = forked
 	return nil
 }
-
-func trusted([]wire.PeerID) error { return nil }
 
 // Close ends the use of the file.
 func (l *Log) Close() error {
