@@ -40,16 +40,16 @@ race: ## every test with the race detector and the invariant checks (needs gcc)
 	CGO_ENABLED=1 $(GO) test -race -tags invariants -timeout 40m $(or $(PKG),./...)
 
 golden: ## rewrite golden files; look at every changed line before you commit it
-	@set -e; $(GO) list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r pkg dir; do \
-		if grep -qsE 'flag\.Bool\("update"' "$$dir"/*_test.go; then $(GO) test -count=1 "$$pkg" -update; fi; \
-		if grep -qs 'cockroachdb/datadriven' "$$dir"/*_test.go; then $(GO) test -count=1 "$$pkg" -rewrite; fi; \
+	@set -eo pipefail; $(GO) list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r pkg dir; do \
+		if grep -qsE 'flag\.Bool\("update"' "$$dir"/*_test.go; then $(GO) test -count=1 "$$pkg" -update </dev/null; fi; \
+		if grep -qs 'cockroachdb/datadriven' "$$dir"/*_test.go; then $(GO) test -count=1 "$$pkg" -rewrite </dev/null; fi; \
 	done
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
-	@set -e; $(GO) list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r pkg dir; do \
+	@set -eo pipefail; $(GO) list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r pkg dir; do \
 		for target in $$(grep -hosE '^func Fuzz[A-Za-z0-9_]+' "$$dir"/*_test.go | cut -c6-); do \
 			echo "== $$pkg $$target"; \
-			$(GO) test "$$pkg" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME); \
+			$(GO) test "$$pkg" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) </dev/null; \
 		done; \
 	done
 
