@@ -8,8 +8,6 @@ import (
 	"dunlin/compute"
 )
 
-//go:generate go run -C _asm . ..
-
 // tile is what one call of a micro-kernel computes: blocks of rows of C, one
 // below the other, and a few vectors wide.
 //
@@ -55,7 +53,7 @@ func (m *multiplier) shorter(rows int) int { return rows / 2 }
 // micro-kernel as fit, then shorter ones. It leaves t's pointers behind the
 // last row.
 func (m *multiplier) panel(kMajor bool, vectors, rows int, t *tile) {
-	for height := m.rows; rows > 0; height = m.shorter(height) {
+	for height := m.rows; rows > 0; height /= 2 {
 		t.blocks = rows / height
 		if t.blocks == 0 {
 			continue
@@ -83,103 +81,6 @@ func after(p *float32, bytes int) *float32 {
 	return (*float32)(unsafe.Add(unsafe.Pointer(p), bytes))
 }
 
-// split cuts n columns into panels. Panels are as wide as the widest
-// micro-kernel, but the last two share what is left when that would be a
-// single vector.
-type split struct {
-	columns, lanes int
-	wide           int // vectors of a wide panel
-	wides          int // wide panels
-	narrow         int // vectors of the panels after them
-	panels         int
-}
-
-func (m *multiplier) split(columns int) split {
-	s := split{columns: columns, lanes: m.lanes, wide: m.vectors}
-	vectors := parts(columns, m.lanes)
-	s.wides = vectors / m.vectors
-	switch left := vectors % m.vectors; {
-	case left == 0:
-		s.panels = s.wides
-	case left == 1 && m.vectors == 3 && s.wides > 0:
-		s.wides--
-		s.narrow = 2
-		s.panels = s.wides + 2
-	default:
-		s.narrow = left
-		s.panels = s.wides + 1
-	}
-	return s
-}
-
-// panel returns the first column of panel i, its vectors and the lanes of its
-// last vector.
-func (s *split) panel(i int) (column, vectors, tail int) {
-	if i < s.wides {
-		column, vectors = i*s.wide*s.lanes, s.wide
-	} else {
-		column, vectors = (s.wides*s.wide+(i-s.wides)*s.narrow)*s.lanes, s.narrow
-	}
-	tail = min(s.lanes, s.columns-column-(vectors-1)*s.lanes)
-	return column, vectors, tail
-}
-
-// width returns the columns with the last vector filled up.
-func (s *split) width() int { return parts(s.columns, s.lanes) * s.lanes }
-
-// packRows packs panel i of B [depth, columns], ld values from row to row,
-// into dst, which holds depth · vectors · lanes values.
-func (s *split) packRows(dst, b []float32, ld, depth, i int) {
-	column, vectors, tail := s.panel(i)
-	if s.lanes == 16 {
-		switch vectors {
-		case 1:
-			copyPanel1AVX512(&dst[0], &b[column], 4*ld, depth, tail)
-		case 2:
-			copyPanel2AVX512(&dst[0], &b[column], 4*ld, depth, tail)
-		default:
-			copyPanel3AVX512(&dst[0], &b[column], 4*ld, depth, tail)
-		}
-		return
-	}
-	if vectors == 1 {
-		copyPanel1AVX2(&dst[0], &b[column], 4*ld, depth, tail)
-	} else {
-		copyPanel2AVX2(&dst[0], &b[column], 4*ld, depth, tail)
-	}
-}
-
-// packColumns packs panel i of Bᵀ, B [columns, depth] with ld values from row
-// to row.
-func (s *split) packColumns(dst, b []float32, ld, depth, i int) {
-	column, vectors, tail := s.panel(i)
-	width := vectors * s.lanes
-	columns := width - s.lanes + tail
-	whole := depth / 8 * 8
-	c := 0
-	for ; c+8 <= columns; c += 8 {
-		row := b[(column+c)*ld:]
-		if whole > 0 {
-			transpose8AVX2(&dst[c], 4*width, &row[0], 4*ld, whole/8)
-		}
-		for k := whole; k < depth; k++ {
-			for j := range 8 {
-				dst[k*width+c+j] = row[j*ld+k]
-			}
-		}
-	}
-	for ; c < columns; c++ {
-		for k, v := range b[(column+c)*ld:][:depth] {
-			dst[k*width+c] = v
-		}
-	}
-	if columns < width {
-		for k := range depth {
-			clear(dst[k*width+columns : (k+1)*width])
-		}
-	}
-}
-
 // matmul is a compute.MatMul in progress: for each block of columns and depth,
 // B is packed panel by panel, then rows of C are computed part by part.
 type matmul struct {
@@ -202,16 +103,6 @@ type matmul struct {
 func (g *matmul) pack(n int) []float32 {
 	g.memory, g.packed = aligned(g.memory, n)
 	return g.packed
-}
-
-// aligned returns n values of memory, which grows as needed, that begin at a
-// multiple of 64 bytes.
-func aligned(memory []float32, n int) (grown, out []float32) {
-	if len(memory) < n+16 {
-		memory = make([]float32, n+16)
-	}
-	skip := int(-uintptr(unsafe.Pointer(&memory[0]))/4) & 15
-	return memory, memory[skip:][:n:n]
 }
 
 // run computes op on d's pool.

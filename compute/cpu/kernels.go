@@ -2,6 +2,10 @@ package cpu
 
 import "dunlin/compute"
 
+// The assembly and its declarations, on any machine:
+//
+//go:generate go run -C _asm . ..
+
 // kernels are the inner loops of one path. They work on host slices, start no
 // goroutine and keep no state. All slices of a call are long enough; the
 // Device has checked. A path that has nothing better takes portable's function.
