@@ -150,7 +150,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	}
 	h.ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := h.start(); err != nil {
-		h.Close()
+		_ = h.Close() // the first error is the one to tell
 		return nil, fmt.Errorf("network: %w", err)
 	}
 	return h, nil

@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ed25519"
@@ -250,6 +251,17 @@ func TestFetch(t *testing.T) {
 			if sa.Socket.In < in || sb.Socket.Out < in {
 				t.Errorf("socket bytes: received %d, sent %d; results alone were %d", sa.Socket.In, sb.Socket.Out, in)
 			}
+			var counted uint64
+			for _, c := range sb.Classes {
+				counted += c.Out
+			}
+			most := 1.04 // encryption, frames and handshakes
+			if strings.Contains(listen, "quic") {
+				most = 1.25 // small packets, some sent twice
+			}
+			if sb.Socket.Out < counted || float64(sb.Socket.Out) > most*float64(counted) {
+				t.Errorf("classes sent %d bytes, the socket %d", counted, sb.Socket.Out)
+			}
 		})
 	}
 }
@@ -465,4 +477,57 @@ func FuzzFrame(f *testing.F) {
 			t.Fatalf("frame %x reads back as %x", b, got)
 		}
 	})
+}
+
+func FuzzRequest(f *testing.F) {
+	f.Add([]byte{1, 1, 'x'})
+	f.Add([]byte{1, 1, 'x', 'y'})
+	f.Add([]byte{wire.Classes, 1, 'x'})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		class, req, err := parseRequest(bufio.NewReader(bytes.NewReader(b)), 1<<16)
+		if err != nil {
+			return
+		}
+		if got := appendFrame([]byte{byte(class)}, req); !bytes.Equal(got, b) {
+			t.Fatalf("request %x reads back as %x", b, got)
+		}
+	})
+}
+
+func FuzzAnswerHead(f *testing.F) {
+	f.Add([]byte{answerBytes, 0x80, 0x01})
+	f.Add(bytes.Repeat([]byte{0xff}, 12))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if _, _, err := readAnswerHead(bufio.NewReader(bytes.NewReader(b))); err != nil && errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Fatalf("%x ends well: %v", b, err)
+		}
+	})
+}
+
+func FuzzHello(f *testing.F) {
+	f.Add(appendHello(nil, 7))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		instance, err := readHello(bytes.NewReader(b))
+		if err == nil && !bytes.Equal(appendHello(nil, instance), b[:helloBytes]) {
+			t.Fatalf("hello %x reads back otherwise", b)
+		}
+	})
+}
+
+func BenchmarkFetch(b *testing.B) {
+	for _, listen := range []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"} {
+		for _, size := range []int{64 << 10, 4 << 20} {
+			b.Run(fmt.Sprintf("%s/%d", strings.Split(listen, "/")[3], size), func(b *testing.B) {
+				x, y, _, heardY := pair(b, func(c *Config) { c.Listen = []string{listen} })
+				blob := make([]byte, size)
+				heardY.serve = func(context.Context, wire.PeerID, []byte) ([]byte, error) { return blob, nil }
+				b.SetBytes(int64(size))
+				for b.Loop() {
+					if _, err := x.Fetch(b.Context(), y.ID(), wire.ClassResult, []byte("x"), size); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
 }

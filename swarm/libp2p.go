@@ -44,7 +44,7 @@ func (h *Host) options() ([]libp2p.Option, error) {
 	high := h.limits.Conns * 7 / 8
 	connections, err := connmgr.NewConnManager(high*7/8, high, connmgr.WithGracePeriod(30*time.Second))
 	if err != nil {
-		resources.Close()
+		_ = resources.Close()
 		return nil, fmt.Errorf("connection manager: %w", err)
 	}
 	options := []libp2p.Option{
