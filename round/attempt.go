@@ -1,0 +1,429 @@
+package round
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"dunlin/wire"
+)
+
+// attempt is the Leader's view of one try of a round.
+type attempt struct {
+	id       wire.AttemptID
+	table    wire.Hash // of the AttemptTable
+	members  []wire.AttemptMember
+	rows     []slabRow   // by slab
+	worked   []time.Time // by rank: last sign of progress as an owner
+	progress time.Time   // last sign of progress at all
+
+	results     *wire.CommitTable // once every slab is summed
+	resultsHash wire.Hash
+	root        wire.Hash
+	seedHas     map[wire.Hash]bool
+	haves       map[wire.PeerID]wire.Hash // state hash by holder
+
+	proposed, opened, summed, held time.Time
+}
+
+// slabRow is one slab's place in an attempt.
+type slabRow struct {
+	owner, standby int // ranks
+	moves          int
+	done           *wire.SlabResult
+}
+
+func newAttempt(id wire.AttemptID, t *wire.AttemptTable, hash wire.Hash, slabs int, now time.Time) *attempt {
+	a := &attempt{
+		id: id, table: hash, members: t.Members, rows: make([]slabRow, slabs), worked: make([]time.Time, len(t.Members)),
+		seedHas: make(map[wire.Hash]bool), haves: make(map[wire.PeerID]wire.Hash), progress: now, proposed: now,
+	}
+	for _, s := range t.Owners {
+		for i := s.From; i < s.To; i++ {
+			a.rows[i] = slabRow{owner: int(s.Owner), standby: int(s.Standby)}
+		}
+	}
+	return a
+}
+
+func (a *attempt) begin(now time.Time) {
+	a.opened, a.progress = now, now
+	for r := range a.worked {
+		a.worked[r] = now
+	}
+}
+
+func (a *attempt) rank(peer wire.PeerID) int {
+	return slices.IndexFunc(a.members, func(m wire.AttemptMember) bool { return m.Peer == peer })
+}
+
+// left returns the number of slabs without a result.
+func (a *attempt) left() int {
+	n := 0
+	for i := range a.rows {
+		if a.rows[i].done == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// reachable reports whether the member of a rank is connected.
+func (l *Leader) reachable(a *attempt, rank int) bool {
+	w := l.worker(a.members[rank].Ready.Ready.Slot)
+	return w != nil && w.Connected && w.Peer == a.members[rank].Peer
+}
+
+// current returns the round whose attempt a message means, or nil and why.
+func (l *Leader) current(fragment uint64, id wire.AttemptID, phases ...Phase) (*leaderRound, string) {
+	if fragment >= uint64(len(l.rounds)) {
+		return nil, "no such fragment"
+	}
+	r := l.rounds[fragment]
+	if r.attempt == nil || r.attempt.id != id || !slices.Contains(phases, r.phase) {
+		return nil, fmt.Sprintf("not the attempt that is %s", r.phase)
+	}
+	return r, ""
+}
+
+// slabDone takes in an owner's results.
+func (l *Leader) slabDone(ev SlabDoneFrom) {
+	r, reason := l.current(ev.Done.Fragment, ev.Done.Attempt, Summing)
+	if r == nil {
+		l.note("refused from %s: done f%d %s: %s", ev.Peer.Short(), ev.Done.Fragment, ev.Done.Attempt, reason)
+		return
+	}
+	a := r.attempt
+	rank := a.rank(ev.Peer)
+	for i := range ev.Done.Slabs {
+		s := &ev.Done.Slabs[i]
+		if reason := a.refuseResult(rank, ev.Peer, s); reason != "" {
+			l.note("refused from %s: f%d %s slab %d: %s", ev.Peer.Short(), r.fragment, a.id, s.Slab, reason)
+			continue
+		}
+		if row := &a.rows[s.Slab]; row.done == nil {
+			result := *s
+			row.done = &result
+			a.progress, a.worked[rank] = l.now, l.now
+		}
+	}
+	if a.left() == 0 {
+		l.spread(r)
+	}
+}
+
+// refuseResult returns why a slab's result does not count, or "".
+func (a *attempt) refuseResult(rank int, peer wire.PeerID, s *wire.SlabResult) string {
+	switch {
+	case s.Slab >= uint64(len(a.rows)):
+		return "no such slab"
+	case rank < 0 || a.rows[s.Slab].owner != rank || s.Owner != peer:
+		return "it is another's to sum"
+	case s.Hash.IsZero() || s.Length == 0 || s.Length > wire.MaxFrame:
+		return fmt.Sprintf("a frame of %d bytes", s.Length)
+	case s.Members&^allRanks(len(a.members)) != 0:
+		return fmt.Sprintf("members %b of %d", s.Members, len(a.members))
+	case s.Weight != weightOf(a.members, s.Members):
+		return fmt.Sprintf("weight %d, its members weigh %d", s.Weight, weightOf(a.members, s.Members))
+	case !quorum(a.members, s.Members):
+		return fmt.Sprintf("members %b are below quorum", s.Members)
+	case a.rows[s.Slab].done != nil && *a.rows[s.Slab].done != *s:
+		return "it was announced with another result"
+	}
+	return ""
+}
+
+// slabFailed hears that an owner cannot sum a slab. When members did not
+// deliver, the attempt fails; when the fault is the owner's, another owner
+// takes the slab.
+func (l *Leader) slabFailed(ev SlabFailedFrom) {
+	m := &ev.Failed
+	r, reason := l.current(m.Fragment, m.Attempt, Summing)
+	if r == nil {
+		l.note("refused from %s: %s: %s", ev.Peer.Short(), messageString(m), reason)
+		return
+	}
+	a := r.attempt
+	rank := a.rank(ev.Peer)
+	if rank < 0 || m.Slab >= uint64(len(a.rows)) || a.rows[m.Slab].owner != rank || a.rows[m.Slab].done != nil || m.Missing&^allRanks(len(a.members)) != 0 {
+		l.note("refused from %s: %s: not its slab to fail", ev.Peer.Short(), messageString(m))
+		return
+	}
+	if m.Missing != 0 {
+		l.fail(r, fmt.Sprintf("slab %d is below quorum, missing ranks %b: %s", m.Slab, m.Missing, m.Reason), m.Missing)
+		return
+	}
+	l.reassign(r, rank, []int{int(m.Slab)}, "the owner could not sum: "+m.Reason)
+}
+
+// watchOwners moves slabs away from owners that are gone or make no progress,
+// and gives the attempt up when nobody does.
+func (l *Leader) watchOwners(r *leaderRound) {
+	a := r.attempt
+	if !l.now.Before(a.progress.Add(l.limit())) {
+		l.fail(r, fmt.Sprintf("no slab was summed for %s, %d are left", l.limit(), a.left()), 0)
+		return
+	}
+	for rank := range a.members {
+		gone := !l.reachable(a, rank)
+		lost := l.lost(a, rank, gone)
+		switch {
+		case len(lost) == 0:
+		case gone:
+			l.reassign(r, rank, lost, "the owner is gone")
+		case !l.now.Before(a.worked[rank].Add(l.patience())):
+			l.reassign(r, rank, lost, fmt.Sprintf("the owner made no progress for %s", l.patience()))
+		}
+		if r.phase != Summing {
+			return
+		}
+	}
+}
+
+// patience is how long an owner may be silent: a member that stalls costs it
+// two stalls before it sums without.
+func (l *Leader) patience() time.Duration { return 2*millis(l.cfg.Deadlines.Stall) + time.Second }
+
+// lost returns the slabs of an owner that have no result, and, when it is
+// gone, those whose result nobody else has.
+func (l *Leader) lost(a *attempt, rank int, gone bool) []int {
+	var out []int
+	for i := range a.rows {
+		row := &a.rows[i]
+		if row.owner == rank && (row.done == nil || (gone && !a.seedHas[row.done.Hash])) {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// reassign gives slabs of one owner to their standbys, or the next members in
+// rank order that can be reached.
+func (l *Leader) reassign(r *leaderRound, from int, slabs []int, reason string) {
+	a := r.attempt
+	moved := make(map[int][]uint64)
+	for _, i := range slabs {
+		row := &a.rows[i]
+		to := l.successor(a, row.standby, from)
+		if to < 0 || row.moves >= 2*len(a.members) {
+			l.fail(r, fmt.Sprintf("nobody is left to sum slab %d: %s", i, reason), 0)
+			return
+		}
+		row.done, row.owner, row.standby = nil, to, (to+1)%len(a.members)
+		row.moves++
+		a.worked[to] = l.now
+		moved[to] = append(moved[to], uint64(i))
+	}
+	for to := range a.members {
+		if len(moved[to]) > 0 {
+			l.emit(Send{To: l.peers(), Message: &wire.Reassign{
+				Fragment: uint64(r.fragment), Attempt: a.id, Slabs: moved[to], Owner: uint64(to), Reason: cut(reason),
+			}})
+		}
+	}
+}
+
+// successor returns the first reachable rank from start on, but not from; or -1.
+func (l *Leader) successor(a *attempt, start, from int) int {
+	for i := range a.members {
+		if rank := (start + i) % len(a.members); rank != from && l.reachable(a, rank) {
+			return rank
+		}
+	}
+	return -1
+}
+
+func (l *Leader) ownersDeadline(r *leaderRound) time.Time {
+	a := r.attempt
+	next := a.progress.Add(l.limit())
+	for i := range a.rows {
+		if a.rows[i].done == nil {
+			next = earliest(next, a.worked[a.rows[i].owner].Add(l.patience()))
+		}
+	}
+	return next
+}
+
+// spread announces the result of an attempt to everyone and the seed.
+func (l *Leader) spread(r *leaderRound) {
+	a := r.attempt
+	slabs := make([]wire.SlabResult, len(a.rows))
+	for i := range a.rows {
+		slabs[i] = *a.rows[i].done
+	}
+	table := commitTable(a.members, slabs)
+	a.results, a.resultsHash, a.root = &table, wire.HashLeaf(wire.Encode(&table)), table.ResultRoot()
+	a.summed, a.progress = l.now, l.now
+	r.phase = Spreading
+	l.emit(Send{To: append(l.peers(), l.cfg.Seed), Message: &wire.Results{
+		Fragment: uint64(r.fragment), Attempt: a.id, Base: r.head.Version, Table: table,
+	}})
+}
+
+// have takes in a holder's word.
+func (l *Leader) have(ev HaveFrom) {
+	h := &ev.Have
+	r, reason := l.current(h.Fragment, h.Attempt, Spreading, Committing)
+	switch {
+	case r == nil:
+	case h.Base != r.head.Version || h.Result != r.attempt.root:
+		reason = "another result"
+	case h.State.IsZero():
+		reason = "no state"
+	case ev.Peer != l.cfg.Seed && !slices.ContainsFunc(l.workers, func(w Worker) bool { return w.Peer == ev.Peer }):
+		reason = "not a member"
+	default:
+		if r.attempt.haves[ev.Peer] != h.State {
+			r.attempt.haves[ev.Peer] = h.State
+			r.attempt.progress = l.now
+		}
+		return
+	}
+	if r != nil || !l.settled(h) {
+		l.note("refused from %s: %s: %s", ev.Peer.Short(), messageString(h), reason)
+	}
+}
+
+// settled reports whether a Have is about a version that is committed: the
+// last holders' word is late as a rule.
+func (l *Leader) settled(h *wire.Have) bool {
+	return h.Fragment < uint64(len(l.rounds)) && h.Base < l.rounds[h.Fragment].head.Version
+}
+
+// seedHas hears that the local seed holds a frame, so it cannot be lost.
+func (l *Leader) seedHas(frame wire.Hash) {
+	for _, r := range l.rounds {
+		if r.phase != Spreading {
+			continue
+		}
+		for i := range r.attempt.results.Slabs {
+			if r.attempt.results.Slabs[i].Hash == frame {
+				r.attempt.seedHas[frame] = true
+			}
+		}
+	}
+}
+
+// needed is how many workers must hold a result (R6).
+func (a *attempt) needed() int { return min(len(a.members), max(2, (len(a.members)+1)/2)) }
+
+// agreed returns how many workers hold the result with the seed's state, and
+// the state; zero when the seed has not spoken.
+func (l *Leader) agreed(a *attempt) (int, wire.Hash) {
+	state, ok := a.haves[l.cfg.Seed]
+	if !ok {
+		return 0, wire.Hash{}
+	}
+	n := 0
+	for _, w := range l.workers {
+		if a.haves[w.Peer] == state && w.Peer != l.cfg.Seed {
+			n++
+		}
+	}
+	return n, state
+}
+
+// watchHolders proposes the commit when enough hold one state, and looks after
+// results whose owner is gone before anyone else has them.
+func (l *Leader) watchHolders(r *leaderRound) {
+	a := r.attempt
+	n, state := l.agreed(a)
+	if n >= a.needed() {
+		l.proposeCommit(r, state)
+		return
+	}
+	if !l.now.Before(l.holdersDeadline(r)) {
+		l.fail(r, fmt.Sprintf("the result did not spread: %s", l.holders(a)), 0)
+		return
+	}
+	if l.held(a) {
+		return
+	}
+	for rank := range a.members {
+		if l.reachable(a, rank) {
+			continue
+		}
+		if lost := l.lost(a, rank, true); len(lost) > 0 {
+			clear(a.haves)
+			a.results, a.progress, r.phase = nil, l.now, Summing
+			l.reassign(r, rank, lost, "the owner is gone and nobody else has its results")
+		}
+		if r.phase == Collecting {
+			return
+		}
+	}
+}
+
+// held reports whether someone who can be reached has the whole result.
+func (l *Leader) held(a *attempt) bool {
+	if _, ok := a.haves[l.cfg.Seed]; ok {
+		return true
+	}
+	return slices.ContainsFunc(l.workers, func(w Worker) bool {
+		_, ok := a.haves[w.Peer]
+		return ok && w.Connected
+	})
+}
+
+// holdersDeadline is the attempt's, or sooner when too few are left to hold.
+func (l *Leader) holdersDeadline(r *leaderRound) time.Time {
+	able := 0
+	for _, w := range l.workers {
+		if _, ok := r.attempt.haves[w.Peer]; ok || w.Connected {
+			able++
+		}
+	}
+	if able < r.attempt.needed() {
+		return r.attempt.progress.Add(min(l.limit(), millis(l.cfg.Deadlines.Stall)))
+	}
+	return r.attempt.progress.Add(l.limit())
+}
+
+// holders says in words who holds what.
+func (l *Leader) holders(a *attempt) string {
+	n, state := l.agreed(a)
+	if state.IsZero() {
+		return fmt.Sprintf("the seed does not have it, %d others do, %d are needed", len(a.haves), a.needed())
+	}
+	return fmt.Sprintf("%d of %d needed hold it in the seed's state, %d in another", n, a.needed(), len(a.haves)-1-n)
+}
+
+// proposeCommit asks for the entry that decides the round.
+func (l *Leader) proposeCommit(r *leaderRound, state wire.Hash) {
+	a := r.attempt
+	peers := make([]wire.PeerID, 0, len(a.haves))
+	for p, s := range a.haves {
+		if s != state {
+			peers = append(peers, p)
+		}
+	}
+	slices.SortFunc(peers, func(x, y wire.PeerID) int { return cmp.Compare(string(x[:]), string(y[:])) })
+	for _, p := range peers {
+		l.note("f%d@%d: %s has state %s, the others %s: it must repair itself", r.fragment, r.head.Version, p.Short(), a.haves[p].Short(), state.Short())
+	}
+	var weight uint64
+	for _, c := range a.results.Contributors {
+		weight += c.Weight
+	}
+	a.progress = l.now
+	if a.held.IsZero() {
+		a.held = l.now
+	}
+	r.phase = Committing
+	l.emit(ProposeCommit{
+		Commit: wire.Commit{
+			Fragment: uint64(r.fragment), Base: r.head.Version, BaseState: r.head.State, Attempt: a.id, Settings: l.inForce,
+			Table: a.resultsHash, Result: a.root, Weight: weight, State: state,
+		},
+		Table: wire.Encode(a.results),
+	})
+}
+
+// cut keeps a reason within what a message may carry.
+func cut(reason string) string {
+	if len(reason) > wire.MaxReason {
+		return reason[:wire.MaxReason]
+	}
+	return reason
+}

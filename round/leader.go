@@ -1,0 +1,478 @@
+package round
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"dunlin/wire"
+)
+
+// LeaderConfig configures a Leader for one term.
+type LeaderConfig struct {
+	Spec
+	Term         uint64
+	Seed         wire.PeerID         // of the local seed: a commit needs its Have
+	Heads        []wire.FragmentHead // at the start, in fragment order
+	Settings     wire.Settings       // in force
+	SettingsHash wire.Hash           // zero before the first entry of settings
+	Intervals    *Intervals          // of all commits so far; nil in a run without any
+}
+
+// Validate lists every fault at once.
+func (c LeaderConfig) Validate() error {
+	if err := c.Spec.Validate(); err != nil {
+		return err
+	}
+	if len(c.Heads) != len(c.Slabs) {
+		return fmt.Errorf("round: %d heads of %d fragments", len(c.Heads), len(c.Slabs))
+	}
+	if c.Intervals != nil && c.Intervals.fragments != len(c.Slabs) {
+		return fmt.Errorf("round: intervals of %d fragments for %d", c.Intervals.fragments, len(c.Slabs))
+	}
+	if c.Seed.IsZero() {
+		return fmt.Errorf("round: the leader needs the seed's id")
+	}
+	return nil
+}
+
+// Leader drives the rounds of all fragments for one term of a coordinator. It
+// moves only by what stands in the log; what it holds otherwise (Readys, sums,
+// holders) is lost with it and sent again to the next one.
+type Leader struct {
+	cfg       LeaderConfig
+	settings  wire.Settings
+	inForce   wire.Hash // hash of the settings
+	deposed   bool      // the log has a later term
+	listed    bool      // a first list of members came
+	counter   uint64    // of attempts in this term
+	workers   []Worker  // ascending slot
+	slots     map[wire.Slot]*slotRecord
+	intervals *Intervals
+	rounds    []*leaderRound
+	closed    []RoundStatus // newest last, at most keepClosed
+	attempts  uint64
+	failed    uint64
+	now       time.Time
+	out       []Effect
+}
+
+// slotRecord is what the Leader remembers of a slot while it lasts.
+type slotRecord struct {
+	trained   bool     // was active at some time in this term
+	returning bool     // had the slot before this term and was not active since
+	refuse    []uint64 // per fragment: base + 1 of the round open at admission
+	ignore    []uint64 // per fragment: base + 1 of the round that does not wait for it
+	end       []uint64 // per fragment: end of the last committed interval
+	included  []uint64 // per fragment: version that the last commit with it made
+}
+
+// Phase is where a fragment's round stands.
+type Phase uint8
+
+// Phases of a round.
+const (
+	Collecting Phase = iota // Readys come in
+	Opening                 // an attempt is on its way into the log
+	Summing                 // owners gather and sum
+	Spreading               // holders pull the result
+	Committing              // a commit is on its way into the log
+)
+
+func (p Phase) String() string {
+	return [...]string{"collecting", "opening", "summing", "spreading", "committing"}[p]
+}
+
+// leaderRound is the one undecided round of a fragment.
+type leaderRound struct {
+	fragment int
+	head     wire.FragmentHead
+	phase    Phase
+	readys   map[wire.Slot]*readyRecord
+	first    time.Time // of the Readys; zero while there are none
+	due      time.Time // from here on the round opens without the rest
+	wake     time.Time // while collecting: when to look again
+	times    readyTimes
+	strikes  map[wire.Slot]int // times that a member did not deliver
+	failures int               // attempts that failed at this base
+	attempt  *attempt
+	history  []Failure // newest last, at most keepFailures
+}
+
+// NewLeader starts a term.
+func NewLeader(cfg LeaderConfig) (*Leader, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	l := &Leader{cfg: cfg, slots: make(map[wire.Slot]*slotRecord), intervals: cfg.Intervals}
+	if l.intervals == nil {
+		l.intervals = NewIntervals(len(cfg.Slabs))
+	}
+	l.settings, l.inForce = cfg.Settings, cfg.SettingsHash
+	for f, head := range cfg.Heads {
+		r := &leaderRound{fragment: f, head: head}
+		r.reset()
+		l.rounds = append(l.rounds, r)
+	}
+	return l, nil
+}
+
+// reset forgets everything that belongs to the version just left.
+func (r *leaderRound) reset() {
+	r.phase, r.attempt, r.failures = Collecting, nil, 0
+	r.readys = make(map[wire.Slot]*readyRecord)
+	r.strikes = make(map[wire.Slot]int)
+	r.first, r.due, r.wake = time.Time{}, time.Time{}, time.Time{}
+}
+
+// Step takes one event and returns what to do, in order.
+func (l *Leader) Step(now time.Time, ev Event) []Effect {
+	l.now, l.out = now, nil
+	if _, ok := ev.(Logged); l.deposed && !ok {
+		return nil
+	}
+	switch ev := ev.(type) {
+	case Members:
+		l.list(ev.List)
+	case ReadyFrom:
+		l.ready(ev)
+	case SlabDoneFrom:
+		l.slabDone(ev)
+	case SlabFailedFrom:
+		l.slabFailed(ev)
+	case HaveFrom:
+		l.have(ev)
+	case SeedHas:
+		l.seedHas(ev.Hash)
+	case Logged:
+		l.logged(ev)
+	case AppendFailed:
+		l.appendFailed(ev)
+	default: // Tick, and events of the other machines
+	}
+	for _, r := range l.rounds {
+		l.advance(r)
+	}
+	return l.out
+}
+
+func (l *Leader) emit(e Effect) { l.out = append(l.out, e) }
+
+func (l *Leader) note(format string, args ...any) { l.emit(Note{fmt.Sprintf(format, args...)}) }
+
+// advance lets a round do what is due. One step may make the next one due: a
+// failed attempt may open another at once.
+func (l *Leader) advance(r *leaderRound) {
+	if l.deposed {
+		return
+	}
+	for range 4 {
+		before := r.phase
+		switch r.phase {
+		case Collecting:
+			l.collect(r)
+		case Opening, Committing:
+			if !l.now.Before(r.attempt.progress.Add(l.limit())) {
+				l.fail(r, fmt.Sprintf("the log did not answer for %s while %s", l.limit(), r.phase), 0)
+			}
+		case Summing:
+			l.watchOwners(r)
+		case Spreading:
+			l.watchHolders(r)
+		}
+		if r.phase == before {
+			return
+		}
+	}
+}
+
+func (l *Leader) limit() time.Duration { return millis(l.cfg.Deadlines.Attempt) }
+
+// Deadline returns when the next Tick is due, or zero.
+func (l *Leader) Deadline() time.Time {
+	var next time.Time
+	if l.deposed {
+		return next
+	}
+	for _, r := range l.rounds {
+		switch r.phase {
+		case Collecting:
+			next = earliest(next, r.wake)
+		case Opening, Committing:
+			next = earliest(next, r.attempt.progress.Add(l.limit()))
+		case Summing:
+			next = earliest(next, l.ownersDeadline(r))
+		case Spreading:
+			next = earliest(next, l.holdersDeadline(r))
+		}
+	}
+	return next
+}
+
+// list takes over a new list of members.
+func (l *Leader) list(workers []Worker) {
+	l.workers = l.workers[:0]
+	for _, w := range workers {
+		if w.Slot != 0 {
+			l.workers = append(l.workers, w)
+		}
+	}
+	slices.SortStableFunc(l.workers, func(a, b Worker) int { return cmp.Compare(a.Slot, b.Slot) })
+	l.workers = slices.CompactFunc(l.workers, func(a, b Worker) bool { return a.Slot == b.Slot })
+	for i := range l.workers {
+		w := &l.workers[i]
+		s := l.slots[w.Slot]
+		admitted := s == nil && l.listed
+		s = l.record(w.Slot)
+		if !l.listed {
+			s.returning = true
+		}
+		if admitted {
+			l.excuse(w.Slot, s.refuse)
+		}
+		if w.Active && !s.trained {
+			if !s.returning {
+				l.excuse(w.Slot, s.ignore)
+			}
+			s.trained, s.returning = true, false
+		}
+	}
+	l.listed = true
+}
+
+// record returns the slot's record, a new one if need be.
+func (l *Leader) record(slot wire.Slot) *slotRecord {
+	s := l.slots[slot]
+	if s == nil {
+		n := len(l.rounds)
+		s = &slotRecord{refuse: make([]uint64, n), ignore: make([]uint64, n)}
+		l.slots[slot] = s
+	}
+	return s
+}
+
+// excuse marks the rounds for which others are ready already.
+func (l *Leader) excuse(slot wire.Slot, marks []uint64) {
+	for f, r := range l.rounds {
+		if len(r.readys) > 0 && r.readys[slot] == nil {
+			marks[f] = r.head.Version + 1
+		}
+	}
+}
+
+// worker returns the member that holds a slot, or nil.
+func (l *Leader) worker(slot wire.Slot) *Worker {
+	i, ok := slices.BinarySearchFunc(l.workers, slot, func(w Worker, s wire.Slot) int { return cmp.Compare(w.Slot, s) })
+	if !ok {
+		return nil
+	}
+	return &l.workers[i]
+}
+
+// peers returns everyone who can be reached now.
+func (l *Leader) peers() []wire.PeerID {
+	var out []wire.PeerID
+	for _, w := range l.workers {
+		if w.Connected {
+			out = append(out, w.Peer)
+		}
+	}
+	return out
+}
+
+// open reports whether the settings allow new attempts.
+func (l *Leader) open() bool {
+	return (l.settings.Phase == 0 || l.settings.Phase == wire.PhaseTraining) && !l.settings.Solo
+}
+
+// collect opens an attempt when all that are waited for are ready, or when
+// the deadline has passed and the ready ones are a quorum.
+func (l *Leader) collect(r *leaderRound) {
+	if len(r.readys) == 0 || !l.open() {
+		r.wake = time.Time{}
+		return
+	}
+	late := !l.now.Before(r.due)
+	if waiting := l.waiting(r); len(waiting) > 0 && !late {
+		r.wake = r.due
+		return
+	}
+	if r.failures > 0 && !late {
+		r.wake = r.due // give the swarm time before the next try
+		return
+	}
+	chosen, quorum := l.candidates(r), l.quorum()
+	if len(chosen) >= quorum {
+		l.propose(r, choose(chosen))
+		return
+	}
+	if !l.now.Before(r.wake) {
+		l.note("f%d@%d waits: %d ready and connected, %d are needed", r.fragment, r.head.Version, len(chosen), quorum)
+		r.wake = l.now.Add(l.limit())
+	}
+}
+
+// propose appends an attempt of these members in rank order.
+func (l *Leader) propose(r *leaderRound, members []candidate) {
+	l.counter++
+	id := wire.AttemptID{Term: l.cfg.Term, Counter: l.counter}
+	table := attemptTable(members, l.cfg.Slabs[r.fragment], l.counter, paceOf(l.workers))
+	encoded := wire.Encode(table)
+	for _, m := range members {
+		r.readys[m.worker.Slot].quoted = true
+	}
+	r.attempt = newAttempt(id, table, wire.HashLeaf(encoded), l.cfg.Slabs[r.fragment], l.now)
+	r.phase = Opening
+	l.attempts++
+	body := &wire.Attempt{Fragment: uint64(r.fragment), Base: r.head.Version, ID: id, Table: r.attempt.table}
+	l.emit(Append{Body: body, Table: encoded})
+}
+
+// fail gives an attempt up and blames the ranks that did not deliver. The
+// first retry comes at once, later ones after doubling pauses.
+func (l *Leader) fail(r *leaderRound, reason string, blame uint64) {
+	for rank := range r.attempt.members {
+		if blame>>uint(rank)&1 == 1 {
+			r.strikes[r.attempt.members[rank].Ready.Ready.Slot]++
+		}
+	}
+	l.failed++
+	r.failures++
+	r.remember(Failure{At: l.now, Attempt: r.attempt.id, Reason: reason})
+	l.note("f%d@%d attempt %s failed while %s: %s", r.fragment, r.head.Version, r.attempt.id, r.phase, reason)
+	l.close(r, reason)
+	pause := time.Duration(0)
+	if r.failures > 1 {
+		pause = min(l.limit(), millis(l.cfg.Deadlines.ReadyMin)<<min(r.failures-2, 16))
+	}
+	r.phase, r.attempt = Collecting, nil
+	r.due = l.now.Add(pause)
+	r.wake = r.due
+}
+
+// logged moves the Leader by what stands in the log.
+func (l *Leader) logged(ev Logged) {
+	if ev.Term > l.cfg.Term && !l.deposed {
+		l.deposed = true
+		l.note("term %d is over: the log is at term %d", l.cfg.Term, ev.Term)
+	}
+	switch b := ev.Body.(type) {
+	case *wire.Member:
+		if b.Op != wire.MemberAdmit {
+			l.remove(b.Slot)
+		}
+	case *wire.Settings:
+		l.change(*b)
+	case *wire.Attempt:
+		l.opened(b)
+	case *wire.Commit:
+		l.committed(b, ev.Table)
+	default: // leases and checkpoints move no round
+	}
+}
+
+// change puts settings in force. A commit under the old ones can no longer
+// enter the log, so it is proposed anew; when the run ended, all is given up.
+func (l *Leader) change(s wire.Settings) {
+	l.settings, l.inForce = s, s.Hash()
+	for _, r := range l.rounds {
+		if s.Phase == wire.PhaseEnded && r.attempt != nil {
+			l.note("f%d@%d attempt %s is given up: the run ended", r.fragment, r.head.Version, r.attempt.id)
+			l.close(r, "the run ended")
+			r.phase, r.attempt = Collecting, nil
+		}
+		if r.phase == Committing {
+			r.phase = Spreading
+		}
+	}
+}
+
+// remove forgets a slot that ended and what it had ready.
+func (l *Leader) remove(slot wire.Slot) {
+	delete(l.slots, slot)
+	l.intervals.Ended(slot)
+	l.workers = slices.DeleteFunc(l.workers, func(w Worker) bool { return w.Slot == slot })
+	for _, r := range l.rounds {
+		delete(r.readys, slot)
+		if len(r.readys) == 0 {
+			r.first, r.due, r.wake = time.Time{}, time.Time{}, time.Time{}
+		}
+	}
+}
+
+// opened starts the sums of an attempt that the log has.
+func (l *Leader) opened(b *wire.Attempt) {
+	if b.ID.Term == l.cfg.Term {
+		l.counter = max(l.counter, b.ID.Counter)
+	}
+	if b.Fragment >= uint64(len(l.rounds)) {
+		return
+	}
+	r := l.rounds[b.Fragment]
+	if r.phase != Opening || r.attempt.id != b.ID {
+		return
+	}
+	if b.Base != r.head.Version {
+		l.fail(r, "the fragment moved on", 0)
+		return
+	}
+	r.attempt.begin(l.now)
+	r.phase = Summing
+}
+
+// committed moves a fragment to its next version, whoever's attempt it was.
+func (l *Leader) committed(c *wire.Commit, encoded []byte) {
+	if c.Fragment >= uint64(len(l.rounds)) {
+		return
+	}
+	r := l.rounds[c.Fragment]
+	l.settle(r, c, encoded)
+	if c.Base < r.head.Version {
+		return // history
+	}
+	switch {
+	case r.attempt == nil:
+	case r.attempt.id == c.Attempt:
+		l.close(r, "")
+	default:
+		l.note("f%d@%d: attempt %s committed, %s is given up", r.fragment, c.Base, c.Attempt, r.attempt.id)
+		l.close(r, "another attempt committed")
+	}
+	r.head = wire.FragmentHead{Version: c.Base + 1, State: c.State}
+	r.reset()
+}
+
+// settle records which intervals a commit made part of the run.
+func (l *Leader) settle(r *leaderRound, c *wire.Commit, encoded []byte) {
+	var table wire.CommitTable
+	switch {
+	case r.attempt != nil && r.attempt.results != nil && r.attempt.resultsHash == c.Table:
+		table = *r.attempt.results
+	case len(encoded) > 0 && wire.HashLeaf(encoded) == c.Table:
+		if err := wire.Decode(encoded, &table); err != nil {
+			l.note("f%d@%d: commit table: %v", r.fragment, c.Base, err)
+			return
+		}
+	default:
+		return
+	}
+	l.intervals.Committed(c, &table)
+}
+
+// appendFailed hears that the log did not take an entry, or may not have.
+func (l *Leader) appendFailed(ev AppendFailed) {
+	if ev.Fragment >= uint64(len(l.rounds)) {
+		return
+	}
+	r := l.rounds[ev.Fragment]
+	if r.attempt == nil || r.attempt.id != ev.Attempt {
+		return
+	}
+	switch {
+	case ev.Kind == wire.KindAttempt && r.phase == Opening:
+		l.fail(r, "the log did not take it: "+ev.Reason, 0)
+	case ev.Kind == wire.KindCommit && r.phase == Committing:
+		l.note("f%d@%d: the log will tell whether %s is committed: %s", r.fragment, r.head.Version, r.attempt.id, ev.Reason)
+	}
+}

@@ -1,0 +1,461 @@
+package round
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"dunlin/wire"
+)
+
+// Member decides, for one worker, when a fragment's snapshot is due, what its
+// contribution covers, and what every commit does to it (R1, R2).
+type Member struct {
+	spec      Spec
+	slot      wire.Slot // 0: none, nothing is contributed
+	suspended bool
+	phase     wire.Phase
+	solo      bool
+	term      uint64
+	step      uint64 // inner steps of the slot
+	stepTime  uint64 // µs
+	pace      uint64 // µs, of the newest attempt
+	behind    bool   // Rejoin was asked for
+	fragments []memberFragment
+	now       time.Time
+	out       []Effect
+}
+
+// memberFragment is a worker's place in the rounds of one fragment.
+type memberFragment struct {
+	head    uint64 // newest version in the log
+	applied uint64 // newest version that the replica has
+	merged  uint64 // newest version that the live weights have
+	end     uint64 // step at which the last committed interval ended
+	due     uint64 // step of the next snapshot
+	before  work   // trained since end, up to the snapshot if one is open
+	after   work   // trained since the open snapshot
+	open    *undecided
+}
+
+// undecided is the one contribution of a fragment that no commit decided yet.
+type undecided struct {
+	ready wire.Ready // without Root until it is encoded
+	sent  time.Time  // or since when it is being encoded
+}
+
+func (u *undecided) encoded() bool { return !u.ready.Root.IsZero() }
+
+// work is what was trained in some steps.
+type work struct {
+	tokens  uint64
+	windows []wire.Range // ascending, disjoint
+}
+
+func (w *work) add(tokens uint64, windows []wire.Range) {
+	w.tokens += tokens
+	for _, r := range windows {
+		w.windows = addRange(w.windows, r)
+	}
+}
+
+// NewMember returns a Member without a slot; Assigned gives it one.
+func NewMember(spec Spec) (*Member, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	return &Member{spec: spec, phase: wire.PhaseTraining, fragments: make([]memberFragment, len(spec.Slabs))}, nil
+}
+
+// Step takes one event and returns what to do, in order.
+func (m *Member) Step(now time.Time, ev Event) []Effect {
+	m.now, m.out = now, nil
+	switch ev := ev.(type) {
+	case Assigned:
+		m.assign(ev.Slot, ev.Versions)
+	case Suspended:
+		m.suspend(ev.Reason)
+	case Resumed:
+		m.resume(ev.Versions)
+	case StepDone:
+		m.stepDone(ev)
+	case Encoded:
+		m.encoded(ev)
+	case EncodeFailed:
+		if f := m.encoding(ev.Fragment, ev.Base); f != nil {
+			m.note("f%d@%d has nothing to contribute: %s", ev.Fragment, ev.Base, ev.Reason)
+			m.miss(f)
+		}
+	case Logged:
+		m.logged(ev)
+	case Applied:
+		m.appliedCommit(ev)
+	case Merged:
+		if ev.Fragment < uint64(len(m.fragments)) {
+			f := &m.fragments[ev.Fragment]
+			f.merged = max(f.merged, min(ev.Version, f.applied))
+		}
+	case Reconnected:
+		m.sendAgain()
+	default: // Tick, and events of the other machines
+	}
+	m.remind()
+	return m.out
+}
+
+func (m *Member) emit(e Effect) { m.out = append(m.out, e) }
+
+func (m *Member) note(format string, args ...any) { m.emit(Note{fmt.Sprintf(format, args...)}) }
+
+// Deadline returns when the next Tick is due, or zero: a contribution that
+// nothing was heard of is announced again.
+func (m *Member) Deadline() time.Time {
+	var next time.Time
+	for i := range m.fragments {
+		if f := &m.fragments[i]; m.pending(f) {
+			next = earliest(next, f.open.sent.Add(millis(m.spec.Deadlines.Attempt)))
+		}
+	}
+	return next
+}
+
+// pending reports whether a contribution waits for being encoded or committed.
+func (m *Member) pending(f *memberFragment) bool {
+	return f.open != nil && f.open.ready.Base >= f.head && m.phase != wire.PhaseEnded
+}
+
+// Undecided returns the number of contributions that may still be part of a
+// commit, or are and await their merge.
+func (m *Member) Undecided() int {
+	n := 0
+	for i := range m.fragments {
+		if f := &m.fragments[i]; f.open != nil && (m.pending(f) || f.open.ready.Base < f.head) {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *Member) assign(slot wire.Slot, versions []uint64) {
+	m.slot, m.step, m.suspended, m.behind = slot, 0, false, false
+	for i := range m.fragments {
+		m.fragments[i] = memberFragment{head: m.fragments[i].head, due: FirstDue(m.spec.H, i, len(m.fragments))}
+	}
+	m.start(versions)
+}
+
+// start takes the versions that the live weights are at.
+func (m *Member) start(versions []uint64) {
+	for i := range m.fragments {
+		if i < len(versions) {
+			f := &m.fragments[i]
+			f.applied, f.merged, f.head = versions[i], versions[i], max(f.head, versions[i])
+		}
+	}
+}
+
+// suspend forgets what is undecided: a repair starts from weights that this
+// worker's movement is not measured from.
+func (m *Member) suspend(reason string) {
+	if m.suspended {
+		return
+	}
+	m.suspended = true
+	m.note("contributes nothing: %s", reason)
+	for i := range m.fragments {
+		if f := &m.fragments[i]; f.open != nil {
+			m.miss(f)
+		}
+	}
+}
+
+func (m *Member) resume(versions []uint64) {
+	m.suspended, m.behind = false, false
+	m.start(versions)
+	for i := range m.fragments {
+		f := &m.fragments[i]
+		f.due = max(f.due, m.step+FirstDue(m.spec.H, i, len(m.fragments)))
+	}
+}
+
+// miss carries the work of a contribution that was not taken over to the next.
+func (m *Member) miss(f *memberFragment) {
+	f.before.add(f.after.tokens, f.after.windows)
+	f.after, f.open = work{}, nil
+}
+
+func (m *Member) stepDone(ev StepDone) {
+	if m.slot == 0 {
+		return
+	}
+	if ev.Step <= m.step {
+		m.note("step %d came after step %d: it is not counted", ev.Step, m.step)
+		return
+	}
+	m.step, m.stepTime = ev.Step, ev.StepTime
+	for i := range m.fragments {
+		f := &m.fragments[i]
+		if f.open != nil {
+			f.after.add(ev.Tokens, ev.Windows)
+		} else {
+			f.before.add(ev.Tokens, ev.Windows)
+		}
+	}
+	for i := range m.fragments {
+		m.checkLag(i)
+		m.consider(i)
+	}
+}
+
+// consider takes a snapshot of a fragment when it is due and its round is
+// clear: nothing undecided, and the newest commit merged.
+func (m *Member) consider(i int) {
+	f := &m.fragments[i]
+	switch {
+	case m.suspended || m.solo || m.phase != wire.PhaseTraining:
+	case m.step < f.due || f.open != nil || f.merged != f.applied || f.merged != f.head:
+	case f.before.tokens == 0 || len(f.before.windows) == 0:
+	default:
+		f.open = &undecided{ready: m.claim(i), sent: m.now}
+		f.due = m.step + OwnSteps(m.spec.H, m.pace, m.stepTime)
+		m.emit(TakeSnapshot{Fragment: uint64(i), Base: f.merged, From: f.end, To: m.step})
+	}
+}
+
+// claim says what a contribution covers: all steps since the last committed
+// interval. Windows beyond what one Ready can name stay for the next.
+func (m *Member) claim(i int) wire.Ready {
+	f := &m.fragments[i]
+	windows := f.before.windows
+	if len(windows) > wire.MaxRanges {
+		f.after.add(0, windows[wire.MaxRanges:])
+		windows = windows[:wire.MaxRanges:wire.MaxRanges]
+		f.before.windows = windows
+	}
+	most := min(wire.Windows(windows)*m.spec.Context, (m.step-f.end)*m.spec.StepTokens)
+	return wire.Ready{
+		Slot: m.slot, Fragment: uint64(i), Base: f.merged, From: f.end, To: m.step, Tokens: min(f.before.tokens, most),
+		Windows: append([]wire.Range(nil), windows...), StepTime: m.stepTime,
+	}
+}
+
+// checkLag asks to rejoin when the live weights are more than two versions
+// behind the log (R2).
+func (m *Member) checkLag(i int) {
+	const most = 2
+	f := &m.fragments[i]
+	if m.behind || f.head <= f.merged+most {
+		return
+	}
+	m.behind = true
+	m.emit(Rejoin{fmt.Sprintf("fragment %d is at version %d here, at %d in the log", i, f.merged, f.head)})
+}
+
+// encoding returns the fragment whose snapshot of base is being encoded, or nil.
+func (m *Member) encoding(fragment, base uint64) *memberFragment {
+	if fragment >= uint64(len(m.fragments)) {
+		return nil
+	}
+	f := &m.fragments[fragment]
+	if f.open == nil || f.open.encoded() || f.open.ready.Base != base {
+		return nil
+	}
+	return f
+}
+
+func (m *Member) encoded(ev Encoded) {
+	f := m.encoding(ev.Fragment, ev.Base)
+	if f == nil {
+		return // a commit decided it meanwhile
+	}
+	if n := float64(ev.Norm); ev.Root.IsZero() || math.IsNaN(n) || math.IsInf(n, 0) || n < 0 {
+		m.note("f%d@%d has nothing to contribute: norm %g", ev.Fragment, ev.Base, ev.Norm)
+		m.miss(f)
+		return
+	}
+	f.open.ready.Root, f.open.ready.Norm = ev.Root, wire.FloatOf(ev.Norm)
+	if m.pending(f) {
+		m.send(f)
+	}
+}
+
+func (m *Member) send(f *memberFragment) {
+	f.open.sent = m.now
+	m.emit(SendReady{f.open.ready})
+}
+
+// sendAgain repeats every Ready that no commit decided.
+func (m *Member) sendAgain() {
+	for i := range m.fragments {
+		if f := &m.fragments[i]; m.pending(f) && f.open.encoded() {
+			m.send(f)
+		}
+	}
+}
+
+// remind repeats a Ready that nothing came of for long, in case it was lost.
+func (m *Member) remind() {
+	limit := millis(m.spec.Deadlines.Attempt)
+	for i := range m.fragments {
+		f := &m.fragments[i]
+		switch {
+		case !m.pending(f) || m.now.Before(f.open.sent.Add(limit)):
+		case f.open.encoded():
+			m.send(f)
+		default:
+			m.note("f%d@%d takes more than %s to encode", i, f.open.ready.Base, limit)
+			f.open.sent = m.now
+		}
+	}
+}
+
+// logged follows the log: heads, the pace, terms and what the run is doing.
+func (m *Member) logged(ev Logged) {
+	if ev.Term > m.term {
+		m.term = ev.Term
+		m.sendAgain()
+	}
+	switch b := ev.Body.(type) {
+	case *wire.Commit:
+		if b.Fragment < uint64(len(m.fragments)) {
+			f := &m.fragments[b.Fragment]
+			f.head = max(f.head, b.Base+1)
+		}
+	case *wire.Attempt:
+		m.readPace(b, ev.Table)
+	case *wire.Settings:
+		m.set(b)
+	default: // nothing else moves a worker's rounds
+	}
+}
+
+// readPace takes the step time that own steps are measured against.
+func (m *Member) readPace(b *wire.Attempt, encoded []byte) {
+	var table wire.AttemptTable
+	if len(encoded) == 0 || wire.HashLeaf(encoded) != b.Table || wire.Decode(encoded, &table) != nil {
+		return
+	}
+	m.pace = min(table.Pace, maxStepTime)
+}
+
+// set follows the settings. After an interval without rounds the fragments'
+// snapshots are spread again.
+func (m *Member) set(s *wire.Settings) {
+	training := func() bool { return m.phase == wire.PhaseTraining && !m.solo }
+	before := training()
+	m.phase, m.solo = s.Phase, s.Solo
+	if before || !training() {
+		return
+	}
+	for i := range m.fragments {
+		f := &m.fragments[i]
+		f.due = max(f.due, m.step+FirstDue(m.spec.H, i, len(m.fragments)))
+	}
+}
+
+// appliedCommit has a commit merged and settles the open contribution by it.
+func (m *Member) appliedCommit(ev Applied) {
+	if ev.Fragment >= uint64(len(m.fragments)) || m.slot == 0 {
+		return
+	}
+	f := &m.fragments[ev.Fragment]
+	rank := -1
+	if ev.Table != nil {
+		rank = ev.Table.Rank(m.slot)
+	}
+	if rank >= 0 {
+		f.end = max(f.end, ev.Table.Contributors[rank].To)
+	}
+	if ev.Version <= f.applied || m.suspended {
+		return
+	}
+	f.applied, f.head = ev.Version, max(f.head, ev.Version)
+	merge := Merge{Fragment: ev.Fragment, Version: ev.Version}
+	if f.open != nil && f.open.ready.Base < ev.Version {
+		merge.Contributed = true
+		merge.Included = make([]bool, m.spec.Slabs[ev.Fragment])
+		m.decide(f, ev, rank, merge.Included)
+	}
+	m.emit(merge)
+}
+
+// decide settles the open contribution: taken, in the slabs that say so, or
+// missed.
+func (m *Member) decide(f *memberFragment, ev Applied, rank int, included []bool) {
+	r := &f.open.ready
+	if rank < 0 || ev.Version != r.Base+1 {
+		m.note("f%d@%d: (%d, %d] is not in the commit and stays for the next", ev.Fragment, r.Base, r.From, r.To)
+		m.miss(f)
+		return
+	}
+	if c := &ev.Table.Contributors[rank]; c.Root != r.Root || c.From != r.From || c.To != r.To {
+		m.note("f%d@%d: the commit has another contribution of slot %d", ev.Fragment, r.Base, m.slot)
+		m.miss(f)
+		return
+	}
+	for slab := range included {
+		included[slab] = slab < len(ev.Table.Slabs) && ev.Table.Slabs[slab].Includes(rank)
+	}
+	f.before, f.after, f.open = f.after, work{}, nil
+}
+
+// MemberSnapshot is what people see of a worker's rounds of one fragment.
+type MemberSnapshot struct {
+	Fragment              int
+	Head, Applied, Merged uint64
+	Step, Due             uint64
+	Open                  bool // a contribution is undecided
+	From, To              uint64
+	Reason                string // what it waits for
+}
+
+// Snapshot returns a copy of what people see.
+func (m *Member) Snapshot() []MemberSnapshot {
+	out := make([]MemberSnapshot, len(m.fragments))
+	for i := range m.fragments {
+		f := &m.fragments[i]
+		s := MemberSnapshot{Fragment: i, Head: f.head, Applied: f.applied, Merged: f.merged, Step: m.step, Due: f.due}
+		switch {
+		case m.slot == 0:
+			s.Reason = "no slot yet"
+		case m.suspended:
+			s.Reason = "suspended"
+		case f.open != nil:
+			s.Open, s.From, s.To = true, f.open.ready.From, f.open.ready.To
+			s.Reason = "waits for the commit"
+			if !f.open.encoded() {
+				s.Reason = "is being encoded"
+			}
+		case f.merged != f.head:
+			s.Reason = fmt.Sprintf("version %d is to be merged", f.head)
+		default:
+			s.Reason = "trains"
+		}
+		out[i] = s
+	}
+	return out
+}
+
+// addRange puts a range into ascending, disjoint ranges and joins what touches.
+func addRange(rs []wire.Range, r wire.Range) []wire.Range {
+	if r.From >= r.To {
+		return rs
+	}
+	i := 0
+	for i < len(rs) && rs[i].To < r.From {
+		i++
+	}
+	j := i
+	for j < len(rs) && rs[j].From <= r.To {
+		r.From, r.To = min(r.From, rs[j].From), max(r.To, rs[j].To)
+		j++
+	}
+	if i == j {
+		rs = append(rs, wire.Range{})
+		copy(rs[i+1:], rs[i:])
+		rs[i] = r
+		return rs
+	}
+	rs[i] = r
+	return append(rs[:i+1], rs[j:]...)
+}

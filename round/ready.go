@@ -1,0 +1,172 @@
+package round
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"dunlin/wire"
+)
+
+type readyRecord struct {
+	signed wire.SignedReady
+	quoted bool // an attempt named it, so owners may hold its slabs
+}
+
+// ready takes in a Ready or refuses it with the reason.
+func (l *Leader) ready(ev ReadyFrom) {
+	ready := &ev.Ready.Ready
+	if reason := l.refuseReady(ev.Peer, ready); reason != "" {
+		l.note("refused from %s: %s: %s", ev.Peer.Short(), readyString(ready), reason)
+		return
+	}
+	r := l.rounds[ready.Fragment]
+	delete(r.strikes, ready.Slot)
+	old := r.readys[ready.Slot]
+	if old != nil && sameReady(&old.signed.Ready, ready) {
+		return
+	}
+	r.readys[ready.Slot] = &readyRecord{signed: ev.Ready}
+	if r.first.IsZero() {
+		r.first = l.now
+		r.due = l.now.Add(r.times.wait(l.cfg.H, l.slowest(ready.StepTime), millis(l.cfg.Deadlines.ReadyMin)))
+		r.wake = r.due
+	}
+	if old == nil {
+		r.times.add(l.now.Sub(r.first))
+	}
+	if w := l.worker(ready.Slot); ready.StepTime > 0 {
+		w.StepTime = ready.StepTime
+	}
+}
+
+// refuseReady returns why a Ready does not count, or "".
+func (l *Leader) refuseReady(peer wire.PeerID, ready *wire.Ready) string {
+	w := l.worker(ready.Slot)
+	if w == nil || w.Peer != peer {
+		return "the slot is not this peer's"
+	}
+	if ready.Fragment >= uint64(len(l.rounds)) {
+		return "no such fragment"
+	}
+	r, s := l.rounds[ready.Fragment], l.record(ready.Slot)
+	if ready.Base != r.head.Version {
+		return fmt.Sprintf("the fragment's head is version %d", r.head.Version)
+	}
+	if s.refuse[ready.Fragment] == ready.Base+1 {
+		return "the round was open when the slot was given"
+	}
+	if reason := l.refuseWork(ready); reason != "" {
+		return reason
+	}
+	if end := l.intervals.at(ready.Slot, r.fragment).end; ready.From < end {
+		return fmt.Sprintf("steps up to %d are committed", end)
+	}
+	if old := r.readys[ready.Slot]; old != nil && old.quoted && !sameReady(&old.signed.Ready, ready) {
+		return "another contribution of this slot was in an attempt"
+	}
+	return ""
+}
+
+// refuseWork returns why the claimed work cannot be, or "".
+func (l *Leader) refuseWork(ready *wire.Ready) string {
+	norm := float64(ready.Norm.Value())
+	if ready.Root.IsZero() || math.IsNaN(norm) || math.IsInf(norm, 0) || norm < 0 {
+		return "no root or no norm"
+	}
+	if ready.From >= ready.To || ready.Tokens == 0 || ready.Tokens > maxTokens {
+		return "steps or tokens out of bounds"
+	}
+	if (ready.Tokens-1)/l.cfg.StepTokens >= ready.To-ready.From {
+		return fmt.Sprintf("%d steps cannot train %d tokens", ready.To-ready.From, ready.Tokens)
+	}
+	if len(ready.Windows) > wire.MaxRanges {
+		return fmt.Sprintf("%d ranges of windows, at most %d are allowed", len(ready.Windows), wire.MaxRanges)
+	}
+	var windows uint64
+	for _, w := range ready.Windows {
+		if w.From >= w.To || w.Len() > maxTokens {
+			return "a range of windows is out of bounds"
+		}
+		windows += w.Len()
+	}
+	if (ready.Tokens-1)/l.cfg.Context >= windows {
+		return fmt.Sprintf("%d windows do not hold %d tokens", windows, ready.Tokens)
+	}
+	return ""
+}
+
+func sameReady(a, b *wire.Ready) bool {
+	return a.Root == b.Root && a.From == b.From && a.To == b.To && a.Tokens == b.Tokens && a.Norm == b.Norm && slices.Equal(a.Windows, b.Windows)
+}
+
+// slowest returns the largest step time reported, but not more than slowFactor
+// times the pace, so that nobody makes rounds wait at will.
+func (l *Leader) slowest(own uint64) time.Duration {
+	t := own
+	for _, w := range l.workers {
+		if w.Active {
+			t = max(t, w.StepTime)
+		}
+	}
+	if pace := paceOf(l.workers); pace > 0 {
+		t = min(t, slowFactor*pace)
+	}
+	return time.Duration(min(t, maxStepTime)) * time.Microsecond
+}
+
+const slowFactor = 16
+
+// waiting returns the slots whose Ready the round should have, ascending.
+func (l *Leader) waiting(r *leaderRound) []Waiting {
+	var out []Waiting
+	for _, w := range l.workers {
+		s := l.record(w.Slot)
+		mark := r.head.Version + 1
+		if r.readys[w.Slot] != nil || s.refuse[r.fragment] == mark || s.ignore[r.fragment] == mark {
+			continue
+		}
+		switch {
+		case w.Active:
+			out = append(out, Waiting{w.Slot, "not ready yet"})
+		case s.returning && !w.Connected:
+			out = append(out, Waiting{w.Slot, "not back since the coordinator started"})
+		}
+	}
+	return out
+}
+
+// quorum returns how many members an attempt needs: two, or one when nobody
+// else trains or may be back before its slot ends.
+func (l *Leader) quorum() int {
+	n := 0
+	for _, w := range l.workers {
+		s := l.record(w.Slot)
+		if w.Active || (!w.Connected && (s.trained || s.returning)) {
+			n++
+		}
+	}
+	return min(2, max(1, n))
+}
+
+// candidates returns the ready members that can be reached, without those that
+// failed to deliver twice unless they are needed.
+func (l *Leader) candidates(r *leaderRound) []candidate {
+	var good, all []candidate
+	for _, w := range l.workers {
+		ready := r.readys[w.Slot]
+		if ready == nil || !w.Connected {
+			continue
+		}
+		c := candidate{worker: w, ready: ready.signed, included: l.intervals.at(w.Slot, r.fragment).included}
+		all = append(all, c)
+		if r.strikes[w.Slot] < 2 {
+			good = append(good, c)
+		}
+	}
+	if len(good) >= l.quorum() {
+		return good
+	}
+	return all
+}
