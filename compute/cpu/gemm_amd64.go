@@ -46,9 +46,6 @@ func (m *multiplier) tile(kMajor bool, rows, vectors int, t *tile) {
 	}
 }
 
-// shorter returns the next height of micro-kernel, tallest first.
-func (m *multiplier) shorter(rows int) int { return rows / 2 }
-
 // panel computes rows rows of t's panel: as many blocks of the tallest
 // micro-kernel as fit, then shorter ones. It leaves t's pointers behind the
 // last row.
