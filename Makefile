@@ -11,12 +11,13 @@ CROSS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 # `make run` passes these on: DATA=path (a file, a folder or a glob of text) and SECONDS=n.
 DATA ?=
 RUN_STEPS ?= 1500
-RUN_OUT ?= out/run
+RUN_OUT := out/run
 
 .DEFAULT_GOAL := help
 .PHONY: run test build lint race golden fuzz bench cross clean help
 
 run: build ## build, then train a small model on real text and print a sample (DATA=path for your own)
+	rm -rf $(RUN_OUT)
 	bin/dunlin train --preset nano --steps $(RUN_STEPS) --out $(RUN_OUT) $(if $(DATA),--data "$(DATA)")
 	bin/dunlin sample $(RUN_OUT) --prompt "func " --bytes 300
 
@@ -46,12 +47,7 @@ golden: ## rewrite golden files; look at every changed line before you commit it
 	done
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
-	@set -eo pipefail; $(GO) list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r pkg dir; do \
-		for target in $$(grep -hosE '^func Fuzz[A-Za-z0-9_]+' "$$dir"/*_test.go | cut -c6-); do \
-			echo "== $$pkg $$target"; \
-			$(GO) test "$$pkg" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) </dev/null; \
-		done; \
-	done
+	@.ci/fuzz $(FUZZTIME)
 
 bench: build ## micro-benchmarks of the numeric packages, then a whole training step
 	$(GO) test -run '^$$' -bench . -benchtime 0.5s ./compute/... ./compress/... ./optimizer/... ./model/...
