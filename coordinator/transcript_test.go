@@ -200,7 +200,9 @@ func (w *world) line(line string) {
 			w.out.WriteString("no deadline\n")
 			return
 		}
-		w.now = w.m.Deadline()
+		if at := w.m.Deadline(); at.After(w.now) {
+			w.now = at
+		}
 		w.step(Tick{})
 	case "check":
 		r := wire.Ready{Slot: wire.Slot(num("slot")), Fragment: num("fragment"), Tokens: num("tokens"), Windows: parseRanges(w.t, args)}
