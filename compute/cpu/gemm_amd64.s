@@ -46,7 +46,7 @@ block1:
 	VMOVUPS.Z (R14)(R11*2), K1, Z5
 	VMOVUPS.Z (R15), K1, Z6
 	VMOVUPS.Z (R15)(R11*1), K1, Z7
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -56,10 +56,10 @@ zero2:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS.Z (R13), K1, Z8
 	VADDPS Z8, Z0, Z0
 	VADDPS Z8, Z1, Z1
@@ -69,7 +69,7 @@ bias4:
 	VADDPS Z8, Z5, Z5
 	VADDPS Z8, Z6, Z6
 	VADDPS Z8, Z7, Z7
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
@@ -78,9 +78,9 @@ ready5:
 	LEAQ (R14)(R8*2), R15
 	ADDQ R8, R15
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z8
 	VBROADCASTSS (R13), Z9
 	VFMADD231PS Z8, Z9, Z0
@@ -157,11 +157,11 @@ four6:
 	ADDQ $16, R14
 	ADDQ $16, R15
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z8
 	VBROADCASTSS (R13), Z9
 	VFMADD231PS Z8, Z9, Z0
@@ -184,8 +184,8 @@ single8:
 	ADDQ $4, R14
 	ADDQ $4, R15
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
@@ -204,10 +204,10 @@ store9:
 	IMUL3Q $8, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $8, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -245,7 +245,7 @@ block1:
 	VMOVUPS.Z (R14)(R11*2), K1, Z5
 	VMOVUPS.Z (R15), K1, Z6
 	VMOVUPS.Z (R15)(R11*1), K1, Z7
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -255,10 +255,10 @@ zero2:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS.Z (R13), K1, Z8
 	VADDPS Z8, Z0, Z0
 	VADDPS Z8, Z1, Z1
@@ -268,14 +268,14 @@ bias4:
 	VADDPS Z8, Z5, Z5
 	VADDPS Z8, Z6, Z6
 	VADDPS Z8, Z7, Z7
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z8
 	VBROADCASTSS (R13), Z9
 	VFMADD231PS Z8, Z9, Z0
@@ -353,11 +353,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z8
 	VBROADCASTSS (R13), Z9
 	VFMADD231PS Z8, Z9, Z0
@@ -378,8 +378,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
@@ -397,10 +397,10 @@ store9:
 	IMUL3Q $8, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $8, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -446,7 +446,7 @@ block1:
 	VMOVUPS.Z 64(R15), K1, Z13
 	VMOVUPS (R15)(R11*1), Z14
 	VMOVUPS.Z 64(R15)(R11*1), K1, Z15
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -464,10 +464,10 @@ zero2:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z16
 	VADDPS Z16, Z0, Z0
 	VADDPS Z16, Z2, Z2
@@ -486,7 +486,7 @@ bias4:
 	VADDPS Z17, Z11, Z11
 	VADDPS Z17, Z13, Z13
 	VADDPS Z17, Z15, Z15
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
@@ -495,9 +495,9 @@ ready5:
 	LEAQ (R14)(R8*2), R15
 	ADDQ R8, R15
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z16
 	VMOVUPS 64(BX), Z17
 	VBROADCASTSS (R13), Z18
@@ -610,11 +610,11 @@ four6:
 	ADDQ $16, R14
 	ADDQ $16, R15
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z16
 	VMOVUPS 64(BX), Z17
 	VBROADCASTSS (R13), Z18
@@ -646,8 +646,8 @@ single8:
 	ADDQ $4, R14
 	ADDQ $4, R15
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
@@ -674,10 +674,10 @@ store9:
 	IMUL3Q $8, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $8, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -723,7 +723,7 @@ block1:
 	VMOVUPS.Z 64(R15), K1, Z13
 	VMOVUPS (R15)(R11*1), Z14
 	VMOVUPS.Z 64(R15)(R11*1), K1, Z15
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -741,10 +741,10 @@ zero2:
 	VPXORD Z13, Z13, Z13
 	VPXORD Z14, Z14, Z14
 	VPXORD Z15, Z15, Z15
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z16
 	VADDPS Z16, Z0, Z0
 	VADDPS Z16, Z2, Z2
@@ -763,14 +763,14 @@ bias4:
 	VADDPS Z17, Z11, Z11
 	VADDPS Z17, Z13, Z13
 	VADDPS Z17, Z15, Z15
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z16
 	VMOVUPS 64(BX), Z17
 	VBROADCASTSS (R13), Z18
@@ -884,11 +884,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z16
 	VMOVUPS 64(BX), Z17
 	VBROADCASTSS (R13), Z18
@@ -918,8 +918,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
@@ -945,10 +945,10 @@ store9:
 	IMUL3Q $8, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $8, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -1002,7 +1002,7 @@ block1:
 	VMOVUPS (R15)(R11*1), Z21
 	VMOVUPS 64(R15)(R11*1), Z22
 	VMOVUPS.Z 128(R15)(R11*1), K1, Z23
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -1028,10 +1028,10 @@ zero2:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z24
 	VADDPS Z24, Z0, Z0
 	VADDPS Z24, Z3, Z3
@@ -1059,7 +1059,7 @@ bias4:
 	VADDPS Z26, Z17, Z17
 	VADDPS Z26, Z20, Z20
 	VADDPS Z26, Z23, Z23
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
@@ -1068,9 +1068,9 @@ ready5:
 	LEAQ (R14)(R8*2), R15
 	ADDQ R8, R15
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z24
 	VMOVUPS 64(BX), Z25
 	VMOVUPS 128(BX), Z26
@@ -1219,11 +1219,11 @@ four6:
 	ADDQ $16, R14
 	ADDQ $16, R15
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z24
 	VMOVUPS 64(BX), Z25
 	VMOVUPS 128(BX), Z26
@@ -1264,8 +1264,8 @@ single8:
 	ADDQ $4, R14
 	ADDQ $4, R15
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
@@ -1300,10 +1300,10 @@ store9:
 	IMUL3Q $8, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $8, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -1357,7 +1357,7 @@ block1:
 	VMOVUPS (R15)(R11*1), Z21
 	VMOVUPS 64(R15)(R11*1), Z22
 	VMOVUPS.Z 128(R15)(R11*1), K1, Z23
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -1383,10 +1383,10 @@ zero2:
 	VPXORD Z21, Z21, Z21
 	VPXORD Z22, Z22, Z22
 	VPXORD Z23, Z23, Z23
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z24
 	VADDPS Z24, Z0, Z0
 	VADDPS Z24, Z3, Z3
@@ -1414,14 +1414,14 @@ bias4:
 	VADDPS Z26, Z17, Z17
 	VADDPS Z26, Z20, Z20
 	VADDPS Z26, Z23, Z23
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z24
 	VMOVUPS 64(BX), Z25
 	VMOVUPS 128(BX), Z26
@@ -1571,11 +1571,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z24
 	VMOVUPS 64(BX), Z25
 	VMOVUPS 128(BX), Z26
@@ -1614,8 +1614,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
@@ -1649,10 +1649,10 @@ store9:
 	IMUL3Q $8, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $8, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -1684,31 +1684,31 @@ block1:
 	VMOVUPS.Z (R13)(R11*1), K1, Z1
 	VMOVUPS.Z (R13)(R11*2), K1, Z2
 	VMOVUPS.Z (R14), K1, Z3
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS.Z (R13), K1, Z4
 	VADDPS Z4, Z0, Z0
 	VADDPS Z4, Z1, Z1
 	VADDPS Z4, Z2, Z2
 	VADDPS Z4, Z3, Z3
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	LEAQ (R13)(R8*2), R14
 	ADDQ R8, R14
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z4
 	VBROADCASTSS (R13), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -1752,11 +1752,11 @@ four6:
 	ADDQ $16, R13
 	ADDQ $16, R14
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z4
 	VBROADCASTSS (R13), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -1770,8 +1770,8 @@ single8:
 	ADDQ $4, R13
 	ADDQ $4, R14
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
@@ -1784,10 +1784,10 @@ store9:
 	IMUL3Q $4, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $4, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -1819,29 +1819,29 @@ block1:
 	VMOVUPS.Z (R13)(R11*1), K1, Z1
 	VMOVUPS.Z (R13)(R11*2), K1, Z2
 	VMOVUPS.Z (R14), K1, Z3
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS.Z (R13), K1, Z4
 	VADDPS Z4, Z0, Z0
 	VADDPS Z4, Z1, Z1
 	VADDPS Z4, Z2, Z2
 	VADDPS Z4, Z3, Z3
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z4
 	VBROADCASTSS (R13), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -1887,11 +1887,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z4
 	VBROADCASTSS (R13), Z5
 	VFMADD231PS Z4, Z5, Z0
@@ -1904,8 +1904,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
@@ -1917,10 +1917,10 @@ store9:
 	IMUL3Q $4, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $4, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -1956,7 +1956,7 @@ block1:
 	VMOVUPS.Z 64(R13)(R11*2), K1, Z5
 	VMOVUPS (R14), Z6
 	VMOVUPS.Z 64(R14), K1, Z7
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -1966,10 +1966,10 @@ zero2:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z8
 	VADDPS Z8, Z0, Z0
 	VADDPS Z8, Z2, Z2
@@ -1980,16 +1980,16 @@ bias4:
 	VADDPS Z9, Z3, Z3
 	VADDPS Z9, Z5, Z5
 	VADDPS Z9, Z7, Z7
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	LEAQ (R13)(R8*2), R14
 	ADDQ R8, R14
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z8
 	VMOVUPS 64(BX), Z9
 	VBROADCASTSS (R13), Z10
@@ -2053,11 +2053,11 @@ four6:
 	ADDQ $16, R13
 	ADDQ $16, R14
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z8
 	VMOVUPS 64(BX), Z9
 	VBROADCASTSS (R13), Z10
@@ -2076,8 +2076,8 @@ single8:
 	ADDQ $4, R13
 	ADDQ $4, R14
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
@@ -2094,10 +2094,10 @@ store9:
 	IMUL3Q $4, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $4, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -2133,7 +2133,7 @@ block1:
 	VMOVUPS.Z 64(R13)(R11*2), K1, Z5
 	VMOVUPS (R14), Z6
 	VMOVUPS.Z 64(R14), K1, Z7
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -2143,10 +2143,10 @@ zero2:
 	VPXORD Z5, Z5, Z5
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z8
 	VADDPS Z8, Z0, Z0
 	VADDPS Z8, Z2, Z2
@@ -2157,14 +2157,14 @@ bias4:
 	VADDPS Z9, Z3, Z3
 	VADDPS Z9, Z5, Z5
 	VADDPS Z9, Z7, Z7
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z8
 	VMOVUPS 64(BX), Z9
 	VBROADCASTSS (R13), Z10
@@ -2230,11 +2230,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z8
 	VMOVUPS 64(BX), Z9
 	VBROADCASTSS (R13), Z10
@@ -2252,8 +2252,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
@@ -2269,10 +2269,10 @@ store9:
 	IMUL3Q $4, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $4, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -2312,7 +2312,7 @@ block1:
 	VMOVUPS (R14), Z9
 	VMOVUPS 64(R14), Z10
 	VMOVUPS.Z 128(R14), K1, Z11
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -2326,10 +2326,10 @@ zero2:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z12
 	VADDPS Z12, Z0, Z0
 	VADDPS Z12, Z3, Z3
@@ -2345,16 +2345,16 @@ bias4:
 	VADDPS Z14, Z5, Z5
 	VADDPS Z14, Z8, Z8
 	VADDPS Z14, Z11, Z11
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	LEAQ (R13)(R8*2), R14
 	ADDQ R8, R14
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z12
 	VMOVUPS 64(BX), Z13
 	VMOVUPS 128(BX), Z14
@@ -2438,11 +2438,11 @@ four6:
 	ADDQ $16, R13
 	ADDQ $16, R14
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z12
 	VMOVUPS 64(BX), Z13
 	VMOVUPS 128(BX), Z14
@@ -2466,8 +2466,8 @@ single8:
 	ADDQ $4, R13
 	ADDQ $4, R14
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
@@ -2488,10 +2488,10 @@ store9:
 	IMUL3Q $4, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $4, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -2531,7 +2531,7 @@ block1:
 	VMOVUPS (R14), Z9
 	VMOVUPS 64(R14), Z10
 	VMOVUPS.Z 128(R14), K1, Z11
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -2545,10 +2545,10 @@ zero2:
 	VPXORD Z9, Z9, Z9
 	VPXORD Z10, Z10, Z10
 	VPXORD Z11, Z11, Z11
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z12
 	VADDPS Z12, Z0, Z0
 	VADDPS Z12, Z3, Z3
@@ -2564,14 +2564,14 @@ bias4:
 	VADDPS Z14, Z5, Z5
 	VADDPS Z14, Z8, Z8
 	VADDPS Z14, Z11, Z11
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z12
 	VMOVUPS 64(BX), Z13
 	VMOVUPS 128(BX), Z14
@@ -2657,11 +2657,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z12
 	VMOVUPS 64(BX), Z13
 	VMOVUPS 128(BX), Z14
@@ -2684,8 +2684,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
@@ -2705,10 +2705,10 @@ store9:
 	IMUL3Q $4, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $4, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -2736,25 +2736,25 @@ block1:
 	MOVQ SI, R13
 	VMOVUPS.Z (R13), K1, Z0
 	VMOVUPS.Z (R13)(R11*1), K1, Z1
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS.Z (R13), K1, Z2
 	VADDPS Z2, Z0, Z0
 	VADDPS Z2, Z1, Z1
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z2
 	VBROADCASTSS (R13), Z3
 	VFMADD231PS Z2, Z3, Z0
@@ -2781,11 +2781,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ $16, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z2
 	VBROADCASTSS (R13), Z3
 	VFMADD231PS Z2, Z3, Z0
@@ -2794,8 +2794,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ $4, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	VMOVUPS Z0, K1, (R13)
 	VMOVUPS Z1, K1, (R13)(R10*1)
@@ -2804,10 +2804,10 @@ store9:
 	IMUL3Q $2, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $2, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -2835,25 +2835,25 @@ block1:
 	MOVQ SI, R13
 	VMOVUPS.Z (R13), K1, Z0
 	VMOVUPS.Z (R13)(R11*1), K1, Z1
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS.Z (R13), K1, Z2
 	VADDPS Z2, Z0, Z0
 	VADDPS Z2, Z1, Z1
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z2
 	VBROADCASTSS (R13), Z3
 	VFMADD231PS Z2, Z3, Z0
@@ -2883,11 +2883,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z2
 	VBROADCASTSS (R13), Z3
 	VFMADD231PS Z2, Z3, Z0
@@ -2896,8 +2896,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	VMOVUPS Z0, K1, (R13)
 	VMOVUPS Z1, K1, (R13)(R10*1)
@@ -2905,10 +2905,10 @@ store9:
 	IMUL3Q $2, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $2, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -2938,30 +2938,30 @@ block1:
 	VMOVUPS.Z 64(R13), K1, Z1
 	VMOVUPS (R13)(R11*1), Z2
 	VMOVUPS.Z 64(R13)(R11*1), K1, Z3
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z4
 	VADDPS Z4, Z0, Z0
 	VADDPS Z4, Z2, Z2
 	VMOVUPS.Z 64(R13), K1, Z5
 	VADDPS Z5, Z1, Z1
 	VADDPS Z5, Z3, Z3
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z4
 	VMOVUPS 64(BX), Z5
 	VBROADCASTSS (R13), Z6
@@ -3000,11 +3000,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ $16, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z4
 	VMOVUPS 64(BX), Z5
 	VBROADCASTSS (R13), Z6
@@ -3016,8 +3016,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ $4, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	VMOVUPS Z0, (R13)
 	VMOVUPS Z1, K1, 64(R13)
@@ -3028,10 +3028,10 @@ store9:
 	IMUL3Q $2, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $2, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -3061,30 +3061,30 @@ block1:
 	VMOVUPS.Z 64(R13), K1, Z1
 	VMOVUPS (R13)(R11*1), Z2
 	VMOVUPS.Z 64(R13)(R11*1), K1, Z3
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
 	VPXORD Z3, Z3, Z3
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z4
 	VADDPS Z4, Z0, Z0
 	VADDPS Z4, Z2, Z2
 	VMOVUPS.Z 64(R13), K1, Z5
 	VADDPS Z5, Z1, Z1
 	VADDPS Z5, Z3, Z3
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z4
 	VMOVUPS 64(BX), Z5
 	VBROADCASTSS (R13), Z6
@@ -3126,11 +3126,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z4
 	VMOVUPS 64(BX), Z5
 	VBROADCASTSS (R13), Z6
@@ -3142,8 +3142,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	VMOVUPS Z0, (R13)
 	VMOVUPS Z1, K1, 64(R13)
@@ -3153,10 +3153,10 @@ store9:
 	IMUL3Q $2, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $2, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -3188,7 +3188,7 @@ block1:
 	VMOVUPS (R13)(R11*1), Z3
 	VMOVUPS 64(R13)(R11*1), Z4
 	VMOVUPS.Z 128(R13)(R11*1), K1, Z5
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -3196,10 +3196,10 @@ zero2:
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z6
 	VADDPS Z6, Z0, Z0
 	VADDPS Z6, Z3, Z3
@@ -3209,14 +3209,14 @@ bias4:
 	VMOVUPS.Z 128(R13), K1, Z8
 	VADDPS Z8, Z2, Z2
 	VADDPS Z8, Z5, Z5
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z6
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 128(BX), Z8
@@ -3267,11 +3267,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ $16, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z6
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 128(BX), Z8
@@ -3286,8 +3286,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ $4, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	VMOVUPS Z0, (R13)
 	VMOVUPS Z1, 64(R13)
@@ -3300,10 +3300,10 @@ store9:
 	IMUL3Q $2, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $2, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -3335,7 +3335,7 @@ block1:
 	VMOVUPS (R13)(R11*1), Z3
 	VMOVUPS 64(R13)(R11*1), Z4
 	VMOVUPS.Z 128(R13)(R11*1), K1, Z5
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -3343,10 +3343,10 @@ zero2:
 	VPXORD Z3, Z3, Z3
 	VPXORD Z4, Z4, Z4
 	VPXORD Z5, Z5, Z5
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z6
 	VADDPS Z6, Z0, Z0
 	VADDPS Z6, Z3, Z3
@@ -3356,14 +3356,14 @@ bias4:
 	VMOVUPS.Z 128(R13), K1, Z8
 	VADDPS Z8, Z2, Z2
 	VADDPS Z8, Z5, Z5
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z6
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 128(BX), Z8
@@ -3417,11 +3417,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z6
 	VMOVUPS 64(BX), Z7
 	VMOVUPS 128(BX), Z8
@@ -3436,8 +3436,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	VMOVUPS Z0, (R13)
 	VMOVUPS Z1, 64(R13)
@@ -3449,10 +3449,10 @@ store9:
 	IMUL3Q $2, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $2, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -3479,23 +3479,23 @@ block1:
 	JEQ zero2
 	MOVQ SI, R13
 	VMOVUPS.Z (R13), K1, Z0
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS.Z (R13), K1, Z1
 	VADDPS Z1, Z0, Z0
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z1
 	VBROADCASTSS (R13), Z2
 	VFMADD231PS Z1, Z2, Z0
@@ -3514,19 +3514,19 @@ four6:
 	ADDQ R9, BX
 	ADDQ $16, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z1
 	VBROADCASTSS (R13), Z2
 	VFMADD231PS Z1, Z2, Z0
 	ADDQ R9, BX
 	ADDQ $4, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	VMOVUPS Z0, K1, (R13)
 	IMUL3Q $1, R8, BX
@@ -3534,10 +3534,10 @@ store9:
 	IMUL3Q $1, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $1, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -3564,23 +3564,23 @@ block1:
 	JEQ zero2
 	MOVQ SI, R13
 	VMOVUPS.Z (R13), K1, Z0
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS.Z (R13), K1, Z1
 	VADDPS Z1, Z0, Z0
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z1
 	VBROADCASTSS (R13), Z2
 	VFMADD231PS Z1, Z2, Z0
@@ -3602,29 +3602,29 @@ four6:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z1
 	VBROADCASTSS (R13), Z2
 	VFMADD231PS Z1, Z2, Z0
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	VMOVUPS Z0, K1, (R13)
 	ADDQ $4, AX
 	IMUL3Q $1, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $1, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -3652,26 +3652,26 @@ block1:
 	MOVQ SI, R13
 	VMOVUPS (R13), Z0
 	VMOVUPS.Z 64(R13), K1, Z1
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z2
 	VADDPS Z2, Z0, Z0
 	VMOVUPS.Z 64(R13), K1, Z3
 	VADDPS Z3, Z1, Z1
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z2
 	VMOVUPS 64(BX), Z3
 	VBROADCASTSS (R13), Z4
@@ -3698,11 +3698,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ $16, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z2
 	VMOVUPS 64(BX), Z3
 	VBROADCASTSS (R13), Z4
@@ -3711,8 +3711,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ $4, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	VMOVUPS Z0, (R13)
 	VMOVUPS Z1, K1, 64(R13)
@@ -3721,10 +3721,10 @@ store9:
 	IMUL3Q $1, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $1, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -3752,26 +3752,26 @@ block1:
 	MOVQ SI, R13
 	VMOVUPS (R13), Z0
 	VMOVUPS.Z 64(R13), K1, Z1
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z2
 	VADDPS Z2, Z0, Z0
 	VMOVUPS.Z 64(R13), K1, Z3
 	VADDPS Z3, Z1, Z1
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z2
 	VMOVUPS 64(BX), Z3
 	VBROADCASTSS (R13), Z4
@@ -3801,11 +3801,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z2
 	VMOVUPS 64(BX), Z3
 	VBROADCASTSS (R13), Z4
@@ -3814,8 +3814,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	VMOVUPS Z0, (R13)
 	VMOVUPS Z1, K1, 64(R13)
@@ -3823,10 +3823,10 @@ store9:
 	IMUL3Q $1, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $1, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -3855,29 +3855,29 @@ block1:
 	VMOVUPS (R13), Z0
 	VMOVUPS 64(R13), Z1
 	VMOVUPS.Z 128(R13), K1, Z2
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z3
 	VADDPS Z3, Z0, Z0
 	VMOVUPS 64(R13), Z4
 	VADDPS Z4, Z1, Z1
 	VMOVUPS.Z 128(R13), K1, Z5
 	VADDPS Z5, Z2, Z2
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z3
 	VMOVUPS 64(BX), Z4
 	VMOVUPS 128(BX), Z5
@@ -3912,11 +3912,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ $16, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z3
 	VMOVUPS 64(BX), Z4
 	VMOVUPS 128(BX), Z5
@@ -3927,8 +3927,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ $4, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	VMOVUPS Z0, (R13)
 	VMOVUPS Z1, 64(R13)
@@ -3938,10 +3938,10 @@ store9:
 	IMUL3Q $1, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $1, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -3970,29 +3970,29 @@ block1:
 	VMOVUPS (R13), Z0
 	VMOVUPS 64(R13), Z1
 	VMOVUPS.Z 128(R13), K1, Z2
-	JMP bias4
+	JMP bias3
 zero2:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	VMOVUPS (R13), Z3
 	VADDPS Z3, Z0, Z0
 	VMOVUPS 64(R13), Z4
 	VADDPS Z4, Z1, Z1
 	VMOVUPS.Z 128(R13), K1, Z5
 	VADDPS Z5, Z2, Z2
-ready5:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one7
+	JLT one6
 	PCALIGN $32
-four6:
+four5:
 	VMOVUPS (BX), Z3
 	VMOVUPS 64(BX), Z4
 	VMOVUPS 128(BX), Z5
@@ -4030,11 +4030,11 @@ four6:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four6
-one7:
+	JGE four5
+one6:
 	ADDQ $4, CX
-	JEQ store9
-single8:
+	JEQ store8
+single7:
 	VMOVUPS (BX), Z3
 	VMOVUPS 64(BX), Z4
 	VMOVUPS 128(BX), Z5
@@ -4045,8 +4045,8 @@ single8:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single8
-store9:
+	JNE single7
+store8:
 	MOVQ DX, R13
 	VMOVUPS Z0, (R13)
 	VMOVUPS Z1, 64(R13)
@@ -4055,10 +4055,10 @@ store9:
 	IMUL3Q $1, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit10
+	JEQ noInit9
 	IMUL3Q $1, R11, BX
 	ADDQ BX, SI
-noInit10:
+noInit9:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -4083,15 +4083,15 @@ block1:
 	ADDQ R11, R14
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part6
+	JNE part5
 	VMOVUPS (R13), Y0
 	VMOVUPS (R13)(R11*1), Y1
 	VMOVUPS (R13)(R11*2), Y2
 	VMOVUPS (R14), Y3
 	VMOVUPS (R14)(R11*1), Y4
 	VMOVUPS (R14)(R11*2), Y5
-	JMP done7
-part6:
+	JMP done6
+part5:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -4102,8 +4102,8 @@ part6:
 	VMASKMOVPS (R14), Y15, Y3
 	VMASKMOVPS (R14)(R11*1), Y15, Y4
 	VMASKMOVPS (R14)(R11*2), Y15, Y5
-done7:
-	JMP bias4
+done6:
+	JMP bias3
 zero2:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
@@ -4111,13 +4111,13 @@ zero2:
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part8
+	JNE part7
 	VMOVUPS (R13), Y6
 	VADDPS Y6, Y0, Y0
 	VADDPS Y6, Y1, Y1
@@ -4125,8 +4125,8 @@ bias4:
 	VADDPS Y6, Y3, Y3
 	VADDPS Y6, Y4, Y4
 	VADDPS Y6, Y5, Y5
-	JMP done9
-part8:
+	JMP done8
+part7:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -4138,17 +4138,17 @@ part8:
 	VADDPS Y6, Y3, Y3
 	VADDPS Y6, Y4, Y4
 	VADDPS Y6, Y5, Y5
-done9:
-ready5:
+done8:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	LEAQ (R13)(R8*2), R14
 	ADDQ R8, R14
 	SUBQ $4, CX
-	JLT one11
+	JLT one10
 	PCALIGN $32
-four10:
+four9:
 	VMOVUPS (BX), Y6
 	VBROADCASTSS (R13), Y7
 	VFMADD231PS Y6, Y7, Y0
@@ -4208,11 +4208,11 @@ four10:
 	ADDQ $16, R13
 	ADDQ $16, R14
 	SUBQ $4, CX
-	JGE four10
-one11:
+	JGE four9
+one10:
 	ADDQ $4, CX
-	JEQ store13
-single12:
+	JEQ store12
+single11:
 	VMOVUPS (BX), Y6
 	VBROADCASTSS (R13), Y7
 	VFMADD231PS Y6, Y7, Y0
@@ -4230,22 +4230,22 @@ single12:
 	ADDQ $4, R13
 	ADDQ $4, R14
 	DECQ CX
-	JNE single12
-store13:
+	JNE single11
+store12:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part14
+	JNE part13
 	VMOVUPS Y0, (R13)
 	VMOVUPS Y1, (R13)(R10*1)
 	VMOVUPS Y2, (R13)(R10*2)
 	VMOVUPS Y3, (R14)
 	VMOVUPS Y4, (R14)(R10*1)
 	VMOVUPS Y5, (R14)(R10*2)
-	JMP done15
-part14:
+	JMP done14
+part13:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -4256,16 +4256,16 @@ part14:
 	VMASKMOVPS Y3, Y15, (R14)
 	VMASKMOVPS Y4, Y15, (R14)(R10*1)
 	VMASKMOVPS Y5, Y15, (R14)(R10*2)
-done15:
+done14:
 	IMUL3Q $6, R8, BX
 	ADDQ BX, AX
 	IMUL3Q $6, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit16
+	JEQ noInit15
 	IMUL3Q $6, R11, BX
 	ADDQ BX, SI
-noInit16:
+noInit15:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -4290,15 +4290,15 @@ block1:
 	ADDQ R11, R14
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part6
+	JNE part5
 	VMOVUPS (R13), Y0
 	VMOVUPS (R13)(R11*1), Y1
 	VMOVUPS (R13)(R11*2), Y2
 	VMOVUPS (R14), Y3
 	VMOVUPS (R14)(R11*1), Y4
 	VMOVUPS (R14)(R11*2), Y5
-	JMP done7
-part6:
+	JMP done6
+part5:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -4309,8 +4309,8 @@ part6:
 	VMASKMOVPS (R14), Y15, Y3
 	VMASKMOVPS (R14)(R11*1), Y15, Y4
 	VMASKMOVPS (R14)(R11*2), Y15, Y5
-done7:
-	JMP bias4
+done6:
+	JMP bias3
 zero2:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
@@ -4318,13 +4318,13 @@ zero2:
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part8
+	JNE part7
 	VMOVUPS (R13), Y6
 	VADDPS Y6, Y0, Y0
 	VADDPS Y6, Y1, Y1
@@ -4332,8 +4332,8 @@ bias4:
 	VADDPS Y6, Y3, Y3
 	VADDPS Y6, Y4, Y4
 	VADDPS Y6, Y5, Y5
-	JMP done9
-part8:
+	JMP done8
+part7:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -4345,15 +4345,15 @@ part8:
 	VADDPS Y6, Y3, Y3
 	VADDPS Y6, Y4, Y4
 	VADDPS Y6, Y5, Y5
-done9:
-ready5:
+done8:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one11
+	JLT one10
 	PCALIGN $32
-four10:
+four9:
 	VMOVUPS (BX), Y6
 	VBROADCASTSS (R13), Y7
 	VFMADD231PS Y6, Y7, Y0
@@ -4415,11 +4415,11 @@ four10:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four10
-one11:
+	JGE four9
+one10:
 	ADDQ $4, CX
-	JEQ store13
-single12:
+	JEQ store12
+single11:
 	VMOVUPS (BX), Y6
 	VBROADCASTSS (R13), Y7
 	VFMADD231PS Y6, Y7, Y0
@@ -4436,22 +4436,22 @@ single12:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single12
-store13:
+	JNE single11
+store12:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part14
+	JNE part13
 	VMOVUPS Y0, (R13)
 	VMOVUPS Y1, (R13)(R10*1)
 	VMOVUPS Y2, (R13)(R10*2)
 	VMOVUPS Y3, (R14)
 	VMOVUPS Y4, (R14)(R10*1)
 	VMOVUPS Y5, (R14)(R10*2)
-	JMP done15
-part14:
+	JMP done14
+part13:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -4462,15 +4462,15 @@ part14:
 	VMASKMOVPS Y3, Y15, (R14)
 	VMASKMOVPS Y4, Y15, (R14)(R10*1)
 	VMASKMOVPS Y5, Y15, (R14)(R10*2)
-done15:
+done14:
 	ADDQ $24, AX
 	IMUL3Q $6, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit16
+	JEQ noInit15
 	IMUL3Q $6, R11, BX
 	ADDQ BX, SI
-noInit16:
+noInit15:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -4495,7 +4495,7 @@ block1:
 	ADDQ R11, R14
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part6
+	JNE part5
 	VMOVUPS (R13), Y0
 	VMOVUPS 32(R13), Y1
 	VMOVUPS (R13)(R11*1), Y2
@@ -4508,8 +4508,8 @@ block1:
 	VMOVUPS 32(R14)(R11*1), Y9
 	VMOVUPS (R14)(R11*2), Y10
 	VMOVUPS 32(R14)(R11*2), Y11
-	JMP done7
-part6:
+	JMP done6
+part5:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -4526,8 +4526,8 @@ part6:
 	VMASKMOVPS 32(R14)(R11*1), Y15, Y9
 	VMOVUPS (R14)(R11*2), Y10
 	VMASKMOVPS 32(R14)(R11*2), Y15, Y11
-done7:
-	JMP bias4
+done6:
+	JMP bias3
 zero2:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
@@ -4541,13 +4541,13 @@ zero2:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part8
+	JNE part7
 	VMOVUPS (R13), Y12
 	VADDPS Y12, Y0, Y0
 	VADDPS Y12, Y2, Y2
@@ -4562,8 +4562,8 @@ bias4:
 	VADDPS Y13, Y7, Y7
 	VADDPS Y13, Y9, Y9
 	VADDPS Y13, Y11, Y11
-	JMP done9
-part8:
+	JMP done8
+part7:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -4582,17 +4582,17 @@ part8:
 	VADDPS Y13, Y7, Y7
 	VADDPS Y13, Y9, Y9
 	VADDPS Y13, Y11, Y11
-done9:
-ready5:
+done8:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	LEAQ (R13)(R8*2), R14
 	ADDQ R8, R14
 	SUBQ $4, CX
-	JLT one11
+	JLT one10
 	PCALIGN $32
-four10:
+four9:
 	VMOVUPS (BX), Y12
 	VMOVUPS 32(BX), Y13
 	VBROADCASTSS (R13), Y14
@@ -4680,11 +4680,11 @@ four10:
 	ADDQ $16, R13
 	ADDQ $16, R14
 	SUBQ $4, CX
-	JGE four10
-one11:
+	JGE four9
+one10:
 	ADDQ $4, CX
-	JEQ store13
-single12:
+	JEQ store12
+single11:
 	VMOVUPS (BX), Y12
 	VMOVUPS 32(BX), Y13
 	VBROADCASTSS (R13), Y14
@@ -4709,14 +4709,14 @@ single12:
 	ADDQ $4, R13
 	ADDQ $4, R14
 	DECQ CX
-	JNE single12
-store13:
+	JNE single11
+store12:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part14
+	JNE part13
 	VMOVUPS Y0, (R13)
 	VMOVUPS Y1, 32(R13)
 	VMOVUPS Y2, (R13)(R10*1)
@@ -4729,8 +4729,8 @@ store13:
 	VMOVUPS Y9, 32(R14)(R10*1)
 	VMOVUPS Y10, (R14)(R10*2)
 	VMOVUPS Y11, 32(R14)(R10*2)
-	JMP done15
-part14:
+	JMP done14
+part13:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -4747,16 +4747,16 @@ part14:
 	VMASKMOVPS Y9, Y15, 32(R14)(R10*1)
 	VMOVUPS Y10, (R14)(R10*2)
 	VMASKMOVPS Y11, Y15, 32(R14)(R10*2)
-done15:
+done14:
 	IMUL3Q $6, R8, BX
 	ADDQ BX, AX
 	IMUL3Q $6, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit16
+	JEQ noInit15
 	IMUL3Q $6, R11, BX
 	ADDQ BX, SI
-noInit16:
+noInit15:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -4781,7 +4781,7 @@ block1:
 	ADDQ R11, R14
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part6
+	JNE part5
 	VMOVUPS (R13), Y0
 	VMOVUPS 32(R13), Y1
 	VMOVUPS (R13)(R11*1), Y2
@@ -4794,8 +4794,8 @@ block1:
 	VMOVUPS 32(R14)(R11*1), Y9
 	VMOVUPS (R14)(R11*2), Y10
 	VMOVUPS 32(R14)(R11*2), Y11
-	JMP done7
-part6:
+	JMP done6
+part5:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -4812,8 +4812,8 @@ part6:
 	VMASKMOVPS 32(R14)(R11*1), Y15, Y9
 	VMOVUPS (R14)(R11*2), Y10
 	VMASKMOVPS 32(R14)(R11*2), Y15, Y11
-done7:
-	JMP bias4
+done6:
+	JMP bias3
 zero2:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
@@ -4827,13 +4827,13 @@ zero2:
 	VXORPS Y9, Y9, Y9
 	VXORPS Y10, Y10, Y10
 	VXORPS Y11, Y11, Y11
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part8
+	JNE part7
 	VMOVUPS (R13), Y12
 	VADDPS Y12, Y0, Y0
 	VADDPS Y12, Y2, Y2
@@ -4848,8 +4848,8 @@ bias4:
 	VADDPS Y13, Y7, Y7
 	VADDPS Y13, Y9, Y9
 	VADDPS Y13, Y11, Y11
-	JMP done9
-part8:
+	JMP done8
+part7:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -4868,15 +4868,15 @@ part8:
 	VADDPS Y13, Y7, Y7
 	VADDPS Y13, Y9, Y9
 	VADDPS Y13, Y11, Y11
-done9:
-ready5:
+done8:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one11
+	JLT one10
 	PCALIGN $32
-four10:
+four9:
 	VMOVUPS (BX), Y12
 	VMOVUPS 32(BX), Y13
 	VBROADCASTSS (R13), Y14
@@ -4966,11 +4966,11 @@ four10:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four10
-one11:
+	JGE four9
+one10:
 	ADDQ $4, CX
-	JEQ store13
-single12:
+	JEQ store12
+single11:
 	VMOVUPS (BX), Y12
 	VMOVUPS 32(BX), Y13
 	VBROADCASTSS (R13), Y14
@@ -4994,14 +4994,14 @@ single12:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single12
-store13:
+	JNE single11
+store12:
 	MOVQ DX, R13
 	LEAQ (R13)(R10*2), R14
 	ADDQ R10, R14
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part14
+	JNE part13
 	VMOVUPS Y0, (R13)
 	VMOVUPS Y1, 32(R13)
 	VMOVUPS Y2, (R13)(R10*1)
@@ -5014,8 +5014,8 @@ store13:
 	VMOVUPS Y9, 32(R14)(R10*1)
 	VMOVUPS Y10, (R14)(R10*2)
 	VMOVUPS Y11, 32(R14)(R10*2)
-	JMP done15
-part14:
+	JMP done14
+part13:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -5032,15 +5032,15 @@ part14:
 	VMASKMOVPS Y9, Y15, 32(R14)(R10*1)
 	VMOVUPS Y10, (R14)(R10*2)
 	VMASKMOVPS Y11, Y15, 32(R14)(R10*2)
-done15:
+done14:
 	ADDQ $24, AX
 	IMUL3Q $6, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit16
+	JEQ noInit15
 	IMUL3Q $6, R11, BX
 	ADDQ BX, SI
-noInit16:
+noInit15:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -5063,12 +5063,12 @@ block1:
 	MOVQ SI, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part6
+	JNE part5
 	VMOVUPS (R13), Y0
 	VMOVUPS (R13)(R11*1), Y1
 	VMOVUPS (R13)(R11*2), Y2
-	JMP done7
-part6:
+	JMP done6
+part5:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -5076,25 +5076,25 @@ part6:
 	VMASKMOVPS (R13), Y15, Y0
 	VMASKMOVPS (R13)(R11*1), Y15, Y1
 	VMASKMOVPS (R13)(R11*2), Y15, Y2
-done7:
-	JMP bias4
+done6:
+	JMP bias3
 zero2:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part8
+	JNE part7
 	VMOVUPS (R13), Y3
 	VADDPS Y3, Y0, Y0
 	VADDPS Y3, Y1, Y1
 	VADDPS Y3, Y2, Y2
-	JMP done9
-part8:
+	JMP done8
+part7:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -5103,15 +5103,15 @@ part8:
 	VADDPS Y3, Y0, Y0
 	VADDPS Y3, Y1, Y1
 	VADDPS Y3, Y2, Y2
-done9:
-ready5:
+done8:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one11
+	JLT one10
 	PCALIGN $32
-four10:
+four9:
 	VMOVUPS (BX), Y3
 	VBROADCASTSS (R13), Y4
 	VFMADD231PS Y3, Y4, Y0
@@ -5146,11 +5146,11 @@ four10:
 	ADDQ R9, BX
 	ADDQ $16, R13
 	SUBQ $4, CX
-	JGE four10
-one11:
+	JGE four9
+one10:
 	ADDQ $4, CX
-	JEQ store13
-single12:
+	JEQ store12
+single11:
 	VMOVUPS (BX), Y3
 	VBROADCASTSS (R13), Y4
 	VFMADD231PS Y3, Y4, Y0
@@ -5161,17 +5161,17 @@ single12:
 	ADDQ R9, BX
 	ADDQ $4, R13
 	DECQ CX
-	JNE single12
-store13:
+	JNE single11
+store12:
 	MOVQ DX, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part14
+	JNE part13
 	VMOVUPS Y0, (R13)
 	VMOVUPS Y1, (R13)(R10*1)
 	VMOVUPS Y2, (R13)(R10*2)
-	JMP done15
-part14:
+	JMP done14
+part13:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -5179,16 +5179,16 @@ part14:
 	VMASKMOVPS Y0, Y15, (R13)
 	VMASKMOVPS Y1, Y15, (R13)(R10*1)
 	VMASKMOVPS Y2, Y15, (R13)(R10*2)
-done15:
+done14:
 	IMUL3Q $3, R8, BX
 	ADDQ BX, AX
 	IMUL3Q $3, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit16
+	JEQ noInit15
 	IMUL3Q $3, R11, BX
 	ADDQ BX, SI
-noInit16:
+noInit15:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -5211,12 +5211,12 @@ block1:
 	MOVQ SI, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part6
+	JNE part5
 	VMOVUPS (R13), Y0
 	VMOVUPS (R13)(R11*1), Y1
 	VMOVUPS (R13)(R11*2), Y2
-	JMP done7
-part6:
+	JMP done6
+part5:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -5224,25 +5224,25 @@ part6:
 	VMASKMOVPS (R13), Y15, Y0
 	VMASKMOVPS (R13)(R11*1), Y15, Y1
 	VMASKMOVPS (R13)(R11*2), Y15, Y2
-done7:
-	JMP bias4
+done6:
+	JMP bias3
 zero2:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part8
+	JNE part7
 	VMOVUPS (R13), Y3
 	VADDPS Y3, Y0, Y0
 	VADDPS Y3, Y1, Y1
 	VADDPS Y3, Y2, Y2
-	JMP done9
-part8:
+	JMP done8
+part7:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -5251,15 +5251,15 @@ part8:
 	VADDPS Y3, Y0, Y0
 	VADDPS Y3, Y1, Y1
 	VADDPS Y3, Y2, Y2
-done9:
-ready5:
+done8:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one11
+	JLT one10
 	PCALIGN $32
-four10:
+four9:
 	VMOVUPS (BX), Y3
 	VBROADCASTSS (R13), Y4
 	VFMADD231PS Y3, Y4, Y0
@@ -5297,11 +5297,11 @@ four10:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four10
-one11:
+	JGE four9
+one10:
 	ADDQ $4, CX
-	JEQ store13
-single12:
+	JEQ store12
+single11:
 	VMOVUPS (BX), Y3
 	VBROADCASTSS (R13), Y4
 	VFMADD231PS Y3, Y4, Y0
@@ -5312,17 +5312,17 @@ single12:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single12
-store13:
+	JNE single11
+store12:
 	MOVQ DX, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part14
+	JNE part13
 	VMOVUPS Y0, (R13)
 	VMOVUPS Y1, (R13)(R10*1)
 	VMOVUPS Y2, (R13)(R10*2)
-	JMP done15
-part14:
+	JMP done14
+part13:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -5330,15 +5330,15 @@ part14:
 	VMASKMOVPS Y0, Y15, (R13)
 	VMASKMOVPS Y1, Y15, (R13)(R10*1)
 	VMASKMOVPS Y2, Y15, (R13)(R10*2)
-done15:
+done14:
 	ADDQ $12, AX
 	IMUL3Q $3, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit16
+	JEQ noInit15
 	IMUL3Q $3, R11, BX
 	ADDQ BX, SI
-noInit16:
+noInit15:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -5361,15 +5361,15 @@ block1:
 	MOVQ SI, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part6
+	JNE part5
 	VMOVUPS (R13), Y0
 	VMOVUPS 32(R13), Y1
 	VMOVUPS (R13)(R11*1), Y2
 	VMOVUPS 32(R13)(R11*1), Y3
 	VMOVUPS (R13)(R11*2), Y4
 	VMOVUPS 32(R13)(R11*2), Y5
-	JMP done7
-part6:
+	JMP done6
+part5:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -5380,8 +5380,8 @@ part6:
 	VMASKMOVPS 32(R13)(R11*1), Y15, Y3
 	VMOVUPS (R13)(R11*2), Y4
 	VMASKMOVPS 32(R13)(R11*2), Y15, Y5
-done7:
-	JMP bias4
+done6:
+	JMP bias3
 zero2:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
@@ -5389,13 +5389,13 @@ zero2:
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part8
+	JNE part7
 	VMOVUPS (R13), Y6
 	VADDPS Y6, Y0, Y0
 	VADDPS Y6, Y2, Y2
@@ -5404,8 +5404,8 @@ bias4:
 	VADDPS Y7, Y1, Y1
 	VADDPS Y7, Y3, Y3
 	VADDPS Y7, Y5, Y5
-	JMP done9
-part8:
+	JMP done8
+part7:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -5418,15 +5418,15 @@ part8:
 	VADDPS Y7, Y1, Y1
 	VADDPS Y7, Y3, Y3
 	VADDPS Y7, Y5, Y5
-done9:
-ready5:
+done8:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one11
+	JLT one10
 	PCALIGN $32
-four10:
+four9:
 	VMOVUPS (BX), Y6
 	VMOVUPS 32(BX), Y7
 	VBROADCASTSS (R13), Y8
@@ -5477,11 +5477,11 @@ four10:
 	ADDQ R9, BX
 	ADDQ $16, R13
 	SUBQ $4, CX
-	JGE four10
-one11:
+	JGE four9
+one10:
 	ADDQ $4, CX
-	JEQ store13
-single12:
+	JEQ store12
+single11:
 	VMOVUPS (BX), Y6
 	VMOVUPS 32(BX), Y7
 	VBROADCASTSS (R13), Y8
@@ -5496,20 +5496,20 @@ single12:
 	ADDQ R9, BX
 	ADDQ $4, R13
 	DECQ CX
-	JNE single12
-store13:
+	JNE single11
+store12:
 	MOVQ DX, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part14
+	JNE part13
 	VMOVUPS Y0, (R13)
 	VMOVUPS Y1, 32(R13)
 	VMOVUPS Y2, (R13)(R10*1)
 	VMOVUPS Y3, 32(R13)(R10*1)
 	VMOVUPS Y4, (R13)(R10*2)
 	VMOVUPS Y5, 32(R13)(R10*2)
-	JMP done15
-part14:
+	JMP done14
+part13:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -5520,16 +5520,16 @@ part14:
 	VMASKMOVPS Y3, Y15, 32(R13)(R10*1)
 	VMOVUPS Y4, (R13)(R10*2)
 	VMASKMOVPS Y5, Y15, 32(R13)(R10*2)
-done15:
+done14:
 	IMUL3Q $3, R8, BX
 	ADDQ BX, AX
 	IMUL3Q $3, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit16
+	JEQ noInit15
 	IMUL3Q $3, R11, BX
 	ADDQ BX, SI
-noInit16:
+noInit15:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -5552,15 +5552,15 @@ block1:
 	MOVQ SI, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part6
+	JNE part5
 	VMOVUPS (R13), Y0
 	VMOVUPS 32(R13), Y1
 	VMOVUPS (R13)(R11*1), Y2
 	VMOVUPS 32(R13)(R11*1), Y3
 	VMOVUPS (R13)(R11*2), Y4
 	VMOVUPS 32(R13)(R11*2), Y5
-	JMP done7
-part6:
+	JMP done6
+part5:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -5571,8 +5571,8 @@ part6:
 	VMASKMOVPS 32(R13)(R11*1), Y15, Y3
 	VMOVUPS (R13)(R11*2), Y4
 	VMASKMOVPS 32(R13)(R11*2), Y15, Y5
-done7:
-	JMP bias4
+done6:
+	JMP bias3
 zero2:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
@@ -5580,13 +5580,13 @@ zero2:
 	VXORPS Y3, Y3, Y3
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part8
+	JNE part7
 	VMOVUPS (R13), Y6
 	VADDPS Y6, Y0, Y0
 	VADDPS Y6, Y2, Y2
@@ -5595,8 +5595,8 @@ bias4:
 	VADDPS Y7, Y1, Y1
 	VADDPS Y7, Y3, Y3
 	VADDPS Y7, Y5, Y5
-	JMP done9
-part8:
+	JMP done8
+part7:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -5609,15 +5609,15 @@ part8:
 	VADDPS Y7, Y1, Y1
 	VADDPS Y7, Y3, Y3
 	VADDPS Y7, Y5, Y5
-done9:
-ready5:
+done8:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one11
+	JLT one10
 	PCALIGN $32
-four10:
+four9:
 	VMOVUPS (BX), Y6
 	VMOVUPS 32(BX), Y7
 	VBROADCASTSS (R13), Y8
@@ -5671,11 +5671,11 @@ four10:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four10
-one11:
+	JGE four9
+one10:
 	ADDQ $4, CX
-	JEQ store13
-single12:
+	JEQ store12
+single11:
 	VMOVUPS (BX), Y6
 	VMOVUPS 32(BX), Y7
 	VBROADCASTSS (R13), Y8
@@ -5690,20 +5690,20 @@ single12:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single12
-store13:
+	JNE single11
+store12:
 	MOVQ DX, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part14
+	JNE part13
 	VMOVUPS Y0, (R13)
 	VMOVUPS Y1, 32(R13)
 	VMOVUPS Y2, (R13)(R10*1)
 	VMOVUPS Y3, 32(R13)(R10*1)
 	VMOVUPS Y4, (R13)(R10*2)
 	VMOVUPS Y5, 32(R13)(R10*2)
-	JMP done15
-part14:
+	JMP done14
+part13:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -5714,15 +5714,15 @@ part14:
 	VMASKMOVPS Y3, Y15, 32(R13)(R10*1)
 	VMOVUPS Y4, (R13)(R10*2)
 	VMASKMOVPS Y5, Y15, 32(R13)(R10*2)
-done15:
+done14:
 	ADDQ $12, AX
 	IMUL3Q $3, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit16
+	JEQ noInit15
 	IMUL3Q $3, R11, BX
 	ADDQ BX, SI
-noInit16:
+noInit15:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -5745,45 +5745,45 @@ block1:
 	MOVQ SI, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part6
+	JNE part5
 	VMOVUPS (R13), Y0
-	JMP done7
-part6:
+	JMP done6
+part5:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
 	VMOVUPS (BX), Y15
 	VMASKMOVPS (R13), Y15, Y0
-done7:
-	JMP bias4
+done6:
+	JMP bias3
 zero2:
 	VXORPS Y0, Y0, Y0
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part8
+	JNE part7
 	VMOVUPS (R13), Y1
 	VADDPS Y1, Y0, Y0
-	JMP done9
-part8:
+	JMP done8
+part7:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
 	VMOVUPS (BX), Y15
 	VMASKMOVPS (R13), Y15, Y1
 	VADDPS Y1, Y0, Y0
-done9:
-ready5:
+done8:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one11
+	JLT one10
 	PCALIGN $32
-four10:
+four9:
 	VMOVUPS (BX), Y1
 	VBROADCASTSS (R13), Y2
 	VFMADD231PS Y1, Y2, Y0
@@ -5802,41 +5802,41 @@ four10:
 	ADDQ R9, BX
 	ADDQ $16, R13
 	SUBQ $4, CX
-	JGE four10
-one11:
+	JGE four9
+one10:
 	ADDQ $4, CX
-	JEQ store13
-single12:
+	JEQ store12
+single11:
 	VMOVUPS (BX), Y1
 	VBROADCASTSS (R13), Y2
 	VFMADD231PS Y1, Y2, Y0
 	ADDQ R9, BX
 	ADDQ $4, R13
 	DECQ CX
-	JNE single12
-store13:
+	JNE single11
+store12:
 	MOVQ DX, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part14
+	JNE part13
 	VMOVUPS Y0, (R13)
-	JMP done15
-part14:
+	JMP done14
+part13:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
 	VMOVUPS (BX), Y15
 	VMASKMOVPS Y0, Y15, (R13)
-done15:
+done14:
 	IMUL3Q $1, R8, BX
 	ADDQ BX, AX
 	IMUL3Q $1, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit16
+	JEQ noInit15
 	IMUL3Q $1, R11, BX
 	ADDQ BX, SI
-noInit16:
+noInit15:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -5859,45 +5859,45 @@ block1:
 	MOVQ SI, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part6
+	JNE part5
 	VMOVUPS (R13), Y0
-	JMP done7
-part6:
+	JMP done6
+part5:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
 	VMOVUPS (BX), Y15
 	VMASKMOVPS (R13), Y15, Y0
-done7:
-	JMP bias4
+done6:
+	JMP bias3
 zero2:
 	VXORPS Y0, Y0, Y0
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part8
+	JNE part7
 	VMOVUPS (R13), Y1
 	VADDPS Y1, Y0, Y0
-	JMP done9
-part8:
+	JMP done8
+part7:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
 	VMOVUPS (BX), Y15
 	VMASKMOVPS (R13), Y15, Y1
 	VADDPS Y1, Y0, Y0
-done9:
-ready5:
+done8:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one11
+	JLT one10
 	PCALIGN $32
-four10:
+four9:
 	VMOVUPS (BX), Y1
 	VBROADCASTSS (R13), Y2
 	VFMADD231PS Y1, Y2, Y0
@@ -5919,40 +5919,40 @@ four10:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four10
-one11:
+	JGE four9
+one10:
 	ADDQ $4, CX
-	JEQ store13
-single12:
+	JEQ store12
+single11:
 	VMOVUPS (BX), Y1
 	VBROADCASTSS (R13), Y2
 	VFMADD231PS Y1, Y2, Y0
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single12
-store13:
+	JNE single11
+store12:
 	MOVQ DX, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part14
+	JNE part13
 	VMOVUPS Y0, (R13)
-	JMP done15
-part14:
+	JMP done14
+part13:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
 	VMOVUPS (BX), Y15
 	VMASKMOVPS Y0, Y15, (R13)
-done15:
+done14:
 	ADDQ $4, AX
 	IMUL3Q $1, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit16
+	JEQ noInit15
 	IMUL3Q $1, R11, BX
 	ADDQ BX, SI
-noInit16:
+noInit15:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -5975,35 +5975,35 @@ block1:
 	MOVQ SI, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part6
+	JNE part5
 	VMOVUPS (R13), Y0
 	VMOVUPS 32(R13), Y1
-	JMP done7
-part6:
+	JMP done6
+part5:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
 	VMOVUPS (BX), Y15
 	VMOVUPS (R13), Y0
 	VMASKMOVPS 32(R13), Y15, Y1
-done7:
-	JMP bias4
+done6:
+	JMP bias3
 zero2:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part8
+	JNE part7
 	VMOVUPS (R13), Y2
 	VADDPS Y2, Y0, Y0
 	VMOVUPS 32(R13), Y3
 	VADDPS Y3, Y1, Y1
-	JMP done9
-part8:
+	JMP done8
+part7:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -6012,15 +6012,15 @@ part8:
 	VADDPS Y2, Y0, Y0
 	VMASKMOVPS 32(R13), Y15, Y3
 	VADDPS Y3, Y1, Y1
-done9:
-ready5:
+done8:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one11
+	JLT one10
 	PCALIGN $32
-four10:
+four9:
 	VMOVUPS (BX), Y2
 	VMOVUPS 32(BX), Y3
 	VBROADCASTSS (R13), Y4
@@ -6047,11 +6047,11 @@ four10:
 	ADDQ R9, BX
 	ADDQ $16, R13
 	SUBQ $4, CX
-	JGE four10
-one11:
+	JGE four9
+one10:
 	ADDQ $4, CX
-	JEQ store13
-single12:
+	JEQ store12
+single11:
 	VMOVUPS (BX), Y2
 	VMOVUPS 32(BX), Y3
 	VBROADCASTSS (R13), Y4
@@ -6060,32 +6060,32 @@ single12:
 	ADDQ R9, BX
 	ADDQ $4, R13
 	DECQ CX
-	JNE single12
-store13:
+	JNE single11
+store12:
 	MOVQ DX, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part14
+	JNE part13
 	VMOVUPS Y0, (R13)
 	VMOVUPS Y1, 32(R13)
-	JMP done15
-part14:
+	JMP done14
+part13:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
 	VMOVUPS (BX), Y15
 	VMOVUPS Y0, (R13)
 	VMASKMOVPS Y1, Y15, 32(R13)
-done15:
+done14:
 	IMUL3Q $1, R8, BX
 	ADDQ BX, AX
 	IMUL3Q $1, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit16
+	JEQ noInit15
 	IMUL3Q $1, R11, BX
 	ADDQ BX, SI
-noInit16:
+noInit15:
 	DECQ R12
 	JNE block1
 	VZEROUPPER
@@ -6108,35 +6108,35 @@ block1:
 	MOVQ SI, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part6
+	JNE part5
 	VMOVUPS (R13), Y0
 	VMOVUPS 32(R13), Y1
-	JMP done7
-part6:
+	JMP done6
+part5:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
 	VMOVUPS (BX), Y15
 	VMOVUPS (R13), Y0
 	VMASKMOVPS 32(R13), Y15, Y1
-done7:
-	JMP bias4
+done6:
+	JMP bias3
 zero2:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
-bias4:
+bias3:
 	MOVQ 32(DI), R13
 	TESTQ R13, R13
-	JEQ ready5
+	JEQ ready4
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part8
+	JNE part7
 	VMOVUPS (R13), Y2
 	VADDPS Y2, Y0, Y0
 	VMOVUPS 32(R13), Y3
 	VADDPS Y3, Y1, Y1
-	JMP done9
-part8:
+	JMP done8
+part7:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
@@ -6145,15 +6145,15 @@ part8:
 	VADDPS Y2, Y0, Y0
 	VMASKMOVPS 32(R13), Y15, Y3
 	VADDPS Y3, Y1, Y1
-done9:
-ready5:
+done8:
+ready4:
 	MOVQ 8(DI), BX
 	MOVQ 72(DI), CX
 	MOVQ AX, R13
 	SUBQ $4, CX
-	JLT one11
+	JLT one10
 	PCALIGN $32
-four10:
+four9:
 	VMOVUPS (BX), Y2
 	VMOVUPS 32(BX), Y3
 	VBROADCASTSS (R13), Y4
@@ -6183,11 +6183,11 @@ four10:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	SUBQ $4, CX
-	JGE four10
-one11:
+	JGE four9
+one10:
 	ADDQ $4, CX
-	JEQ store13
-single12:
+	JEQ store12
+single11:
 	VMOVUPS (BX), Y2
 	VMOVUPS 32(BX), Y3
 	VBROADCASTSS (R13), Y4
@@ -6196,31 +6196,31 @@ single12:
 	ADDQ R9, BX
 	ADDQ R8, R13
 	DECQ CX
-	JNE single12
-store13:
+	JNE single11
+store12:
 	MOVQ DX, R13
 	MOVQ 88(DI), CX
 	CMPQ CX, $8
-	JNE part14
+	JNE part13
 	VMOVUPS Y0, (R13)
 	VMOVUPS Y1, 32(R13)
-	JMP done15
-part14:
+	JMP done14
+part13:
 	LEAQ lanes<>+32(SB), BX
 	SHLQ $2, CX
 	SUBQ CX, BX
 	VMOVUPS (BX), Y15
 	VMOVUPS Y0, (R13)
 	VMASKMOVPS Y1, Y15, 32(R13)
-done15:
+done14:
 	ADDQ $4, AX
 	IMUL3Q $1, R10, BX
 	ADDQ BX, DX
 	TESTQ SI, SI
-	JEQ noInit16
+	JEQ noInit15
 	IMUL3Q $1, R11, BX
 	ADDQ BX, SI
-noInit16:
+noInit15:
 	DECQ R12
 	JNE block1
 	VZEROUPPER

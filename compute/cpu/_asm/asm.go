@@ -38,14 +38,15 @@ type function struct {
 	isa
 	name   string
 	labels int
-	next   int // constant registers are given from the top down to next
-	held   map[string]string
+	next   int               // constant registers are given from the top down to next
+	args   map[string]string // memory operands of the parameters
+	held   map[string]string // registers of the constants
 }
 
 // begin starts a function with doc (one sentence) and parameters; results come
 // last and their names begin with ret.
 func (f *file) begin(set isa, name, doc string, params ...param) *function {
-	fn := &function{file: f, isa: set, name: name + set.suffix, next: set.regs - 1, held: map[string]string{}}
+	fn := &function{file: f, isa: set, name: name + set.suffix, next: set.regs - 1, args: map[string]string{}, held: map[string]string{}}
 	offset, in, out := 0, []string{}, []string{}
 	offsets := map[string]int{}
 	for _, p := range params {
@@ -72,7 +73,7 @@ func (f *file) begin(set isa, name, doc string, params ...param) *function {
 	f.decl.WriteString("\n")
 	fmt.Fprintf(&f.text, "\n// func %s(%s) (%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", fn.name, strings.Join(in, ", "), strings.Join(out, ", "), fn.name, offset)
 	for name, at := range offsets {
-		fn.held["arg:"+name] = fmt.Sprintf("%s+%d(FP)", name, at)
+		fn.args[name] = fmt.Sprintf("%s+%d(FP)", name, at)
 	}
 	return fn
 }
@@ -96,7 +97,7 @@ func (fn *function) comment(format string, args ...any) {
 
 // arg is the memory operand of a parameter.
 func (fn *function) arg(name string) string {
-	operand, ok := fn.held["arg:"+name]
+	operand, ok := fn.args[name]
 	if !ok {
 		panic(fn.name + ": no parameter " + name)
 	}

@@ -79,7 +79,7 @@ func genGEMM(f *file, set isa, rows, vectors int, kMajor bool) {
 	fn.place(block)
 
 	// What the sums start from.
-	zero, start := fn.label("zero"), fn.label("start")
+	zero := fn.label("zero")
 	bias, ready := fn.label("bias"), fn.label("ready")
 	maskReg := fn.v(fn.regs - 1) // AVX2 only; free outside of the loop over k
 	fn.op("TESTQ", "SI", "SI")
@@ -211,7 +211,6 @@ func genGEMM(f *file, set isa, rows, vectors int, kMajor bool) {
 	fn.op("DECQ", "R12")
 	fn.op("JNE", block)
 	fn.end()
-	_ = start
 }
 
 // tailed writes body with the loads and stores of the last vector of a row
