@@ -302,7 +302,7 @@ func (l *Leader) collect(r *leaderRound) {
 		r.wake = r.due // give the swarm time before the next try
 		return
 	}
-	chosen, quorum := l.candidates(r), l.quorum()
+	chosen, quorum := l.candidates(r), l.quorum(r)
 	if len(chosen) >= quorum {
 		l.propose(r, choose(chosen))
 		return
@@ -388,6 +388,14 @@ func (l *Leader) change(s wire.Settings) {
 	}
 }
 
+// reopen lets everyone take part in a round that nobody is ready for any more.
+func (l *Leader) reopen(r *leaderRound) {
+	r.first, r.due, r.wake = time.Time{}, time.Time{}, time.Time{}
+	for _, s := range l.slots {
+		s.refuse[r.fragment], s.ignore[r.fragment] = 0, 0
+	}
+}
+
 // remove forgets a slot that ended and what it had ready.
 func (l *Leader) remove(slot wire.Slot) {
 	delete(l.slots, slot)
@@ -395,8 +403,8 @@ func (l *Leader) remove(slot wire.Slot) {
 	l.workers = slices.DeleteFunc(l.workers, func(w Worker) bool { return w.Slot == slot })
 	for _, r := range l.rounds {
 		delete(r.readys, slot)
-		if len(r.readys) == 0 {
-			r.first, r.due, r.wake = time.Time{}, time.Time{}, time.Time{}
+		if r.phase == Collecting && len(r.readys) == 0 {
+			l.reopen(r)
 		}
 	}
 }

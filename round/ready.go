@@ -138,11 +138,15 @@ func (l *Leader) waiting(r *leaderRound) []Waiting {
 }
 
 // quorum returns how many members an attempt needs: two, or one when nobody
-// else trains or may be back before its slot ends.
-func (l *Leader) quorum() int {
+// else that may take part in this round trains or can be back before its slot
+// ends.
+func (l *Leader) quorum(r *leaderRound) int {
 	n := 0
 	for _, w := range l.workers {
 		s := l.record(w.Slot)
+		if s.refuse[r.fragment] == r.head.Version+1 {
+			continue
+		}
 		if w.Active || (!w.Connected && (s.trained || s.returning)) {
 			n++
 		}
@@ -165,7 +169,7 @@ func (l *Leader) candidates(r *leaderRound) []candidate {
 			good = append(good, c)
 		}
 	}
-	if len(good) >= l.quorum() {
+	if len(good) >= l.quorum(r) {
 		return good
 	}
 	return all
