@@ -22,10 +22,13 @@ type attempt struct {
 	resultsHash wire.Hash
 	root        wire.Hash
 	seedHas     map[wire.Hash]bool
-	haves       map[wire.PeerID]wire.Hash // state hash by holder
+	haves       map[wire.PeerID]holding
 
 	proposed, opened, summed, held time.Time
 }
+
+// holding is what a holder says it has: a whole result and the state after it.
+type holding struct{ result, state wire.Hash }
 
 // slabRow is one slab's place in an attempt.
 type slabRow struct {
@@ -37,7 +40,7 @@ type slabRow struct {
 func newAttempt(id wire.AttemptID, t *wire.AttemptTable, hash wire.Hash, slabs int, now time.Time) *attempt {
 	a := &attempt{
 		id: id, table: hash, members: t.Members, rows: make([]slabRow, slabs), worked: make([]time.Time, len(t.Members)),
-		seedHas: make(map[wire.Hash]bool), haves: make(map[wire.PeerID]wire.Hash), progress: now, proposed: now,
+		seedHas: make(map[wire.Hash]bool), haves: make(map[wire.PeerID]holding), progress: now, proposed: now,
 	}
 	for _, s := range t.Owners {
 		for i := s.From; i < s.To; i++ {
@@ -261,23 +264,24 @@ func (l *Leader) spread(r *leaderRound) {
 	}})
 }
 
-// have takes in a holder's word.
+// have takes in a holder's word. It counts once that result is the announced
+// one, which may be after an owner's slabs were summed anew.
 func (l *Leader) have(ev HaveFrom) {
 	h := &ev.Have
-	r, reason := l.current(h.Fragment, h.Attempt, Spreading, Committing)
+	r, reason := l.current(h.Fragment, h.Attempt, Summing, Spreading, Committing)
 	switch {
 	case r == nil:
-	case h.Base != r.head.Version || h.Result != r.attempt.root:
-		reason = "another result"
+	case h.Base != r.head.Version || r.attempt.summed.IsZero():
+		reason = "nothing is announced"
 	case h.State.IsZero():
 		reason = "no state"
 	case ev.Peer != l.cfg.Seed && !slices.ContainsFunc(l.workers, func(w Worker) bool { return w.Peer == ev.Peer }):
 		reason = "not a member"
 	default:
-		if r.attempt.haves[ev.Peer] != h.State {
-			r.attempt.haves[ev.Peer] = h.State
+		if _, known := r.attempt.haves[ev.Peer]; !known {
 			r.attempt.progress = l.now
 		}
+		r.attempt.haves[ev.Peer] = holding{h.Result, h.State}
 		return
 	}
 	if r != nil || !l.settled(h) {
@@ -305,23 +309,29 @@ func (l *Leader) seedHas(frame wire.Hash) {
 	}
 }
 
+// has reports whether a peer said that it holds the announced result.
+func (a *attempt) has(peer wire.PeerID) bool {
+	h, ok := a.haves[peer]
+	return ok && h.result == a.root
+}
+
 // needed is how many workers must hold a result (R6).
 func (a *attempt) needed() int { return min(len(a.members), max(2, (len(a.members)+1)/2)) }
 
 // agreed returns how many workers hold the result with the seed's state, and
 // the state; zero when the seed has not spoken.
 func (l *Leader) agreed(a *attempt) (int, wire.Hash) {
-	state, ok := a.haves[l.cfg.Seed]
-	if !ok {
+	seed := a.haves[l.cfg.Seed]
+	if !a.has(l.cfg.Seed) {
 		return 0, wire.Hash{}
 	}
 	n := 0
 	for _, w := range l.workers {
-		if a.haves[w.Peer] == state && w.Peer != l.cfg.Seed {
+		if a.haves[w.Peer] == seed && w.Peer != l.cfg.Seed {
 			n++
 		}
 	}
-	return n, state
+	return n, seed.state
 }
 
 // watchHolders proposes the commit when enough hold one state, and looks after
@@ -345,7 +355,6 @@ func (l *Leader) watchHolders(r *leaderRound) {
 			continue
 		}
 		if lost := l.lost(a, rank, true); len(lost) > 0 {
-			clear(a.haves)
 			a.results, a.progress, r.phase = nil, l.now, Summing
 			l.reassign(r, rank, lost, "the owner is gone and nobody else has its results")
 		}
@@ -357,20 +366,14 @@ func (l *Leader) watchHolders(r *leaderRound) {
 
 // held reports whether someone who can be reached has the whole result.
 func (l *Leader) held(a *attempt) bool {
-	if _, ok := a.haves[l.cfg.Seed]; ok {
-		return true
-	}
-	return slices.ContainsFunc(l.workers, func(w Worker) bool {
-		_, ok := a.haves[w.Peer]
-		return ok && w.Connected
-	})
+	return a.has(l.cfg.Seed) || slices.ContainsFunc(l.workers, func(w Worker) bool { return w.Connected && a.has(w.Peer) })
 }
 
 // holdersDeadline is the attempt's, or sooner when too few are left to hold.
 func (l *Leader) holdersDeadline(r *leaderRound) time.Time {
 	able := 0
 	for _, w := range l.workers {
-		if _, ok := r.attempt.haves[w.Peer]; ok || w.Connected {
+		if w.Connected || r.attempt.has(w.Peer) {
 			able++
 		}
 	}
@@ -383,24 +386,30 @@ func (l *Leader) holdersDeadline(r *leaderRound) time.Time {
 // holders says in words who holds what.
 func (l *Leader) holders(a *attempt) string {
 	n, state := l.agreed(a)
-	if state.IsZero() {
-		return fmt.Sprintf("the seed does not have it, %d others do, %d are needed", len(a.haves), a.needed())
+	others := -n
+	for _, w := range l.workers {
+		if a.has(w.Peer) {
+			others++
+		}
 	}
-	return fmt.Sprintf("%d of %d needed hold it in the seed's state, %d in another", n, a.needed(), len(a.haves)-1-n)
+	if state.IsZero() {
+		return fmt.Sprintf("the seed does not have it, %d others do, %d are needed", others, a.needed())
+	}
+	return fmt.Sprintf("%d of %d needed hold it in the seed's state, %d in another", n, a.needed(), others)
 }
 
 // proposeCommit asks for the entry that decides the round.
 func (l *Leader) proposeCommit(r *leaderRound, state wire.Hash) {
 	a := r.attempt
 	peers := make([]wire.PeerID, 0, len(a.haves))
-	for p, s := range a.haves {
-		if s != state {
+	for p, has := range a.haves {
+		if has.result == a.root && has.state != state {
 			peers = append(peers, p)
 		}
 	}
 	slices.SortFunc(peers, func(x, y wire.PeerID) int { return cmp.Compare(string(x[:]), string(y[:])) })
 	for _, p := range peers {
-		l.note("f%d@%d: %s has state %s, the others %s: it must repair itself", r.fragment, r.head.Version, p.Short(), a.haves[p].Short(), state.Short())
+		l.note("f%d@%d: %s has state %s, the others %s: it must repair itself", r.fragment, r.head.Version, p.Short(), a.haves[p].state.Short(), state.Short())
 	}
 	var weight uint64
 	for _, c := range a.results.Contributors {

@@ -347,6 +347,9 @@ func (l *Leader) fail(r *leaderRound, reason string, blame uint64) {
 		pause = min(l.limit(), millis(l.cfg.Deadlines.ReadyMin)<<min(r.failures-2, 16))
 	}
 	r.phase, r.attempt = Collecting, nil
+	if len(r.readys) == 0 {
+		l.reopen(r)
+	}
 	r.due = l.now.Add(pause)
 	r.wake = r.due
 }
