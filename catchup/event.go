@@ -159,6 +159,7 @@ func (e Logged) String() string {
 }
 func (e Sync) String() string     { return fmt.Sprintf("sync to height %d", e.Head) }
 func (e HeadHint) String() string { return fmt.Sprintf("%s is at height %d", e.Peer.Short(), e.Height) }
+
 func (e ResultsFrom) String() string {
 	r := e.Results
 	return fmt.Sprintf("results of attempt %s: fragment %d version %d, %d slabs", r.Attempt, r.Fragment, r.Base, len(r.Table.Slabs))
@@ -178,9 +179,11 @@ func (e Prepared) String() string {
 func (e PrepareFailed) String() string {
 	return fmt.Sprintf("prepare failed: attempt %s of fragment %d: %s", e.Attempt, e.Fragment, e.Reason)
 }
+
 func (e Applied) String() string {
 	return fmt.Sprintf("applied %d: state %s", e.Height, e.State.Short())
 }
+
 func (e ApplyFailed) String() string {
 	return fmt.Sprintf("apply failed: height %d: %s", e.Height, e.Reason)
 }

@@ -81,8 +81,9 @@ func (e Send) String() string {
 		return fmt.Sprintf("welcome %s: slot %d, head %d, term %d", e.To.Short(), m.Slot, m.Head, m.Term)
 	case *wire.Refuse:
 		return fmt.Sprintf("refuse %s (%d): %s", e.To.Short(), m.Code, m.Reason)
+	default:
+		return fmt.Sprintf("send %s %T", e.To.Short(), e.Message)
 	}
-	return fmt.Sprintf("send %s %T", e.To.Short(), e.Message)
 }
 
 func (e Members) String() string {
@@ -98,6 +99,7 @@ func (e Members) String() string {
 	}
 	return "members " + strings.Join(parts, ", ")
 }
+
 func (e Adopt) String() string {
 	return fmt.Sprintf("adopt height %d from %s", e.Height, e.From.Short())
 }

@@ -147,6 +147,7 @@ func (e Organised) String() string {
 func (e Banned) String() string {
 	return fmt.Sprintf("organiser bans %s: %s", e.Peer.Short(), e.Reason)
 }
+
 func (e ForkFound) String() string { return fmt.Sprintf("fork at height %d: %s", e.Height, e.Reason) }
 func (Tick) String() string        { return "tick" }
 

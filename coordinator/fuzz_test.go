@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"testing"
 	"time"
@@ -103,6 +104,7 @@ func FuzzSteps(f *testing.F) {
 						t.Fatalf("term %d after %d", e.Term, w.term)
 					}
 					asked = e.Term
+				default:
 				}
 			}
 			if w.m.reign.phase == leading && len(w.m.proposed) > 0 && w.m.Deadline().IsZero() {
@@ -221,7 +223,7 @@ func FuzzJoinerSteps(f *testing.F) {
 	f.Add([]byte{1, 0, 3, 1, 6, 0, 7, 0, 8, 0})
 	f.Add([]byte("a worker may hear anything from its coordinator at any time, and more"))
 	f.Fuzz(func(t *testing.T, script []byte) {
-		j, err := NewJoiner(JoinerConfig{Self: peerNamed("a"), Interval: 20, Seed: 1})
+		j, err := NewJoiner(joinerConfig(10), rand.New(rand.NewPCG(1, 1)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,11 +238,20 @@ func FuzzJoinerSteps(f *testing.F) {
 			now = now.Add(time.Duration(tp.next(4)) * time.Second)
 			slot := wire.Slot(tp.next(4))
 			events := []JoinerEvent{
-				Tick{}, Reached{}, Lost{Reason: "reset"}, Welcomed{Welcome: wire.Welcome{Slot: slot}}, Refused{Refuse: wire.Refuse{Code: wire.RefuseSlot}},
-				Diverged{Reason: "differs"}, CaughtUp{Height: height}, Warmed{StepTime: 5}, WindowsLeft{Windows: uint64(tp.next(100))}, HandedOver{},
+				Tick{},
+				Reached{},
+				Lost{Reason: "reset"},
+				Welcomed{Welcome: wire.Welcome{Slot: slot}},
+				Refused{Refuse: wire.Refuse{Code: wire.RefuseSlot}},
+				Diverged{Reason: "differs"},
+				CaughtUp{Height: height},
+				Warmed{StepTime: 5},
+				WindowsLeft{Windows: uint64(tp.next(100))},
+				HandedOver{},
 				Logged{Height: height, Body: &wire.Member{Op: wire.MemberOp(1 + tp.next(2)), Slot: slot, Peer: tp.peer()}},
 				Logged{Height: height, Body: &wire.Settings{Phase: wire.Phase(1 + min(tp.next(9), 2))}},
-				Logged{Height: height, Body: &wire.Lease{Slot: slot, Ranges: tp.ranges()}}, Drained{Reason: "ctrl-c"},
+				Logged{Height: height, Body: &wire.Lease{Slot: slot, Ranges: tp.ranges()}},
+				Drained{Reason: "ctrl-c"},
 			}
 			i := tp.next(len(events) + 1)
 			if i >= len(events)-1 && tp.next(6) > 0 {
@@ -272,6 +283,7 @@ func FuzzJoinerSteps(f *testing.F) {
 					if n != len(effects)-1 || training {
 						t.Fatal("finished and not")
 					}
+				default:
 				}
 			}
 			if j.finished {

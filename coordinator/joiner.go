@@ -26,21 +26,22 @@ const (
 
 // JoinerConfig is what a worker decides by.
 type JoinerConfig struct {
-	Self     wire.PeerID
-	Interval uint64 // windows of one interval: H steps of a batch
-	Seed     uint64 // of the jitter
+	Spec *wire.RunSpec // validated
 }
 
 // Validate checks the configuration.
 func (c JoinerConfig) Validate() error {
-	if c.Self.IsZero() {
-		return errors.New("joiner: the own id is needed")
+	if c.Spec == nil {
+		return errors.New("joiner: the run spec is needed")
 	}
-	if c.Interval < 1 || c.Interval > wire.MaxH<<16 {
-		return fmt.Errorf("joiner: interval of %d windows", c.Interval)
+	if n := c.interval(); n < 1 || n > wire.MaxH<<16 {
+		return fmt.Errorf("joiner: %d windows in %d steps", n, c.Spec.H)
 	}
 	return nil
 }
+
+// interval is the windows that a worker consumes between two of its rounds.
+func (c JoinerConfig) interval() uint64 { return c.Spec.H * c.Spec.Data.Batch }
 
 // Joiner is one worker's membership: dialling, syncing, warming, training,
 // draining, each with a reason, a deadline and an exit. The coordinator's
@@ -88,12 +89,13 @@ type drain struct {
 	at     time.Time
 }
 
-// NewJoiner returns a worker that begins to dial at its first Tick.
-func NewJoiner(cfg JoinerConfig) (*Joiner, error) {
+// NewJoiner returns a worker that begins to dial at its first Tick. The random
+// source is for jitter.
+func NewJoiner(cfg JoinerConfig, rng *rand.Rand) (*Joiner, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Joiner{cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x6a6f696e)), phase: wire.PhaseTraining}, nil
+	return &Joiner{cfg: cfg, rng: rng, phase: wire.PhaseTraining}, nil
 }
 
 // Step takes in an event and returns what is to be done, in order.
@@ -290,10 +292,10 @@ func (j *Joiner) logged(e Logged) {
 	switch b := e.Body.(type) {
 	case *wire.Member:
 		switch {
-		case b.Peer != j.cfg.Self || b.Op == wire.MemberAdmit:
+		case b.Slot != j.slot || j.slot == 0 || b.Op == wire.MemberAdmit:
 		case b.Op == wire.MemberBan:
 			j.finish(wire.RefuseBanned, wire.StateBanned, "banned: "+b.Reason)
-		case b.Slot == j.slot:
+		default:
 			j.loseSlot(b.Reason)
 		}
 	case *wire.Lease:
@@ -409,11 +411,11 @@ func (j *Joiner) keepInTouch() {
 	if due(j.now, j.beatAt) {
 		j.beat()
 	}
-	if j.drain.reason != "" || j.windows >= 2*j.cfg.Interval || (!j.leaseAt.IsZero() && !due(j.now, j.leaseAt)) {
+	if j.drain.reason != "" || j.windows >= 2*j.cfg.interval() || (!j.leaseAt.IsZero() && !due(j.now, j.leaseAt)) {
 		return
 	}
 	j.leaseAt = j.now.Add(leaseWindow)
-	j.do(RequestLease{Slot: j.slot, Windows: min(4*j.cfg.Interval, MaxLease)})
+	j.do(RequestLease{Slot: j.slot, Windows: min(4*j.cfg.interval(), MaxLease)})
 }
 
 func (j *Joiner) beat() {
@@ -436,7 +438,7 @@ func (j *Joiner) Deadline() time.Time {
 	next := j.linkAt
 	if j.link == linkUp {
 		next = earlier(next, j.beatAt)
-		if j.drain.reason == "" && j.windows < 2*j.cfg.Interval {
+		if j.drain.reason == "" && j.windows < 2*j.cfg.interval() {
 			next = earlier(next, j.leaseAt)
 		}
 	}
@@ -447,6 +449,7 @@ func (j *Joiner) Deadline() time.Time {
 		next = earlier(next, j.since.Add(warmWindow))
 	case wire.StateDraining:
 		next = earlier(next, j.drain.at)
+	default:
 	}
 	return next
 }

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"testing"
@@ -11,6 +12,13 @@ import (
 
 	"dunlin/wire"
 )
+
+// joinerConfig is of a run with two windows a step.
+func joinerConfig(h uint64) JoinerConfig {
+	spec := testSpec()
+	spec.H = h
+	return JoinerConfig{Spec: spec}
+}
 
 // lifeLine turns one line of a joiner's script into an event.
 func lifeLine(t *testing.T, height *uint64, words []string) JoinerEvent {
@@ -79,7 +87,7 @@ func TestJoinerTranscripts(t *testing.T) {
 			}
 			if d.Cmd == "new" {
 				var err error
-				if j, err = NewJoiner(JoinerConfig{Self: peerNamed("a"), Interval: 48, Seed: 1}); err != nil {
+				if j, err = NewJoiner(joinerConfig(24), rand.New(rand.NewPCG(1, 1))); err != nil {
 					t.Fatal(err)
 				}
 				height = 7

@@ -66,6 +66,7 @@ func (e Lost) String() string  { return "coordinator lost: " + e.Reason }
 func (e Welcomed) String() string {
 	return fmt.Sprintf("welcomed: slot %d, head %d", e.Welcome.Slot, e.Welcome.Head)
 }
+
 func (e Refused) String() string {
 	return fmt.Sprintf("refused (%d): %s", e.Refuse.Code, e.Refuse.Reason)
 }

@@ -115,7 +115,7 @@ func (m *Machine) termRaised(e TermRaised) {
 	}
 	r.term = e.Term
 	r.enter(leading, m.now)
-	m.do(Lead{Term: e.Term})
+	m.do(Lead(e))
 	for _, b := range m.members {
 		b.seen = m.now
 		b.leaveAt = m.now.Add(max(returnWindow, milliseconds(m.cfg.Spec.Deadlines.Leave)))

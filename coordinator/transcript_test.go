@@ -84,6 +84,7 @@ func (w *world) step(ev Event) {
 			w.queue = append(w.queue, e.Body)
 		case RaiseTerm:
 			w.term = e.Term
+		default:
 		}
 	}
 }
