@@ -45,12 +45,9 @@ func (h *Host) Send(to wire.PeerID, msg []byte) error {
 	return nil
 }
 
-// writeControl sends what the session's queue holds until the session ends.
+// writeControl says hello, by which the remote knows this process from one before
+// it, and sends what the session's queue holds until the session ends.
 func (h *Host) writeControl(r *remote, s *session) {
-	run := s.queue.take(s.ctx, controlBuffer)
-	if run == nil {
-		return
-	}
 	st, err := h.openControl(r, s)
 	if err != nil {
 		h.fail(r, s, fmt.Sprintf("open control stream: %v", err))
@@ -63,10 +60,7 @@ func (h *Host) writeControl(r *remote, s *session) {
 		return
 	}
 	buf := appendHello(nil, h.instance)
-	for run != nil {
-		for _, msg := range run {
-			buf = appendFrame(buf, msg)
-		}
+	for {
 		st.SetWriteDeadline(time.Now().Add(h.limits.Write))
 		n, err := st.Write(buf)
 		h.meter.classes[wire.ClassControl].out.Add(uint64(n))
@@ -81,7 +75,13 @@ func (h *Host) writeControl(r *remote, s *session) {
 			buf = nil
 		}
 		buf = buf[:0]
-		run = s.queue.take(s.ctx, controlBuffer)
+		run := s.queue.take(s.ctx, controlBuffer)
+		if run == nil {
+			return
+		}
+		for _, msg := range run {
+			buf = appendFrame(buf, msg)
+		}
 	}
 }
 
@@ -156,8 +156,8 @@ func (h *Host) adopt(r *remote, st network.Stream, instance uint64) *session {
 			h.cutOff(r, "it replaces its control stream too often")
 			return nil
 		}
-		h.closeConnections(r.pid, st.Conn(), network.ConnSupplanted)
 		h.downLocked(r, s, "the remote began a new session")
+		h.closeConnections(r.pid, st.Conn(), network.ConnSupplanted)
 	}
 	s = h.up(r)
 	if s != nil {

@@ -3,7 +3,7 @@
 //
 // Two protocols, both under the run's prefix ("/dunlin/1/<run id>"):
 //
-//	<prefix>/control   one stream per direction and peer, opened at the first Send:
+//	<prefix>/control   one stream per direction and peer, opened when a session begins:
 //	                   hello  = 0x01 instance(8)            instance: random number of the process
 //	                   frame  = length(uvarint) bytes       length in 1..Limits.Message
 //	                   Nothing flows back on the stream.

@@ -73,6 +73,22 @@ func (r *recorder) expect(t *testing.T, kind string, from wire.PeerID, text stri
 	}
 }
 
+// until waits for an event of the kind; others pass.
+func (r *recorder) until(t *testing.T, kind string) {
+	t.Helper()
+	timeout := time.After(10 * time.Second)
+	for {
+		select {
+		case e := <-r.events:
+			if e.kind == kind {
+				return
+			}
+		case <-timeout:
+			t.Fatalf("waited 10 s in vain for %q", kind)
+		}
+	}
+}
+
 func testKey(seed byte) ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))
 }
@@ -529,5 +545,68 @@ func BenchmarkFetch(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// chatty calls the host from within its handler, as it may.
+type chatty struct {
+	*recorder
+	host chan *Host
+}
+
+func (c *chatty) Connected(id wire.PeerID) {
+	h := <-c.host
+	c.host <- h
+	if err := h.Send(id, []byte("hello")); err != nil {
+		panic(err)
+	}
+	c.recorder.Connected(id)
+}
+
+func (c *chatty) Message(from wire.PeerID, msg []byte) {
+	h := <-c.host
+	c.host <- h
+	h.Forget(from)
+	c.recorder.Message(from, msg)
+}
+
+func TestHandlerMayCallTheHost(t *testing.T) {
+	talker := &chatty{recorder: newRecorder(), host: make(chan *Host, 1)}
+	a, _ := startHost(t, 1, func(c *Config) { c.Handler = talker })
+	talker.host <- a
+	b, heardB := startHost(t, 2, nil)
+	if err := a.Connect(t.Context(), b.ID(), b.Addrs()); err != nil {
+		t.Fatal(err)
+	}
+	heardB.expect(t, "up", a.ID(), "")
+	heardB.expect(t, "message", a.ID(), "hello")
+	talker.expect(t, "up", b.ID(), "")
+	if err := b.Send(a.ID(), []byte("go away")); err != nil {
+		t.Fatal(err)
+	}
+	talker.expect(t, "message", b.ID(), "go away")
+	talker.expect(t, "down", b.ID(), "")
+	heardB.expect(t, "down", a.ID(), "")
+}
+
+func TestCloseEndsFetches(t *testing.T) {
+	a, b, _, heardB := pair(t, nil)
+	started := make(chan struct{})
+	heardB.serve = func(ctx context.Context, _ wire.PeerID, _ []byte) ([]byte, error) {
+		close(started)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	failed := make(chan error, 1)
+	go func() {
+		_, err := a.Fetch(context.Background(), b.ID(), wire.ClassData, []byte("wait"), 10)
+		failed <- err
+	}()
+	<-started
+	if err := b.Close(); err != nil { // waits for Serve, whose context ends
+		t.Fatal(err)
+	}
+	if err := <-failed; !errors.Is(err, ErrUnreachable) {
+		t.Errorf("fetch from a closing host: %v", err)
 	}
 }

@@ -167,11 +167,13 @@ func (h *Host) downLocked(r *remote, s *session, reason string) {
 // fail ends the session and closes every connection to the peer, so that both
 // ends begin afresh and no message is lost unnoticed.
 func (h *Host) fail(r *remote, s *session, reason string) {
+	r.deliver.Lock()
+	defer r.deliver.Unlock()
 	if r.session.Load() != s {
-		return
+		return // the connections belong to a later session
 	}
 	h.closeConnections(r.pid, nil, network.ConnNoError)
-	h.down(r, s, reason)
+	h.downLocked(r, s, reason)
 }
 
 // cutOff keeps a misbehaving peer out for a while.

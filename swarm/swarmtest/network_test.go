@@ -113,6 +113,7 @@ func TestEightHostsOnHomeLinks(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		for i, h := range handlers {
+			h.mu.Lock()
 			for j, from := range hosts {
 				if got := len(h.messages[from.ID()]); i != j && got != 5 {
 					t.Errorf("host %d has %d messages of host %d", i, got, j)
@@ -123,6 +124,7 @@ func TestEightHostsOnHomeLinks(t *testing.T) {
 					}
 				}
 			}
+			h.mu.Unlock()
 		}
 
 		// One after the other, so that the link's speed can be told: 229 kB at 10 Mbit/s.
@@ -220,6 +222,43 @@ func TestLossyLinkDelivers(t *testing.T) {
 		got, err := hosts[0].Fetch(t.Context(), hosts[1].ID(), wire.ClassData, []byte("blob"), len(blob))
 		if err != nil || len(got) != len(blob) {
 			t.Errorf("fetched %d bytes, %v (seed %d)", len(got), err, link.Seed)
+		}
+	})
+}
+
+func TestReturnUnderTheSameIdentity(t *testing.T) {
+	swarmtest.Run(t, func(t *testing.T) {
+		network := swarmtest.New(t, home)
+		hosts, handlers := mesh(t, network, 2, nil)
+		network.Kill(hosts[1])
+		time.Sleep(time.Second) // host 0 still believes in the dead process
+		if !hosts[0].Connected(hosts[1].ID()) {
+			t.Fatal("the death was noticed too early for this test")
+		}
+		heard := newHandler(nil)
+		again := network.Host(heard, func(c *swarm.Config) { c.Key = swarmtest.Key(1) })
+		if err := again.Connect(t.Context(), hosts[0].ID(), hosts[0].Addrs()); err != nil {
+			t.Fatal(err)
+		}
+		if err := again.Send(hosts[0].ID(), []byte("back")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		handlers[0].mu.Lock()
+		_, sawEnd := handlers[0].downAt[again.ID()]
+		got := handlers[0].messages[again.ID()]
+		handlers[0].mu.Unlock()
+		if !sawEnd || len(got) != 1 || got[0] != "back" {
+			t.Fatalf("end of the old process seen: %v, messages: %q", sawEnd, got)
+		}
+		if err := hosts[0].Send(again.ID(), []byte("welcome")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		heard.mu.Lock()
+		defer heard.mu.Unlock()
+		if got := heard.messages[hosts[0].ID()]; len(got) != 1 || got[0] != "welcome" {
+			t.Errorf("the new process heard %q", got)
 		}
 	})
 }
