@@ -33,6 +33,7 @@ type Run struct {
 	Parameters  uint64    `json:"parameters"`
 	Phase       string    `json:"phase"` // waiting, training, paused, ended
 	Reason      string    `json:"reason,omitempty"`
+	Done        bool      `json:"done"` // ended, exported and measured: nothing more will change
 	Height      uint64    `json:"height"`
 	Term        uint64    `json:"term"`
 	Tokens      uint64    `json:"tokens"` // committed
@@ -101,26 +102,28 @@ type Cost struct {
 
 // Peer is one worker as the coordinator knows it.
 type Peer struct {
-	ID              string    `json:"id"`
-	Name            string    `json:"name"`
-	Slot            uint64    `json:"slot"`
-	You             bool      `json:"you"`
-	Alive           bool      `json:"alive"`
-	State           string    `json:"state"`
-	Reason          string    `json:"reason,omitempty"`
-	Device          string    `json:"device,omitempty"`
-	Step            uint64    `json:"step"`
-	Tokens          uint64    `json:"tokens"`
-	Loss            float64   `json:"loss"`
-	TokensPerSecond float64   `json:"tokens_per_second"`
-	Utilisation     float64   `json:"utilisation"`
-	Sent            uint64    `json:"bytes_sent"`
-	Received        uint64    `json:"bytes_received"`
-	Height          uint64    `json:"height"`
-	StateHash       wire.Hash `json:"state_hash"` // of its memory, at Height
-	OuterSteps      uint64    `json:"outer_steps"`
-	Clock           uint64    `json:"clock"` // ms of its own clock at its last word
-	SeenSeconds     float64   `json:"seen_seconds"`
+	ID                string    `json:"id"`
+	Name              string    `json:"name"`
+	Slot              uint64    `json:"slot"`
+	You               bool      `json:"you"`
+	Alive             bool      `json:"alive"`
+	State             string    `json:"state"`
+	Reason            string    `json:"reason,omitempty"`
+	Device            string    `json:"device,omitempty"`
+	Step              uint64    `json:"step"`
+	Tokens            uint64    `json:"tokens"`
+	Loss              float64   `json:"loss"`
+	TokensPerSecond   float64   `json:"tokens_per_second"`
+	Utilisation       float64   `json:"utilisation"`
+	Sent              uint64    `json:"bytes_sent"`
+	Received          uint64    `json:"bytes_received"`
+	Height            uint64    `json:"height"`
+	StateHash         wire.Hash `json:"state_hash"` // of its memory, at Height
+	OuterSteps        uint64    `json:"outer_steps"`
+	RoundBytes        uint64    `json:"round_bytes"`        // sent for contributions, results and round control
+	ContributionBytes uint64    `json:"contribution_bytes"` // encoded contributions
+	Clock             uint64    `json:"clock"`              // ms of its own clock at its last word
+	SeenSeconds       float64   `json:"seen_seconds"`
 }
 
 // Round is one round of one fragment, times in seconds since the run's start

@@ -1,0 +1,267 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dunlin/catchup"
+	"dunlin/contribution"
+	"dunlin/coordinator"
+	"dunlin/peer/core"
+	"dunlin/round"
+	"dunlin/wire"
+)
+
+// do carries out one decision of the core.
+func (p *Peer) do(ctx context.Context, effect core.Effect) {
+	switch e := effect.(type) {
+	case core.Send:
+		message := wire.EncodeMessage(e.Message)
+		for _, to := range e.To {
+			p.send(to, message)
+		}
+	case core.Append:
+		p.append(ctx, e)
+	case core.SendReady:
+		p.sendReady(e.Ready)
+	case core.Note:
+		p.note(e.Text)
+	case catchup.Effect:
+		p.doCatchup(ctx, e)
+	case round.Effect:
+		p.doRound(ctx, e)
+	case coordinator.JoinerEffect:
+		p.doJoiner(ctx, e)
+	case coordinator.Effect:
+		p.doCoordinator(e)
+	default:
+		p.note(fmt.Sprintf("effect %T has no driver", e))
+	}
+}
+
+func (p *Peer) next(ev core.Event) { p.pending = append(p.pending, ev) }
+
+// send gives a message to the transport. A peer that is gone shows as PeerDown;
+// what it missed is sent again after it is back.
+func (p *Peer) send(to wire.PeerID, message []byte) {
+	if err := p.transport.Send(to, message); err != nil && p.peers[to] {
+		p.log.Debug("message not sent", "peer", to.Short(), "err", err)
+	}
+}
+
+func (p *Peer) tell(to wire.PeerID, m wire.Message) { p.send(to, wire.EncodeMessage(m)) }
+
+// append writes an entry as the coordinator and spreads it.
+func (p *Peer) append(ctx context.Context, e core.Append) {
+	if e.Table != nil {
+		if _, err := p.store.PutDurable(e.Table); err != nil {
+			p.next(core.AppendFailed{Body: e.Body, Reason: err.Error()})
+			return
+		}
+	}
+	entry, err := p.ledger.Propose(e.Body)
+	if err != nil {
+		p.next(core.AppendFailed{Body: e.Body, Reason: err.Error()})
+		return
+	}
+	p.spread(entry, e.Table)
+	if err := p.logged(ctx, entry, e.Table); err != nil {
+		p.failure = err
+	}
+}
+
+// spread gives a new entry to everyone connected.
+func (p *Peer) spread(entry *wire.Certified, table []byte) {
+	message := wire.EncodeMessage(&wire.Entries{Items: []wire.Item{{Certified: *entry, Table: table}}, Head: entry.Entry.Height})
+	for peer := range p.peers {
+		p.send(peer, message)
+	}
+}
+
+func (p *Peer) sendReady(r wire.Ready) {
+	signed := &wire.SignedReady{Ready: r, Sig: wire.Sign(p.cfg.Key, wire.ReadyKind(p.cfg.Run), wire.Encode(&r))}
+	if p.lead == p.self {
+		p.next(core.Message{From: p.self, Message: signed})
+		return
+	}
+	p.tell(p.lead, signed)
+}
+
+func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
+	switch e := effect.(type) {
+	case catchup.Fetch:
+		p.fetch(e)
+	case catchup.Prepare, catchup.Promote, catchup.Apply, catchup.DropShadow, catchup.SaveCheckpoint, catchup.LoadCheckpoint:
+		p.keeper.orders.put(e)
+	case catchup.Advanced:
+		p.advanced(e)
+	case catchup.Jumped:
+		p.life.height = max(p.life.height, e.At)
+	case catchup.Reread:
+		p.reread(e.From)
+	case catchup.Holds:
+		p.life.holds = e.At
+	case catchup.Repair:
+		p.figures.diverged++
+		p.restart = true
+		p.log.Error("this peer's state differs from the run's; repairing it by replay", "reason", e.Reason)
+		p.note("repairing the replica: " + e.Reason)
+	case catchup.GetEntries, catchup.SendHave, catchup.CaughtUp, catchup.Note: // the core's
+	}
+	_ = ctx
+}
+
+// reread feeds entries to the catch-up alone.
+func (p *Peer) reread(from uint64) {
+	for {
+		entries, err := p.ledger.Range(from, wire.MaxItems)
+		if err != nil {
+			p.failure = err
+			return
+		}
+		if len(entries) == 0 {
+			return
+		}
+		for i := range entries {
+			e := &entries[i].Entry
+			body, err := e.Body()
+			if err != nil {
+				p.failure = err
+				return
+			}
+			p.next(catchup.Logged{Height: e.Height, Term: e.Term, Body: body})
+		}
+		from += uint64(len(entries))
+	}
+}
+
+func (p *Peer) doRound(_ context.Context, effect round.Effect) {
+	switch e := effect.(type) {
+	case round.FetchSlab:
+		p.fetchSlab(e)
+	case round.SumSlab:
+		p.codecs.orders.put(p.sumOrder(e))
+	case round.DropSlabs:
+		p.slabs.drop(e.Roots)
+	case round.TakeSnapshot:
+		if p.worker != nil {
+			p.worker.orders.put(takeSnapshot{fragment: int(e.Fragment)})
+		}
+	case round.Merge:
+		p.merge(e)
+	case round.Rejoin:
+		p.restart = true
+	case round.Append, round.ProposeCommit, round.Send, round.Report, round.SendReady, round.Note: // the core's
+	}
+}
+
+// merge gives the newest commit of a fragment to the inner loop.
+func (p *Peer) merge(e round.Merge) {
+	w, ok := p.weights[int(e.Fragment)]
+	if !ok || w.version < e.Version || p.worker == nil {
+		p.note(fmt.Sprintf("merge of fragment %d version %d: its weights are not here", e.Fragment, e.Version))
+		return
+	}
+	order := takeCommit{
+		fragment: int(e.Fragment), asked: e.Version, commit: contribution.Commit{Version: w.version, Weights: w.weights},
+		tokens: w.tokens, members: w.members,
+	}
+	if e.Contributed {
+		included := e.Included
+		order.commit.Included = func(slab int) bool { return slab < len(included) && included[slab] }
+	}
+	p.worker.orders.put(order)
+}
+
+func (p *Peer) doCoordinator(effect coordinator.Effect) {
+	switch e := effect.(type) {
+	case coordinator.Adopt:
+		p.tell(e.From, &wire.GetEntries{From: p.ledger.Height() + 1, Max: wire.MaxItems})
+	case coordinator.RaiseTerm:
+		term, err := p.ledger.RaiseTerm(e.Term - 1)
+		if err != nil {
+			p.failure = err
+			return
+		}
+		p.log.Info("leading", "term", term)
+		p.next(coordinator.TermRaised{Term: term})
+	case coordinator.Collect:
+		p.collect(e.Below)
+	case coordinator.Halt:
+		p.failure = errors.New(e.Reason)
+	case coordinator.Append, coordinator.Send, coordinator.Members, coordinator.Lead, coordinator.Note: // the core's
+	}
+}
+
+func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
+	switch e := effect.(type) {
+	case coordinator.Dial:
+		p.dial(ctx)
+	case coordinator.SendHello:
+		p.hello(e.Slot)
+	case coordinator.TakeSlot:
+		p.slot, p.begun, p.granted = e.Slot, false, nil
+	case coordinator.SetState:
+		p.life.state, p.life.reason = e.State, e.Reason
+		p.log.Info(e.State.String(), "reason", e.Reason)
+	case coordinator.StartSync:
+		p.loadData(ctx)
+	case coordinator.StartTraining:
+		p.startTraining()
+	case coordinator.StopTraining:
+		if p.worker != nil {
+			p.worker.orders.put(halt{})
+		}
+		p.life.halted = e.Reason
+	case coordinator.SendHeartbeat:
+		p.heartbeat(e)
+	case coordinator.Finished:
+		p.finished = &e
+	case coordinator.RequestLease, coordinator.SendLeave, coordinator.HandOver, coordinator.Note: // the core's
+	}
+}
+
+// startTraining begins the slot's inner steps from committed weights, or goes
+// on where they were halted.
+func (p *Peer) startTraining() {
+	if p.begun && !p.restart {
+		p.worker.orders.put(resume{})
+		return
+	}
+	if !p.asked {
+		p.asked = true
+		p.keeper.orders.put(weightsAsked{})
+	}
+}
+
+func (p *Peer) dial(ctx context.Context) {
+	if p.lead == p.self || p.peers[p.lead] {
+		p.next(coordinator.Reached{})
+		return
+	}
+	addrs := p.addrs[p.lead]
+	p.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, dialWithin)
+		defer cancel()
+		if err := p.transport.Connect(ctx, p.lead, addrs); err != nil {
+			p.inbox.put(coordinator.Lost{Reason: err.Error()})
+		}
+	})
+}
+
+const dialWithin = 20 * time.Second
+
+func (p *Peer) hello(slot wire.Slot) {
+	height, head := p.ledger.Head()
+	h := &wire.Hello{
+		Protocol: wire.Protocol, Version: p.cfg.Version, Run: p.cfg.Run, Role: wire.RoleWorker, Slot: slot, Head: height, HeadHash: head,
+		Addrs: p.transport.Addrs(), Secret: p.cfg.Secret, Name: p.cfg.Name, StepTime: p.life.stepTime(), HeadTerm: p.terms,
+	}
+	if p.lead == p.self {
+		p.next(coordinator.HelloFrom{Peer: p.self, Hello: *h})
+		return
+	}
+	p.tell(p.lead, h)
+}

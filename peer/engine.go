@@ -1,0 +1,77 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+
+	"dunlin/compute"
+	"dunlin/data"
+	"dunlin/wire"
+)
+
+// LocalEngine makes a swarm worker's inner steps on a device of this machine.
+type LocalEngine struct {
+	trainer         *Trainer
+	device          compute.Device
+	windows         data.Windows
+	order           data.Order
+	live            [][]float32
+	inputs, targets []int32
+	indices         []int
+}
+
+// NewLocalEngine allocates the run's model on a device, which stays the
+// caller's. tokens is the run's training text. A joiner's learning rate ramps
+// up, since its moments start at zero in the middle of a run (protocol, R3a).
+func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, joiner bool) (*LocalEngine, error) {
+	cfg, err := trainerConfig(spec)
+	if err != nil {
+		return nil, err
+	}
+	cfg.AdamW.Joiner = joiner
+	windows, err := data.NewWindows(tokens, cfg.Model.Context)
+	if err != nil {
+		return nil, fmt.Errorf("training text: %w", err)
+	}
+	if uint64(windows.Len()) != spec.Data.Windows {
+		return nil, fmt.Errorf("training text has %d windows, the run spec says %d", windows.Len(), spec.Data.Windows)
+	}
+	trainer, err := NewTrainer(device, cfg)
+	if err != nil {
+		return nil, err
+	}
+	e := &LocalEngine{
+		trainer: trainer, device: device, windows: windows, order: data.Order{Seed: spec.Data.Seed, N: windows.Len()},
+		inputs: make([]int32, cfg.Batch*cfg.Model.Context), targets: make([]int32, cfg.Batch*cfg.Model.Context),
+		indices: make([]int, cfg.Batch),
+	}
+	flat := trainer.Model().Params().Host
+	if flat == nil {
+		return nil, errors.Join(fmt.Errorf("device %s keeps its weights to itself: swarm workers train on the CPU", device.Name()), trainer.Close())
+	}
+	for _, p := range trainer.Params() {
+		e.live = append(e.live, flat[p.Offset:p.Offset+p.Size:p.Offset+p.Size])
+	}
+	return e, nil
+}
+
+// Live implements Engine.
+func (e *LocalEngine) Live() [][]float32 { return e.live }
+
+// Name implements Engine.
+func (e *LocalEngine) Name() string { return e.device.Name() }
+
+// Step implements Engine.
+func (e *LocalEngine) Step(positions []uint64, progress float64) (float64, error) {
+	for i, p := range positions {
+		e.indices[i] = e.order.At(p)
+	}
+	if err := e.windows.Batch(e.inputs, e.targets, e.indices...); err != nil {
+		return 0, err
+	}
+	result, err := e.trainer.Step(e.inputs, e.targets, progress)
+	return result.Loss, err
+}
+
+// Close implements Engine.
+func (e *LocalEngine) Close() error { return e.trainer.Close() }

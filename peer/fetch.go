@@ -1,0 +1,172 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"dunlin/catchup"
+	"dunlin/round"
+	"dunlin/store"
+	"dunlin/wire"
+)
+
+// fetchJob is one bulk request that the pure machines decided on. The answer,
+// or why there is none, goes to done on a goroutine of the pool.
+type fetchJob struct {
+	from    wire.PeerID
+	addrs   []string // to connect to first; none when there is a session
+	request wire.Request
+	limit   int
+	timeout time.Duration
+	done    func(answer []byte, err error)
+}
+
+// fetcher runs bulk requests, a bounded number at a time.
+type fetcher struct {
+	transport Transport
+	jobs      *mailbox[fetchJob]
+	wg        sync.WaitGroup
+}
+
+// maxFetches bounds the requests under way at once in one peer.
+const maxFetches = 16
+
+// run starts requests in order until the context ends, then waits for those
+// under way.
+func (f *fetcher) run(ctx context.Context) {
+	defer f.wg.Wait()
+	slots := make(chan struct{}, maxFetches)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.jobs.ready:
+		}
+		for _, job := range f.jobs.take() {
+			select {
+			case <-ctx.Done():
+				return
+			case slots <- struct{}{}:
+			}
+			f.wg.Go(func() {
+				f.fetch(ctx, job)
+				<-slots
+			})
+		}
+	}
+}
+
+func (f *fetcher) fetch(ctx context.Context, job fetchJob) {
+	ctx, cancel := context.WithTimeout(ctx, job.timeout)
+	defer cancel()
+	if err := f.reach(ctx, job); err != nil {
+		job.done(nil, err)
+		return
+	}
+	job.done(f.transport.Fetch(ctx, job.from, job.request.Class, wire.Encode(&job.request), job.limit))
+}
+
+// Time limits of one request. The transport's watchdog ends one that stands
+// still long before.
+const (
+	fetchWithin = 2 * time.Minute
+	maxManifest = wire.MaxMessage
+)
+
+// reach makes sure that there is a connection to ask on.
+func (f *fetcher) reach(ctx context.Context, job fetchJob) error {
+	if len(job.addrs) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachWithin)
+	defer cancel()
+	return f.transport.Connect(ctx, job.from, job.addrs)
+}
+
+const reachWithin = 5 * time.Second
+
+// job prepares a request to a peer; addresses are used when there is no session.
+func (p *Peer) job(from wire.PeerID, addrs []string, request wire.Request, limit int, done func([]byte, error)) {
+	j := fetchJob{from: from, request: request, limit: limit, timeout: fetchWithin, done: done}
+	if !p.peers[from] {
+		if j.addrs = addrs; len(addrs) == 0 {
+			j.addrs = p.addrs[from]
+		}
+	}
+	p.fetcher.jobs.put(j)
+}
+
+// fetch carries out a request of the catch-up, from the own store where it can.
+func (p *Peer) fetch(e catchup.Fetch) {
+	failed := func(err error) catchup.FetchFailed {
+		return catchup.FetchFailed{Ref: e.Ref, Peer: e.Peer, Reason: err.Error(), Gone: strings.Contains(err.Error(), errNotHere.Error())}
+	}
+	if e.Ref.What == wire.WhatManifest {
+		if b := p.retention.manifest(e.Ref.Hash); b != nil {
+			p.next(catchup.Fetched{Ref: e.Ref, Body: b})
+			return
+		}
+	} else if b, err := p.store.Get(e.Ref.Hash, store.MaxBlob); err == nil {
+		p.next(fetched(e, b))
+		return
+	}
+	if e.Peer == p.self {
+		p.next(failed(errNotHere))
+		return
+	}
+	limit := store.MaxBlob
+	if e.Ref.What == wire.WhatManifest {
+		limit = maxManifest
+	}
+	p.job(e.Peer, nil, e.Request(), limit, func(b []byte, err error) {
+		if err == nil && e.Ref.What == wire.WhatBlob {
+			if wire.HashLeaf(b) != e.Ref.Hash {
+				err = errWrongBytes
+			} else {
+				_, err = p.store.Put(b)
+			}
+		}
+		if err != nil {
+			p.inbox.put(failed(err))
+			return
+		}
+		p.inbox.put(fetched(e, b))
+	})
+}
+
+var errWrongBytes = errors.New("the bytes are not those asked for")
+
+func fetched(e catchup.Fetch, b []byte) catchup.Fetched {
+	done := catchup.Fetched{Ref: e.Ref}
+	if e.Inline {
+		done.Body = b
+	}
+	return done
+}
+
+// fetchSlab pulls one slab of a member's contribution.
+func (p *Peer) fetchSlab(e round.FetchSlab) {
+	if p.slabs.frame(e.Root, int(e.Slab)) != nil {
+		p.next(round.SlabFetched{Peer: e.Peer, Root: e.Root, Slab: e.Slab})
+		return
+	}
+	request := wire.Request{Class: wire.ClassContribution, What: wire.WhatSlab, Hash: e.Root, Index: e.Slab}
+	p.job(e.Peer, e.Addrs, request, wire.MaxFrame, func(b []byte, err error) {
+		var slab wire.Slab
+		if err == nil {
+			err = wire.Decode(b, &slab)
+		}
+		if err == nil {
+			err = slab.Verify(e.Root, int(e.Slab), e.Slabs)
+		}
+		if err != nil {
+			p.inbox.put(round.FetchFailed{Peer: e.Peer, Root: e.Root, Slab: e.Slab, Reason: err.Error()})
+			return
+		}
+		p.slabs.keep(e.Root, int(e.Slab), slab.Frame)
+		p.inbox.put(round.SlabFetched{Peer: e.Peer, Root: e.Root, Slab: e.Slab})
+	})
+}

@@ -1,0 +1,145 @@
+package peer
+
+import (
+	"time"
+
+	"dunlin/status"
+	"dunlin/wire"
+)
+
+// figures counts what the page, the demo and the benchmarks show.
+type figures struct {
+	started         time.Time
+	merges          uint64 // commits merged into live weights, over all fragments
+	contributed     uint64 // bytes of contributions encoded here
+	diverged        uint64
+	commits         uint64
+	commitHeight    uint64 // of the newest
+	unigram, bigram *float64
+	judgedLast      bool   // the last held-out loss is of the run's end
+	tokens          uint64 // committed in the run
+	members         map[wire.PeerID]*memberFigures
+	slots           map[wire.Slot]wire.PeerID
+	lost            []lost
+	curve           []status.Point
+	heldOut         []status.Point
+	rates           []status.Rate
+	ledger          []status.Entry // newest last
+	notes           []status.Note  // newest last
+}
+
+// memberFigures is what the coordinator has heard of one worker.
+type memberFigures struct {
+	heartbeat wire.Heartbeat
+	seen      time.Time
+	alive     bool
+	reason    string // why it is gone
+}
+
+type lost struct {
+	at   time.Time
+	text string
+}
+
+// Bounds on what the page keeps; older points are thinned.
+const (
+	maxCurve  = 600
+	maxNotes  = 100
+	maxLedger = 50
+	maxGone   = 200
+)
+
+func newFigures(now time.Time) *figures {
+	return &figures{started: now, members: map[wire.PeerID]*memberFigures{}, slots: map[wire.Slot]wire.PeerID{}}
+}
+
+func (f *figures) since(now time.Time) float64 { return now.Sub(f.started).Seconds() }
+
+// member follows the membership log.
+func (f *figures) member(m *wire.Member) {
+	if m.Op == wire.MemberAdmit {
+		f.slots[m.Slot] = m.Peer
+		f.members[m.Peer] = &memberFigures{seen: time.Now(), alive: true, heartbeat: wire.Heartbeat{Slot: m.Slot, State: wire.StateSyncing}}
+		f.forgetGone()
+		return
+	}
+	if g := f.members[m.Peer]; g != nil && g.heartbeat.Slot == m.Slot {
+		g.alive, g.reason = false, m.Reason
+		g.heartbeat.State = wire.StateGone
+		f.lost = append(f.lost, lost{time.Now(), m.Peer.Short() + ": " + m.Reason})
+		if len(f.lost) > maxNotes {
+			f.lost = f.lost[1:]
+		}
+	}
+	delete(f.slots, m.Slot)
+}
+
+// forgetGone bounds the memory of workers that left.
+func (f *figures) forgetGone() {
+	if len(f.members) < len(f.slots)+maxGone {
+		return
+	}
+	var oldest wire.PeerID
+	var at time.Time
+	for id, g := range f.members {
+		if !g.alive && (at.IsZero() || g.seen.Before(at)) {
+			oldest, at = id, g.seen
+		}
+	}
+	delete(f.members, oldest)
+}
+
+func (f *figures) heard(from wire.PeerID, h *wire.Heartbeat) {
+	if g := f.members[from]; g != nil && g.alive && (h.Slot == g.heartbeat.Slot || h.Slot == 0) {
+		slot := g.heartbeat.Slot
+		g.heartbeat, g.seen = *h, time.Now()
+		g.heartbeat.Slot = slot
+	}
+}
+
+// commit adds a point to the loss curve.
+func (f *figures) commit(height uint64, c *wire.Commit) {
+	f.commits++
+	f.commitHeight = height
+	f.tokens = c.Tokens
+	sum, n := 0.0, 0
+	for _, g := range f.members {
+		if l := g.heartbeat.Loss.Value(); g.alive && l > 0 {
+			sum += float64(l)
+			n++
+		}
+	}
+	if n > 0 {
+		f.curve = thin(append(f.curve, status.Point{Tokens: c.Tokens, Loss: sum / float64(n), At: f.since(time.Now())}))
+	}
+}
+
+func thin[T any](points []T) []T {
+	if len(points) <= maxCurve {
+		return points
+	}
+	kept := points[:0]
+	for i, p := range points {
+		if i%2 == 0 || i == len(points)-1 {
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}
+
+func (f *figures) entry(height uint64, body wire.Body) {
+	f.ledger = append(f.ledger, status.Entry{Height: height, Kind: body.Kind().String(), Text: describe(body)})
+	if len(f.ledger) > maxLedger {
+		f.ledger = f.ledger[1:]
+	}
+}
+
+// note keeps a decision and its reason for the page, and logs it.
+func (p *Peer) note(text string) {
+	p.log.Debug(text)
+	f := p.figures
+	f.notes = append(f.notes, status.Note{At: time.Now(), Text: text})
+	if len(f.notes) > maxNotes {
+		f.notes = f.notes[1:]
+	}
+}

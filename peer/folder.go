@@ -1,0 +1,103 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"dunlin/store"
+	"dunlin/wire"
+)
+
+// Folder is a peer's data folder: its identity and one folder for each run it
+// knows. Deleting it loses only this peer's copy.
+//
+//	identity.key        this machine's key (0600)
+//	organiser.key       the organiser's, on the machine that made the run (0600)
+//	current             id of the run that was used last
+//	runs/<run id>/      spec, ledger.db, store/, checkpoint-<height>.head, secret
+type Folder struct{ Dir string }
+
+// ErrNoRun says that a data folder holds no run yet.
+var ErrNoRun = errors.New("no run in the data folder")
+
+// Identity is the path of this machine's key.
+func (f Folder) Identity() string { return filepath.Join(f.Dir, "identity.key") }
+
+// Organiser is the path of the organiser's key.
+func (f Folder) Organiser() string { return filepath.Join(f.Dir, "organiser.key") }
+
+// Run is the folder of one run.
+func (f Folder) Run(run wire.Hash) string { return filepath.Join(f.Dir, "runs", run.String()) }
+
+// Current returns the run that was used last, or ErrNoRun.
+func (f Folder) Current() (wire.Hash, error) {
+	b, err := os.ReadFile(filepath.Join(f.Dir, "current"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return wire.Hash{}, ErrNoRun
+	}
+	if err != nil {
+		return wire.Hash{}, fmt.Errorf("read data folder: %w", err)
+	}
+	run, err := wire.ParseHash(strings.TrimSpace(string(b)))
+	if err != nil {
+		return wire.Hash{}, fmt.Errorf("data folder %s: file current: %w: delete it or choose another --data-dir", f.Dir, err)
+	}
+	return run, nil
+}
+
+// Load reads a run's spec and checks it; fs.ErrNotExist when it is not here.
+func (f Folder) Load(run wire.Hash) (*wire.SignedSpec, *wire.RunSpec, error) {
+	b, err := os.ReadFile(filepath.Join(f.Run(run), "spec"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read run %s: %w", run.Short(), err)
+	}
+	var signed wire.SignedSpec
+	if err := wire.Decode(b, &signed); err != nil {
+		return nil, nil, fmt.Errorf("read run %s: %w", run.Short(), err)
+	}
+	spec, err := signed.Open(run)
+	return &signed, spec, err
+}
+
+// Save keeps a run's spec, and the join secret of a private one, and makes it
+// the current run.
+func (f Folder) Save(run wire.Hash, signed *wire.SignedSpec, secret []byte) error {
+	dir := f.Run(run)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make run folder: %w", err)
+	}
+	if len(secret) > 0 {
+		if err := store.WriteFile(filepath.Join(dir, "secret"), secret, 0o600); err != nil {
+			return err
+		}
+	}
+	if err := store.WriteFile(filepath.Join(dir, "spec"), wire.Encode(signed), 0o600); err != nil {
+		return err
+	}
+	return store.WriteFile(filepath.Join(f.Dir, "current"), []byte(run.String()+"\n"), 0o600)
+}
+
+// Secret returns the join secret of a private run, nil for a public one.
+func (f Folder) Secret(run wire.Hash) ([]byte, error) {
+	b, err := os.ReadFile(filepath.Join(f.Run(run), "secret"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// PutData stores a new run's token shards in its folder.
+func (f Folder) PutData(run wire.Hash, pack func(put func([]byte) (store.Hash, error)) error) error {
+	s, err := store.Open(filepath.Join(f.Run(run), "store"), 0)
+	if err != nil {
+		return err
+	}
+	if err := pack(s.Put); err != nil {
+		return err
+	}
+	return s.Sync()
+}

@@ -1,0 +1,220 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dunlin/catchup"
+	"dunlin/contribution"
+	"dunlin/coordinator"
+	"dunlin/peer/core"
+	"dunlin/round"
+	"dunlin/status"
+	"dunlin/wire"
+)
+
+// handle takes in one report of this peer's goroutines or of the transport.
+func (p *Peer) handle(ctx context.Context, ev any) {
+	switch ev := ev.(type) {
+	case sessionUp, sessionDown, received:
+		p.hear(ctx, ev)
+	case stepDone:
+		p.stepped(ev)
+	case snapshotTaken:
+		p.codecs.orders.put(encodeOrder{fragment: ev.fragment, tracker: p.worker.trackers[ev.fragment]})
+	case encodeDone:
+		p.encoded(ev)
+	case sumDone:
+		p.summed(ev)
+	case commitMerged:
+		p.figures.merges++
+		p.next(round.Merged{Fragment: uint64(ev.fragment), Version: ev.version})
+	case workerFailed:
+		p.failure = fmt.Errorf("training stopped: %w", ev.err)
+	case committed:
+		p.weights[ev.fragment] = ev
+	case saved:
+		if err := p.retention.keep(p.store, ev); err != nil {
+			p.failure = err
+		}
+	case weightsGiven:
+		p.begin(ev)
+	case replicaReplaced:
+		p.replica = ev.replica
+	case dataLoaded:
+		p.dataLoaded(ctx, ev)
+	case baselines:
+		p.figures.unigram, p.figures.bigram = &ev.unigram, &ev.bigram
+	case judged:
+		p.judged(ev)
+	case Organise:
+		p.organise(ev)
+	case snapshotAsked:
+		ev.answer <- p.snapshot()
+	case core.Event:
+		p.next(ev)
+	default:
+		p.note(fmt.Sprintf("report %T has no handler", ev))
+	}
+}
+
+func (p *Peer) judged(j judged) {
+	if j.err != nil {
+		p.failure = fmt.Errorf("held-out loss: %w", j.err)
+		return
+	}
+	f := p.figures
+	f.heldOut = thin(append(f.heldOut, status.Point{Tokens: j.tokens, Loss: j.loss, At: f.since(time.Now())}))
+	f.judgedLast = j.last
+	p.log.Info("held-out", "loss", j.loss, "tokens", j.tokens)
+}
+
+// Organise changes a run's settings; only its coordinator takes it.
+type Organise struct {
+	Settings wire.Settings
+	Answer   chan<- error // may be nil
+}
+
+// Tell hands a wish of the organiser to the peer's loop.
+func (p *Peer) Tell(o Organise) { p.inbox.put(o) }
+
+func (p *Peer) organise(o Organise) {
+	var err error
+	if p.self == p.lead {
+		p.next(coordinator.Organised{Settings: o.Settings})
+	} else {
+		err = errors.New("only the coordinator changes a run's settings")
+	}
+	if o.Answer != nil {
+		o.Answer <- err
+	}
+}
+
+// warmSteps are timed before a worker counts as training.
+const warmSteps = 3
+
+func (p *Peer) stepped(s stepDone) {
+	p.life.stepped(s, p.spec)
+	p.next(round.StepDone{
+		Step: s.step, Tokens: p.spec.StepTokens(), Windows: []wire.Range{s.windows}, StepTime: p.life.stepTime(),
+	})
+	p.next(coordinator.WindowsLeft{Windows: p.life.left})
+	if p.life.warming++; p.life.warming == warmSteps {
+		p.next(coordinator.Warmed{StepTime: p.life.stepTime()})
+	}
+}
+
+func (p *Peer) encoded(e encodeDone) {
+	if e.err != nil {
+		if errors.Is(e.err, contribution.ErrNotFinite) {
+			p.failure = fmt.Errorf("fragment %d: %w: the weights of this machine are no longer numbers; start it again to go on from the run's", e.fragment, e.err)
+		}
+		p.next(round.EncodeFailed{Fragment: uint64(e.fragment), Base: p.worker.trackers[e.fragment].Version(), Reason: e.err.Error()})
+		return
+	}
+	c := e.contribution
+	p.slabs.keepOwn(e.fragment, c)
+	p.figures.contributed += uint64(c.Bytes())
+	p.next(round.Encoded{Fragment: uint64(e.fragment), Base: c.Base, Root: c.Root, Norm: c.Norm})
+}
+
+// sumOrder gathers what the owner pulled; a rank whose slab is not here is left out.
+func (p *Peer) sumOrder(e round.SumSlab) sumOrder {
+	o := sumOrder{fragment: e.Fragment, attempt: e.Attempt, slab: e.Slab}
+	for rank, m := range e.Members {
+		if e.Ranks>>uint(rank)&1 == 0 {
+			continue
+		}
+		o.ranks = append(o.ranks, rank)
+		o.shares = append(o.shares, contribution.Share{
+			Frame: p.slabs.frame(m.Ready.Ready.Root, int(e.Slab)), Weight: m.Weight, Clip: m.Clip.Value(), Norm: m.Ready.Ready.Norm.Value(),
+		})
+	}
+	return o
+}
+
+func (p *Peer) summed(d sumDone) {
+	for _, fault := range d.faults {
+		if fault != nil {
+			p.note(fmt.Sprintf("attempt %s, slab %d: %v", d.order.attempt, d.order.slab, fault))
+		}
+	}
+	if d.err != nil {
+		p.next(round.SumFailed{Fragment: d.order.fragment, Attempt: d.order.attempt, Slab: d.order.slab, Reason: d.err.Error()})
+		return
+	}
+	p.next(round.Summed{
+		Fragment: d.order.fragment, Attempt: d.order.attempt, Slab: d.order.slab,
+		Hash: d.hash, Length: uint64(d.length), Members: d.members,
+	})
+}
+
+// begin starts inner steps from committed weights: those of a new slot, or,
+// after a repair, the slot's next ones.
+func (p *Peer) begin(w weightsGiven) {
+	p.asked = false
+	if p.worker == nil || p.slot == 0 {
+		return
+	}
+	fresh := !p.begun
+	p.begun, p.restart, p.life.warming = true, false, 0
+	p.worker.orders.put(begin{fresh: fresh, versions: w.versions, weights: w.weights, leases: p.granted})
+	p.granted = nil
+	if fresh {
+		p.life.begin()
+		p.next(round.Assigned{Slot: p.slot, Versions: w.versions})
+	} else {
+		p.next(round.Resumed{Versions: w.versions})
+	}
+}
+
+// advanced notes an applied commit.
+func (p *Peer) advanced(e catchup.Advanced) {
+	c := e.Commit
+	if w, ok := p.weights[int(c.Fragment)]; ok && w.version == c.Base+1 {
+		w.tokens, w.members = c.Tokens, len(e.Table.Contributors)
+		p.weights[int(c.Fragment)] = w
+	}
+	p.life.height = e.Height
+	p.retention.commit(p.store, e.Height, c.Table, e.Table)
+}
+
+// dataLoaded comes when the training text is here, or when it could not be had.
+type dataLoaded struct {
+	engine Engine
+	err    error
+}
+
+func (p *Peer) dataLoaded(ctx context.Context, d dataLoaded) {
+	if d.err != nil {
+		p.failure = d.err
+		return
+	}
+	p.worker = newWorker(p.spec, d.engine, p.configs, p.inbox.put)
+	p.life.device = d.engine.Name()
+	p.wg.Go(func() { p.worker.run(ctx) })
+	p.next(core.DataReady{})
+}
+
+// loadData fetches the training text once; the catch-up goes on meanwhile.
+func (p *Peer) loadData(ctx context.Context) {
+	if p.loading {
+		return
+	}
+	p.loading = true
+	joiner := p.life.height > 0 || p.figures.commits > 0
+	donors := []wire.PeerID{p.lead}
+	p.wg.Go(func() {
+		start := time.Now()
+		tokens, err := p.trainingText(ctx, donors)
+		if err != nil {
+			p.inbox.put(dataLoaded{err: err})
+			return
+		}
+		engine, err := p.cfg.NewEngine(p.spec, tokens, joiner)
+		p.log.Debug("data ready", "tokens", len(tokens), "seconds", time.Since(start).Seconds())
+		p.inbox.put(dataLoaded{engine: engine, err: err})
+	})
+}

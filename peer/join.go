@@ -1,0 +1,57 @@
+package peer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"dunlin/wire"
+)
+
+// Deaf hears nothing: it stands in for a Peer while the run's spec is fetched.
+type Deaf struct{}
+
+// Connected does nothing.
+func (Deaf) Connected(wire.PeerID) {}
+
+// Disconnected does nothing.
+func (Deaf) Disconnected(wire.PeerID) {}
+
+// Message does nothing.
+func (Deaf) Message(wire.PeerID, []byte) {}
+
+// Serve has nothing to give.
+func (Deaf) Serve(context.Context, wire.PeerID, []byte) ([]byte, error) { return nil, errNotHere }
+
+// specWithin bounds the whole first contact.
+const specWithin = 30 * time.Second
+
+// FetchSpec asks a run's coordinator for the RunSpec and checks that it is the
+// one of the invite, signed, and one that this program can train.
+func FetchSpec(ctx context.Context, t Transport, coordinator wire.PeerID, addrs []string, run wire.Hash) (*wire.SignedSpec, error) {
+	ctx, cancel := context.WithTimeout(ctx, specWithin)
+	defer cancel()
+	if err := t.Connect(ctx, coordinator, addrs); err != nil {
+		return nil, fmt.Errorf("the coordinator of run %s cannot be reached at %v: %w; check that it runs and that this machine is online, then try again", run.Short(), addrs, err)
+	}
+	request := wire.Encode(&wire.Request{Class: wire.ClassJoin, What: wire.WhatSpec})
+	b, err := t.Fetch(ctx, coordinator, wire.ClassJoin, request, wire.MaxMessage)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the run spec: %w", err)
+	}
+	var signed wire.SignedSpec
+	if err := wire.Decode(b, &signed); err != nil {
+		return nil, fmt.Errorf("run spec: %w", err)
+	}
+	spec, err := signed.Open(run)
+	if err != nil {
+		return nil, err
+	}
+	return &signed, CheckSpec(spec)
+}
+
+// Describe tells people what a run trains.
+func Describe(spec *wire.RunSpec) string {
+	m := spec.Model
+	return fmt.Sprintf("%s with %d layers, %d wide, %.2f M parameters", m.Family, m.Layers, m.Width, float64(spec.Parameters())/1e6)
+}

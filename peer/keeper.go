@@ -1,0 +1,239 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"dunlin/catchup"
+	"dunlin/replica"
+	"dunlin/store"
+	"dunlin/wire"
+)
+
+// weightsAsked asks the keeper for the committed weights of every fragment.
+type weightsAsked struct{}
+
+// weightsGiven answers it. The slices are never written again.
+type weightsGiven struct {
+	versions []uint64
+	weights  [][]float32
+}
+
+// committed comes before catchup.Applied: what a worker merges.
+type committed struct {
+	height   uint64
+	fragment int
+	version  uint64
+	weights  []float32
+	tokens   uint64 // of the run by then; filled in by the loop
+	members  int    // contributors; filled in by the loop
+}
+
+// saved comes before catchup.CheckpointSaved: what the checkpoint needs.
+type saved struct {
+	at   uint64
+	head []byte // of replica.Head
+}
+
+// keeper owns the replica. It alone computes outer steps, on one goroutine, in
+// the order of the orders; results are durable before it says so (R8).
+type keeper struct {
+	run     wire.Hash
+	replica *replica.Replica
+	store   store.Store
+	orders  *mailbox[any]
+	report  func(any)
+	shadows map[shadowKey]*replica.Shadow
+}
+
+type shadowKey struct {
+	fragment uint64
+	attempt  wire.AttemptID
+}
+
+func newKeeper(r *replica.Replica, s store.Store, report func(any)) *keeper {
+	return &keeper{run: r.Spec().ID(), replica: r, store: s, orders: newMailbox[any](), report: report, shadows: map[shadowKey]*replica.Shadow{}}
+}
+
+func (k *keeper) loop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.orders.ready:
+		}
+		for _, order := range k.orders.take() {
+			if ctx.Err() != nil {
+				return
+			}
+			k.obey(order)
+		}
+	}
+}
+
+func (k *keeper) obey(order any) {
+	switch o := order.(type) {
+	case catchup.Prepare:
+		k.report(k.prepare(o))
+	case catchup.Promote:
+		k.report(k.promote(o))
+	case catchup.Apply:
+		k.report(k.apply(o))
+	case catchup.DropShadow:
+		k.drop(shadowKey{o.Fragment, o.Attempt})
+	case catchup.SaveCheckpoint:
+		k.report(k.save(o))
+	case catchup.LoadCheckpoint:
+		k.report(k.load(o))
+	case weightsAsked:
+		given := weightsGiven{}
+		for f := range k.replica.Fragments() {
+			version, weights := k.replica.Weights(f)
+			given.versions = append(given.versions, version)
+			given.weights = append(given.weights, weights)
+		}
+		k.report(given)
+	}
+}
+
+// frames reads the result's frames, which are in the store.
+func (k *keeper) frames(table *wire.CommitTable) ([][]byte, error) {
+	frames := make([][]byte, len(table.Slabs))
+	for i, s := range table.Slabs {
+		frame, err := k.store.Get(s.Hash, wire.MaxFrame)
+		if err != nil {
+			return nil, fmt.Errorf("frame of slab %d: %w", i, err)
+		}
+		frames[i] = frame
+	}
+	return frames, nil
+}
+
+func (k *keeper) prepare(o catchup.Prepare) any {
+	fail := func(err error) any {
+		return catchup.PrepareFailed{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, Reason: err.Error()}
+	}
+	frames, err := k.frames(o.Table)
+	if err != nil {
+		return fail(err)
+	}
+	shadow, err := k.replica.Prepare(int(o.Fragment), o.Base, frames)
+	if err != nil {
+		return fail(err)
+	}
+	if err := k.store.Sync(); err != nil {
+		return fail(err)
+	}
+	key := shadowKey{o.Fragment, o.Attempt}
+	k.drop(key)
+	k.shadows[key] = shadow
+	return catchup.Prepared{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, State: shadow.State()}
+}
+
+func (k *keeper) drop(key shadowKey) {
+	if s := k.shadows[key]; s != nil {
+		s.Drop()
+		delete(k.shadows, key)
+	}
+}
+
+func (k *keeper) promote(o catchup.Promote) any {
+	key := shadowKey{o.Commit.Fragment, o.Commit.Attempt}
+	shadow := k.shadows[key]
+	if shadow == nil {
+		return catchup.ApplyFailed{Height: o.Height, Reason: "the result is no longer prepared"}
+	}
+	err := k.replica.Promote(shadow, o.Commit)
+	if errors.Is(err, replica.ErrDiverged) {
+		state := shadow.State()
+		k.drop(key)
+		return catchup.Applied{Height: o.Height, State: state}
+	}
+	k.drop(key)
+	return k.applied(o.Height, o.Commit, err)
+}
+
+func (k *keeper) apply(o catchup.Apply) any {
+	frames, err := k.frames(o.Table)
+	if err != nil {
+		return catchup.ApplyFailed{Height: o.Height, Reason: err.Error()}
+	}
+	shadow, err := k.replica.Prepare(int(o.Commit.Fragment), o.Commit.Base, frames)
+	if err != nil {
+		return catchup.ApplyFailed{Height: o.Height, Reason: err.Error()}
+	}
+	state := shadow.State()
+	err = k.replica.Promote(shadow, o.Commit)
+	if errors.Is(err, replica.ErrDiverged) {
+		return catchup.Applied{Height: o.Height, State: state}
+	}
+	if err == nil {
+		err = k.store.Sync()
+	}
+	return k.applied(o.Height, o.Commit, err)
+}
+
+func (k *keeper) applied(height uint64, c *wire.Commit, err error) any {
+	if err != nil {
+		return catchup.ApplyFailed{Height: height, Reason: err.Error()}
+	}
+	version, weights := k.replica.Weights(int(c.Fragment))
+	k.report(committed{height: height, fragment: int(c.Fragment), version: version, weights: weights})
+	return catchup.Applied{Height: height, State: c.State}
+}
+
+// save pins nothing itself: the loop pins what saved lists, before it hears
+// that the checkpoint is durable.
+func (k *keeper) save(o catchup.SaveCheckpoint) any {
+	var head []byte
+	if _, err := k.replica.Save(k.store, o.At, func(b []byte) error {
+		head = b
+		return nil
+	}); err != nil {
+		return catchup.SaveFailed{At: o.At, Reason: err.Error()}
+	}
+	k.report(saved{at: o.At, head: head})
+	return catchup.CheckpointSaved{At: o.At}
+}
+
+func (k *keeper) load(o catchup.LoadCheckpoint) any {
+	loaded, err := k.restore(o)
+	if err != nil {
+		return catchup.LoadFailed{At: o.At, Reason: err.Error()}
+	}
+	for key := range k.shadows {
+		k.drop(key)
+	}
+	k.replica = loaded
+	k.report(replicaReplaced{loaded})
+	return catchup.Loaded{At: o.At}
+}
+
+// replicaReplaced hands the loop the replica to serve and to hash.
+type replicaReplaced struct{ replica *replica.Replica }
+
+func (k *keeper) restore(o catchup.LoadCheckpoint) (*replica.Replica, error) {
+	if o.At == 0 {
+		return replica.New(k.replica.Spec())
+	}
+	view := k.replica.View()
+	manifests := make([]wire.Manifest, len(o.Manifests))
+	own := map[wire.Hash][]byte{}
+	for f, m := range o.Manifests {
+		if m != nil {
+			manifests[f] = *m
+			continue
+		}
+		manifests[f] = view.Manifest(f)
+		for i, h := range manifests[f].Slabs {
+			own[h] = view.SlabBytes(nil, f, i)
+		}
+	}
+	return replica.Restore(k.replica.Spec(), o.Fragments, manifests, func(h wire.Hash) ([]byte, error) {
+		if b, ok := own[h]; ok {
+			return b, nil
+		}
+		return k.store.Get(h, store.MaxBlob)
+	})
+}

@@ -1,0 +1,128 @@
+package peer
+
+import (
+	"slices"
+	"time"
+
+	"dunlin/coordinator"
+	"dunlin/replica"
+	"dunlin/wire"
+)
+
+// life is what a worker's heartbeat says of it.
+type life struct {
+	state   wire.WorkerState
+	reason  string
+	halted  string // why inner steps stand still
+	device  string
+	warming int    // steps since inner steps last began
+	height  uint64 // of the newest commit applied
+	holds   uint64 // newest checkpoint held durably
+	left    uint64 // leased windows not yet read
+
+	step     uint64
+	tokens   uint64
+	loss     float64 // smoothed
+	training time.Duration
+	since    time.Duration
+	recent   []time.Duration // newest steps, at most recentSteps
+	clock    time.Time       // when the first step of this process began
+	rate     rate
+}
+
+const recentSteps = 32
+
+// rate is tokens a second over the last seconds.
+type rate struct {
+	at     []time.Time
+	tokens []uint64
+}
+
+const rateSpan = 10 * time.Second
+
+func (r *rate) add(now time.Time, tokens uint64) {
+	r.at, r.tokens = append(r.at, now), append(r.tokens, tokens)
+	for len(r.at) > 2 && now.Sub(r.at[0]) > rateSpan {
+		r.at, r.tokens = r.at[1:], r.tokens[1:]
+	}
+}
+
+// perSecond returns the rate as of now: it falls when nothing comes any more.
+func (r *rate) perSecond(now time.Time) float64 {
+	if len(r.at) < 2 {
+		return 0
+	}
+	span := max(r.at[len(r.at)-1].Sub(r.at[0]), now.Sub(r.at[0])-time.Second)
+	return float64(r.tokens[len(r.tokens)-1]-r.tokens[0]) / span.Seconds()
+}
+
+// begin starts the counts of a new slot.
+func (l *life) begin() {
+	l.step, l.tokens, l.training, l.since, l.left = 0, 0, 0, 0, 0
+	l.rate = rate{}
+}
+
+func (l *life) stepped(s stepDone, spec *wire.RunSpec) {
+	l.step, l.training, l.since, l.left = s.step, s.training, s.since, s.left
+	l.tokens += spec.StepTokens()
+	if l.loss == 0 {
+		l.loss = s.loss
+	}
+	l.loss += (s.loss - l.loss) * 0.05
+	if l.recent = append(l.recent, s.took); len(l.recent) > recentSteps {
+		l.recent = l.recent[1:]
+	}
+	l.rate.add(time.Now(), l.tokens)
+}
+
+// stepTime returns the median inner step in µs, 0 before the first.
+func (l *life) stepTime() uint64 {
+	if len(l.recent) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(l.recent))
+	return uint64(max(1, sorted[len(sorted)/2].Microseconds()))
+}
+
+// utilisation is the share of wall time inside inner steps since the slot's first.
+func (l *life) utilisation() float64 {
+	if l.since <= 0 {
+		return 0
+	}
+	return min(1, float64(l.training)/float64(l.since))
+}
+
+// heartbeat fills in the figures and sends them.
+func (p *Peer) heartbeat(e coordinator.SendHeartbeat) {
+	h := p.pulse(e)
+	if p.lead == p.self {
+		p.figures.heard(p.self, h)
+		p.next(coordinator.HeartbeatFrom{Peer: p.self, Heartbeat: *h})
+		return
+	}
+	p.tell(p.lead, h)
+}
+
+func (p *Peer) pulse(e coordinator.SendHeartbeat) *wire.Heartbeat {
+	l, traffic := &p.life, p.transport.Traffic()
+	h := &wire.Heartbeat{
+		Slot: e.Slot, State: e.State, Reason: e.Reason, Height: p.life.height, Step: l.step, Tokens: l.tokens,
+		Loss: wire.FloatOf(float32(l.loss)), TokensPerSecond: wire.FloatOf(float32(l.rate.perSecond(time.Now()))),
+		Utilisation: wire.FloatOf(float32(l.utilisation())), Sent: traffic.Sent, Received: traffic.Received,
+		StepTime: l.stepTime(), Holds: l.holds, OuterSteps: p.figures.merges / p.spec.Fragments,
+		RoundBytes:        traffic.ClassSent[wire.ClassContribution] + traffic.ClassSent[wire.ClassResult] + traffic.ClassSent[wire.ClassControl],
+		ContributionBytes: p.figures.contributed,
+		Clock:             uint64(time.Since(p.figures.started).Milliseconds()), Device: l.device,
+	}
+	h.StateHash = p.stateHash()
+	return h
+}
+
+// stateHash hashes the replica from memory when training is over, when the
+// hash is what everybody waits for; else it returns what the commits named.
+func (p *Peer) stateHash() wire.Hash {
+	if p.settingsIn.Phase == wire.PhaseEnded {
+		return p.replica.Hash()
+	}
+	return replica.HashHeads(p.replica.Heads())
+}

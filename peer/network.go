@@ -1,0 +1,230 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"dunlin/catchup"
+	"dunlin/coordinator"
+	"dunlin/ledger"
+	"dunlin/peer/core"
+	"dunlin/store"
+	"dunlin/wire"
+)
+
+// What the transport brings, for the loop.
+type (
+	sessionUp   struct{ peer wire.PeerID }
+	sessionDown struct{ peer wire.PeerID }
+	received    struct {
+		from    wire.PeerID
+		message []byte
+	}
+)
+
+// Connected is called by the transport, on any goroutine.
+func (p *Peer) Connected(id wire.PeerID) { p.bring(sessionUp{id}) }
+
+// Disconnected is called by the transport, on any goroutine.
+func (p *Peer) Disconnected(id wire.PeerID) { p.bring(sessionDown{id}) }
+
+// Message is called by the transport, on any goroutine. It waits while the
+// peer has more to do than it can, so that a flood stays with its sender.
+func (p *Peer) Message(from wire.PeerID, message []byte) { p.bring(received{from, message}) }
+
+func (p *Peer) bring(ev any) {
+	select {
+	case p.network <- ev:
+	case <-p.done:
+	}
+}
+
+// errNotHere is what a requester is told about bytes that are not here.
+var errNotHere = errors.New("not here")
+
+// Serve answers a bulk request; the transport calls it on any goroutine.
+func (p *Peer) Serve(_ context.Context, _ wire.PeerID, request []byte) ([]byte, error) {
+	r, err := wire.DecodeRequest(request)
+	if err != nil {
+		return nil, err
+	}
+	switch r.What {
+	case wire.WhatSpec:
+		return wire.Encode(p.cfg.Signed), nil
+	case wire.WhatBlob:
+		b, err := p.store.Get(store.Hash(r.Hash), store.MaxBlob)
+		if err != nil {
+			return nil, errNotHere
+		}
+		return b, nil
+	case wire.WhatSlab:
+		if s := p.slabs.serve(r.Hash, int(r.Index)); s != nil {
+			return wire.Encode(s), nil
+		}
+	case wire.WhatManifest:
+		if b := p.retention.manifest(r.Hash); b != nil {
+			return b, nil
+		}
+	}
+	return nil, errNotHere
+}
+
+// hear takes in what the transport brought.
+func (p *Peer) hear(ctx context.Context, ev any) {
+	switch ev := ev.(type) {
+	case sessionUp:
+		p.peers[ev.peer] = true
+		p.next(core.PeerUp{Peer: ev.peer})
+	case sessionDown:
+		delete(p.peers, ev.peer)
+		p.next(core.PeerDown{Peer: ev.peer, Reason: "connection lost"})
+	case received:
+		m, err := wire.DecodeMessage(ev.message)
+		if err != nil {
+			p.note(fmt.Sprintf("dropped from %s: %v", ev.from.Short(), err))
+			return
+		}
+		p.message(ctx, ev.from, m)
+	}
+}
+
+// message keeps to itself what needs the ledger and gives the rest to the core.
+func (p *Peer) message(ctx context.Context, from wire.PeerID, m wire.Message) {
+	switch m := m.(type) {
+	case *wire.Hello:
+		p.terms = max(p.terms, m.HeadTerm)
+		p.next(coordinator.HelloFrom{Peer: from, Hello: *m, Fork: p.forked(m)})
+	case *wire.Entries:
+		p.entries(ctx, from, m)
+	case *wire.GetEntries:
+		p.giveEntries(from, m)
+	case *wire.Heartbeat:
+		p.figures.heard(from, m)
+		p.next(core.Message{From: from, Message: m})
+	default:
+		p.next(core.Message{From: from, Message: m})
+	}
+}
+
+// forked reports whether a peer's ledger has another entry at its head's height.
+func (p *Peer) forked(h *wire.Hello) bool {
+	if h.Head == 0 || h.Head > p.ledger.Height() {
+		return false
+	}
+	entries, err := p.ledger.Range(h.Head, 1)
+	return err == nil && len(entries) == 1 && entries[0].Entry.Hash() != h.HeadHash
+}
+
+// entries appends what is new; a gap is closed by asking for what is missing.
+func (p *Peer) entries(ctx context.Context, from wire.PeerID, m *wire.Entries) {
+	for i := range m.Items {
+		item := &m.Items[i]
+		height := p.ledger.Height()
+		if item.Certified.Entry.Height <= height {
+			continue
+		}
+		if item.Certified.Entry.Height > height+1 {
+			break
+		}
+		if _, err := p.ledger.Append(item.Certified); err != nil {
+			p.refused(from, err)
+			return
+		}
+		if err := p.logged(ctx, &item.Certified, p.tableOf(item)); err != nil {
+			p.failure = err
+			return
+		}
+	}
+	if m.Head > p.ledger.Height() {
+		p.next(catchup.HeadHint{Peer: from, Height: m.Head})
+	}
+}
+
+func (p *Peer) refused(from wire.PeerID, err error) {
+	if errors.Is(err, ledger.ErrFork) {
+		p.failure = fmt.Errorf("the run is stopped: %w", err)
+		return
+	}
+	p.note(fmt.Sprintf("entry from %s refused: %v", from.Short(), err))
+}
+
+// tableOf returns the table that came with an entry when it is the one named.
+func (p *Peer) tableOf(item *wire.Item) []byte {
+	body, err := item.Certified.Entry.Body()
+	if err != nil || len(item.Table) == 0 {
+		return nil
+	}
+	var want wire.Hash
+	switch b := body.(type) {
+	case *wire.Attempt:
+		want = b.Table
+	case *wire.Commit:
+		want = b.Table
+	case *wire.Member, *wire.Lease, *wire.Settings, *wire.Checkpoint:
+	}
+	if wire.HashLeaf(item.Table) != want {
+		return nil
+	}
+	if _, err := p.store.Put(item.Table); err != nil {
+		p.note("table not stored: " + err.Error())
+	}
+	return item.Table
+}
+
+func (p *Peer) giveEntries(to wire.PeerID, m *wire.GetEntries) {
+	entries, err := p.ledger.Range(m.From, int(m.Max))
+	if err != nil {
+		p.note("entries not given: " + err.Error())
+		return
+	}
+	answer := &wire.Entries{Head: p.ledger.Height()}
+	for _, e := range entries {
+		answer.Items = append(answer.Items, wire.Item{Certified: e})
+	}
+	p.tell(to, answer)
+}
+
+// learn notes what the driver needs of an entry.
+func (p *Peer) learn(height uint64, body wire.Body) {
+	switch b := body.(type) {
+	case *wire.Member:
+		if b.Op == wire.MemberAdmit {
+			p.addrs[b.Peer] = b.Addrs
+		} else if b.Peer != p.lead && b.Peer != p.self {
+			delete(p.addrs, b.Peer)
+			if p.transport != nil {
+				p.transport.Forget(b.Peer)
+			}
+		}
+		p.figures.member(b)
+	case *wire.Commit:
+		p.figures.commit(height, b)
+	case *wire.Checkpoint:
+		if !b.Complete && p.transport != nil {
+			p.ask(false)
+		}
+		if below, ok := p.retention.complete(b); ok && p.lead != p.self {
+			p.collect(below)
+		}
+	case *wire.Settings:
+		p.settingsIn = *b
+	case *wire.Lease:
+		p.leased(b)
+	case *wire.Attempt:
+	}
+	p.figures.entry(height, body)
+}
+
+// leased passes windows of the own slot on to the inner loop.
+func (p *Peer) leased(l *wire.Lease) {
+	switch {
+	case p.slot == 0 || l.Slot != p.slot:
+		return
+	case p.begun:
+		p.worker.orders.put(grant{ranges: l.Ranges})
+	default:
+		p.granted = append(p.granted, l.Ranges...)
+	}
+	p.life.left += wire.Windows(l.Ranges)
+}

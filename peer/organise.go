@@ -1,0 +1,136 @@
+package peer
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+
+	"dunlin/data"
+	"dunlin/model"
+	"dunlin/round"
+	"dunlin/store"
+	"dunlin/wire"
+)
+
+// RunConfig is what an organiser chooses; everything else of a RunSpec follows.
+type RunConfig struct {
+	Name        string
+	Model       model.Config
+	Corpus      *data.Corpus
+	Seed        uint64 // of weights and data order
+	Batch       int    // windows in a worker's inner step
+	H           int    // inner steps between two rounds of a fragment
+	Fragments   int    // 1 to 3
+	TokenBudget uint64
+	LR          float64 // peak of the inner learning rate
+	OuterLR     float64
+	Momentum    float64
+	Codec       string
+	Checkpoint  int    // commits between two checkpoints
+	Secret      []byte // join secret; empty for a public run
+	Deadlines   wire.DeadlineSpec
+}
+
+// DefaultRun returns the settings of the design for a small swarm; Name, Model,
+// Corpus and TokenBudget are the caller's.
+func DefaultRun() RunConfig {
+	return RunConfig{
+		Seed: 1, Batch: 2, H: 24, Fragments: 2, LR: 2e-3, OuterLR: 0.7, Momentum: 0.9, Codec: "int8",
+		Checkpoint: 24, Deadlines: wire.DefaultDeadlines(),
+	}
+}
+
+// warmup is the share of a run in which the learning rate rises; final is what
+// it falls to, as a share of the peak.
+const (
+	warmup = 0.04
+	final  = 0.1
+)
+
+// Spec returns the RunSpec of a run, signed with the organiser's key. Its data
+// are packed into shards that go to put, which may only name them.
+func (c RunConfig) Spec(organiser ed25519.PrivateKey, coordinator wire.PeerID, put func([]byte) (store.Hash, error)) (*wire.SignedSpec, error) {
+	if c.Corpus == nil {
+		return nil, errors.New("run: no text")
+	}
+	if c.Model.Vocab != data.Vocabulary {
+		return nil, fmt.Errorf("run: a model with a vocabulary of %d: text is read as bytes, which needs %d; choose another preset", c.Model.Vocab, data.Vocabulary)
+	}
+	windows, err := data.NewWindows(c.Corpus.Train, c.Model.Context)
+	if err != nil {
+		return nil, fmt.Errorf("training text: %w", err)
+	}
+	if _, err := data.NewWindows(c.Corpus.HeldOut, c.Model.Context); err != nil {
+		return nil, fmt.Errorf("held-out text: %w", err)
+	}
+	f := func(x float64) wire.Float { return wire.FloatOf(float32(x)) }
+	spec := &wire.RunSpec{
+		Protocol: wire.Protocol, Name: c.Name, Seed: c.Seed, Fragments: uint64(c.Fragments), H: uint64(c.H),
+		Data: wire.DataSpec{Tokenizer: "byte", Windows: uint64(windows.Len()), Seed: c.Seed, Batch: uint64(c.Batch)},
+		Inner: wire.InnerSpec{
+			LR: f(c.LR), Beta1: f(0.9), Beta2: f(0.95), Eps: f(1e-8), Decay: f(0.1), Clip: f(1), Warmup: f(warmup), FinalRate: f(final),
+		},
+		Outer:        wire.OuterSpec{LR: f(c.OuterLR), Momentum: f(c.Momentum)},
+		Contribution: c.Codec, Result: c.Codec, Merge: "rebase", Decay: f(1), TokenBudget: c.TokenBudget, Deadlines: c.Deadlines,
+		Checkpoint: uint64(c.Checkpoint), Coordinators: []wire.PeerID{coordinator}, Organiser: wire.PeerIDOf(organiser),
+	}
+	if len(c.Secret) > 0 {
+		spec.Secret = wire.HashLeaf(c.Secret)
+	}
+	if spec.Data.Train, err = packShards(c.Corpus.Train, put); err != nil {
+		return nil, err
+	}
+	if spec.Data.HeldOut, err = packShards(c.Corpus.HeldOut, put); err != nil {
+		return nil, err
+	}
+	fragment, err := partition(c.Model, c.Fragments)
+	if err != nil {
+		return nil, err
+	}
+	describeModel(spec, c.Model, fragment)
+	if err := errors.Join(spec.Validate(), CheckSpec(spec)); err != nil {
+		return nil, err
+	}
+	return wire.SignSpec(spec, organiser)
+}
+
+func packShards(tokens []byte, put func([]byte) (store.Hash, error)) ([]wire.ShardSpec, error) {
+	names, err := data.PackShards(tokens, put)
+	if err != nil {
+		return nil, err
+	}
+	var shards []wire.ShardSpec
+	left := uint64(len(tokens))
+	for _, n := range names {
+		tokens := min(left, data.MaxShard-16)
+		shards = append(shards, wire.ShardSpec{Hash: n, Tokens: tokens})
+		left -= tokens
+	}
+	return shards, nil
+}
+
+// partition assigns every parameter of a model to a fragment.
+func partition(cfg model.Config, fragments int) ([]uint64, error) {
+	var tensors []round.Tensor
+	for _, p := range cfg.Params() {
+		tensors = append(tensors, round.Tensor{Layer: p.Layer, Bytes: 4 * uint64(p.Size)})
+	}
+	assigned, err := round.Partition(tensors, fragments)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]uint64, len(assigned))
+	for i, f := range assigned {
+		out[i] = uint64(f)
+	}
+	return out, nil
+}
+
+// Pack hands the run's token shards to put, training text first.
+func (c RunConfig) Pack(put func([]byte) (store.Hash, error)) error {
+	if _, err := packShards(c.Corpus.Train, put); err != nil {
+		return err
+	}
+	_, err := packShards(c.Corpus.HeldOut, put)
+	return err
+}

@@ -1,0 +1,381 @@
+package peer
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"dunlin/compute"
+	"dunlin/contribution"
+	"dunlin/coordinator"
+	"dunlin/ledger"
+	"dunlin/peer/core"
+	"dunlin/replica"
+	"dunlin/status"
+	"dunlin/store"
+	"dunlin/wire"
+)
+
+// Config says who a peer is and what it does in a run.
+type Config struct {
+	Key     ed25519.PrivateKey
+	Signed  *wire.SignedSpec // of the run
+	Run     wire.Hash
+	Dir     string // this run's folder: ledger and bytes
+	Quota   int64  // of the bytes kept, 0 for no limit
+	Name    string // for people
+	Version string // of the program
+	Secret  []byte // join secret of a private run
+	Seed    uint64 // of jitter
+
+	// NewEngine makes a worker's engine once the training text is here; nil on
+	// a peer that does not train.
+	NewEngine func(spec *wire.RunSpec, tokens []byte, joiner bool) (Engine, error)
+	// Publish hears of every new Snapshot, at most four a second, on the
+	// peer's own goroutine; it may be nil.
+	Publish     func(*status.Snapshot)
+	Coordinator []string // addresses of the coordinator, for a peer that is not it
+	// Judge measures held-out loss on a coordinator; nil for none.
+	Judge          compute.Device
+	HeldOutWindows int    // most held-out windows to measure on
+	Export         string // folder for the run's model when the run ends; empty for none
+	Logger         *slog.Logger
+}
+
+// Validate lists every fault.
+func (c Config) Validate() error {
+	var errs []error
+	if len(c.Key) != ed25519.PrivateKeySize {
+		errs = append(errs, errors.New("peer: no identity key"))
+	}
+	if c.Signed == nil || c.Run.IsZero() {
+		errs = append(errs, errors.New("peer: no run"))
+	}
+	if c.Dir == "" {
+		errs = append(errs, errors.New("peer: no data folder"))
+	}
+	return errors.Join(errs...)
+}
+
+// Peer is one process's part in a run: it feeds what happens to the pure
+// machines of package core and carries out what they decide. One goroutine,
+// Run's, owns everything here but what says otherwise.
+type Peer struct {
+	cfg  Config
+	self wire.PeerID
+	lead wire.PeerID // the coordinator
+	spec *wire.RunSpec
+	log  *slog.Logger
+
+	core    *core.Core
+	ledger  *ledger.Log
+	store   store.Store
+	replica *replica.Replica // the keeper's; read only here
+	configs []contribution.Config
+	closers []func() error
+
+	network chan any      // from the transport; bounded, so that a flood waits
+	done    chan struct{} // closed when nothing more is taken from network
+	inbox   *mailbox[any] // from this peer's own goroutines
+	pending []core.Event  // not yet stepped
+
+	transport Transport
+	keeper    *keeper
+	fetcher   *fetcher
+	codecs    *codecs
+	worker    *worker // nil until the data are here
+	judge     *judge  // nil but on a coordinator with a device
+	ended     bool    // the run's end was seen to
+	wg        sync.WaitGroup
+
+	peers      map[wire.PeerID]bool     // sessions
+	addrs      map[wire.PeerID][]string // from the log
+	slabs      *slabs                   // contributions, own and others'
+	weights    map[int]committed        // newest commit of each fragment, for merging
+	slot       wire.Slot
+	begun      bool         // inner steps of this slot have begun
+	restart    bool         // live weights must be taken from the replica again
+	granted    []wire.Range // leased to this slot before its first step
+	asked      bool         // the keeper was asked for weights
+	loading    bool         // the data are being fetched
+	finished   *coordinator.Finished
+	failure    error
+	terms      uint64 // highest term that peers reported
+	retention  *retention
+	life       life
+	figures    *figures
+	settingsIn wire.Settings
+}
+
+// New opens the peer's folder and replays its ledger's rules; nothing runs yet.
+func New(cfg Config) (*Peer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	spec, err := cfg.Signed.Open(cfg.Run)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(CheckSpec(spec), replica.SelfTest()); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	p := &Peer{
+		cfg: cfg, self: wire.PeerIDOf(cfg.Key), lead: spec.Coordinators[0], spec: spec, log: cfg.Logger,
+		network: make(chan any, 1024), done: make(chan struct{}), inbox: newMailbox[any](),
+		peers: map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, slabs: newSlabs(), weights: map[int]committed{},
+	}
+	if err := p.open(); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+func (p *Peer) open() error {
+	var err error
+	if p.configs, err = contributionConfigs(p.spec); err != nil {
+		return err
+	}
+	if p.replica, err = replica.New(p.spec); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(p.cfg.Dir, 0o700); err != nil {
+		return fmt.Errorf("open data folder: %w", err)
+	}
+	disk, err := store.Open(filepath.Join(p.cfg.Dir, "store"), p.cfg.Quota)
+	if err != nil {
+		return err
+	}
+	p.store = disk
+	for _, s := range append(slices.Clone(p.spec.Data.Train), p.spec.Data.HeldOut...) {
+		disk.Pin(pinData, s.Hash)
+	}
+	heads := p.replica.Heads()
+	state0 := make([]wire.Hash, len(heads))
+	for i, h := range heads {
+		state0[i] = h.State
+	}
+	var key ed25519.PrivateKey
+	if p.self == p.lead {
+		key = p.cfg.Key
+	}
+	if p.ledger, err = ledger.Open(filepath.Join(p.cfg.Dir, "ledger.db"), ledger.RulesOf(p.spec, state0), key); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, p.ledger.Close)
+	codec, err := resultCodec(p.spec)
+	if err != nil {
+		return err
+	}
+	cc := core.Config{
+		Self: p.self, Coordinator: p.lead, Run: p.cfg.Run, Spec: p.spec, State: heads,
+		Works: p.cfg.NewEngine != nil, Seed: p.cfg.Seed,
+	}
+	for _, c := range p.configs {
+		from, to := c.Layout.SlabValues(0)
+		cc.Slabs = append(cc.Slabs, c.Layout.Slabs())
+		cc.SlabBytes = append(cc.SlabBytes, uint64(codec.EncodedSlabBytes(to-from)))
+	}
+	if p.self != p.lead {
+		p.addrs[p.lead] = p.cfg.Coordinator
+	}
+	if p.core, err = core.New(cc); err != nil {
+		return err
+	}
+	p.keeper = newKeeper(p.replica, p.store, p.inbox.put)
+	p.fetcher = &fetcher{jobs: newMailbox[fetchJob]()}
+	p.codecs = newCodecs(p.configs, codec, p.store, p.inbox.put)
+	if p.retention, err = openRetention(p.cfg.Dir, p.store); err != nil {
+		return err
+	}
+	p.figures = newFigures(time.Now())
+	return nil
+}
+
+func (p *Peer) close() error {
+	var errs []error
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		errs = append(errs, p.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// drainWithin bounds an orderly end after the context is cancelled.
+const drainWithin = 8 * time.Second
+
+// Run takes part in the run until it ends, the context is cancelled (then it
+// drains: finishes or gives up the running rounds and says goodbye) or the
+// peer is refused. It closes everything it opened before it returns.
+func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
+	p.transport, p.fetcher.transport = t, t
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		cancel()
+		close(p.done)
+		p.wg.Wait()
+		if p.worker != nil {
+			err = errors.Join(err, p.worker.engine.Close())
+		}
+		err = errors.Join(err, p.close())
+	}()
+	p.wg.Go(func() { p.keeper.loop(inner) })
+	p.wg.Go(func() { p.fetcher.run(inner) })
+	p.wg.Go(func() { p.codecs.run(inner) })
+	if p.cfg.Judge != nil {
+		p.judge = &judge{spec: p.spec, device: p.cfg.Judge, windows: p.cfg.HeldOutWindows, orders: newMailbox[judgeOrder](), report: p.inbox.put}
+		p.judge.text = func(ctx context.Context, names []wire.Hash) ([]byte, error) { return p.text(ctx, names, nil) }
+		p.wg.Go(func() { p.judge.run(inner) })
+		p.ask(false)
+	}
+	if err := p.start(inner); err != nil {
+		return err
+	}
+	return p.loop(ctx, inner)
+}
+
+// start feeds the ledger that was here before.
+func (p *Peer) start(ctx context.Context) error {
+	for from := uint64(1); ; {
+		entries, err := p.ledger.Range(from, wire.MaxItems)
+		if err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			break
+		}
+		for i := range entries {
+			if err := p.logged(ctx, &entries[i], p.storedTable(&entries[i])); err != nil {
+				return err
+			}
+		}
+		from += uint64(len(entries))
+		p.drainPending(ctx)
+	}
+	if p.self == p.lead {
+		var term uint64
+		p.ledger.View(func(c *ledger.Chain) { term = c.Term() })
+		p.pending = append(p.pending, coordinator.Started{Term: term})
+	} else {
+		p.pending = append(p.pending, core.Tick{})
+	}
+	p.drainPending(ctx)
+	return nil
+}
+
+// storedTable returns the table that an entry of an earlier process names, if
+// it is here, and pins it with what it names.
+func (p *Peer) storedTable(c *wire.Certified) []byte {
+	body, err := c.Entry.Body()
+	commit, ok := body.(*wire.Commit)
+	if err != nil || !ok {
+		return nil
+	}
+	b, err := p.store.Get(commit.Table, wire.MaxMessage)
+	var table wire.CommitTable
+	if err != nil || wire.Decode(b, &table) != nil {
+		return nil
+	}
+	p.retention.commit(p.store, c.Entry.Height, commit.Table, &table)
+	return b
+}
+
+// loop is the peer's one owner of decisions.
+func (p *Peer) loop(outer, ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	publish := time.NewTicker(publishEvery)
+	defer publish.Stop()
+	interrupted := outer.Done()
+	var giveUp <-chan time.Time
+	for p.finished == nil && p.failure == nil {
+		arm(timer, p.core.Deadline())
+		select {
+		case <-interrupted:
+			interrupted = nil
+			if p.cfg.NewEngine == nil || !p.drain(ctx) {
+				return nil
+			}
+			giveUp = time.After(drainWithin)
+		case <-giveUp:
+			return fmt.Errorf("the round under way did not end within %s: left without a goodbye, nothing committed is lost", drainWithin)
+		case ev := <-p.network:
+			p.handle(ctx, ev)
+		case <-p.inbox.ready:
+			for _, ev := range p.inbox.take() {
+				p.handle(ctx, ev)
+				p.drainPending(ctx)
+			}
+		case <-timer.C:
+			p.pending = append(p.pending, core.Tick{})
+		case <-publish.C:
+			p.publish()
+		}
+		p.drainPending(ctx)
+		p.checkEnd()
+	}
+	p.publish()
+	if p.failure != nil {
+		return p.failure
+	}
+	if p.finished.Code != 0 {
+		return &RefusedError{Code: p.finished.Code, Reason: p.finished.Reason}
+	}
+	return nil
+}
+
+// RefusedError says that the coordinator does not want this peer, and why.
+type RefusedError struct {
+	Code   wire.RefuseCode
+	Reason string
+}
+
+func (e *RefusedError) Error() string { return "the coordinator refused this peer: " + e.Reason }
+
+// drain begins an orderly end; it reports false when there is nothing to hand over.
+func (p *Peer) drain(context.Context) bool {
+	if p.slot == 0 {
+		return false
+	}
+	p.pending = append(p.pending, coordinator.Drained{Reason: "the volunteer stopped it"})
+	return true
+}
+
+// arm sets the timer to a deadline; the zero time means none.
+func arm(timer *time.Timer, deadline time.Time) {
+	if deadline.IsZero() {
+		timer.Reset(time.Hour)
+		return
+	}
+	timer.Reset(max(0, time.Until(deadline)))
+}
+
+// drainPending steps the core until nothing is left to do now.
+func (p *Peer) drainPending(ctx context.Context) {
+	for len(p.pending) > 0 {
+		ev := p.pending[0]
+		p.pending = p.pending[1:]
+		for _, e := range p.core.Step(time.Now(), ev) {
+			p.do(ctx, e)
+		}
+	}
+}
+
+// logged feeds one entry of the own ledger.
+func (p *Peer) logged(_ context.Context, c *wire.Certified, table []byte) error {
+	body, err := c.Entry.Body()
+	if err != nil {
+		return err
+	}
+	p.learn(c.Entry.Height, body)
+	p.pending = append(p.pending, core.Logged{Height: c.Entry.Height, Term: c.Entry.Term, Body: body, Table: table})
+	return nil
+}

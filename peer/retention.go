@@ -1,0 +1,179 @@
+package peer
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"dunlin/replica"
+	"dunlin/store"
+	"dunlin/wire"
+)
+
+// retention decides which bytes are kept: the results since the second newest
+// complete checkpoint, and the checkpoints since then (protocol, "Joining,
+// sleeping, returning"). Heads of saved checkpoints lie beside the store, so
+// that they can be served and loaded after a restart.
+type retention struct {
+	dir       string
+	completed []uint64             // heights of complete checkpoints, ascending
+	kept      []uint64             // heights with pins, ascending as they come
+	mu        sync.Mutex           // guards manifests, which the transport reads
+	manifests map[wire.Hash][]byte // by state hash
+	stateAt   map[uint64][]wire.Hash
+}
+
+func pinAt(height uint64) string { return fmt.Sprintf("height/%d", height) }
+
+// pinTables is the store's owner of commit tables, which say who trained on
+// what and are kept as long as the ledger.
+const pinTables = "tables"
+
+// commit keeps the frames and the table of an applied commit.
+func (r *retention) commit(s store.Store, height uint64, name wire.Hash, table *wire.CommitTable) {
+	s.Pin(pinTables, name)
+	var hashes []store.Hash
+	for _, slab := range table.Slabs {
+		hashes = append(hashes, slab.Hash)
+	}
+	s.Pin(pinAt(height), hashes...)
+	r.kept = append(r.kept, height)
+}
+
+// complete notes a complete checkpoint and returns the height below which
+// nothing is needed any more, once there are two.
+func (r *retention) complete(c *wire.Checkpoint) (uint64, bool) {
+	if !c.Complete {
+		return 0, false
+	}
+	r.completed = append(r.completed, c.At)
+	if len(r.completed) < 2 {
+		return 0, false
+	}
+	return r.completed[len(r.completed)-2], true
+}
+
+// collect lets go of what only states below a height need.
+func (p *Peer) collect(below uint64) {
+	r := p.retention
+	var kept []uint64
+	for _, h := range r.kept {
+		if h >= below {
+			kept = append(kept, h)
+			continue
+		}
+		p.store.Unpin(pinAt(h))
+		r.forget(h)
+	}
+	r.kept = kept
+	if _, err := p.store.Collect(); err != nil {
+		p.note("collecting old bytes: " + err.Error())
+	}
+}
+
+// manifest returns the canonical manifest of a state hash, or nil.
+func (r *retention) manifest(state wire.Hash) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.manifests[state]
+}
+
+const headSuffix = ".head"
+
+func (r *retention) headPath(at uint64) string {
+	return filepath.Join(r.dir, fmt.Sprintf("checkpoint-%d%s", at, headSuffix))
+}
+
+// keep pins a saved checkpoint and writes its head.
+func (r *retention) keep(s store.Store, c saved) error {
+	r.kept = append(r.kept, c.at)
+	if err := store.WriteFile(r.headPath(c.at), c.head, 0o600); err != nil {
+		return fmt.Errorf("checkpoint at height %d: %w", c.at, err)
+	}
+	return r.index(s, c.at, c.head, s.Get)
+}
+
+// index makes a head's manifests servable.
+func (r *retention) index(s store.Store, at uint64, head []byte, get func(store.Hash, int) ([]byte, error)) error {
+	var h replica.Head
+	if err := wire.Decode(head, &h); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range h.Fragments {
+		b, err := get(f.Manifest, maxManifest)
+		if err != nil {
+			return err
+		}
+		var m wire.Manifest
+		if err := wire.Decode(b, &m); err != nil {
+			return err
+		}
+		hashes := []store.Hash{f.Manifest}
+		for _, slab := range m.Slabs {
+			hashes = append(hashes, slab)
+		}
+		s.Pin(pinAt(at), hashes...)
+		r.manifests[f.State] = b
+		r.stateAt[at] = append(r.stateAt[at], f.State)
+	}
+	return nil
+}
+
+// forget drops a checkpoint's head.
+func (r *retention) forget(at uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	states, ok := r.stateAt[at]
+	if !ok {
+		return
+	}
+	delete(r.stateAt, at)
+	for _, s := range states {
+		if !r.usedLocked(s) {
+			delete(r.manifests, s)
+		}
+	}
+	_ = os.Remove(r.headPath(at)) // a head without its bytes is refused when it is read
+}
+
+func (r *retention) usedLocked(state wire.Hash) bool {
+	for _, states := range r.stateAt {
+		for _, s := range states {
+			if s == state {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// openRetention reads the heads of an earlier process. A head whose bytes are
+// no longer complete is removed: the checkpoint can be had from others.
+func openRetention(dir string, s store.Store) (*retention, error) {
+	r := &retention{dir: dir, manifests: map[wire.Hash][]byte{}, stateAt: map[uint64][]wire.Hash{}}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open data folder: %w", err)
+	}
+	for _, f := range files {
+		var at uint64
+		if n, err := fmt.Sscanf(f.Name(), "checkpoint-%d", &at); n != 1 || err != nil || !strings.HasSuffix(f.Name(), headSuffix) {
+			continue
+		}
+		head, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if err == nil {
+			err = r.index(s, at, head, s.Get)
+		}
+		if err != nil {
+			r.forget(at)
+			_ = os.Remove(filepath.Join(dir, f.Name())) // the checkpoint can be had from others
+			continue
+		}
+		r.kept = append(r.kept, at)
+	}
+	return r, nil
+}

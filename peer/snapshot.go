@@ -1,0 +1,257 @@
+package peer
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"dunlin/replica"
+	"dunlin/round"
+	"dunlin/status"
+	"dunlin/wire"
+)
+
+// publishEvery is the pace of snapshots.
+const publishEvery = 500 * time.Millisecond
+
+// snapshotAsked asks the loop for a snapshot.
+type snapshotAsked struct{ answer chan *status.Snapshot }
+
+func (p *Peer) publish() {
+	now := time.Now()
+	total, training := p.total(now)
+	f := p.figures
+	if n := len(f.rates); n == 0 || f.since(now)-f.rates[n-1].At >= 1 {
+		f.rates = thin(append(f.rates, status.Rate{At: f.since(now), Rate: total, Peers: training}))
+	}
+	if p.cfg.Publish != nil {
+		p.cfg.Publish(p.snapshot())
+	}
+}
+
+// total returns the sum of the live workers' rates and how many train.
+func (p *Peer) total(now time.Time) (rate float64, training int) {
+	for _, m := range p.figures.members {
+		if m.alive && now.Sub(m.seen) < staleAfter && m.heartbeat.State == wire.StateTraining {
+			rate += float64(m.heartbeat.TokensPerSecond.Value())
+			training++
+		}
+	}
+	return rate, training
+}
+
+// staleAfter is the age at which a worker's figures no longer count as live.
+const staleAfter = 20 * time.Second
+
+// snapshot builds what every view shows. Everything in it is a copy.
+func (p *Peer) snapshot() *status.Snapshot {
+	now := time.Now()
+	f, c := p.figures, p.core.Snapshot()
+	s := &status.Snapshot{At: now, Version: p.cfg.Version, Self: p.self.String(), Role: "worker"}
+	if p.self == p.lead {
+		s.Role = "coordinator"
+	}
+	s.Run = p.runStatus(&c.Height)
+	for _, h := range c.Heads {
+		s.Run.Versions = append(s.Run.Versions, h.Version)
+	}
+	s.Peers = p.peerStatus(now)
+	s.Learning = status.Learning{Train: lastLoss(f.curve), HeldOut: lastLoss(f.heldOut), Curve: slices.Clone(f.curve), HeldOuts: slices.Clone(f.heldOut),
+		Unigram: f.unigram, Bigram: f.bigram}
+	s.Run.Done = p.ended && (p.judge == nil || f.judgedLast)
+	rate, training := p.total(now)
+	s.Speed.History = slices.Clone(f.rates)
+	if training > 0 {
+		s.Speed.TokensPerSecond = &rate
+		if left := float64(p.spec.TokenBudget) - float64(f.tokens); rate > 0 && left > 0 {
+			seconds := left / rate
+			s.Speed.SecondsLeft = &seconds
+		}
+	}
+	if p.worker != nil {
+		own := p.life.rate.perSecond(now)
+		s.Speed.Own = &own
+	}
+	s.Health = p.health(now)
+	s.Cost = p.cost(s.Peers)
+	if c.Rounds != nil {
+		s.Health.FailedAttempts = c.Rounds.Failed
+		s.Rounds = f.rounds(c.Rounds, &s.Health)
+	}
+	for _, e := range slices.Backward(f.ledger) {
+		s.Ledger = append(s.Ledger, e)
+	}
+	for _, n := range slices.Backward(f.notes) {
+		s.Notes = append(s.Notes, n)
+	}
+	return s
+}
+
+func lastLoss(points []status.Point) *float64 {
+	if len(points) == 0 {
+		return nil
+	}
+	return &points[len(points)-1].Loss
+}
+
+func (p *Peer) runStatus(height *uint64) status.Run {
+	m := p.spec.Model
+	r := status.Run{
+		ID: p.cfg.Run, Name: p.spec.Name, Model: fmt.Sprintf("%s %dL/%dH/%d", m.Family, m.Layers, m.Heads, m.Width),
+		Parameters: p.spec.Parameters(), Height: *height, Tokens: p.figures.tokens, TokenBudget: p.spec.TokenBudget,
+		Started: p.figures.started, Fragments: int(p.spec.Fragments), H: int(p.spec.H), StepTokens: p.spec.StepTokens(),
+		Codec: p.spec.Contribution, StateHash: replica.HashHeads(p.replica.Heads()), Phase: "waiting", Reason: p.settingsIn.Reason,
+	}
+	if p.life.state != 0 {
+		r.Phase = p.life.state.String()
+	} else if p.figures.tokens > 0 || len(p.figures.slots) > 0 {
+		r.Phase = wire.PhaseTraining.String()
+	}
+	if p.settingsIn.Phase != 0 && p.settingsIn.Phase != wire.PhaseTraining {
+		r.Phase = p.settingsIn.Phase.String()
+	}
+	if p.settingsIn.Phase == wire.PhaseEnded {
+		r.StateHash = p.stateHash()
+	}
+	return r
+}
+
+func (p *Peer) peerStatus(now time.Time) []status.Peer {
+	out := make([]status.Peer, 0, len(p.figures.members))
+	for id, m := range p.figures.members {
+		h := &m.heartbeat
+		out = append(out, status.Peer{
+			ID: id.String(), Slot: uint64(h.Slot), You: id == p.self, Alive: m.alive, State: h.State.String(), Reason: firstOf(m.reason, h.Reason),
+			Device: h.Device, Step: h.Step, Tokens: h.Tokens, Loss: float64(h.Loss.Value()), TokensPerSecond: float64(h.TokensPerSecond.Value()),
+			Utilisation: float64(h.Utilisation.Value()), Sent: h.Sent, Received: h.Received, Height: h.Height, StateHash: h.StateHash,
+			OuterSteps: h.OuterSteps, Clock: h.Clock, SeenSeconds: now.Sub(m.seen).Seconds(),
+			RoundBytes: h.RoundBytes, ContributionBytes: h.ContributionBytes,
+		})
+	}
+	slices.SortFunc(out, func(a, b status.Peer) int { return int(a.Slot) - int(b.Slot) })
+	return out
+}
+
+func firstOf(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+func (p *Peer) health(now time.Time) status.Health {
+	f := p.figures
+	h := status.Health{Commits: f.commits, Diverged: f.diverged}
+	byHeight := map[uint64]wire.Hash{}
+	agree, compared := true, false
+	for _, m := range f.members {
+		if !m.alive {
+			continue
+		}
+		switch m.heartbeat.State {
+		case wire.StateTraining:
+			h.Training++
+		case wire.StateDialling, wire.StateSyncing, wire.StateWarming:
+			h.Syncing++
+		case wire.StateDraining, wire.StateSleeping, wire.StateBanned, wire.StateGone:
+		}
+		if m.heartbeat.StateHash.IsZero() {
+			continue
+		}
+		if other, ok := byHeight[m.heartbeat.Height]; ok {
+			compared = true
+			agree = agree && other == m.heartbeat.StateHash
+		}
+		byHeight[m.heartbeat.Height] = m.heartbeat.StateHash
+	}
+	if compared {
+		h.StatesAgree = &agree
+	}
+	for _, l := range f.lost {
+		if now.Sub(l.at) < 10*time.Minute {
+			h.Lost++
+			h.LastLost = l.text
+		}
+	}
+	return h
+}
+
+// cost sums what workers report, by the protocol's definitions: upload counts
+// contributions, results and round control, once a merged outer step.
+func (p *Peer) cost(peers []status.Peer) status.Cost {
+	var round, contributions, steps, inner, sent float64
+	var seconds float64
+	for _, w := range peers {
+		round += float64(w.RoundBytes)
+		contributions += float64(w.ContributionBytes)
+		steps += float64(w.OuterSteps)
+		inner += float64(w.Step)
+		sent += float64(w.Sent)
+		seconds += float64(w.Clock) / 1000
+	}
+	var c status.Cost
+	if steps < 1 || seconds < 1 {
+		return c
+	}
+	parameters := float64(p.spec.Parameters())
+	bits, upload := contributions*8/(parameters*steps), round*8/(parameters*steps)
+	ratio, day := inner*4*parameters/round, sent/seconds*86400
+	return status.Cost{BitsPerParameter: &bits, UploadBitsPerParameter: &upload, BytesRatio: &ratio, BytesPerPeerDay: &day}
+}
+
+// rounds turns the leader's view into rows, newest last.
+func (f *figures) rounds(l *round.LeaderSnapshot, h *status.Health) []status.Round {
+	at := func(t time.Time) *float64 {
+		if t.IsZero() {
+			return nil
+		}
+		s := f.since(t)
+		return &s
+	}
+	var out []status.Round
+	for _, r := range append(slices.Clone(l.Closed), l.Rounds...) {
+		row := status.Round{
+			Fragment: r.Fragment, Base: r.Version, Attempt: r.Attempt.String(), Phase: r.Phase.String(), Members: r.Members,
+			Ready: at(r.FirstReady), Opened: at(r.Opened), Summed: at(r.Summed), Held: at(r.Held), Closed: at(r.Closed), Failed: r.Failed,
+		}
+		for _, w := range r.Waiting {
+			text := w.Reason
+			if w.Slot != 0 {
+				text = fmt.Sprintf("slot %d: %s", w.Slot, w.Reason)
+			}
+			row.Waiting = append(row.Waiting, text)
+		}
+		if r.Failed != "" {
+			h.LastFailure = r.Failed
+		}
+		out = append(out, row)
+	}
+	return out
+}
+
+// describe is a ledger entry in a few words.
+func describe(body wire.Body) string {
+	switch b := body.(type) {
+	case *wire.Member:
+		verb := map[wire.MemberOp]string{wire.MemberAdmit: "joins as", wire.MemberLeave: "leaves", wire.MemberBan: "is banned from"}[b.Op]
+		text := fmt.Sprintf("%s %s slot %d", b.Peer.Short(), verb, b.Slot)
+		if b.Reason != "" {
+			text += ": " + b.Reason
+		}
+		return text
+	case *wire.Lease:
+		return fmt.Sprintf("%d windows to slot %d", wire.Windows(b.Ranges), b.Slot)
+	case *wire.Attempt:
+		return fmt.Sprintf("fragment %d version %d, attempt %s", b.Fragment, b.Base, b.ID)
+	case *wire.Commit:
+		return fmt.Sprintf("fragment %d to version %d, %d tokens, state %s", b.Fragment, b.Base+1, b.Tokens, b.State.Short())
+	case *wire.Settings:
+		return fmt.Sprintf("%s: %s", b.Phase, b.Reason)
+	case *wire.Checkpoint:
+		if b.Complete {
+			return fmt.Sprintf("state at height %d is held by enough peers", b.At)
+		}
+		return fmt.Sprintf("keep the state at height %d", b.At)
+	}
+	return ""
+}

@@ -1,0 +1,117 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+
+	"dunlin/compress"
+	"dunlin/compute"
+	"dunlin/contribution"
+	"dunlin/model"
+	"dunlin/optimizer"
+	"dunlin/replica"
+	"dunlin/wire"
+)
+
+// This file is the one place that turns a RunSpec into the configurations of
+// the packages that compute, and back.
+
+// describeModel fills in the spec's model and its tensors; fragment says where
+// each parameter belongs.
+func describeModel(spec *wire.RunSpec, cfg model.Config, fragment []uint64) {
+	spec.Model = wire.ModelSpec{
+		Family: "gpt2", Layers: uint64(cfg.Layers), Heads: uint64(cfg.Heads), Width: uint64(cfg.Width),
+		Context: uint64(cfg.Context), Vocab: uint64(cfg.Vocab),
+	}
+	spec.Tensors = nil
+	for i, p := range cfg.Params() {
+		t := wire.TensorSpec{Name: p.Name, Init: wire.InitKind(p.Init), Fragment: fragment[i]}
+		for _, d := range p.Shape {
+			t.Shape = append(t.Shape, uint64(d))
+		}
+		if p.Init == model.InitNormal {
+			t.Scale = wire.FloatOf(compute.InitScale(float64(p.Std)))
+		}
+		spec.Tensors = append(spec.Tensors, t)
+	}
+}
+
+// modelConfig returns the model's shape and refuses a spec whose tensors are
+// not that model's, so that a worker never trains something else than the
+// replicas hold.
+func modelConfig(spec *wire.RunSpec) (model.Config, error) {
+	m := spec.Model
+	cfg := model.Config{Layers: int(m.Layers), Heads: int(m.Heads), Width: int(m.Width), Context: int(m.Context), Vocab: int(m.Vocab)}
+	if err := cfg.Validate(); err != nil {
+		return cfg, fmt.Errorf("run spec: %w", err)
+	}
+	params := cfg.Params()
+	if len(params) != len(spec.Tensors) {
+		return cfg, fmt.Errorf("run spec: %d tensors, a model of this shape has %d: the run was made by another release", len(spec.Tensors), len(params))
+	}
+	for i, p := range params {
+		if t := spec.Tensors[i]; t.Name != p.Name || t.Size() != p.Size || len(t.Shape) != len(p.Shape) || int(t.Shape[0]) != p.Shape[0] {
+			return cfg, fmt.Errorf("run spec: tensor %q %v where the model has %q %v: the run was made by another release", t.Name, t.Shape, p.Name, p.Shape)
+		}
+	}
+	return cfg, nil
+}
+
+// trainerConfig returns what an inner step is.
+func trainerConfig(spec *wire.RunSpec) (TrainerConfig, error) {
+	m, err := modelConfig(spec)
+	if err != nil {
+		return TrainerConfig{}, err
+	}
+	rate := func(peak wire.Float) float64 { return float64(peak.Value()) }
+	cfg := TrainerConfig{
+		Model: m,
+		Batch: int(spec.Data.Batch),
+		LR: optimizer.Schedule{
+			Peak: rate(spec.Inner.LR), WarmUp: rate(spec.Inner.Warmup), Final: rate(spec.Inner.FinalRate), Shape: optimizer.Cosine,
+		},
+		WeightDecay: optimizer.Schedule{Peak: rate(spec.Inner.Decay), Shape: optimizer.Constant},
+		AdamW: optimizer.AdamWConfig{
+			Beta1: rate(spec.Inner.Beta1), Beta2: rate(spec.Inner.Beta2), Eps: rate(spec.Inner.Eps), Clip: rate(spec.Inner.Clip),
+		},
+	}
+	return cfg, cfg.Validate()
+}
+
+// contributionConfigs returns how each fragment is laid out and encoded.
+func contributionConfigs(spec *wire.RunSpec) ([]contribution.Config, error) {
+	codec, err := compress.ByName(spec.Contribution)
+	if err != nil {
+		return nil, fmt.Errorf("run spec: contribution: %w", err)
+	}
+	var configs []contribution.Config
+	for f := range int(spec.Fragments) {
+		layout, err := replica.Layout(spec, f)
+		if err != nil {
+			return nil, fmt.Errorf("run spec: %w", err)
+		}
+		c := contribution.Config{Layout: layout, Codec: codec, Merge: optimizer.Merge(spec.Merge), Decay: spec.Decay.Value()}
+		if err := c.Validate(); err != nil {
+			return nil, fmt.Errorf("run spec: %w", err)
+		}
+		configs = append(configs, c)
+	}
+	return configs, nil
+}
+
+// resultCodec returns the codec of results.
+func resultCodec(spec *wire.RunSpec) (compress.Codec, error) {
+	codec, err := compress.ByName(spec.Result)
+	if err != nil {
+		return nil, fmt.Errorf("run spec: result: %w", err)
+	}
+	return codec, nil
+}
+
+// CheckSpec reports everything in a valid RunSpec that this program cannot do.
+func CheckSpec(spec *wire.RunSpec) error {
+	_, trainer := trainerConfig(spec)
+	_, contributions := contributionConfigs(spec)
+	_, result := resultCodec(spec)
+	return errors.Join(trainer, contributions, result)
+}

@@ -1,0 +1,249 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dunlin/contribution"
+	"dunlin/wire"
+)
+
+// Engine makes inner steps on one device. One goroutine uses it.
+type Engine interface {
+	// Live returns the parameters in the order of the RunSpec's tensors. Between
+	// two steps they may be read and written.
+	Live() [][]float32
+	// Step trains one batch, the windows at these positions of the data stream,
+	// with the rates of that progress, and returns the mean loss in nats a token.
+	Step(positions []uint64, progress float64) (float64, error)
+	// Name says what computes, for people.
+	Name() string
+	// Close gives the device's memory back.
+	Close() error
+}
+
+// Orders to the worker's goroutine.
+type (
+	// begin hands over the committed weights of every fragment and starts steps.
+	begin struct {
+		fresh    bool // a new slot: steps count from 0 and older leases are gone
+		versions []uint64
+		weights  [][]float32 // by fragment, block order, never written again
+		leases   []wire.Range
+	}
+	// halt stops steps after the one that runs; orders are still carried out.
+	halt struct{}
+	// resume goes on where halt stopped.
+	resume struct{}
+	// grant adds leased windows.
+	grant struct{ ranges []wire.Range }
+	// takeSnapshot ends an interval of a fragment.
+	takeSnapshot struct{ fragment int }
+	// takeCommit merges a committed version.
+	takeCommit struct {
+		fragment int
+		asked    uint64              // version that the round's machine asked to merge
+		commit   contribution.Commit // of that version or a newer one
+		tokens   uint64              // committed in the run by then
+		members  int                 // contributors of that commit
+	}
+)
+
+// Reports of the worker's goroutine to the loop.
+type (
+	stepDone struct {
+		step     uint64 // inner steps of this slot, from 1
+		windows  wire.Range
+		loss     float64
+		took     time.Duration
+		training time.Duration // in steps since begin
+		since    time.Duration // since begin
+		left     uint64        // leased windows not yet read
+	}
+	snapshotTaken struct {
+		fragment int
+		step     uint64
+	}
+	commitMerged struct {
+		fragment int
+		version  uint64
+		outcome  contribution.Outcome
+	}
+	workerFailed struct{ err error }
+)
+
+// worker is the inner loop. It never waits for the network while there is data
+// to train on: orders are carried out between two steps.
+type worker struct {
+	spec     *wire.RunSpec
+	engine   Engine
+	trackers []*contribution.Tracker
+	configs  []contribution.Config
+	live     [][][]float32 // by fragment, tensors in layout order
+	orders   *mailbox[any]
+	report   func(any)
+
+	running   bool
+	step      uint64
+	leases    []wire.Range
+	committed uint64 // tokens, of the newest merged commit
+	members   int    // of that commit
+	own       uint64 // tokens trained here since it
+	started   time.Time
+	training  time.Duration
+}
+
+func newWorker(spec *wire.RunSpec, engine Engine, configs []contribution.Config, report func(any)) *worker {
+	w := &worker{spec: spec, engine: engine, configs: configs, orders: newMailbox[any](), report: report, members: 1}
+	live := engine.Live()
+	for f := range int(spec.Fragments) {
+		var tensors [][]float32
+		for _, i := range spec.FragmentTensors(f) {
+			tensors = append(tensors, live[i])
+		}
+		w.live = append(w.live, tensors)
+	}
+	return w
+}
+
+// run trains until the context ends. It reports what it did and never closes
+// over another goroutine's state.
+func (w *worker) run(ctx context.Context) {
+	positions := make([]uint64, w.spec.Data.Batch)
+	for ctx.Err() == nil {
+		for _, order := range w.orders.take() {
+			if err := w.obey(order); err != nil {
+				w.running = false
+				w.report(workerFailed{err})
+			}
+		}
+		windows, ok := w.next(positions)
+		if !ok {
+			select {
+			case <-ctx.Done():
+			case <-w.orders.ready:
+			}
+			continue
+		}
+		if err := w.train(positions, windows); err != nil {
+			w.running = false
+			w.report(workerFailed{err})
+		}
+	}
+}
+
+// next takes one batch of leased windows.
+func (w *worker) next(positions []uint64) (wire.Range, bool) {
+	batch := uint64(len(positions))
+	if !w.running {
+		return wire.Range{}, false
+	}
+	// A lease is whole batches, so that an interval's windows stay few ranges.
+	for len(w.leases) > 0 && w.leases[0].Len() < batch {
+		w.leases = w.leases[1:]
+	}
+	if len(w.leases) == 0 {
+		return wire.Range{}, false
+	}
+	r := &w.leases[0]
+	windows := wire.Range{From: r.From, To: r.From + batch}
+	for i := range positions {
+		positions[i] = r.From + uint64(i)
+	}
+	if r.From += batch; r.From == r.To {
+		w.leases = w.leases[1:]
+	}
+	return windows, true
+}
+
+func (w *worker) train(positions []uint64, windows wire.Range) error {
+	start := time.Now()
+	tokens := w.spec.StepTokens()
+	w.own += tokens
+	progress := w.spec.Progress(float64(w.committed) + float64(w.own)*float64(w.members))
+	loss, err := w.engine.Step(positions, progress)
+	if err != nil {
+		return fmt.Errorf("inner step %d: %w", w.step+1, err)
+	}
+	took := time.Since(start)
+	w.step++
+	w.training += took
+	w.report(stepDone{
+		step: w.step, windows: windows, loss: loss, took: took,
+		training: w.training, since: time.Since(w.started), left: wire.Windows(w.leases),
+	})
+	return nil
+}
+
+func (w *worker) obey(order any) error {
+	switch o := order.(type) {
+	case begin:
+		return w.begin(o)
+	case halt:
+		w.running = false
+	case resume:
+		w.running = w.trackers != nil
+	case grant:
+		w.leases = append(w.leases, o.ranges...)
+	case takeSnapshot:
+		return w.snapshot(o.fragment)
+	case takeCommit:
+		return w.merge(o)
+	}
+	return nil
+}
+
+// begin takes the committed weights over as live ones; everything local before
+// it is gone.
+func (w *worker) begin(o begin) error {
+	first := w.trackers == nil
+	for f := range w.live {
+		if first {
+			t, err := contribution.New(w.configs[f], o.versions[f], o.weights[f])
+			if err != nil {
+				return err
+			}
+			w.trackers = append(w.trackers, t)
+		}
+		if err := w.trackers[f].Restart(w.live[f], o.versions[f], o.weights[f]); err != nil {
+			return err
+		}
+	}
+	if o.fresh {
+		w.step, w.leases, w.own, w.training = 0, nil, 0, 0
+		w.started = time.Now()
+	}
+	w.leases = append(w.leases, o.leases...)
+	w.running = true
+	return nil
+}
+
+func (w *worker) snapshot(fragment int) error {
+	if err := w.trackers[fragment].Snapshot(w.live[fragment]); err != nil {
+		if errors.Is(err, contribution.ErrUndecided) {
+			return nil // the round's machine asked twice; the first one stands
+		}
+		return err
+	}
+	w.report(snapshotTaken{fragment: fragment, step: w.step})
+	return nil
+}
+
+func (w *worker) merge(o takeCommit) error {
+	t := w.trackers[o.fragment]
+	if o.commit.Version <= t.Version() { // begin or a newer commit took it along
+		w.report(commitMerged{fragment: o.fragment, version: o.asked})
+		return nil
+	}
+	outcome, err := t.Merge(w.live[o.fragment], o.commit)
+	if err != nil {
+		return err
+	}
+	if o.tokens > w.committed {
+		w.committed, w.members, w.own = o.tokens, max(1, o.members), 0
+	}
+	w.report(commitMerged{fragment: o.fragment, version: o.asked, outcome: outcome})
+	return nil
+}
