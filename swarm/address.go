@@ -22,7 +22,8 @@ func Loopback() []string {
 	return []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}
 }
 
-// Everywhere listens on all interfaces on one port for TCP and QUIC; port 0 means free ones.
+// Everywhere listens on all interfaces on one port for TCP and QUIC; port 0
+// means free ones. Machines without IPv6 do without it.
 func Everywhere(port int) []string {
 	return []string{
 		fmt.Sprintf("/ip4/0.0.0.0/tcp/%d", port), fmt.Sprintf("/ip4/0.0.0.0/udp/%d/quic-v1", port),
@@ -108,6 +109,11 @@ func rankDials(addrs []multiaddr.Multiaddr) []network.AddrDelay {
 
 func isTCP(a multiaddr.Multiaddr) bool {
 	_, err := a.ValueForProtocol(multiaddr.P_TCP)
+	return err == nil
+}
+
+func isIP6(a multiaddr.Multiaddr) bool {
+	_, err := a.ValueForProtocol(multiaddr.P_IP6)
 	return err == nil
 }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -197,6 +199,24 @@ func (h *Host) dial(ctx context.Context, r *remote, k *keeper) error {
 	return h.dialOnce(ctx, p2ppeer.AddrInfo{ID: r.pid, Addrs: addrs})
 }
 
+// dialError tells in one line what became of each address.
+func dialError(err error) error {
+	var dial *p2pswarm.DialError
+	if !errors.As(err, &dial) || len(dial.DialErrors) == 0 {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	var tried []string
+	for _, e := range dial.DialErrors {
+		cause := e.Cause
+		var system syscall.Errno
+		if errors.As(cause, &system) {
+			cause = system // the rest of the text repeats the address
+		}
+		tried = append(tried, fmt.Sprintf("%s: %v", e.Address, cause))
+	}
+	return fmt.Errorf("%w at %s", ErrUnreachable, strings.Join(tried, ", "))
+}
+
 // negotiates asks the remote itself whether it speaks the run's protocol: a host
 // that has just started may not have told in its identification.
 func (h *Host) negotiates(ctx context.Context, pid p2ppeer.ID) bool {
@@ -215,7 +235,7 @@ func (h *Host) dialOnce(ctx context.Context, to p2ppeer.AddrInfo) error {
 	}
 	h.p2p.Peerstore().AddAddrs(to.ID, to.Addrs, peerstore.TempAddrTTL)
 	if err := h.p2p.Connect(ctx, to); err != nil {
-		return err
+		return dialError(err)
 	}
 	if service, ok := h.p2p.(interface{ IDService() identify.IDService }); ok {
 		for _, c := range h.p2p.Network().ConnsToPeer(to.ID) {

@@ -22,6 +22,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"dunlin/wire"
 )
@@ -180,9 +181,14 @@ func (h *Host) start() error {
 	if err != nil {
 		return err
 	}
-	for _, addr := range addrs {
+	for i, addr := range addrs {
 		// One at a time: libp2p is content when any of several succeeds.
-		if err := h.p2p.Network().Listen(addr); err != nil {
+		err := h.p2p.Network().Listen(addr)
+		if err != nil && i > 0 && manet.IsIPUnspecified(addr) && isIP6(addr) {
+			h.log.Info("this machine has no IPv6 to listen on", "addr", addr.String(), "err", err)
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("listen on %s (is the port taken? choose another address): %w", addr, err)
 		}
 	}
