@@ -16,6 +16,7 @@ const (
 	dialWindow    = 30 * time.Second // for a dial to end
 	welcomeWindow = 10 * time.Second // for an answer to a hello
 	leaseWindow   = 3 * time.Second  // for a lease
+	leaseAhead    = 15 * time.Second // of training that leases cover
 	syncWindow    = 30 * time.Second // before syncing is asked for again
 	warmWindow    = time.Minute      // for the first steps to be timed
 	handOverAfter = 10 * time.Second // for running rounds while draining
@@ -60,11 +61,12 @@ type Joiner struct {
 	slot     wire.Slot
 	height   uint64
 	phase    wire.Phase
-	windows  uint64    // leased and not trained on
-	leaseAt  time.Time // until when a request is out
-	beatAt   time.Time // of the next heartbeat
-	paused   bool      // by the run's phase
-	training bool      // the inner loop may run
+	windows  uint64        // leased and not trained on
+	step     time.Duration // of an inner step; 0 before it is known
+	leaseAt  time.Time     // until when a request is out
+	beatAt   time.Time     // of the next heartbeat
+	paused   bool          // by the run's phase
+	training bool          // the inner loop may run
 	drain    drain
 	finished bool
 
@@ -120,6 +122,7 @@ func (j *Joiner) Step(now time.Time, ev JoinerEvent) []JoinerEffect {
 	case CaughtUp:
 		j.caughtUp(e.Height)
 	case Warmed:
+		j.step = time.Duration(e.StepTime) * time.Microsecond
 		if j.state == wire.StateWarming {
 			j.enter(wire.StateTraining, fmt.Sprintf("a step takes %v", (time.Duration(e.StepTime)*time.Microsecond).Round(100*time.Microsecond)))
 		}
@@ -411,11 +414,21 @@ func (j *Joiner) keepInTouch() {
 	if due(j.now, j.beatAt) {
 		j.beat()
 	}
-	if j.drain.reason != "" || j.windows >= 2*j.cfg.interval() || (!j.leaseAt.IsZero() && !due(j.now, j.leaseAt)) {
+	if j.drain.reason != "" || j.windows >= j.ahead()/2 || (!j.leaseAt.IsZero() && !due(j.now, j.leaseAt)) {
 		return
 	}
 	j.leaseAt = j.now.Add(leaseWindow)
-	j.do(RequestLease{Slot: j.slot, Windows: min(4*j.cfg.interval(), MaxLease)})
+	j.do(RequestLease{Slot: j.slot, Windows: j.ahead()})
+}
+
+// ahead is how many windows a worker wants to have before it: four intervals,
+// and enough to train on while the coordinator does not answer for a while.
+func (j *Joiner) ahead() uint64 {
+	n := 4 * j.cfg.interval()
+	if j.step > 0 {
+		n = max(n, j.cfg.Spec.Data.Batch*uint64(leaseAhead/j.step))
+	}
+	return min(n, MaxLease)
 }
 
 func (j *Joiner) beat() {
@@ -438,7 +451,7 @@ func (j *Joiner) Deadline() time.Time {
 	next := j.linkAt
 	if j.link == linkUp {
 		next = earlier(next, j.beatAt)
-		if j.drain.reason == "" && j.windows < 2*j.cfg.interval() {
+		if j.drain.reason == "" && j.windows < j.ahead()/2 {
 			next = earlier(next, j.leaseAt)
 		}
 	}

@@ -26,6 +26,7 @@ type node struct {
 	peer *peer.Peer
 	host *swarm.Host
 	last *status.Snapshot
+	news chan struct{} // holds a token after a new snapshot
 	mu   sync.Mutex
 	stop context.CancelFunc
 	done chan error
@@ -35,6 +36,22 @@ func (n *node) snapshot() *status.Snapshot {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.last
+}
+
+// await returns the first snapshot that is as wanted.
+func (n *node) await(t *testing.T, wanted func(*status.Snapshot) bool) *status.Snapshot {
+	t.Helper()
+	limit := time.After(30 * time.Second)
+	for {
+		if s := n.snapshot(); s != nil && wanted(s) {
+			return s
+		}
+		select {
+		case <-n.news:
+		case <-limit:
+			t.Fatalf("the snapshot did not become as wanted: %+v", n.snapshot().Run)
+		}
+	}
 }
 
 type transport struct{ *swarm.Host }
@@ -76,7 +93,7 @@ func testRun(t *testing.T, tokens uint64) (peer.RunConfig, *wire.SignedSpec, wir
 	r := peer.DefaultRun()
 	r.Name, r.Corpus, r.TokenBudget = "test", testCorpus(t), tokens
 	r.Model, _ = model.Preset("pico")
-	r.H, r.Checkpoint = 8, 8
+	r.H, r.Checkpoint = 24, 8
 	signed, err := r.Spec(testKey(1), wire.PeerIDOf(testKey(1)), func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
 	if err != nil {
 		t.Fatal(err)
@@ -86,11 +103,15 @@ func testRun(t *testing.T, tokens uint64) (peer.RunConfig, *wire.SignedSpec, wir
 
 func start(t *testing.T, cfg peer.Config, lead *node) *node {
 	t.Helper()
-	n := &node{done: make(chan error, 1)}
+	n := &node{done: make(chan error, 1), news: make(chan struct{}, 1)}
 	cfg.Publish = func(s *status.Snapshot) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.last = s
+		select {
+		case n.news <- struct{}{}:
+		default:
+		}
 	}
 	level := slog.LevelWarn
 	if testing.Verbose() {
@@ -157,7 +178,7 @@ func TestLoopbackSwarmTrains(t *testing.T) {
 			t.Fatalf("worker %d did not finish: %+v", i, lead.snapshot())
 		}
 	}
-	s := lead.snapshot()
+	s := lead.await(t, func(s *status.Snapshot) bool { return s.Run.Done })
 	if s.Run.Tokens < 300_000 || s.Run.Phase != "ended" {
 		t.Errorf("run stands at %d tokens, %s", s.Run.Tokens, s.Run.Phase)
 	}
