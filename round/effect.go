@@ -71,8 +71,8 @@ type (
 
 // Effects of the Member.
 type (
-	// TakeSnapshot asks for the outer gradient of a fragment at the border
-	// after step To, encoded and kept. The answer is Encoded or EncodeFailed.
+	// TakeSnapshot asks for the outer gradient of a fragment at a step's border,
+	// best after step To, encoded and kept. The answer is Encoded or EncodeFailed.
 	TakeSnapshot struct {
 		Fragment uint64
 		Base     uint64

@@ -134,14 +134,14 @@ type (
 // Events of the Member.
 type (
 	// Assigned gives the worker a slot and the versions its live weights start
-	// from. Inner steps count from 0 again.
+	// from; every Merge asked for before is void. Inner steps count from 0 again.
 	Assigned struct {
 		Slot     wire.Slot
 		Versions []uint64
 	}
 
 	// StepDone ends inner step number Step of the slot. Snapshots are asked for
-	// in answer to it only, so that the driver takes them at a step's border.
+	// in answer to it only.
 	StepDone struct {
 		Step     uint64
 		Tokens   uint64
@@ -149,10 +149,13 @@ type (
 		StepTime uint64       // median, µs
 	}
 
-	// Encoded answers TakeSnapshot: the frames are kept under Root.
+	// Encoded answers TakeSnapshot: the frames are kept under Root. Step is the
+	// slot's inner step after which the snapshot was taken, which may be later
+	// than asked for; 0 means as asked for.
 	Encoded struct {
 		Fragment uint64
 		Base     uint64
+		Step     uint64
 		Root     wire.Hash
 		Norm     float32
 	}

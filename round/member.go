@@ -42,6 +42,8 @@ type memberFragment struct {
 type undecided struct {
 	ready wire.Ready // without Root until it is encoded
 	sent  time.Time  // or since when it is being encoded
+	// Steps since the snapshot was asked for; Encoded says which it covers.
+	recent []StepDone
 }
 
 func (u *undecided) encoded() bool { return !u.ready.Root.IsZero() }
@@ -112,7 +114,7 @@ func (m *Member) note(format string, args ...any) { m.emit(Note{fmt.Sprintf(form
 func (m *Member) Deadline() time.Time {
 	var next time.Time
 	for i := range m.fragments {
-		if f := &m.fragments[i]; m.pending(f) {
+		if f := &m.fragments[i]; m.pending(f) && !m.suspended {
 			next = earliest(next, f.open.sent.Add(millis(m.spec.Deadlines.Attempt)))
 		}
 	}
@@ -139,23 +141,33 @@ func (m *Member) Undecided() int {
 func (m *Member) assign(slot wire.Slot, versions []uint64) {
 	m.slot, m.step, m.suspended, m.behind = slot, 0, false, false
 	for i := range m.fragments {
-		m.fragments[i] = memberFragment{head: m.fragments[i].head, due: FirstDue(m.spec.H, i, len(m.fragments))}
+		f := &m.fragments[i]
+		*f = memberFragment{head: f.head, applied: f.applied, due: FirstDue(m.spec.H, i, len(m.fragments))}
 	}
 	m.start(versions)
 }
 
-// start takes the versions that the live weights are at.
+// start takes the versions that the live weights are at. What was applied
+// above them meanwhile is merged next.
 func (m *Member) start(versions []uint64) {
 	for i := range m.fragments {
-		if i < len(versions) {
-			f := &m.fragments[i]
-			f.applied, f.merged, f.head = versions[i], versions[i], max(f.head, versions[i])
+		if i >= len(versions) {
+			return
+		}
+		f := &m.fragments[i]
+		f.merged, f.applied, f.head = versions[i], max(f.applied, versions[i]), max(f.head, versions[i])
+		if f.open != nil && f.open.ready.Base < f.merged {
+			// Nobody told whether a commit has it: its work is not claimed again.
+			f.end, f.before, f.after, f.open = f.open.ready.To, f.after, work{}, nil
+		}
+		if f.applied > f.merged {
+			m.emit(Merge{Fragment: uint64(i), Version: f.applied})
 		}
 	}
 }
 
-// suspend forgets what is undecided: a repair starts from weights that this
-// worker's movement is not measured from.
+// suspend stops contributing for a repair. What is announced already may still
+// be part of a commit; what is not encoded yet never will.
 func (m *Member) suspend(reason string) {
 	if m.suspended {
 		return
@@ -163,7 +175,7 @@ func (m *Member) suspend(reason string) {
 	m.suspended = true
 	m.note("contributes nothing: %s", reason)
 	for i := range m.fragments {
-		if f := &m.fragments[i]; f.open != nil {
+		if f := &m.fragments[i]; f.open != nil && !f.open.encoded() {
 			m.miss(f)
 		}
 	}
@@ -176,10 +188,14 @@ func (m *Member) resume(versions []uint64) {
 		f := &m.fragments[i]
 		f.due = max(f.due, m.step+FirstDue(m.spec.H, i, len(m.fragments)))
 	}
+	m.sendAgain()
 }
 
 // miss carries the work of a contribution that was not taken over to the next.
 func (m *Member) miss(f *memberFragment) {
+	for _, s := range f.open.recent {
+		f.before.add(s.Tokens, s.Windows)
+	}
 	f.before.add(f.after.tokens, f.after.windows)
 	f.after, f.open = work{}, nil
 }
@@ -195,10 +211,13 @@ func (m *Member) stepDone(ev StepDone) {
 	m.step, m.stepTime = ev.Step, ev.StepTime
 	for i := range m.fragments {
 		f := &m.fragments[i]
-		if f.open != nil {
-			f.after.add(ev.Tokens, ev.Windows)
-		} else {
+		switch {
+		case f.open == nil:
 			f.before.add(ev.Tokens, ev.Windows)
+		case f.open.encoded():
+			f.after.add(ev.Tokens, ev.Windows)
+		default:
+			f.open.recent = append(f.open.recent, ev)
 		}
 	}
 	for i := range m.fragments {
@@ -216,27 +235,33 @@ func (m *Member) consider(i int) {
 	case m.step < f.due || f.open != nil || f.merged != f.applied || f.merged != f.head:
 	case f.before.tokens == 0 || len(f.before.windows) == 0:
 	default:
-		f.open = &undecided{ready: m.claim(i), sent: m.now}
+		f.open = &undecided{sent: m.now, ready: wire.Ready{Slot: m.slot, Fragment: uint64(i), Base: f.merged, From: f.end, To: m.step}}
 		f.due = m.step + OwnSteps(m.spec.H, m.pace, m.stepTime)
 		m.emit(TakeSnapshot{Fragment: uint64(i), Base: f.merged, From: f.end, To: m.step})
 	}
 }
 
 // claim says what a contribution covers: all steps since the last committed
-// interval. Windows beyond what one Ready can name stay for the next.
-func (m *Member) claim(i int) wire.Ready {
-	f := &m.fragments[i]
-	windows := f.before.windows
-	if len(windows) > wire.MaxRanges {
-		f.after.add(0, windows[wire.MaxRanges:])
-		windows = windows[:wire.MaxRanges:wire.MaxRanges]
-		f.before.windows = windows
+// interval, up to the border that the snapshot was taken at. Windows beyond
+// what one Ready can name stay for the next.
+func (m *Member) claim(f *memberFragment, to uint64) {
+	r := &f.open.ready
+	r.To = min(max(r.To, to), m.step)
+	for _, s := range f.open.recent {
+		part := &f.after
+		if s.Step <= r.To {
+			part = &f.before
+		}
+		part.add(s.Tokens, s.Windows)
 	}
-	most := min(wire.Windows(windows)*m.spec.Context, (m.step-f.end)*m.spec.StepTokens)
-	return wire.Ready{
-		Slot: m.slot, Fragment: uint64(i), Base: f.merged, From: f.end, To: m.step, Tokens: min(f.before.tokens, most),
-		Windows: append([]wire.Range(nil), windows...), StepTime: m.stepTime,
+	f.open.recent = nil
+	if w := f.before.windows; len(w) > wire.MaxRanges {
+		f.after.add(0, w[wire.MaxRanges:])
+		f.before.windows = w[:wire.MaxRanges:wire.MaxRanges]
 	}
+	r.Windows = append([]wire.Range(nil), f.before.windows...)
+	most := min(wire.Windows(r.Windows)*m.spec.Context, (r.To-r.From)*m.spec.StepTokens)
+	r.Tokens, r.StepTime = min(f.before.tokens, most), m.stepTime
 }
 
 // checkLag asks to rejoin when the live weights are more than two versions
@@ -273,6 +298,7 @@ func (m *Member) encoded(ev Encoded) {
 		m.miss(f)
 		return
 	}
+	m.claim(f, ev.Step)
 	f.open.ready.Root, f.open.ready.Norm = ev.Root, wire.FloatOf(ev.Norm)
 	if m.pending(f) {
 		m.send(f)
@@ -286,6 +312,9 @@ func (m *Member) send(f *memberFragment) {
 
 // sendAgain repeats every Ready that no commit decided.
 func (m *Member) sendAgain() {
+	if m.suspended {
+		return
+	}
 	for i := range m.fragments {
 		if f := &m.fragments[i]; m.pending(f) && f.open.encoded() {
 			m.send(f)
@@ -299,7 +328,7 @@ func (m *Member) remind() {
 	for i := range m.fragments {
 		f := &m.fragments[i]
 		switch {
-		case !m.pending(f) || m.now.Before(f.open.sent.Add(limit)):
+		case m.suspended || !m.pending(f) || m.now.Before(f.open.sent.Add(limit)):
 		case f.open.encoded():
 			m.send(f)
 		default:
@@ -311,10 +340,6 @@ func (m *Member) remind() {
 
 // logged follows the log: heads, the pace, terms and what the run is doing.
 func (m *Member) logged(ev Logged) {
-	if ev.Term > m.term {
-		m.term = ev.Term
-		m.sendAgain()
-	}
 	switch b := ev.Body.(type) {
 	case *wire.Commit:
 		if b.Fragment < uint64(len(m.fragments)) {
@@ -326,6 +351,12 @@ func (m *Member) logged(ev Logged) {
 	case *wire.Settings:
 		m.set(b)
 	default: // nothing else moves a worker's rounds
+	}
+	if ev.Term > m.term {
+		if m.term > 0 {
+			m.sendAgain()
+		}
+		m.term = ev.Term
 	}
 }
 
@@ -355,7 +386,7 @@ func (m *Member) set(s *wire.Settings) {
 
 // appliedCommit has a commit merged and settles the open contribution by it.
 func (m *Member) appliedCommit(ev Applied) {
-	if ev.Fragment >= uint64(len(m.fragments)) || m.slot == 0 {
+	if ev.Fragment >= uint64(len(m.fragments)) {
 		return
 	}
 	f := &m.fragments[ev.Fragment]
@@ -366,7 +397,7 @@ func (m *Member) appliedCommit(ev Applied) {
 	if rank >= 0 {
 		f.end = max(f.end, ev.Table.Contributors[rank].To)
 	}
-	if ev.Version <= f.applied || m.suspended {
+	if ev.Version <= f.applied {
 		return
 	}
 	f.applied, f.head = ev.Version, max(f.head, ev.Version)
@@ -375,6 +406,9 @@ func (m *Member) appliedCommit(ev Applied) {
 		merge.Contributed = true
 		merge.Included = make([]bool, m.spec.Slabs[ev.Fragment])
 		m.decide(f, ev, rank, merge.Included)
+	}
+	if m.slot == 0 || m.suspended {
+		return // start asks for it once there are weights to merge into
 	}
 	m.emit(merge)
 }

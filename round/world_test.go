@@ -395,7 +395,7 @@ func (w *world) toMember(k *simWorker, ev Event) {
 			w.send("encode "+k.peer.Short(), func() {
 				root := wire.HashLeaf(fmt.Appendf(nil, "%d/%d/%d/%d", k.slot, e.Fragment, e.Base, e.To))
 				k.roots[root] = true
-				w.toMember(k, Encoded{Fragment: e.Fragment, Base: e.Base, Root: root, Norm: 1 + float32(k.slot)})
+				w.toMember(k, Encoded{Fragment: e.Fragment, Base: e.Base, Step: k.step, Root: root, Norm: 1 + float32(k.slot)})
 			})
 		case SendReady:
 			w.report(k, &wire.SignedReady{Ready: e.Ready})
