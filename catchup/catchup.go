@@ -57,15 +57,17 @@ type Machine struct {
 	stateBytes []uint64 // of each fragment's state
 
 	// The ledger.
-	logged uint64 // the entries up to here have come
-	floor  uint64 // queue holds what matters above here
-	term   uint64
-	target uint64 // some peer says that its ledger reaches this
-	ask    ask
-	slots  map[wire.Slot]wire.PeerID
-	queue  []*entry // commits and marks not applied yet, ascending
-	whole  *wire.Checkpoint
-	newest *wire.Checkpoint
+	logged   uint64 // the entries up to here have come
+	floor    uint64 // queue holds what matters above here
+	tip      uint64 // highest entry that was ever fed
+	rereadTo uint64 // what the own ledger is being read up to
+	term     uint64
+	target   uint64 // some peer says that its ledger reaches this
+	ask      ask
+	slots    map[wire.Slot]wire.PeerID
+	queue    []*entry // commits and marks not applied yet, ascending
+	whole    *wire.Checkpoint
+	newest   *wire.Checkpoint
 
 	// The replica.
 	heads   []wire.FragmentHead
@@ -196,8 +198,8 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 	m.fetcher.expire(now)
 	m.slowOrder()
 	m.choosePlan()
-	m.followPlan()
 	m.advance()
+	m.followPlan()
 	m.prepareResults()
 	m.pump()
 	m.askEntries()
@@ -215,8 +217,13 @@ func (m *Machine) note(format string, args ...any) {
 
 // log takes in one entry.
 func (m *Machine) log(e Logged) {
+	if e.Height <= m.logged {
+		return
+	}
+	m.tip = max(m.tip, e.Height)
 	if e.Height != m.logged+1 {
-		return // known, or about to be read again in order
+		m.reread()
+		return
 	}
 	m.logged, m.ask.tries = e.Height, 0
 	if !m.ask.until.IsZero() {
@@ -244,6 +251,16 @@ func (m *Machine) log(e Logged) {
 		m.sayHaves() // a new reign knows nothing of them
 	}
 	m.settle()
+	m.reread()
+}
+
+// reread closes a gap from the own ledger, which holds what was logged while
+// the machine went back to a checkpoint.
+func (m *Machine) reread() {
+	if m.tip > m.logged && m.logged >= m.rereadTo {
+		m.rereadTo = m.tip
+		m.do(Reread{From: m.logged + 1})
+	}
 }
 
 // settle moves the floor to just below the first entry that is not applied.
@@ -408,7 +425,8 @@ func (m *Machine) class() wire.Class {
 
 // applied moves the replica by one commit.
 func (m *Machine) applied(e Applied) {
-	if !m.finish(orderApply, e.Height) && !m.finish(orderPromote, e.Height) {
+	promoted := m.finish(orderPromote, e.Height)
+	if !promoted && !m.finish(orderApply, e.Height) {
 		return
 	}
 	q := m.queue[0]
@@ -423,7 +441,7 @@ func (m *Machine) applied(e Applied) {
 		m.reloads = 0
 	}
 	m.pop()
-	m.dropResults(c)
+	m.dropResults(c, promoted)
 	m.do(Advanced{Height: e.Height, Commit: c, Table: q.table})
 }
 
@@ -481,6 +499,9 @@ func (m *Machine) askEntries() {
 		if m.ask.tries++; m.ask.tries > len(donors) {
 			m.note("nobody delivers the entries above %d", m.logged)
 			m.target, m.ask = m.logged, ask{}
+			if m.syncing && m.syncTo > m.logged {
+				m.target, m.ask = m.syncTo, ask{from: m.logged + 1, until: m.now.Add(lastRetry)} // all over again
+			}
 			return
 		}
 		m.ask.peer = donors[m.ask.tries-1]

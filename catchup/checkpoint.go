@@ -231,9 +231,9 @@ func (m *Machine) loaded(e Loaded) {
 		for _, q := range m.queue {
 			m.drop(q)
 		}
-		m.queue, m.logged = nil, e.At
+		m.queue, m.logged, m.rereadTo = nil, e.At, 0
 		m.settle()
-		m.do(Reread{From: e.At + 1})
+		m.reread()
 		return
 	}
 	for len(m.queue) > 0 && m.queue[0].height <= e.At {

@@ -17,6 +17,7 @@ type result struct {
 	base     uint64
 	attempt  wire.AttemptID
 	table    *wire.CommitTable
+	name     wire.Hash // address of the table
 	root     wire.Hash
 	frames   *want
 	state    resultState
@@ -63,7 +64,7 @@ func (m *Machine) announced(e *wire.Results) {
 		}
 	}
 	table := e.Table
-	r := &result{fragment: e.Fragment, base: e.Base, attempt: e.Attempt, table: &table, root: table.ResultRoot()}
+	r := &result{fragment: e.Fragment, base: e.Base, attempt: e.Attempt, table: &table, name: wire.HashLeaf(wire.Encode(&table)), root: table.ResultRoot()}
 	r.frames = m.fetcher.want(wire.ClassResult, m.frames(r.table))
 	m.results = append(m.results, r)
 }
@@ -78,10 +79,11 @@ func compare(a, b wire.AttemptID) int {
 	return 1
 }
 
-// resultOf returns the announced result that a commit names.
+// resultOf returns the announced result that a commit names: the same frames,
+// and the same word on who contributed.
 func (m *Machine) resultOf(c *wire.Commit) *result {
 	for _, r := range m.results {
-		if r.fragment == c.Fragment && r.base == c.Base && r.attempt == c.Attempt && r.root == c.Result {
+		if r.fragment == c.Fragment && r.base == c.Base && r.attempt == c.Attempt && r.root == c.Result && r.name == c.Table {
 			return r
 		}
 	}
@@ -170,12 +172,13 @@ func (m *Machine) forget(r *result) {
 }
 
 // dropResults drops what a commit has decided.
-func (m *Machine) dropResults(c *wire.Commit) {
+func (m *Machine) dropResults(c *wire.Commit, promoted bool) {
+	chosen := m.resultOf(c)
 	for _, r := range slices.Clone(m.results) {
 		if r.fragment != c.Fragment || r.base > c.Base {
 			continue
 		}
-		if r.attempt == c.Attempt && r.state == resultPrepared {
+		if promoted && r == chosen {
 			r.state = resultFetching // its shadow became the state
 		}
 		m.forget(r)

@@ -74,6 +74,7 @@ type world struct {
 	asked   []Fetch
 	replies []Event // that the replica owes
 	out     strings.Builder
+	watch   func(Effect)
 }
 
 func newWorld(t *testing.T, cfg Config) *world {
@@ -118,6 +119,9 @@ func (w *world) step(ev Event) {
 	fmt.Fprintf(&w.out, "%6s > %s\n", w.now.Sub(w.start), ev)
 	for _, eff := range w.m.Step(w.now, ev) {
 		fmt.Fprintf(&w.out, "         %s\n", eff)
+		if w.watch != nil {
+			w.watch(eff)
+		}
 		switch e := eff.(type) {
 		case Fetch:
 			w.asked = append(w.asked, e)
