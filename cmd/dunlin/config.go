@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
+	"dunlin/compress"
 	"dunlin/data"
 	"dunlin/model"
 )
@@ -46,6 +47,26 @@ type Config struct {
 	TopP        float64 // sample among the likeliest that together hold this probability
 
 	Seconds float64 // time to measure for
+
+	DataDir  string  // where state lives; "" is below the XDG data folder
+	Port     int     // of the swarm's listening addresses; 0 takes free ones
+	Loopback bool    // reachable from this machine only
+	MDNS     bool    // find peers of the run on the local network
+	Verbose  bool    // log every decision
+	Disk     float64 // GB that old bytes may take before they are let go
+	Listen   string  // address of the web page
+
+	Name            string  // of the run, for people
+	Tokens          int     // token budget of the run
+	WorkerBatch     int     // windows in a worker's inner step
+	H               int     // inner steps between two rounds of a fragment
+	Fragments       int     // of the model
+	OuterLR         float64 // outer learning rate
+	Momentum        float64 // outer momentum
+	Codec           string  // of contributions and results
+	CheckpointEvery int     // commits between two checkpoints
+	Private         bool    // the invite holds a secret
+	Export          string  // folder for the run's model when it ends
 }
 
 // everyOption lists the options of all commands, as a configuration file may name any of them.
@@ -54,8 +75,50 @@ func everyOption(c *Config) []option {
 	for _, group := range [][]option{c.global(), c.compute(), c.training(), c.sampling()} {
 		all = append(all, group...)
 	}
-	return append(all, c.windows(0), c.seed(), c.seconds())
+	all = append(all, c.run()...)
+	all = append(all, c.network()...)
+	return append(all, c.windows(0), c.seed(), c.seconds(), c.page())
 }
+
+// run lists what an organiser chooses.
+func (c *Config) run() []option {
+	return []option{
+		needed(&c.Name, "name", "a dunlin run", "text", "of the run, for people"),
+		text(&c.Data, "data", "", "path", "a file, a folder or a quoted glob of text; without it, the Go source tree of this machine"),
+		c.preset(bytePresets()...),
+		whole(&c.Tokens, "tokens", 10_000_000, 1, 1<<56, "token budget; the run ends when so many are committed"),
+		whole(&c.WorkerBatch, "worker-batch", 2, 1, 4096, "training windows in one inner step of a worker"),
+		whole(&c.H, "h", 24, 1, 500, "inner steps between two rounds of a fragment"),
+		whole(&c.Fragments, "fragments", 2, 1, 64, "parts of the model that are synchronised one by one"),
+		number(&c.LR, "lr", 2e-3, 1e-9, 10, "peak of the inner learning rate"),
+		number(&c.OuterLR, "outer-lr", 0.7, 1e-6, 2, "outer learning rate"),
+		number(&c.Momentum, "momentum", 0.9, 0, 0.999, "outer momentum (Nesterov)"),
+		choice(&c.Codec, "codec", "int8", "how contributions and results become bytes", compress.Names()...),
+		whole(&c.CheckpointEvery, "checkpoint-every", 24, 1, 1<<20, "commits between two checkpoints"),
+		yes(&c.Private, "private", "only who has the invite may join"),
+		text(&c.Export, "out", "", "path", "folder for the run's model when the run ends"),
+		c.windows(128),
+	}
+}
+
+// network lists where a peer keeps its state and how it is reached.
+func (c *Config) network() []option {
+	return []option{
+		text(&c.DataDir, "data-dir", "", "path", "folder of keys and state; without it, one below the XDG data folder"),
+		whole(&c.Port, "port", 0, 0, 65535, "port of the swarm, TCP and UDP; 0 takes a free one"),
+		yes(&c.Loopback, "loopback", "reachable from this machine only"),
+		yes(&c.MDNS, "mdns", "find peers of the run on the local network"),
+		yes(&c.Verbose, "verbose", "log every decision and its reason"),
+		number(&c.Disk, "disk", 20, 0.1, 1e6, "GB of results and checkpoints to keep before the oldest unneeded are let go"),
+	}
+}
+
+func (c *Config) page() option {
+	return needed(&c.Listen, "listen", "127.0.0.1:0", "address", "address of the web page; port 0 takes a free one")
+}
+
+// quota is the disk budget in bytes.
+func (c *Config) quota() int64 { return int64(c.Disk * 1e9) }
 
 func (c *Config) global() []option {
 	return []option{

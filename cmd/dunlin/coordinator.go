@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"dunlin/compute/cpu"
+	"dunlin/data"
+	"dunlin/invite"
+	"dunlin/model"
+	"dunlin/peer"
+	"dunlin/status"
+	"dunlin/store"
+	"dunlin/swarm"
+	"dunlin/wire"
+)
+
+func newCoordinator(t *terminal) *cobra.Command {
+	c := &t.settings.config
+	options := append(c.run(), c.network()...)
+	options = append(options, c.page(), c.seed())
+	return t.command("coordinator", "create a run and coordinate it, or resume the one in the data folder",
+		"  dunlin coordinator --name \"Go tutor\" --preset nano --tokens 100000000\n  dunlin coordinator --data book.txt --private --listen 127.0.0.1:7310",
+		exactly(), t.coordinator, options...)
+}
+
+func (t *terminal) coordinator(ctx context.Context, c *Config, _ []string) (err error) {
+	folder, lock, err := c.folder("coordinator")
+	if err != nil {
+		return err
+	}
+	defer closing(&err, lock.Unlock)
+	log := t.logger(c)
+	key, err := swarm.LoadOrCreateKey(folder.Identity())
+	if err != nil {
+		return err
+	}
+	run, signed, err := c.openRun(folder, key, log)
+	if err != nil {
+		return err
+	}
+	spec, err := signed.Open(run)
+	if err != nil {
+		return err
+	}
+	secret, err := folder.Secret(run)
+	if err != nil {
+		return err
+	}
+	device, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		return err
+	}
+	defer closing(&err, device.Close)
+	page, err := status.New(status.Config{Listen: c.Listen, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer closing(&err, page.Close)
+	token := ""
+	p, err := peer.New(peer.Config{
+		Key: key, Signed: signed, Run: run, Dir: folder.Run(run), Quota: c.quota(), Version: release, Export: c.Export, Logger: log, Seed: c.Seed,
+		Judge: device, HeldOutWindows: c.Windows,
+		Publish: func(s *status.Snapshot) {
+			s.Invite = token
+			page.Publish(s)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	host, err := c.host(ctx, key, run, p, log)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, host.Close)
+	inviteToken := &invite.Token{Run: run, Name: spec.Name, Coordinator: host.ID(), Addrs: first(bare(host.Addrs()), invite.MaxAddrs), Secret: secret}
+	token = inviteToken.String()
+	fmt.Fprintf(t.out, "invite  %s\npage    %s\n", token, page.URL())
+	return p.Run(ctx, transport{host})
+}
+
+// openRun resumes the run of the data folder or makes one from the settings.
+func (c *Config) openRun(folder peer.Folder, key ed25519.PrivateKey, log *slog.Logger) (wire.Hash, *wire.SignedSpec, error) {
+	run, err := folder.Current()
+	if err == nil {
+		signed, spec, err := folder.Load(run)
+		if err != nil {
+			return run, nil, err
+		}
+		log.Info("resuming the run in the data folder; settings of a run are fixed, those given now are not used", "run", run.Short(), "name", spec.Name, "folder", folder.Dir)
+		return run, signed, nil
+	}
+	if !errors.Is(err, peer.ErrNoRun) {
+		return run, nil, err
+	}
+	cfg, err := c.newRun()
+	if err != nil {
+		return run, nil, err
+	}
+	organiser, err := swarm.LoadOrCreateKey(folder.Organiser())
+	if err != nil {
+		return run, nil, err
+	}
+	log.Info("the organiser's key is made; only it can change the run's coordinators: move it to a safe place", "file", folder.Organiser())
+	signed, err := cfg.Spec(organiser, wire.PeerIDOf(key), func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
+	if err != nil {
+		return run, nil, err
+	}
+	run = wire.HashLeaf(signed.Spec)
+	if err := folder.PutData(run, cfg.Pack); err != nil {
+		return run, nil, err
+	}
+	return run, signed, folder.Save(run, signed, cfg.Secret)
+}
+
+// newRun turns settings into a run.
+func (c *Config) newRun() (peer.RunConfig, error) {
+	r := peer.DefaultRun()
+	var err error
+	if r.Model, err = model.Preset(c.Preset); err != nil {
+		return r, err
+	}
+	if r.Corpus, err = data.Open(c.Data); err != nil {
+		return r, err
+	}
+	r.Name, r.Seed, r.Batch, r.H, r.Fragments, r.LR = c.Name, c.Seed, c.WorkerBatch, c.H, c.Fragments, c.LR
+	r.OuterLR, r.Momentum, r.Codec, r.Checkpoint, r.TokenBudget = c.OuterLR, c.Momentum, c.Codec, c.CheckpointEvery, uint64(c.Tokens)
+	if c.Private {
+		r.Secret = make([]byte, 16)
+		rand.Read(r.Secret)
+	}
+	return r, nil
+}
+
+func first(s []string, n int) []string { return s[:min(n, len(s))] }
+
+// bare cuts the peer id, which an invite has already, off addresses.
+func bare(addrs []string) []string {
+	for i, a := range addrs {
+		addrs[i], _, _ = strings.Cut(a, "/p2p/")
+	}
+	return addrs
+}

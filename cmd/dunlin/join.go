@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"dunlin/invite"
+	"dunlin/peer"
+	"dunlin/status"
+	"dunlin/swarm"
+	"dunlin/wire"
+)
+
+func newJoin(t *terminal) *cobra.Command {
+	c := &t.settings.config
+	options := append(c.compute(), c.network()...)
+	options = append(options, c.page(), c.seed())
+	return t.command("join INVITE", "join a run and train for it on this machine",
+		"  dunlin join dunlin1:…\n  dunlin join dunlin1:… --threads 2 --data-dir /mnt/big/dunlin",
+		exactly("the invite"), t.join, options...)
+}
+
+func (t *terminal) join(ctx context.Context, c *Config, args []string) (err error) {
+	token, err := invite.Parse(args[0])
+	if err != nil {
+		return err
+	}
+	folder, lock, err := c.folder("worker")
+	if err != nil {
+		return err
+	}
+	defer closing(&err, lock.Unlock)
+	log := t.logger(c)
+	key, err := swarm.LoadOrCreateKey(folder.Identity())
+	if err != nil {
+		return err
+	}
+	signed, err := c.fetchSpec(ctx, folder, key, token, log)
+	if err != nil {
+		return err
+	}
+	device, err := c.device()
+	if err != nil {
+		return err
+	}
+	defer closing(&err, device.Close)
+	page, err := status.New(status.Config{Listen: c.Listen, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer closing(&err, page.Close)
+	p, err := peer.New(peer.Config{
+		Key: key, Signed: signed, Run: token.Run, Dir: folder.Run(token.Run), Quota: c.quota(), Name: token.Name, Version: release,
+		Secret: token.Secret, Seed: c.Seed, Logger: log, Publish: page.Publish, Coordinator: token.Addrs,
+		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+			return peer.NewLocalEngine(spec, device, tokens, joiner)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	host, err := c.host(ctx, key, token.Run, p, log)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, host.Close)
+	_, spec, err := folder.Load(token.Run)
+	if err != nil {
+		return err
+	}
+	p1 := t.progress(c)
+	defer p1.close()
+	p1.say(fmt.Sprintf("dunlin joins run %s %q", token.Run.Short(), spec.Name), "joins", slog.String("run", token.Run.String()))
+	p1.say(fmt.Sprintf("this machine   %s", device.Name()), "machine", slog.String("device", device.Name()))
+	p1.say(fmt.Sprintf("it will        train %s on the CPU · web page %s", peer.Describe(spec), page.URL()), "will", slog.String("page", page.URL()))
+	return p.Run(ctx, transport{host})
+}
+
+// fetchSpec reads the run's spec from the data folder or asks the coordinator for it.
+func (c *Config) fetchSpec(ctx context.Context, folder peer.Folder, key ed25519.PrivateKey, token *invite.Token, log *slog.Logger) (_ *wire.SignedSpec, err error) {
+	signed, _, err := folder.Load(token.Run)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return signed, err
+	}
+	host, err := c.host(ctx, key, token.Run, peer.Deaf{}, log)
+	if err != nil {
+		return nil, err
+	}
+	defer closing(&err, host.Close)
+	if signed, err = peer.FetchSpec(ctx, transport{host}, token.Coordinator, token.Addrs, token.Run); err != nil {
+		return nil, err
+	}
+	return signed, folder.Save(token.Run, signed, token.Secret)
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"dunlin/peer"
+	"dunlin/swarm"
+	"dunlin/wire"
+)
+
+// transport lets a peer use a host.
+type transport struct{ *swarm.Host }
+
+// Traffic implements peer.Transport.
+func (t transport) Traffic() peer.Traffic {
+	s := t.Stats()
+	out := peer.Traffic{Sent: s.Socket.Out, Received: s.Socket.In}
+	for i, c := range s.Classes {
+		out.ClassSent[i], out.ClassReceived[i] = c.Out, c.In
+	}
+	return out
+}
+
+// protocolOf is the prefix of a run's protocols.
+func protocolOf(run wire.Hash) string { return fmt.Sprintf("/dunlin/%d/%s", wire.Protocol, run) }
+
+// folder opens and locks the data folder.
+func (c *Config) folder(fallback string) (peer.Folder, *swarm.FolderLock, error) {
+	dir := c.DataDir
+	if dir == "" {
+		dir = filepath.Join(dataHome(), fallback)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return peer.Folder{}, nil, fmt.Errorf("make data folder: %w", err)
+	}
+	lock, err := swarm.LockFolder(dir)
+	return peer.Folder{Dir: dir}, lock, err
+}
+
+// dataHome is where state lives: the XDG data folder or what the system has in its place.
+func dataHome() string {
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "dunlin")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "share", "dunlin")
+	}
+	return "dunlin-data"
+}
+
+// host starts the network for a run.
+func (c *Config) host(ctx context.Context, key ed25519.PrivateKey, run wire.Hash, handler swarm.Handler, log *slog.Logger) (*swarm.Host, error) {
+	listen := swarm.Everywhere(c.Port)
+	if c.Loopback {
+		listen = swarm.Loopback()
+		if c.Port != 0 {
+			listen = []string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", c.Port), fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", c.Port)}
+		}
+	}
+	return swarm.New(ctx, swarm.Config{
+		Key: key, Listen: listen, Protocol: protocolOf(run), MDNS: c.MDNS && !c.Loopback, Handler: handler, Logger: log,
+	})
+}
+
+// logger makes the log of a command that runs for long.
+func (t *terminal) logger(c *Config) *slog.Logger {
+	level := slog.LevelInfo
+	if c.Verbose {
+		level = slog.LevelDebug
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(t.err, options))
+	}
+	return slog.New(slog.NewTextHandler(t.err, options))
+}
+
+// closing joins a deferred close's error into err.
+func closing(err *error, closeIt func() error) { *err = errors.Join(*err, closeIt()) }
