@@ -192,7 +192,11 @@ func (m *Machine) logged(e Logged) {
 		m.note("entry %d does not follow height %d; it is ignored", e.Height, m.height)
 		return
 	}
-	m.height, m.logTerm = e.Height, max(m.logTerm, e.Term)
+	if e.Term > m.logTerm {
+		m.logTerm = e.Term
+		m.leases.newReign()
+	}
+	m.height = e.Height
 	m.reign.progress = m.now
 	switch b := e.Body.(type) {
 	case *wire.Member:
@@ -222,7 +226,9 @@ func (m *Machine) logged(e Logged) {
 func (m *Machine) attemptLogged(e Logged, b *wire.Attempt) {
 	var t wire.AttemptTable
 	if err := wire.Decode(e.Table, &t); err != nil || wire.HashLeaf(e.Table) != b.Table {
-		m.note("attempt %s comes without its table", b.ID)
+		if m.reign.phase == leading { // tables of old attempts are not kept, nor needed
+			m.note("attempt %s comes without its table", b.ID)
+		}
 		return
 	}
 	m.leases.attempted(b.Fragment, b.Base, &t)

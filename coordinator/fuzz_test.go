@@ -69,55 +69,70 @@ func FuzzSteps(f *testing.F) {
 	f.Add([]byte{1, 0, 2, 0, 5, 1, 0, 3, 0, 0, 0})
 	f.Add([]byte("a coordinator that hears the same things in any order must not fall over"))
 	f.Add([]byte{1, 0, 2, 0, 4, 0, 0, 0, 0, 0, 5, 0, 0, 4, 0, 6, 0, 3, 200, 9, 9, 9, 9, 10, 1, 13, 2, 14, 0})
-	f.Fuzz(func(t *testing.T, script []byte) {
-		w := newWorld(t, testSpec(), 2)
-		w.spec.Checkpoint, w.spec.TokenBudget = 2, 3000
-		tp := &tape{b: script}
-		asked := uint64(0)
-		for range 400 {
-			if len(tp.b) == 0 {
-				break
-			}
-			w.term = max(w.term, asked*uint64(tp.next(2))) // made durable now, or later
-			w.now = w.now.Add(time.Duration(tp.next(5)) * time.Second)
-			ev := randomEvent(w, tp)
-			effects := w.m.Step(w.now, ev)
-			if len(effects) > 40 {
-				t.Fatalf("%d effects of %s", len(effects), ev)
-			}
-			_ = ev.String()
-			for _, e := range effects {
-				_ = e.String()
-				switch e := e.(type) {
-				case Append:
-					if w.m.reign.phase != leading {
-						t.Fatalf("%s before it leads", e)
-					}
-					// What it writes must be what everyone accepts.
-					entry := wire.NewEntry(hashOf("run"), 1, hashOf("run"), 1, e.Body)
-					if _, err := entry.Body(); err != nil {
-						t.Fatalf("%s: %v", e, err)
-					}
-					w.queue = append(w.queue, e.Body)
-				case RaiseTerm:
-					if e.Term <= w.m.reign.term || e.Term <= w.m.logTerm {
-						t.Fatalf("term %d after %d", e.Term, w.term)
-					}
-					asked = e.Term
-				default:
-				}
-			}
-			if w.m.reign.phase == leading && len(w.m.proposed) > 0 && w.m.Deadline().IsZero() {
-				t.Fatal("it waits for the log without a deadline")
-			}
-			if w.m.height > 0 && w.m.tokens > 1<<40 {
-				t.Fatalf("%d tokens", w.m.tokens)
-			}
-			_ = w.m.Snapshot()
-			w.m.leases.mustBeDisjoint(t)
+	f.Fuzz(play)
+}
+
+// TestRandomScripts plays what the fuzzer plays, long and from known seeds.
+func TestRandomScripts(t *testing.T) {
+	for seed := range uint64(100) {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		script := make([]byte, 2500)
+		for i := range script {
+			script[i] = byte(rng.Uint32())
 		}
-		replayed(t, w)
-	})
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { play(t, script) })
+	}
+}
+
+// play lets things happen in the order that a script says.
+func play(t *testing.T, script []byte) {
+	w := newWorld(t, testSpec(), 2)
+	w.spec.Checkpoint, w.spec.TokenBudget = 2, 3000
+	tp := &tape{b: script}
+	asked := uint64(0)
+	for range 400 {
+		if len(tp.b) == 0 {
+			break
+		}
+		w.term = max(w.term, asked*uint64(tp.next(2))) // made durable now, or later
+		w.now = w.now.Add(time.Duration(tp.next(5)) * time.Second)
+		ev := randomEvent(w, tp)
+		effects := w.m.Step(w.now, ev)
+		if len(effects) > 40 {
+			t.Fatalf("%d effects of %s", len(effects), ev)
+		}
+		_ = ev.String()
+		for _, e := range effects {
+			_ = e.String()
+			switch e := e.(type) {
+			case Append:
+				if w.m.reign.phase != leading {
+					t.Fatalf("%s before it leads", e)
+				}
+				// What it writes must be what everyone accepts.
+				entry := wire.NewEntry(hashOf("run"), 1, hashOf("run"), 1, e.Body)
+				if _, err := entry.Body(); err != nil {
+					t.Fatalf("%s: %v", e, err)
+				}
+				w.queue = append(w.queue, e.Body)
+			case RaiseTerm:
+				if e.Term <= w.m.reign.term || e.Term <= w.m.logTerm {
+					t.Fatalf("term %d after %d", e.Term, w.term)
+				}
+				asked = e.Term
+			default:
+			}
+		}
+		if w.m.reign.phase == leading && len(w.m.proposed) > 0 && w.m.Deadline().IsZero() {
+			t.Fatal("it waits for the log without a deadline")
+		}
+		if w.m.height > 0 && w.m.tokens > 1<<40 {
+			t.Fatalf("%d tokens", w.m.tokens)
+		}
+		_ = w.m.Snapshot()
+		w.m.leases.mustBeDisjoint(t)
+	}
+	replayed(t, w)
 }
 
 // replayed checks that the log alone makes the same state.

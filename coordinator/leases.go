@@ -226,6 +226,15 @@ func (l *leases) attempted(fragment, base uint64, t *wire.AttemptTable) {
 	l.release(old)
 }
 
+// newReign ends what was open: attempts of an older term cannot commit (R7).
+func (l *leases) newReign() {
+	for _, f := range sorted(l.held) {
+		h := l.held[f]
+		delete(l.held, f)
+		l.release(h)
+	}
+}
+
 // recall takes windows that an ended slot gave back out of the pool again: the
 // attempt that quotes them was under way when the slot ended.
 func (l *leases) recall(slot wire.Slot, windows []wire.Range) {

@@ -252,3 +252,18 @@ func TestALateAttemptTakesBackWhatWasReturned(t *testing.T) {
 		t.Errorf("returned %v, want %v after the attempt is dropped", l.returned, want)
 	}
 }
+
+func TestANewReignReturnsWhatAnOldAttemptHeldBack(t *testing.T) {
+	l := newLeases(testSpec())
+	l.begin(1)
+	l.leased(&wire.Lease{Slot: 1, Ranges: []wire.Range{span(0, 20)}})
+	l.attempted(1, 0, &wire.AttemptTable{Members: []wire.AttemptMember{{Ready: wire.SignedReady{Ready: wire.Ready{Slot: 1, Windows: []wire.Range{span(0, 5)}}}}}})
+	l.end(1)
+	if want := (intervals{span(5, 20)}); !slices.Equal(l.returned, want) {
+		t.Errorf("returned %v, want %v", l.returned, want)
+	}
+	l.newReign()
+	if want := (intervals{span(0, 20)}); !slices.Equal(l.returned, want) {
+		t.Errorf("returned %v after a new reign, want %v", l.returned, want)
+	}
+}
