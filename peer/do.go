@@ -103,6 +103,7 @@ func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
 		p.reread(e.From)
 	case catchup.Holds:
 		p.life.holds = e.At
+		p.remember()
 	case catchup.Repair:
 		p.figures.diverged++
 		p.restart = true
@@ -213,6 +214,7 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 	case coordinator.StopTraining:
 		if p.worker != nil {
 			p.worker.orders.put(halt{})
+			p.remember()
 		}
 		p.life.halted = e.Reason
 	case coordinator.SendHeartbeat:
@@ -220,6 +222,13 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 	case coordinator.Finished:
 		p.finished = &e
 	case coordinator.RequestLease, coordinator.SendLeave, coordinator.HandOver, coordinator.Note: // the core's
+	}
+}
+
+// remember has the worker keep what a restart goes on from.
+func (p *Peer) remember() {
+	if p.worker != nil {
+		p.worker.orders.put(remember{})
 	}
 }
 

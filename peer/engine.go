@@ -1,11 +1,17 @@
 package peer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 
+	"dunlin/checkpoint"
 	"dunlin/compute"
 	"dunlin/data"
+	"dunlin/optimizer"
+	"dunlin/store"
 	"dunlin/wire"
 )
 
@@ -18,12 +24,15 @@ type LocalEngine struct {
 	live            [][]float32
 	inputs, targets []int32
 	indices         []int
+	memory          string // file of the moments; empty for none
 }
 
 // NewLocalEngine allocates the run's model on a device, which stays the
 // caller's. tokens is the run's training text. A joiner's learning rate ramps
 // up, since its moments start at zero in the middle of a run (protocol, R3a).
-func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, joiner bool) (*LocalEngine, error) {
+// memory is a file for the moments, from which a restarted worker goes on
+// (R8); one that does not fit is passed over, as if there were none.
+func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, joiner bool, memory string) (*LocalEngine, error) {
 	cfg, err := trainerConfig(spec)
 	if err != nil {
 		return nil, err
@@ -43,7 +52,7 @@ func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, jo
 	e := &LocalEngine{
 		trainer: trainer, device: device, windows: windows, order: data.Order{Seed: spec.Data.Seed, N: windows.Len()},
 		inputs: make([]int32, cfg.Batch*cfg.Model.Context), targets: make([]int32, cfg.Batch*cfg.Model.Context),
-		indices: make([]int, cfg.Batch),
+		indices: make([]int, cfg.Batch), memory: memory,
 	}
 	flat := trainer.Model().Params().Host
 	if flat == nil {
@@ -52,7 +61,43 @@ func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, jo
 	for _, p := range trainer.Params() {
 		e.live = append(e.live, flat[p.Offset:p.Offset+p.Size:p.Offset+p.Size])
 	}
+	e.recall()
 	return e, nil
+}
+
+// Remember implements Engine: it keeps the moments in one durable step.
+func (e *LocalEngine) Remember() error {
+	if e.memory == "" {
+		return nil
+	}
+	state, err := e.trainer.Moments()
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := checkpoint.Write(&b, state.Tensors, map[string]string{"steps": strconv.Itoa(state.Steps)}); err != nil {
+		return fmt.Errorf("keep moments: %w", err)
+	}
+	return store.WriteFile(e.memory, b.Bytes(), 0o600)
+}
+
+// recall takes up the moments of an earlier process. They only speed training
+// up, so that a file which is missing, damaged or of another shape costs no more
+// than starting from zero.
+func (e *LocalEngine) recall() {
+	b, err := os.ReadFile(e.memory)
+	if err != nil {
+		return
+	}
+	tensors, meta, err := checkpoint.Read(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		return
+	}
+	steps, err := strconv.Atoi(meta["steps"])
+	if err != nil || steps < 1 {
+		return
+	}
+	_ = e.trainer.SetMoments(optimizer.AdamWState{Steps: steps, Tensors: tensors}) // an error leaves them at zero
 }
 
 // Live implements Engine.

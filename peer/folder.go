@@ -18,7 +18,7 @@ import (
 //	identity.key        this machine's key (0600)
 //	organiser.key       the organiser's, on the machine that made the run (0600)
 //	current             id of the run that was used last
-//	runs/<run id>/      spec, ledger.db, store/, checkpoint-<height>.head, secret
+//	runs/<run id>/      spec, ledger.db, store/, checkpoint-<height>.head, secret, moments
 type Folder struct{ Dir string }
 
 // ErrNoRun says that a data folder holds no run yet.
@@ -32,6 +32,11 @@ func (f Folder) Organiser() string { return filepath.Join(f.Dir, "organiser.key"
 
 // Run is the folder of one run.
 func (f Folder) Run(run wire.Hash) string { return filepath.Join(f.Dir, "runs", run.String()) }
+
+// Moments is the file in which a worker of a run keeps its optimizer's moments.
+func (f Folder) Moments(run wire.Hash) string {
+	return filepath.Join(f.Run(run), "moments.safetensors")
+}
 
 // Current returns the run that was used last, or ErrNoRun.
 func (f Folder) Current() (wire.Hash, error) {

@@ -33,6 +33,9 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.next(round.Merged{Fragment: uint64(ev.fragment), Version: ev.version})
 	case workerFailed:
 		p.failure = fmt.Errorf("training stopped: %w", ev.err)
+	case complaint:
+		p.log.Warn(ev.text)
+		p.note(ev.text)
 	case committed:
 		p.weights[ev.fragment] = ev
 	case saved:

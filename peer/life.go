@@ -95,8 +95,8 @@ func (l *life) utilisation() float64 {
 // heartbeat fills in the figures and sends them.
 func (p *Peer) heartbeat(e coordinator.SendHeartbeat) {
 	h := p.pulse(e)
+	p.figures.heard(p.self, h)
 	if p.lead == p.self {
-		p.figures.heard(p.self, h)
 		p.next(coordinator.HeartbeatFrom{Peer: p.self, Heartbeat: *h})
 		return
 	}

@@ -18,6 +18,9 @@ type Engine interface {
 	// Step trains one batch, the windows at these positions of the data stream,
 	// with the rates of that progress, and returns the mean loss in nats a token.
 	Step(positions []uint64, progress float64) (float64, error)
+	// Remember keeps, durably, what a restart of this worker goes on from beside
+	// the replica: the optimizer's moments.
+	Remember() error
 	// Name says what computes, for people.
 	Name() string
 	// Close gives the device's memory back.
@@ -37,6 +40,8 @@ type (
 	halt struct{}
 	// resume goes on where halt stopped.
 	resume struct{}
+	// remember keeps the moments for a restart.
+	remember struct{}
 	// grant adds leased windows.
 	grant struct{ ranges []wire.Range }
 	// takeSnapshot ends an interval of a fragment.
@@ -72,6 +77,8 @@ type (
 		outcome  contribution.Outcome
 	}
 	workerFailed struct{ err error }
+	// complaint is a fault that training goes on with.
+	complaint struct{ text string }
 )
 
 // worker is the inner loop. It never waits for the network while there is data
@@ -185,6 +192,10 @@ func (w *worker) obey(order any) error {
 		w.running = false
 	case resume:
 		w.running = w.trackers != nil
+	case remember:
+		if err := w.engine.Remember(); err != nil {
+			w.report(complaint{"moments not kept, a restart begins without them: " + err.Error()})
+		}
 	case grant:
 		w.leases = append(w.leases, o.ranges...)
 	case takeSnapshot:

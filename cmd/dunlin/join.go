@@ -55,11 +55,17 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 		return err
 	}
 	defer closing(&err, page.Close)
+	line := t.progress(c)
+	defer line.close()
+	show := func(s *status.Snapshot) {
+		page.Publish(s)
+		line.state(workerLine(s))
+	}
 	p, err := peer.New(peer.Config{
-		Key: key, Signed: signed, Run: token.Run, Dir: folder.Run(token.Run), Quota: c.quota(), Name: token.Name, Version: release,
-		Secret: token.Secret, Seed: c.Seed, Logger: log, Publish: page.Publish, Coordinator: token.Addrs,
+		Key: key, Signed: signed, Run: token.Run, Dir: folder.Run(token.Run), Quota: c.quota(), Version: release,
+		Secret: token.Secret, Seed: c.Seed, Logger: log, Publish: show, Coordinator: token.Addrs,
 		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
-			return peer.NewLocalEngine(spec, device, tokens, joiner)
+			return peer.NewLocalEngine(spec, device, tokens, joiner, folder.Moments(token.Run))
 		},
 	})
 	if err != nil {
@@ -74,12 +80,31 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 	if err != nil {
 		return err
 	}
-	p1 := t.progress(c)
-	defer p1.close()
-	p1.say(fmt.Sprintf("dunlin joins run %s %q", token.Run.Short(), spec.Name), "joins", slog.String("run", token.Run.String()))
-	p1.say(fmt.Sprintf("this machine   %s", device.Name()), "machine", slog.String("device", device.Name()))
-	p1.say(fmt.Sprintf("it will        train %s on the CPU · web page %s", peer.Describe(spec), page.URL()), "will", slog.String("page", page.URL()))
+	line.say(fmt.Sprintf("dunlin joins run %s %q", token.Run.Short(), spec.Name), "joins", slog.String("run", token.Run.String()))
+	line.say(fmt.Sprintf("this machine   %s", device.Name()), "machine", slog.String("device", device.Name()))
+	line.say(fmt.Sprintf("it will        train %s on the CPU · web page %s", peer.Describe(spec), page.URL()), "will", slog.String("page", page.URL()))
 	return p.Run(ctx, transport{host})
+}
+
+// workerLine is the one line that says what a worker does now.
+func workerLine(s *status.Snapshot) (string, []slog.Attr) {
+	var own status.Peer
+	for _, p := range s.Peers {
+		if p.You && p.Alive {
+			own = p
+		}
+	}
+	state := fmt.Sprintf("%-14s ", s.Run.Phase)
+	if own.Step == 0 {
+		return state + s.Run.Reason, []slog.Attr{slog.String("state", s.Run.Phase), slog.String("reason", s.Run.Reason)}
+	}
+	seconds := max(1, float64(own.Clock)/1000)
+	return fmt.Sprintf("%sstep %s · loss %.3f · %s tokens/s · merged %d rounds · up %s kbit/s · state %s at height %d", state, grouped(own.Step), own.Loss,
+			rate(own.TokensPerSecond), own.OuterSteps*uint64(s.Run.Fragments), rate(float64(own.Sent)*8/1000/seconds), own.StateHash.Short(), s.Run.Height),
+		[]slog.Attr{
+			slog.String("state", s.Run.Phase), slog.Uint64("step", own.Step), slog.Float64("loss", own.Loss),
+			slog.Float64("tokens_per_second", own.TokensPerSecond), slog.Uint64("height", s.Run.Height),
+		}
 }
 
 // fetchSpec reads the run's spec from the data folder or asks the coordinator for it.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 )
@@ -16,10 +17,11 @@ import (
 // progress shows how a command gets on: one line rewritten in place on a terminal, appended lines elsewhere, or one
 // JSON object a step.
 type progress struct {
-	out  io.Writer
-	json *slog.Logger // nil unless logs are JSON
-	live bool         // out is a terminal
-	open bool         // the last line can be rewritten
+	out   io.Writer
+	json  *slog.Logger // nil unless logs are JSON
+	live  bool         // out is a terminal
+	open  bool         // the last line can be rewritten
+	shown time.Time    // when state wrote last
 }
 
 func (t *terminal) progress(c *Config) *progress {
@@ -46,6 +48,17 @@ func (p *progress) step(line string, attrs ...slog.Attr) {
 		fmt.Fprintln(p.out, line)
 	}
 }
+
+// state shows what goes on now: on a terminal at every call, elsewhere once in a while.
+func (p *progress) state(line string, attrs []slog.Attr) {
+	if now := time.Now(); p.live || now.Sub(p.shown) >= stateEvery {
+		p.shown = now
+		p.step(line, attrs...)
+	}
+}
+
+// stateEvery is the pace of lines where they cannot be rewritten.
+const stateEvery = 5 * time.Second
 
 // say appends a line that stays. msg and attrs are its JSON form.
 func (p *progress) say(line, msg string, attrs ...slog.Attr) {
