@@ -1,0 +1,163 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// routes is every address the server answers; other methods than GET and HEAD
+// are refused by the mux.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	for path, a := range assets() {
+		mux.Handle("GET "+path, a)
+	}
+	mux.HandleFunc("GET /api/v1/snapshot", s.reading(s.snapshot))
+	mux.HandleFunc("GET /api/v1/events", s.reading(s.events))
+	mux.HandleFunc("GET /metrics", s.reading(s.metrics))
+	mux.HandleFunc("GET /healthz", s.healthz)
+	return mux
+}
+
+// refuse answers with an error as JSON.
+func refuse(w http.ResponseWriter, code int, text string) {
+	body, _ := json.Marshal(map[string]string{"error": text}) // strings always encode
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(body, '\n')) // a visitor that left needs no answer
+}
+
+// newest returns the newest edition with its bytes, or answers why there is none.
+func (s *Server) newest(w http.ResponseWriter) *edition {
+	e := s.current.Load()
+	if e.snapshot == nil {
+		w.Header().Set("Retry-After", "1")
+		refuse(w, http.StatusServiceUnavailable, "there is no snapshot yet: the program is starting")
+		return nil
+	}
+	if err := e.encode(); err != nil {
+		s.log.Error("snapshot cannot be shown", "error", err)
+		refuse(w, http.StatusInternalServerError, "the snapshot cannot be shown: the program's log says why")
+		return nil
+	}
+	return e
+}
+
+func (s *Server) snapshot(w http.ResponseWriter, r *http.Request) {
+	e := s.newest(w)
+	if e == nil {
+		return
+	}
+	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("ETag", e.etag)
+	if strings.Contains(r.Header.Get("If-None-Match"), e.etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(e.json) // a visitor that left needs no answer
+}
+
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	e := s.current.Load()
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	switch {
+	case e.snapshot == nil:
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintln(w, "starting: no snapshot yet")
+	case e.age() > staleAfter:
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintf(w, "stale: no snapshot for %s\n", Duration(e.age().Seconds()))
+	default:
+		fmt.Fprintln(w, "ok")
+	}
+}
+
+// events streams the newest snapshot whenever there is one, at most four a
+// second. A reader that is slow misses those in between; one that does not read
+// at all is dropped.
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	if s.streams.Add(1) > maxStreams {
+		s.streams.Add(-1)
+		w.Header().Set("Retry-After", "10")
+		refuse(w, http.StatusServiceUnavailable, "too many people watch here: try again later, or ask for /api/v1/snapshot now and then")
+		return
+	}
+	defer s.streams.Add(-1)
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // a proxy must pass events on at once
+	if r.Method == http.MethodHead {
+		return
+	}
+	out := eventWriter{w: w, control: http.NewResponseController(w)}
+	if err := out.control.SetReadDeadline(time.Time{}); err != nil {
+		s.log.Debug("event stream keeps its read deadline", "error", err)
+	}
+	s.stream(r.Context(), out)
+}
+
+func (s *Server) stream(ctx context.Context, out eventWriter) {
+	alive := time.NewTicker(aliveEvery)
+	defer alive.Stop()
+	gap := time.NewTimer(0)
+	defer gap.Stop()
+	e := s.current.Load()
+	if out.alive(e) != nil {
+		return
+	}
+	for {
+		if e.snapshot != nil && (e.encode() != nil || out.write(e.event) != nil) {
+			return
+		}
+		gap.Reset(streamGap)
+		for ready, newer := gap.C, e.next; ready != nil || newer != nil; {
+			var err error
+			select {
+			case <-ready:
+				ready = nil
+			case <-newer:
+				newer = nil
+			case <-alive.C:
+				err = out.alive(e)
+			case <-ctx.Done():
+				// When the server ends, the page can say so. To a visitor that left it does no harm.
+				_ = out.write([]byte("event: end\ndata: {}\n\n"))
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+		e = s.current.Load()
+	}
+}
+
+// eventWriter writes whole events, each within the write timeout.
+type eventWriter struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+}
+
+func (o eventWriter) write(event []byte) error {
+	if err := o.control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	if _, err := o.w.Write(event); err != nil {
+		return err
+	}
+	return o.control.Flush()
+}
+
+// alive says how old the newest snapshot is, so that the page knows stale
+// figures whatever its own clock says. No snapshot has no age.
+func (o eventWriter) alive(e *edition) error {
+	age := "null"
+	if e.snapshot != nil {
+		age = fmt.Sprintf("%.1f", e.age().Seconds())
+	}
+	return o.write(fmt.Appendf(nil, "event: alive\ndata: {\"age_seconds\":%s}\n\n", age))
+}

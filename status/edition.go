@@ -1,0 +1,112 @@
+package status
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"math"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// edition is one published snapshot. Its bytes are made when the first reader
+// wants them, once for all readers; next is closed when a newer edition is out,
+// so that any number of readers waits without anybody keeping a list of them.
+type edition struct {
+	number    uint64
+	snapshot  *Snapshot // nil before the first one
+	published time.Time
+	next      chan struct{}
+
+	once  sync.Once
+	json  []byte
+	event []byte // the same as a server-sent event
+	etag  string
+	err   error
+}
+
+func newEdition(number uint64, s *Snapshot) *edition {
+	return &edition{number: number, snapshot: s, published: time.Now(), next: make(chan struct{})}
+}
+
+// age is the time since the edition was published.
+func (e *edition) age() time.Duration { return time.Since(e.published) }
+
+// encode makes the edition's bytes unless they are there.
+func (e *edition) encode() error {
+	e.once.Do(func() {
+		if e.json, e.err = json.Marshal(finite(e.snapshot)); e.err != nil {
+			return
+		}
+		sum := sha256.Sum256(e.json)
+		e.etag = `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+		e.event = slices.Concat([]byte("event: snapshot\nid: "), strconv.AppendUint(nil, e.number, 10), []byte("\ndata: "), e.json, []byte("\n\n"))
+	})
+	return e.err
+}
+
+// finite returns the snapshot with every figure that is not a number taken out:
+// JSON cannot say NaN, and one worker's broken figure must not blind the page.
+// The snapshot itself is left as it is.
+func finite(s *Snapshot) *Snapshot {
+	c := *s
+	c.Learning.Train, c.Learning.HeldOut = number(c.Learning.Train), number(c.Learning.HeldOut)
+	c.Learning.Unigram, c.Learning.Bigram = number(c.Learning.Unigram), number(c.Learning.Bigram)
+	c.Learning.Curve = keep(c.Learning.Curve, func(p Point) bool { return isFinite(p.Loss, p.At) })
+	c.Learning.HeldOuts = keep(c.Learning.HeldOuts, func(p Point) bool { return isFinite(p.Loss, p.At) })
+	c.Speed.TokensPerSecond, c.Speed.Own, c.Speed.SecondsLeft = number(c.Speed.TokensPerSecond), number(c.Speed.Own), number(c.Speed.SecondsLeft)
+	c.Speed.History = keep(c.Speed.History, func(r Rate) bool { return isFinite(r.At, r.Rate) })
+	c.Cost.BitsPerParameter, c.Cost.UploadBitsPerParameter = number(c.Cost.BitsPerParameter), number(c.Cost.UploadBitsPerParameter)
+	c.Cost.BytesRatio, c.Cost.BytesPerPeerDay = number(c.Cost.BytesRatio), number(c.Cost.BytesPerPeerDay)
+	c.Rounds = keep(c.Rounds, func(r Round) bool {
+		for _, at := range []*float64{r.Ready, r.Opened, r.Summed, r.Held, r.Closed} {
+			if at != nil && !isFinite(*at) {
+				return false
+			}
+		}
+		return true
+	})
+	c.Peers = slices.Clone(c.Peers)
+	for i := range c.Peers {
+		p := &c.Peers[i]
+		p.Loss, p.TokensPerSecond = orZero(p.Loss), orZero(p.TokensPerSecond)
+		p.Utilisation, p.SeenSeconds = orZero(p.Utilisation), orZero(p.SeenSeconds)
+	}
+	return &c
+}
+
+func isFinite(values ...float64) bool {
+	for _, v := range values {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// keep returns the rows that pass, never nil, so that JSON has a list.
+func keep[T any](rows []T, pass func(T) bool) []T {
+	kept := make([]T, 0, len(rows))
+	for _, r := range rows {
+		if pass(r) {
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}
+
+func number(v *float64) *float64 {
+	if v != nil && isFinite(*v) {
+		return v
+	}
+	return nil
+}
+
+func orZero(v float64) float64 {
+	if isFinite(v) {
+		return v
+	}
+	return 0
+}

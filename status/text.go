@@ -1,0 +1,264 @@
+package status
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"dunlin/wire"
+)
+
+// Text draws the snapshot for a terminal of the given width in columns (0: no
+// bound): the four questions, then the workers, then the newest decisions. Each
+// line ends in a newline.
+func Text(s *Snapshot, width int) string {
+	var b strings.Builder
+	line := func(parts ...string) { b.WriteString(clip(strings.Join(parts, ""), width) + "\n") }
+	line("dunlin     ", join(headline(s)))
+	line("learning   ", join(learningLine(s)))
+	line("speed      ", join(speedLine(s)))
+	line("health     ", join(healthLine(s)))
+	line("cost       ", join(costLine(s)))
+	b.WriteString("\n" + Table(s, width))
+	for i, n := range s.Notes {
+		if i == 0 {
+			b.WriteString("\n")
+		}
+		if i == 3 {
+			break
+		}
+		line(n.At.Format("15:04:05"), "   ", plain(n.Text))
+	}
+	return b.String()
+}
+
+func join(parts []string) string { return strings.Join(parts, " · ") }
+
+func headline(s *Snapshot) []string {
+	parts := []string{plain(s.Run.Name), plain(s.Run.Phase)}
+	if s.Run.Reason != "" {
+		parts[1] += " (" + plain(s.Run.Reason) + ")"
+	}
+	parts = append(parts, "height "+Count(s.Run.Height))
+	if !s.Run.Started.IsZero() {
+		parts = append(parts, Duration(s.At.Sub(s.Run.Started).Seconds()))
+	}
+	return parts
+}
+
+func learningLine(s *Snapshot) []string {
+	l := &s.Learning
+	parts := []string{known(l.Train, Loss) + " nats/token", "held-out " + known(l.HeldOut, Loss)}
+	if l.Bigram != nil {
+		parts = append(parts, "bigram "+Loss(*l.Bigram))
+	}
+	if s.Run.TokenBudget == 0 {
+		return append(parts, Figure(float64(s.Run.Tokens))+" tokens")
+	}
+	return append(parts, Percent(float64(s.Run.Tokens)/float64(s.Run.TokenBudget))+" of "+Figure(float64(s.Run.TokenBudget))+" tokens")
+}
+
+func speedLine(s *Snapshot) []string {
+	parts := []string{known(s.Speed.TokensPerSecond, Figure) + " tokens/s"}
+	if own := s.Speed.Own; own != nil {
+		text := "you " + Figure(*own)
+		if all := s.Speed.TokensPerSecond; all != nil && *all > 0 {
+			text += " (" + Percent(*own / *all) + ")"
+		}
+		parts = append(parts, text)
+	}
+	if left := s.Speed.SecondsLeft; left != nil {
+		parts = append(parts, "≈ "+Duration(*left)+" left")
+	}
+	return parts
+}
+
+func healthLine(s *Snapshot) []string {
+	h := &s.Health
+	parts := []string{Count(uint64(h.Training)) + " training"}
+	if h.Syncing > 0 {
+		parts = append(parts, Count(uint64(h.Syncing))+" syncing")
+	}
+	switch {
+	case h.Diverged > 0 || h.StatesAgree != nil && !*h.StatesAgree:
+		parts = append(parts, "STATES DIFFER")
+	case h.StatesAgree != nil:
+		parts = append(parts, "states agree")
+	}
+	failed := Count(h.FailedAttempts) + " failed"
+	if h.FailedAttempts > 0 && h.LastFailure != "" {
+		failed += " (" + plain(h.LastFailure) + ")"
+	}
+	parts = append(parts, Count(h.Commits)+" commits", failed)
+	if h.Lost > 0 {
+		parts = append(parts, Count(uint64(h.Lost))+" lost in 10 m ("+plain(h.LastLost)+")")
+	}
+	return parts
+}
+
+func costLine(s *Snapshot) []string {
+	c := &s.Cost
+	return []string{
+		"upload " + known(c.UploadBitsPerParameter, Figure) + " bits a parameter",
+		known(c.BytesPerPeerDay, Bytes) + "/day a peer",
+		known(c.BytesRatio, Figure) + "× below data-parallel",
+	}
+}
+
+// column of the workers' table; those of a high rank go first when the
+// terminal is narrow.
+type column struct {
+	head string
+	rank int
+	cell func(*Peer) string
+}
+
+// Table draws the workers: tokens, tokens/s, share of time in inner steps,
+// bytes, and the state each has in memory. Columns that do not fit are left
+// out. Each line ends in a newline.
+func Table(s *Snapshot, width int) string {
+	if len(s.Peers) == 0 {
+		return clip(" no worker yet: on another machine, dunlin join "+invite(s), width) + "\n"
+	}
+	height, same := commonHeight(s.Peers)
+	state := "state"
+	if same {
+		state += " at height " + Count(height)
+	}
+	columns := []column{
+		{"worker", 0, workerName},
+		{"tokens", 1, func(p *Peer) string { return Figure(float64(p.Tokens)) }},
+		{"tokens/s", 1, func(p *Peer) string { return trained(p, Figure(p.TokensPerSecond)) }},
+		{"in steps", 3, func(p *Peer) string { return trained(p, Percent(p.Utilisation)) }},
+		{"sent", 4, func(p *Peer) string { return Bytes(float64(p.Sent)) }},
+		{"received", 4, func(p *Peer) string { return Bytes(float64(p.Received)) }},
+		{state, 0, func(p *Peer) string { return stateCell(p, same) }},
+	}
+	rows := make([][]string, 0, len(s.Peers))
+	for drop := 5; ; drop-- {
+		columns = keep(columns, func(c column) bool { return c.rank < drop })
+		rows = rows[:0]
+		for i := range s.Peers {
+			row := make([]string, len(columns))
+			for c := range columns {
+				row[c] = columns[c].cell(&s.Peers[i])
+			}
+			rows = append(rows, row)
+		}
+		text, fits := layTable(columns, rows, width)
+		if fits || drop == 1 {
+			return text
+		}
+	}
+}
+
+// layTable pads columns to their widest cell and tells whether they fit.
+func layTable(columns []column, rows [][]string, width int) (text string, fits bool) {
+	fits = true
+	widths := make([]int, len(columns))
+	for c := range columns {
+		widths[c] = utf8.RuneCountInString(columns[c].head)
+		for _, row := range rows {
+			widths[c] = max(widths[c], utf8.RuneCountInString(row[c]))
+		}
+	}
+	var b strings.Builder
+	put := func(cells []string) {
+		line := ""
+		for c, cell := range cells {
+			line += " " + cell + strings.Repeat(" ", widths[c]-utf8.RuneCountInString(cell)+2)
+		}
+		line = strings.TrimRight(line, " ")
+		fits = fits && (width <= 0 || utf8.RuneCountInString(line) <= width)
+		b.WriteString(clip(line, width) + "\n")
+	}
+	heads := make([]string, len(columns))
+	for c := range columns {
+		heads[c] = columns[c].head
+	}
+	put(heads)
+	for _, row := range rows {
+		put(row)
+	}
+	return b.String(), fits
+}
+
+// trained is a figure of a worker that has made a step; before, it is unknown.
+func trained(p *Peer, figure string) string {
+	if p.Step == 0 {
+		return Unknown
+	}
+	return figure
+}
+
+func workerName(p *Peer) string {
+	name := plain(p.Name)
+	if name == "" {
+		name = "slot " + Count(p.Slot)
+	}
+	if p.You {
+		name += " (you)"
+	}
+	return name
+}
+
+// stateCell is the worker's state hash, or why there is none to compare.
+func stateCell(p *Peer, same bool) string {
+	text := Unknown
+	switch {
+	case !p.Alive && p.Reason != "":
+		return "gone: " + plain(p.Reason)
+	case !p.Alive:
+		return "gone"
+	case !p.StateHash.IsZero():
+		text = p.StateHash.Short()
+		if !same {
+			text += " at " + Count(p.Height)
+		}
+	}
+	if p.State != "training" && p.State != "" {
+		text += " " + plain(p.State)
+	}
+	return text
+}
+
+// commonHeight returns the height that all live workers report, if they do.
+func commonHeight(peers []Peer) (height uint64, same bool) {
+	for i := range peers {
+		p := &peers[i]
+		if !p.Alive || p.StateHash == (wire.Hash{}) {
+			continue
+		}
+		if same && p.Height != height {
+			return 0, false
+		}
+		height, same = p.Height, true
+	}
+	return height, same
+}
+
+func invite(s *Snapshot) string {
+	if s.Invite == "" {
+		return "INVITE"
+	}
+	return plain(s.Invite)
+}
+
+// plain takes out what could steer a terminal: a remote peer's words are shown,
+// not obeyed.
+func plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, text)
+}
+
+// clip cuts a line to width columns and marks the cut.
+func clip(line string, width int) string {
+	if width <= 0 || utf8.RuneCountInString(line) <= width {
+		return line
+	}
+	return string([]rune(line)[:width-1]) + "…"
+}

@@ -1,0 +1,279 @@
+// The page: takes snapshots as they come and says what they say.
+
+import { $, el, setText, setState, setAttribute, Table } from "./dom.js";
+import { figure, bytes, count, duration, percent, loss, known, shortHash, clock, unknown } from "./figures.js";
+import { LossChart, RateChart } from "./charts.js";
+import { Rounds } from "./rounds.js";
+import { Stream } from "./stream.js";
+
+const staleAfter = 8; // seconds without a new snapshot
+
+const charts = [new LossChart(), new RateChart()];
+const rounds = new Rounds();
+let newest = null; // the newest snapshot
+let arrived = 0; // when it was made, by this page's clock, ms
+let link = { kind: "connecting" };
+
+// ---- the four questions
+
+function learning(s) {
+  const l = s.learning;
+  setText("train", known(l.train, loss));
+  setText("trend", trend(l.curve ?? []));
+  setText("held-out", "held-out " + known(l.held_out, loss) + (l.bigram === null || l.bigram === undefined ? "" : " · bigram " + loss(l.bigram)));
+  const share = s.run.token_budget ? s.run.tokens / s.run.token_budget : 0;
+  setText("progress-text", s.run.token_budget ? percent(share) + " of " + figure(s.run.token_budget) + " tokens" : figure(s.run.tokens) + " tokens");
+  $("progress").value = Math.min(share, 1);
+}
+
+/** How the training loss moves, from a line through the newest quarter of the curve. */
+function trend(curve) {
+  const points = curve.slice(-Math.max(8, Math.ceil(curve.length / 4)));
+  const span = points.length ? points.at(-1).at - points[0].at : 0;
+  if (points.length < 4 || span <= 0) return "";
+  const mean = (f) => points.reduce((sum, p) => sum + f(p), 0) / points.length;
+  const t = mean((p) => p.at);
+  const slope = mean((p) => (p.at - t) * p.loss) / mean((p) => (p.at - t) ** 2);
+  const [per, name] = span > 1800 ? [3600, "h"] : [60, "min"];
+  const change = slope * per;
+  if (!Number.isFinite(change)) return "";
+  return (change < -0.0005 ? "▼ " : change > 0.0005 ? "▲ " : "") + Math.abs(change).toFixed(3) + "/" + name;
+}
+
+function speed(s) {
+  const all = s.speed.tokens_per_second;
+  setText("rate", known(all, figure));
+  const own = s.speed.own;
+  setText("own", own === null || own === undefined ? "this peer does not train" : "you " + figure(own) + (all > 0 ? " (" + percent(own / all) + ")" : ""));
+  const left = s.speed.seconds_left;
+  setText("left", left === null || left === undefined ? (s.run.phase === "ended" ? "the run has ended" : unknown + " time left") : "≈ " + duration(left) + " left");
+}
+
+function health(s) {
+  const h = s.health;
+  setText("training", count(h.training));
+  setText("syncing", h.syncing > 0 ? "· " + count(h.syncing) + " syncing" : "");
+  if (h.lost > 0) setState("lost", "busy", count(h.lost) + " lost in 10 m: " + (h.last_lost || "no reason known"));
+  else setState("lost", "none", "none lost in 10 m");
+  if (h.diverged > 0 || h.states_agree === false) setState("agree", "bad", "states differ" + (h.diverged > 0 ? ", " + count(h.diverged) + " found" : ""));
+  else if (h.states_agree) setState("agree", "good", "states agree");
+  else setState("agree", "none", "states not compared yet");
+  setText("failed", count(h.commits) + " commits · " + count(h.failed_attempts) + (h.failed_attempts === 1 ? " failed attempt" : " failed attempts") + (h.failed_attempts > 0 && h.last_failure ? ": " + h.last_failure : ""));
+}
+
+function cost(s) {
+  const c = s.cost;
+  setText("bits", known(c.bits_per_parameter, figure));
+  setText("bits-more", "with results and control " + known(c.upload_bits_per_parameter, figure));
+  setText("bytes-day", known(c.bytes_per_peer_day, bytes) + "/day a peer");
+  setText("ratio", known(c.bytes_ratio_fp32_data_parallel, figure) + "× below data-parallel");
+}
+
+// ---- peers, ledger, decisions
+
+const stateKinds = { training: "good", dialling: "busy", syncing: "busy", warming: "busy", draining: "busy", sleeping: "none", banned: "bad", gone: "bad" };
+const signs = { good: "● ", busy: "◐ ", bad: "✕ ", none: "○ " };
+
+function peerName(p) {
+  return (p.name || "slot " + p.slot) + (p.you ? " (you)" : "");
+}
+
+function peerState(p) {
+  const state = p.alive ? p.state : "gone";
+  const kind = stateKinds[state] ?? "none";
+  return { text: signs[kind] + state + (p.reason ? ": " + p.reason : ""), kind: "state " + kind };
+}
+
+/** A worker's state hash; one that differs from the others at its height is marked. */
+function peerHash(p) {
+  const text = shortHash(p.state_hash);
+  if (text === unknown) return { text, title: "not told yet" };
+  const others = (newest.peers ?? []).filter((o) => o.alive && o.height === p.height && shortHash(o.state_hash) !== unknown);
+  const same = others.filter((o) => o.state_hash === p.state_hash).length;
+  const odd = p.alive && same * 2 < others.length;
+  return { text: odd ? "✕ " + text + " differs" : text, title: p.state_hash, kind: odd ? "state bad" : "" };
+}
+
+const peersTable = new Table($("peers-table"), [
+  { head: "peer", cell: (p) => ({ text: peerName(p), title: p.id }), sort: peerName },
+  { head: "state", wide: true, cell: peerState, sort: (p) => (p.alive ? p.state : "gone") },
+  { head: "device", cell: (p) => p.device || unknown, sort: (p) => p.device ?? "" },
+  { head: "tokens/s", number: true, cell: (p) => (p.alive && p.step > 0 ? figure(p.tokens_per_second) : unknown), sort: (p) => p.tokens_per_second },
+  { head: "tokens", number: true, cell: (p) => figure(p.tokens), sort: (p) => p.tokens },
+  { head: "in steps", number: true, title: "share of time inside inner steps", cell: (p) => (p.step > 0 ? percent(p.utilisation) : unknown), sort: (p) => p.utilisation },
+  { head: "loss", number: true, cell: (p) => (p.loss > 0 ? loss(p.loss) : unknown), sort: (p) => p.loss },
+  { head: "sent", number: true, cell: (p) => bytes(p.bytes_sent), sort: (p) => p.bytes_sent },
+  { head: "received", number: true, cell: (p) => bytes(p.bytes_received), sort: (p) => p.bytes_received },
+  { head: "step", number: true, cell: (p) => count(p.step), sort: (p) => p.step },
+  { head: "height", number: true, cell: (p) => (p.height > 0 ? count(p.height) : unknown), sort: (p) => p.height },
+  { head: "state hash", cell: peerHash },
+  { head: "heard", number: true, cell: (p) => duration(p.seen_seconds) + " ago", sort: (p) => p.seen_seconds },
+], { key: (p) => p.slot, sortable: true, rowClass: (p) => (p.you ? "you" : p.alive ? null : "gone") });
+
+function peers(s) {
+  const all = [...(s.peers ?? [])].sort((a, b) => b.you - a.you || b.alive - a.alive || a.slot - b.slot);
+  const words = $("filter").value.trim().toLowerCase();
+  const shown = all.filter((p) => !words || [peerName(p), p.id, p.alive ? p.state : "gone", p.device, p.reason].join(" ").toLowerCase().includes(words));
+  peersTable.show(shown);
+  const alive = all.filter((p) => p.alive).length;
+  setText("peers-count", count(alive) + " alive" + (all.length > alive ? " · " + count(all.length - alive) + " gone" : "") + (shown.length < all.length ? " · " + count(shown.length) + " shown" : ""));
+  $("peers-table").hidden = all.length === 0;
+  $("peers-empty").hidden = all.length > 0;
+  if (all.length === 0) setText("peers-empty", "No worker yet. On another machine: dunlin join " + (s.invite || "INVITE"));
+}
+
+const ledgerTable = new Table($("ledger-table"), [
+  { head: "height", number: true, cell: (e) => count(e.height) },
+  { head: "entry", cell: (e) => e.kind },
+  { head: "what", wide: true, cell: (e) => e.text },
+], { key: (e) => e.height });
+
+const notesTable = new Table($("notes-table"), [
+  { head: "time", cell: (n) => ({ text: clock(new Date(n.at)), title: n.at }) },
+  { head: "decision and reason", wide: true, cell: (n) => n.text },
+], { key: (n) => n.key });
+
+/** Gives equal notes of one moment keys of their own. */
+function withKeys(notes) {
+  const seen = new Map();
+  return notes.map((n) => {
+    const base = n.at + " " + n.text;
+    const times = (seen.get(base) ?? 0) + 1;
+    seen.set(base, times);
+    return { ...n, key: base + " " + times };
+  });
+}
+
+// ---- this run
+
+const aboutRows = new Map();
+
+function about(s) {
+  const r = s.run;
+  const rows = [
+    ["run", r.name || unknown],
+    ["run id", r.id],
+    ["model", r.model + ", " + figure(r.parameters) + " parameters"],
+    ["fragments", count(r.fragments) + ", versions " + ((r.versions ?? []).map(count).join(", ") || unknown)],
+    ["H", count(r.h) + " inner steps between two rounds of a fragment"],
+    ["inner step", count(r.step_tokens) + " tokens"],
+    ["codec", r.codec || unknown],
+    ["tokens", count(r.tokens) + (r.token_budget ? " of " + count(r.token_budget) : "")],
+    ["height, term", count(r.height) + ", " + count(r.term)],
+    ["state", shortHash(r.state_hash) === unknown ? unknown : r.state_hash],
+    ["this peer", s.role + " " + s.self],
+  ];
+  for (const [name, text] of rows) {
+    if (!aboutRows.has(name)) {
+      const dd = el("dd");
+      aboutRows.set(name, dd);
+      $("about-list").append(el("dt", {}, name), dd);
+    }
+    setText(aboutRows.get(name), text);
+  }
+  $("invite-line").hidden = !s.invite;
+  setText("invite", s.invite ? "dunlin join " + s.invite : "");
+}
+
+// ---- all of it
+
+function show(s) {
+  newest = s;
+  const name = s.run.name || "run " + s.run.id.slice(0, 8);
+  setText("run-name", name);
+  const elapsed = (new Date(s.at) - new Date(s.run.started)) / 1000;
+  const phase = s.run.phase + (s.run.reason ? ": " + s.run.reason : "");
+  setText("headline", [phase, "height " + count(s.run.height), duration(elapsed)].join(" · "));
+  setAttribute($("headline"), "title", "since " + new Date(s.run.started).toLocaleString());
+  const you = (s.peers ?? []).find((p) => p.you);
+  setText("you", "you: " + (you ? peerName({ ...you, you: false }) : s.role));
+  document.title = known(s.learning.train, loss) + " · " + name + " · dunlin";
+  learning(s);
+  speed(s);
+  health(s);
+  cost(s);
+  charts[0].show(s.learning);
+  charts[1].show(s.speed.history);
+  rounds.show(s.rounds, elapsed);
+  peers(s);
+  ledgerTable.show(s.ledger ?? []);
+  notesTable.show(withKeys(s.notes ?? []));
+  about(s);
+  setText("foot", "dunlin " + s.version + " · figures of " + clock(new Date(s.at)) + " · JSON at /api/v1/snapshot");
+  document.body.classList.add("filled");
+  freshness();
+}
+
+/** Says what the connection does and whether the figures are old. */
+function freshness() {
+  const age = newest ? (Date.now() - arrived) / 1000 : null;
+  const stale = newest !== null && (link.kind !== "live" ? age > 2 : age > staleAfter);
+  document.body.classList.toggle("stale", stale);
+  const since = stale ? " Figures are stale since " + clock(new Date(arrived)) + "." : "";
+  let text = "";
+  let timer = "";
+  if (link.kind === "refused") text = "Not allowed: " + link.text + ".";
+  else if (link.kind === "waiting") {
+    text = "Not connected: " + link.text + "." + since;
+    timer = "Next try in " + link.seconds + " s.";
+  } else if (link.kind === "connecting" && (stale || !newest)) text = "Connecting …" + since;
+  else if (stale) text = "The program sends nothing new." + since;
+  else if (link.kind === "live" && !newest) text = "Connected. The program is starting and has no figures yet.";
+  setText("link-text", text);
+  setText("link-timer", timer);
+  $("link-now").hidden = link.kind !== "waiting";
+  setAttribute($("link"), "class", text ? (link.kind === "refused" ? "shown bad" : "shown") : null);
+}
+
+const stream = new Stream({
+  snapshot(s) {
+    arrived = Date.now();
+    show(s);
+  },
+  age(seconds) {
+    if (seconds !== null && newest) arrived = Math.min(arrived, Date.now() - seconds * 1000);
+    freshness();
+  },
+  state(state) {
+    link = state;
+    freshness();
+  },
+});
+setInterval(freshness, 1000);
+
+$("link-now").addEventListener("click", () => stream.connect());
+$("filter").addEventListener("input", () => newest && peers(newest));
+$("invite-show").addEventListener("click", () => {
+  const hidden = !$("invite").hidden;
+  $("invite").hidden = hidden;
+  setText("invite-show", hidden ? "show invite" : "hide invite");
+  $("invite-show").setAttribute("aria-expanded", String(!hidden));
+});
+
+// On a phone the parts below wait behind their headings.
+const narrow = matchMedia("(max-width: 700px)").matches;
+for (const part of document.querySelectorAll("details.part")) part.open = !narrow;
+$("rounds").addEventListener("toggle", () => rounds.draw());
+
+// ---- light and dark
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const root = document.documentElement;
+
+function lookChanged() {
+  setText("theme", { light: "look: light", dark: "look: dark" }[root.dataset.theme] ?? "look: system");
+  for (const c of charts) c.restyle();
+}
+
+$("theme").addEventListener("click", () => {
+  const next = { undefined: dark.matches ? "light" : "dark", light: dark.matches ? "dark" : undefined, dark: dark.matches ? undefined : "light" }[root.dataset.theme];
+  if (next) root.dataset.theme = next;
+  else delete root.dataset.theme;
+  try {
+    if (next) localStorage.setItem("dunlin-theme", next);
+    else localStorage.removeItem("dunlin-theme");
+  } catch { /* no storage: the choice lasts as long as the page */ }
+  lookChanged();
+});
+dark.addEventListener("change", lookChanged);
+lookChanged();

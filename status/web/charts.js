@@ -1,0 +1,209 @@
+// The two line charts, drawn by uPlot. Series differ by weight and dash, not
+// only by colour. The legend under the title shows the values at the cursor,
+// or the newest ones.
+
+import { $, el, setText, setAttribute, asTable } from "./dom.js";
+import { figure, loss, count, duration, known, clock } from "./figures.js";
+
+/** Reads a colour of the style sheet; charts ask at every redraw, so that they follow the theme. */
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+const height = 240;
+
+class LineChart {
+  /** series: {label, stroke, width, dash, fill, format, scale, points, paths}. */
+  constructor(name, { x, series, scales, axes }) {
+    this.plot = $(name + "-plot");
+    this.legend = $(name + "-legend");
+    this.x = x;
+    this.series = series;
+    this.scales = scales;
+    this.axes = axes;
+    this.data = [[], ...series.map(() => [])];
+    this.values = series.map((s) => {
+      const value = el("b");
+      const sample = el("span", { class: "sample " + s.sample, "aria-hidden": "true" });
+      this.legend.append(el("span", { class: "key" }, sample, s.label + " ", value), " ");
+      return value;
+    });
+    this.where = el("span", { class: "where" });
+    this.legend.append(this.where);
+    this.build();
+    new ResizeObserver(() => this.resize()).observe(this.plot);
+    this.plot.addEventListener("keydown", (e) => this.key(e));
+    this.plot.addEventListener("focus", () => setAttribute(this.legend, "aria-live", "polite"));
+    this.plot.addEventListener("blur", () => {
+      setAttribute(this.legend, "aria-live", null);
+      this.u.setCursor({ left: -10, top: -10 });
+    });
+  }
+
+  build() {
+    this.u?.destroy();
+    const font = "12px " + getComputedStyle(document.body).fontFamily;
+    const axis = (more) => ({
+      stroke: () => colour("--ink-2"),
+      grid: { stroke: () => colour("--line"), width: 1 },
+      ticks: { show: false },
+      font,
+      ...more,
+    });
+    this.u = new uPlot({
+      width: Math.max(this.plot.clientWidth, 100),
+      height,
+      legend: { show: false },
+      padding: [10, 12, 0, 0],
+      cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
+      scales: { x: { time: false, ...this.x.scale }, ...this.scales },
+      axes: [axis({ values: (_, splits) => splits.map((v) => (v === null ? "" : this.x.tick(v))), space: 70, size: 28, ...this.x.axis }), ...this.axes.map(axis)],
+      series: [{}, ...this.series.map((s) => ({
+        stroke: () => colour(s.stroke),
+        fill: s.fill && (() => colour(s.fill)),
+        width: s.width,
+        dash: s.dash,
+        scale: s.scale ?? "y",
+        paths: s.paths,
+        spanGaps: s.spanGaps ?? true,
+        points: { show: s.points ?? false, size: 6, fill: () => colour(s.stroke) },
+      }))],
+      hooks: { setCursor: [() => this.read()] },
+    }, this.data, this.plot);
+    setAttribute(this.u.root, "aria-hidden", "true");
+  }
+
+  set(data) {
+    this.data = data;
+    this.u.setData(data);
+    this.read();
+  }
+
+  /** Fills the legend with the values at the cursor; without one, the newest. */
+  read() {
+    if (!this.u) return;
+    const i = this.u.cursor.idx;
+    const at = i === null || i === undefined || this.data[0].length === 0 ? null : i;
+    this.series.forEach((s, n) => setText(this.values[n], known(at === null ? newest(this.data[n + 1]) : before(this.data[n + 1], at), s.format)));
+    setText(this.where, at === null ? "" : this.x.say(this.data[0][at]));
+  }
+
+  key(e) {
+    const n = this.data[0].length;
+    const steps = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20, Home: -n, End: n };
+    if (!(e.key in steps) || n === 0) return;
+    e.preventDefault();
+    const i = Math.min(Math.max((this.u.cursor.idx ?? n - 1) + steps[e.key], 0), n - 1);
+    this.u.setCursor({ left: this.u.valToPos(this.data[0][i], "x"), top: 0 });
+  }
+
+  resize() {
+    const width = this.plot.clientWidth;
+    if (width > 0 && width !== this.u.width) this.u.setSize({ width, height });
+  }
+
+  restyle() {
+    this.u.redraw(false);
+  }
+}
+
+function newest(values) {
+  return before(values, values.length - 1);
+}
+
+/** The last known value at or before an index. */
+function before(values, i) {
+  while (i >= 0 && (values[i] === null || values[i] === undefined)) i--;
+  return i >= 0 ? values[i] : null;
+}
+
+/** Loss: training thin, held-out bold, reference models dashed. */
+export class LossChart extends LineChart {
+  constructor() {
+    super("loss", {
+      x: { tick: figure, say: (v) => "at " + figure(v) + " tokens" },
+      scales: { y: { range: (_, low, high) => (low === null ? [0, 6] : uPlot.rangeNum(low, high, 0.08, false)) } },
+      axes: [{ size: 44, values: (_, splits) => splits.map((v) => String(Number(v.toFixed(3)))) }],
+      series: [
+        { label: "train", sample: "thin", stroke: "--series-1", width: 1.25, format: loss },
+        { label: "held-out", sample: "bold", stroke: "--ink", width: 3, format: loss, points: true },
+        { label: "bigram", sample: "dashed", stroke: "--series-3", width: 1.25, dash: [6, 4], format: loss },
+        { label: "unigram", sample: "dotted", stroke: "--series-4", width: 1.25, dash: [2, 3], format: loss },
+      ],
+    });
+    this.button = $("loss-log");
+    this.button.addEventListener("click", () => this.logarithmic(this.button.getAttribute("aria-pressed") !== "true"));
+    asTable($("loss-as-table"), $("loss-table"), () => ({
+      caption: "Loss in nats a token, as of " + clock(new Date()),
+      columns: [
+        { head: "tokens", number: true, cell: (r) => count(r[0]) },
+        { head: "train", number: true, cell: (r) => known(r[1], loss) },
+        { head: "held-out", number: true, cell: (r) => known(r[2], loss) },
+      ],
+      rows: this.rows ?? [],
+    }));
+  }
+
+  logarithmic(on) {
+    this.button.setAttribute("aria-pressed", String(on));
+    this.x.scale = on ? { distr: 3 } : {};
+    this.x.axis = on ? { filter: (_, splits) => splits } : {};
+    this.build();
+    this.show(this.learning);
+  }
+
+  show(learning) {
+    if (!learning) return;
+    this.learning = learning;
+    const at = new Map();
+    const put = (points, n) => {
+      for (const p of points ?? []) {
+        if (this.x.scale?.distr === 3 && p.tokens <= 0) continue;
+        const row = at.get(p.tokens) ?? [p.tokens, null, null];
+        row[n] = p.loss;
+        at.set(p.tokens, row);
+      }
+    };
+    put(learning.curve, 1);
+    put(learning.held_out_curve, 2);
+    this.rows = [...at.values()].sort((a, b) => a[0] - b[0]);
+    const x = this.rows.map((r) => r[0]);
+    const level = (v) => (v === null || v === undefined ? x.map(() => null) : x.map(() => v));
+    this.set([x, this.rows.map((r) => r[1]), this.rows.map((r) => r[2]), level(learning.bigram), level(learning.unigram)]);
+  }
+}
+
+/** Tokens a second of all workers, and how many of them train. */
+export class RateChart extends LineChart {
+  constructor() {
+    super("rate", {
+      x: { tick: (v) => duration(Math.max(v, 0)).replace(/ 0 [sm]$/, ""), say: (v) => "at " + duration(Math.max(v, 0)), axis: { space: 90, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400] } },
+      scales: {
+        y: { range: (_, low, high) => [0, high > 0 ? high * 1.15 : 1] },
+        workers: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 2] },
+      },
+      axes: [
+        { size: 52, values: (_, splits) => splits.map(figure) },
+        { size: 30, side: 1, scale: "workers", grid: { show: false }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500], values: (_, splits) => splits.map((v) => (Number.isInteger(v) ? String(v) : "")) },
+      ],
+      series: [
+        { label: "all workers", sample: "bold", stroke: "--series-2", fill: "--series-2-fill", width: 2, format: figure, spanGaps: false },
+        { label: "workers training", sample: "dashed", stroke: "--ink-2", width: 1.25, dash: [6, 4], format: count, scale: "workers", paths: uPlot.paths.stepped({ align: 1 }) },
+      ],
+    });
+    asTable($("rate-as-table"), $("rate-table"), () => ({
+      caption: "Tokens a second, as of " + clock(new Date()),
+      columns: [
+        { head: "time", number: true, cell: (r) => duration(r.at) },
+        { head: "tokens/s", number: true, cell: (r) => figure(r.rate) },
+        { head: "workers training", number: true, cell: (r) => count(r.peers) },
+      ],
+      rows: this.history ?? [],
+    }));
+  }
+
+  show(history) {
+    this.history = history ?? [];
+    this.set([this.history.map((r) => r.at), this.history.map((r) => r.rate), this.history.map((r) => r.peers)]);
+  }
+}
