@@ -37,7 +37,12 @@ type fragment struct {
 
 // New returns state 0 of a run. The spec must be valid and is kept.
 func New(spec *wire.RunSpec) (*Replica, error) {
-	r, err := empty(spec)
+	return stateZero(spec, layouts(spec))
+}
+
+// stateZero returns state 0 of a run whose fragments lie as layout says.
+func stateZero(spec *wire.RunSpec, layout layoutFunc) (*Replica, error) {
+	r, err := empty(spec, layout)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +56,7 @@ func New(spec *wire.RunSpec) (*Replica, error) {
 }
 
 // empty returns a replica without weights.
-func empty(spec *wire.RunSpec) (*Replica, error) {
+func empty(spec *wire.RunSpec, layout layoutFunc) (*Replica, error) {
 	codec, err := compress.ByName(spec.Result)
 	if err != nil {
 		return nil, fmt.Errorf("codec of results: %w", err)
@@ -67,7 +72,7 @@ func empty(spec *wire.RunSpec) (*Replica, error) {
 	for i := range r.fragments {
 		f := &r.fragments[i]
 		f.tensors = spec.FragmentTensors(i)
-		if f.layout, err = Layout(spec, i); err != nil {
+		if f.layout, err = layout(i); err != nil {
 			return nil, err
 		}
 	}

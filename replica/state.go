@@ -94,7 +94,11 @@ func (v *View) SlabBytes(dst []byte, f, i int) []byte {
 // it may come from strangers: every hash is checked, and bytes that no replica could
 // hold (values that are not finite, padding that is not +0) are refused with ErrState.
 func Restore(spec *wire.RunSpec, heads []wire.FragmentHead, manifests []wire.Manifest, get func(wire.Hash) ([]byte, error)) (*Replica, error) {
-	r, err := empty(spec)
+	return restore(spec, layouts(spec), heads, manifests, get)
+}
+
+func restore(spec *wire.RunSpec, layout layoutFunc, heads []wire.FragmentHead, manifests []wire.Manifest, get func(wire.Hash) ([]byte, error)) (*Replica, error) {
+	r, err := empty(spec, layout)
 	if err != nil {
 		return nil, err
 	}
