@@ -116,7 +116,7 @@ func (m *Machine) gone() bool {
 			if b.held || slices.Contains(m.fetcher.busy, b) || len(b.failed) == 0 {
 				continue
 			}
-			if _, gone := m.pick(b); gone {
+			if _, result := m.pick(b); result == gone {
 				return true
 			}
 		}

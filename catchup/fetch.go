@@ -53,7 +53,8 @@ type failure struct {
 // want is a set of things that are needed together.
 type want struct {
 	list []*blob
-	next int // those before it are held
+	runs []int // by blob: where the next one of another owner is
+	next int   // those before it are held
 }
 
 // here reports whether everything is.
@@ -69,7 +70,14 @@ func newFetcher() fetcher {
 }
 
 func (f *fetcher) want(class wire.Class, things []thing) *want {
-	w := &want{list: make([]*blob, len(things))}
+	w := &want{list: make([]*blob, len(things)), runs: make([]int, len(things))}
+	end := len(things)
+	for i := len(things) - 1; i >= 0; i-- {
+		if i+1 < len(things) && things[i].owner != things[i+1].owner {
+			end = i + 1
+		}
+		w.runs[i] = end
+	}
 	for i, t := range things {
 		b := f.blobs[t.ref]
 		if b == nil {
@@ -239,28 +247,38 @@ func (m *Machine) sources(b *blob) []wire.PeerID {
 	return out
 }
 
-// pick returns whom to ask for a blob now. If nobody, gone says that everyone
-// has answered twice that it does not have it.
-func (m *Machine) pick(b *blob) (peer wire.PeerID, gone bool) {
+// outcome says what pick found.
+type outcome uint8
+
+const (
+	found   outcome = iota // somebody to ask now
+	full                   // whoever has it is asked for enough already
+	cooling                // everybody failed lately
+	gone                   // and has answered twice that it does not have it
+)
+
+// pick returns whom to ask for a blob now.
+func (m *Machine) pick(b *blob) (wire.PeerID, outcome) {
 	f := &m.fetcher
-	gone = true
+	result := gone
 	for _, p := range m.sources(b) {
 		x := b.failed[p]
-		if x == nil || x.gone < 2 {
-			gone = false
-		}
 		if x != nil && m.now.Before(x.until) {
 			f.retry = earlier(f.retry, x.until)
+			if x.gone < 2 && result == gone {
+				result = cooling
+			}
 			continue
 		}
 		if f.load[p] < maxFromPeer {
-			return p, false
+			return p, found
 		}
+		result = full
 		if b.class != wire.ClassJoin {
-			return wire.PeerID{}, false // the next in line would not have it yet
+			break // the next in line would not have it yet
 		}
 	}
-	return wire.PeerID{}, gone
+	return wire.PeerID{}, result
 }
 
 // pump asks for what is needed, the soonest needed first.
@@ -296,24 +314,26 @@ func (m *Machine) fetch(w *want, purpose string) {
 	if w == nil || w.here() {
 		return
 	}
-	for _, b := range w.list[w.next:] {
+	for i := w.next; i < len(w.list); i++ {
+		b := w.list[i]
 		if b.held || slices.Contains(f.busy, b) {
 			continue
 		}
 		if len(f.busy) >= maxFetches {
 			return
 		}
-		peer, gone := m.pick(b)
-		if peer.IsZero() {
-			if gone {
-				m.wait(fmt.Sprintf("nobody who can be reached has %s of %s; waiting for a holder", b.ref, purpose))
-			}
-			continue
+		peer, result := m.pick(b)
+		switch {
+		case result == found:
+			b.from, b.since = peer, m.now
+			f.busy = append(f.busy, b)
+			f.load[peer]++
+			m.do(Fetch{Ref: b.ref, Peer: peer, Class: b.class, Size: b.size, Inline: b.inline})
+		case result == full && len(b.failed) == 0:
+			i = w.runs[i] - 1 // so is everything else of the same owner
+		case result == gone:
+			m.wait(fmt.Sprintf("nobody who can be reached has %s of %s; waiting for a holder", b.ref, purpose))
 		}
-		b.from, b.since = peer, m.now
-		f.busy = append(f.busy, b)
-		f.load[peer]++
-		m.do(Fetch{Ref: b.ref, Peer: peer, Class: b.class, Size: b.size, Inline: b.inline})
 	}
 }
 

@@ -71,6 +71,7 @@ type Machine struct {
 	settings *wire.Settings // nil before the first
 	lastSlot wire.Slot
 	members  map[wire.Slot]*member // live slots
+	live     []wire.Slot           // the same, ascending
 	banned   map[wire.PeerID]string
 	leases   *leases
 	points   checkpoints

@@ -51,7 +51,7 @@ func (m *Machine) visit(peer wire.PeerID) *visitor {
 // slotOf returns the newest live slot of a peer.
 func (m *Machine) slotOf(peer wire.PeerID) *member {
 	var found *member
-	for _, slot := range sorted(m.members) {
+	for _, slot := range m.live {
 		if b := m.members[slot]; b.peer == peer {
 			found = b
 		}
@@ -170,7 +170,7 @@ func (m *Machine) taken(peer wire.PeerID) int {
 func (m *Machine) disconnected(e Disconnected) {
 	delete(m.peers, e.Peer)
 	m.reign.forget(e.Peer)
-	for _, slot := range sorted(m.members) {
+	for _, slot := range m.live {
 		if b := m.members[slot]; b.peer == e.Peer && b.away == "" {
 			b.away = "connection lost: " + e.Reason
 			b.leaveAt = m.now.Add(milliseconds(m.cfg.Spec.Deadlines.Leave))
@@ -238,6 +238,7 @@ func (m *Machine) admitted(height uint64, e *wire.Member) {
 	}
 	b := &member{slot: e.Slot, peer: e.Peer, addrs: e.Addrs, joined: height, away: "not back since this coordinator started"}
 	m.members[e.Slot] = b
+	m.live = append(m.live, e.Slot) // slots only rise
 	m.leases.begin(e.Slot)
 	if m.reign.phase != leading {
 		return
@@ -257,6 +258,7 @@ func (m *Machine) ended(e *wire.Member) {
 		return
 	}
 	delete(m.members, e.Slot)
+	m.live = slices.DeleteFunc(m.live, func(s wire.Slot) bool { return s == e.Slot })
 	delete(m.proposed, proposal{kind: wire.KindLease, slot: e.Slot})
 	m.leases.end(e.Slot)
 	if v := m.peers[b.peer]; v != nil {
@@ -274,7 +276,7 @@ func memberProposal(e *wire.Member) proposal {
 }
 
 func (m *Machine) proposeBans() {
-	for _, slot := range sorted(m.members) {
+	for _, slot := range m.live {
 		b := m.members[slot]
 		if reason, ok := m.bans[b.peer]; ok {
 			e := &wire.Member{Op: wire.MemberBan, Slot: slot, Peer: b.peer, Reason: reason}
@@ -287,7 +289,7 @@ func (m *Machine) proposeBans() {
 
 // proposeLeaves ends slots whose worker went, or is silent for too long.
 func (m *Machine) proposeLeaves() {
-	for _, slot := range sorted(m.members) {
+	for _, slot := range m.live {
 		b := m.members[slot]
 		if b.leaving == "" && !m.overdue(b) {
 			continue
@@ -336,11 +338,15 @@ func (m *Machine) silent(b *member) bool {
 // proposeAdmissions gives slots to those who want one, once their older slot
 // has ended.
 func (m *Machine) proposeAdmissions() {
-	for _, peer := range m.visitors() {
-		v := m.peers[peer]
-		if !v.wants || m.slotOf(peer) != nil {
-			continue
+	var asking []wire.PeerID
+	for peer, v := range m.peers {
+		if v.wants && m.slotOf(peer) == nil {
+			asking = append(asking, peer)
 		}
+	}
+	slices.SortFunc(asking, comparePeers)
+	for _, peer := range asking {
+		v := m.peers[peer]
 		if _, under := m.proposed[proposal{kind: wire.KindMember, peer: peer}]; under {
 			continue
 		}
@@ -363,9 +369,11 @@ func (m *Machine) visitors() []wire.PeerID {
 	for p := range m.peers {
 		out = append(out, p)
 	}
-	slices.SortFunc(out, func(a, b wire.PeerID) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(out, comparePeers)
 	return out
 }
+
+func comparePeers(a, b wire.PeerID) int { return bytes.Compare(a[:], b[:]) }
 
 // active reports whether rounds wait for a slot.
 func (m *Machine) active(b *member) bool {
@@ -379,7 +387,7 @@ func (m *Machine) tellMembers() {
 		return
 	}
 	list := make([]Member, 0, len(m.members))
-	for _, slot := range sorted(m.members) {
+	for _, slot := range m.live {
 		b := m.members[slot]
 		list = append(list, Member{
 			Slot: slot, Peer: b.peer, Addrs: b.addrs, Upload: b.upload, StepTime: b.stepTime, Joined: b.joined,
@@ -411,7 +419,7 @@ func (m *Machine) proposeLeases() {
 	if m.Phase() == wire.PhaseEnded {
 		return
 	}
-	for _, slot := range sorted(m.members) {
+	for _, slot := range m.live {
 		v := m.visitorOf(slot)
 		key := proposal{kind: wire.KindLease, slot: slot}
 		if _, under := m.proposed[key]; v == nil || v.asks == 0 || under || m.members[slot].leaving != "" {

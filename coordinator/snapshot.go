@@ -54,7 +54,7 @@ func (m *Machine) Snapshot() Snapshot {
 	if n := len(m.points.done); n > 0 {
 		s.Complete = m.points.done[n-1].At
 	}
-	for _, slot := range sorted(m.members) {
+	for _, slot := range m.live {
 		b := m.members[slot]
 		s.Members = append(s.Members, MemberStatus{
 			Slot: slot, Peer: b.peer, Name: b.name, Active: m.active(b), Away: b.away, Leaving: b.leaving, Seen: b.seen, Heartbeat: b.beat,
