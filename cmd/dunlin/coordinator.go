@@ -26,9 +26,20 @@ func newCoordinator(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	options := append(c.run(), c.network()...)
 	options = append(options, c.page(), c.seed())
-	return t.command("coordinator", "create a run and coordinate it, or resume the one in the data folder",
+	return t.command("coordinator [RUN.yaml]", "create a run and coordinate it, or resume the one in the data folder",
 		"  dunlin coordinator --name \"Go tutor\" --preset nano --tokens 100000000\n  dunlin coordinator --data book.txt --private --listen 127.0.0.1:7310",
-		exactly(), t.coordinator, options...)
+		t.runFile, t.coordinator, options...)
+}
+
+// runFile takes the one optional argument, a file of settings, as --config.
+func (t *terminal) runFile(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("%s: %q is one argument too many; usage: %s", cmd.CommandPath(), args[1], cmd.UseLine())
+	}
+	if len(args) == 1 {
+		t.settings.file = args[0]
+	}
+	return nil
 }
 
 func (t *terminal) coordinator(ctx context.Context, c *Config, _ []string) (err error) {
