@@ -99,6 +99,7 @@ func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
 		p.advanced(e)
 	case catchup.Jumped:
 		p.life.height = max(p.life.height, e.At)
+		p.restart = true
 	case catchup.Reread:
 		p.reread(e.From)
 	case catchup.Holds:

@@ -81,6 +81,10 @@ func (c *Core) propose(e round.ProposeCommit) {
 		c.notef("commit of fragment %d: %v", e.Commit.Fragment, err)
 		return
 	}
+	if err := c.lead.CheckCommit(e.Commit.Fragment, &table); err != nil {
+		c.appendFailed(AppendFailed{Body: &e.Commit, Reason: err.Error()})
+		return
+	}
 	commit := e.Commit
 	commit.Tokens = c.lead.TokensAfter(&table)
 	c.emit(Append{Body: &commit, Table: e.Table})
@@ -151,12 +155,24 @@ func (c *Core) toCatchup(ev catchup.Event) {
 		case catchup.Note:
 			c.emit(Note(e))
 		case catchup.Jumped:
-			c.applied = max(c.applied, e.At)
-			c.emit(e)
+			c.jumped(e)
 		case catchup.Fetch, catchup.Prepare, catchup.Promote, catchup.Apply, catchup.DropShadow, catchup.SaveCheckpoint,
 			catchup.LoadCheckpoint, catchup.Reread:
 			c.emit(e)
 		}
+	}
+}
+
+// jumped follows a replica that took over a checkpoint. A worker that trains
+// starts again from it: it has not merged the commits below.
+func (c *Core) jumped(e catchup.Jumped) {
+	c.applied = max(c.applied, e.At)
+	c.emit(e)
+	reason := "the replica took over a checkpoint"
+	c.toWorker(round.Suspended{Reason: reason})
+	c.toJoiner(coordinator.Diverged{Reason: reason})
+	if c.join != nil {
+		c.startSync(c.log.height)
 	}
 }
 
