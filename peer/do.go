@@ -207,7 +207,7 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 		p.slot, p.begun, p.granted = e.Slot, false, nil
 	case coordinator.SetState:
 		p.life.state, p.life.reason = e.State, e.Reason
-		p.log.Info(e.State.String(), "reason", e.Reason)
+		p.log.Info("state", "is", e.State.String(), "reason", e.Reason)
 	case coordinator.StartSync:
 		p.loadData(ctx)
 	case coordinator.StartTraining:

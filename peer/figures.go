@@ -20,6 +20,7 @@ type figures struct {
 	tokens          uint64 // committed in the run
 	members         map[wire.PeerID]*memberFigures
 	slots           map[wire.Slot]wire.PeerID
+	names           map[wire.PeerID]string // that peers give themselves
 	lost            []lost
 	curve           []status.Point
 	heldOut         []status.Point
@@ -50,7 +51,7 @@ const (
 )
 
 func newFigures(now time.Time) *figures {
-	return &figures{started: now, members: map[wire.PeerID]*memberFigures{}, slots: map[wire.Slot]wire.PeerID{}}
+	return &figures{started: now, members: map[wire.PeerID]*memberFigures{}, slots: map[wire.Slot]wire.PeerID{}, names: map[wire.PeerID]string{}}
 }
 
 func (f *figures) since(now time.Time) float64 { return now.Sub(f.started).Seconds() }
@@ -87,6 +88,19 @@ func (f *figures) forgetGone() {
 		}
 	}
 	delete(f.members, oldest)
+	delete(f.names, oldest)
+}
+
+// named notes what a peer calls itself; the newest names of strangers are let go
+// first, so that a crowd of them costs nothing.
+func (f *figures) named(peer wire.PeerID, name string) {
+	if name == "" {
+		delete(f.names, peer)
+		return
+	}
+	if _, known := f.names[peer]; known || len(f.names) < len(f.slots)+2*maxGone {
+		f.names[peer] = name
+	}
 }
 
 func (f *figures) heard(from wire.PeerID, h *wire.Heartbeat) {
@@ -128,7 +142,7 @@ func thin[T any](points []T) []T {
 }
 
 func (f *figures) entry(height uint64, body wire.Body) {
-	f.ledger = append(f.ledger, status.Entry{Height: height, Kind: body.Kind().String(), Text: describe(body)})
+	f.ledger = append(f.ledger, status.Entry{Height: height, Kind: body.Kind().String(), Text: DescribeEntry(body)})
 	if len(f.ledger) > maxLedger {
 		f.ledger = f.ledger[1:]
 	}
@@ -136,7 +150,7 @@ func (f *figures) entry(height uint64, body wire.Body) {
 
 // note keeps a decision and its reason for the page, and logs it.
 func (p *Peer) note(text string) {
-	p.log.Debug(text)
+	p.log.Debug("decision", "text", text)
 	f := p.figures
 	f.notes = append(f.notes, status.Note{At: time.Now(), Text: text})
 	if len(f.notes) > maxNotes {

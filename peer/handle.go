@@ -34,7 +34,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case workerFailed:
 		p.failure = fmt.Errorf("training stopped: %w", ev.err)
 	case complaint:
-		p.log.Warn(ev.text)
+		p.log.Warn("going on with a fault", "text", ev.text)
 		p.note(ev.text)
 	case committed:
 		p.weights[ev.fragment] = ev

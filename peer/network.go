@@ -94,6 +94,7 @@ func (p *Peer) message(ctx context.Context, from wire.PeerID, m wire.Message) {
 	switch m := m.(type) {
 	case *wire.Hello:
 		p.terms = max(p.terms, m.HeadTerm)
+		p.figures.named(from, m.Name)
 		p.next(coordinator.HelloFrom{Peer: from, Hello: *m, Fork: p.forked(m)})
 	case *wire.Entries:
 		p.entries(ctx, from, m)
@@ -212,6 +213,7 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 	case *wire.Lease:
 		p.leased(b)
 	case *wire.Attempt:
+		p.fresh = p.self == p.lead
 	}
 	p.figures.entry(height, body)
 }

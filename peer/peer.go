@@ -38,8 +38,8 @@ type Config struct {
 	// NewEngine makes a worker's engine once the training text is here; nil on
 	// a peer that does not train.
 	NewEngine func(spec *wire.RunSpec, tokens []byte, joiner bool) (Engine, error)
-	// Publish hears of every new Snapshot, at most four a second, on the
-	// peer's own goroutine; it may be nil.
+	// Publish hears of every new Snapshot, two a second and one when an attempt
+	// opens, on the peer's own goroutine; it may be nil.
 	Publish     func(*status.Snapshot)
 	Coordinator []string // addresses of the coordinator, for a peer that is not it
 	// Judge measures held-out loss on a coordinator; nil for none.
@@ -112,6 +112,10 @@ type Peer struct {
 	life       life
 	figures    *figures
 	settingsIn wire.Settings
+	term       uint64    // of the newest entry
+	published  time.Time // when the newest snapshot was made
+	fresh      bool      // something happened that is shown at once
+	sabotaged  bool      // by a test
 }
 
 // New opens the peer's folder and replays its ledger's rules; nothing runs yet.
@@ -321,6 +325,9 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 		}
 		p.drainPending(ctx)
 		p.checkEnd()
+		if p.fresh && time.Since(p.published) >= publishGap {
+			p.publish()
+		}
 	}
 	p.publish()
 	if p.failure != nil {
@@ -376,6 +383,7 @@ func (p *Peer) logged(_ context.Context, c *wire.Certified, table []byte) error 
 		return err
 	}
 	p.learn(c.Entry.Height, body)
+	p.term = c.Entry.Term
 	p.pending = append(p.pending, core.Logged{Height: c.Entry.Height, Term: c.Entry.Term, Body: body, Table: table})
 	return nil
 }

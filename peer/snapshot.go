@@ -11,14 +11,19 @@ import (
 	"dunlin/wire"
 )
 
-// publishEvery is the pace of snapshots.
-const publishEvery = 500 * time.Millisecond
+// publishEvery is the pace of snapshots; a new attempt is shown at once, but for
+// the least gap between two.
+const (
+	publishEvery = 500 * time.Millisecond
+	publishGap   = 100 * time.Millisecond
+)
 
 // snapshotAsked asks the loop for a snapshot.
 type snapshotAsked struct{ answer chan *status.Snapshot }
 
 func (p *Peer) publish() {
 	now := time.Now()
+	p.published, p.fresh = now, false
 	total, training := p.total(now)
 	f := p.figures
 	if n := len(f.rates); n == 0 || f.since(now)-f.rates[n-1].At >= 1 {
@@ -56,8 +61,10 @@ func (p *Peer) snapshot() *status.Snapshot {
 		s.Run.Versions = append(s.Run.Versions, h.Version)
 	}
 	s.Peers = p.peerStatus(now)
-	s.Learning = status.Learning{Train: lastLoss(f.curve), HeldOut: lastLoss(f.heldOut), Curve: slices.Clone(f.curve), HeldOuts: slices.Clone(f.heldOut),
-		Unigram: f.unigram, Bigram: f.bigram}
+	s.Learning = status.Learning{
+		Train: lastLoss(f.curve), HeldOut: lastLoss(f.heldOut), Curve: slices.Clone(f.curve), HeldOuts: slices.Clone(f.heldOut),
+		Unigram: f.unigram, Bigram: f.bigram,
+	}
 	s.Run.Done = p.ended && (p.judge == nil || f.judgedLast)
 	rate, training := p.total(now)
 	s.Speed.History = slices.Clone(f.rates)
@@ -100,7 +107,7 @@ func (p *Peer) runStatus(height *uint64) status.Run {
 		ID: p.cfg.Run, Name: p.spec.Name, Model: fmt.Sprintf("%s %dL/%dH/%d", m.Family, m.Layers, m.Heads, m.Width),
 		Parameters: p.spec.Parameters(), Height: *height, Tokens: p.figures.tokens, TokenBudget: p.spec.TokenBudget,
 		Started: p.figures.started, Fragments: int(p.spec.Fragments), H: int(p.spec.H), StepTokens: p.spec.StepTokens(),
-		Codec: p.spec.Contribution, StateHash: replica.HashHeads(p.replica.Heads()), Phase: "waiting", Reason: p.settingsIn.Reason,
+		Codec: p.spec.Contribution, StateHash: replica.HashHeads(p.replica.Heads()), Phase: "waiting", Reason: p.settingsIn.Reason, Term: p.term,
 	}
 	if p.life.state != 0 {
 		r.Phase = p.life.state.String()
@@ -121,7 +128,7 @@ func (p *Peer) peerStatus(now time.Time) []status.Peer {
 	for id, m := range p.figures.members {
 		h := &m.heartbeat
 		out = append(out, status.Peer{
-			ID: id.String(), Slot: uint64(h.Slot), You: id == p.self, Alive: m.alive, State: h.State.String(), Reason: firstOf(m.reason, h.Reason),
+			ID: id.String(), Name: p.figures.names[id], Slot: uint64(h.Slot), You: id == p.self, Alive: m.alive, State: h.State.String(), Reason: firstOf(m.reason, h.Reason),
 			Device: h.Device, Step: h.Step, Tokens: h.Tokens, Loss: float64(h.Loss.Value()), TokensPerSecond: float64(h.TokensPerSecond.Value()),
 			Utilisation: float64(h.Utilisation.Value()), Sent: h.Sent, Received: h.Received, Height: h.Height, StateHash: h.StateHash,
 			OuterSteps: h.OuterSteps, Clock: h.Clock, SeenSeconds: now.Sub(m.seen).Seconds(),
@@ -229,8 +236,8 @@ func (f *figures) rounds(l *round.LeaderSnapshot, h *status.Health) []status.Rou
 	return out
 }
 
-// describe is a ledger entry in a few words.
-func describe(body wire.Body) string {
+// DescribeEntry is a ledger entry in a few words.
+func DescribeEntry(body wire.Body) string {
 	switch b := body.(type) {
 	case *wire.Member:
 		verb := map[wire.MemberOp]string{wire.MemberAdmit: "joins as", wire.MemberLeave: "leaves", wire.MemberBan: "is banned from"}[b.Op]

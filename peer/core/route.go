@@ -150,6 +150,7 @@ func (c *Core) ordered(from wire.PeerID, m wire.Message) {
 		}
 	case *wire.Results:
 		c.toCatchup(catchup.ResultsFrom{Peer: from, Results: *m})
+	default: // message gives only these
 	}
 }
 

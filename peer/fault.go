@@ -1,0 +1,26 @@
+package peer
+
+import (
+	"math"
+	"os"
+
+	"dunlin/internal/invariants"
+)
+
+// faultVariable names a fault in the environment, in builds that check
+// invariants only: a test of the whole proves with it that the fault is found.
+const faultVariable = "DUNLIN_FAULT"
+
+// flipBit flips one high bit of one weight in this peer's replica when training
+// is over.
+const flipBit = "flip-replica-bit"
+
+// sabotage carries out the fault, once.
+func (p *Peer) sabotage() {
+	if !invariants.Enabled || p.sabotaged || os.Getenv(faultVariable) != flipBit {
+		return
+	}
+	p.sabotaged = true
+	_, weights := p.replica.Weights(0)
+	weights[0] = math.Float32frombits(math.Float32bits(weights[0]) ^ 1<<22)
+}
