@@ -91,8 +91,8 @@ func (f *figures) forgetGone() {
 	delete(f.names, oldest)
 }
 
-// named notes what a peer calls itself; the newest names of strangers are let go
-// first, so that a crowd of them costs nothing.
+// named notes what a peer calls itself. Names beyond a bound are not kept, so that
+// a crowd of strangers costs nothing.
 func (f *figures) named(peer wire.PeerID, name string) {
 	if name == "" {
 		delete(f.names, peer)
