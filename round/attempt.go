@@ -72,6 +72,17 @@ func (a *attempt) left() int {
 	return n
 }
 
+// owing returns the ranks that own slabs without a result.
+func (a *attempt) owing() uint64 {
+	var set uint64
+	for i := range a.rows {
+		if a.rows[i].done == nil {
+			set |= 1 << uint(a.rows[i].owner)
+		}
+	}
+	return set
+}
+
 // reachable reports whether the member of a rank is connected.
 func (l *Leader) reachable(a *attempt, rank int) bool {
 	w := l.worker(a.members[rank].Ready.Ready.Slot)
@@ -160,23 +171,22 @@ func (l *Leader) slabFailed(ev SlabFailedFrom) {
 	l.reassign(r, rank, []int{int(m.Slab)}, "the owner could not sum: "+m.Reason)
 }
 
-// watchOwners moves slabs away from owners that are gone or make no progress,
-// and gives the attempt up when nobody does.
+// watchOwners moves slabs away from owners that are gone, or make no progress
+// where another could, and gives the attempt up when nobody does.
 func (l *Leader) watchOwners(r *leaderRound) {
 	a := r.attempt
 	if !l.now.Before(a.progress.Add(l.limit())) {
 		l.fail(r, fmt.Sprintf("no slab was summed for %s, %d are left", l.limit(), a.left()), 0)
 		return
 	}
+	owing := a.owing()
 	for rank := range a.members {
-		gone := !l.reachable(a, rank)
-		lost := l.lost(a, rank, gone)
 		switch {
-		case len(lost) == 0:
-		case gone:
-			l.reassign(r, rank, lost, "the owner is gone")
-		case !l.now.Before(a.worked[rank].Add(l.patience())):
-			l.reassign(r, rank, lost, fmt.Sprintf("the owner made no progress for %s", l.patience()))
+		case !l.reachable(a, rank):
+			l.reassign(r, rank, l.lost(a, rank, true), "the owner is gone")
+		case owing>>uint(rank)&1 == 0:
+		case !l.now.Before(a.worked[rank].Add(l.patience())) && l.successor(a, rank, rank) >= 0:
+			l.reassign(r, rank, l.lost(a, rank, false), fmt.Sprintf("the owner made no progress for %s", l.patience()))
 		}
 		if r.phase != Summing {
 			return
@@ -239,10 +249,10 @@ func (l *Leader) successor(a *attempt, start, from int) int {
 
 func (l *Leader) ownersDeadline(r *leaderRound) time.Time {
 	a := r.attempt
-	next := a.progress.Add(l.limit())
-	for i := range a.rows {
-		if a.rows[i].done == nil {
-			next = earliest(next, a.worked[a.rows[i].owner].Add(l.patience()))
+	next, owing := a.progress.Add(l.limit()), a.owing()
+	for rank := range a.members {
+		if owing>>uint(rank)&1 == 1 && l.successor(a, rank, rank) >= 0 {
+			next = earliest(next, a.worked[rank].Add(l.patience()))
 		}
 	}
 	return next

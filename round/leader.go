@@ -64,8 +64,6 @@ type slotRecord struct {
 	returning bool     // had the slot before this term and was not active since
 	refuse    []uint64 // per fragment: base + 1 of the round open at admission
 	ignore    []uint64 // per fragment: base + 1 of the round that does not wait for it
-	end       []uint64 // per fragment: end of the last committed interval
-	included  []uint64 // per fragment: version that the last commit with it made
 }
 
 // Phase is where a fragment's round stands.
