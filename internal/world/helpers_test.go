@@ -62,7 +62,7 @@ func newWorld(t *testing.T, net *swarmtest.Network, change func(*peer.RunConfig)
 	if w.spec, err = w.signed.Open(w.id); err != nil {
 		t.Fatal(err)
 	}
-	folder := peer.Folder{Dir: t.TempDir()}
+	folder := peer.Folder{Dir: scratch(t)}
 	if err := folder.PutData(w.id, w.run.Pack); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func corpus(t *testing.T, lines int) *data.Corpus {
 	for i := range lines {
 		fmt.Fprintf(&b, "func f%d(x int) int { return x + %d }\n", i%37, i%11)
 	}
-	path := filepath.Join(t.TempDir(), "corpus.txt")
+	path := filepath.Join(scratch(t), "corpus.txt")
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +86,21 @@ func corpus(t *testing.T, lines int) *data.Corpus {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// scratch is an empty folder that ends with the test, in memory where the
+// system has such a place: what these tests wait for is not a disk.
+func scratch(t *testing.T) string {
+	t.Helper()
+	if info, err := os.Stat("/dev/shm"); err != nil || !info.IsDir() {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp("/dev/shm", "dunlin-world-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 func testKey(n byte) ed25519.PrivateKey {
@@ -107,8 +122,8 @@ type place struct {
 
 // hooks let a test see and hold up what a peer does on the network.
 type hooks struct {
-	fetch func(ctx context.Context, from wire.PeerID, class wire.Class) // before each request
-	serve func(ctx context.Context, to wire.PeerID, r wire.Request)     // before each answer
+	fetch func(ctx context.Context, from wire.PeerID, r wire.Request) // before each request
+	serve func(ctx context.Context, to wire.PeerID, r wire.Request)   // before each answer
 }
 
 // node is one running peer.
@@ -278,8 +293,8 @@ type transport struct {
 }
 
 func (t transport) Fetch(ctx context.Context, from wire.PeerID, class wire.Class, request []byte, limit int) ([]byte, error) {
-	if t.hooks.fetch != nil {
-		t.hooks.fetch(ctx, from, class)
+	if r, err := wire.DecodeRequest(request); err == nil && t.hooks.fetch != nil {
+		t.hooks.fetch(ctx, from, *r)
 	}
 	return t.Host.Fetch(ctx, from, class, request, limit)
 }

@@ -14,7 +14,7 @@ func TestLoopbackSwarmTrains(t *testing.T) {
 	w.start(place{})
 	var workers []*node
 	for i := range 3 {
-		workers = append(workers, w.start(place{key: byte(2 + i), dir: t.TempDir(), engine: cpuEngine(t)}))
+		workers = append(workers, w.start(place{key: byte(2 + i), dir: scratch(t), engine: cpuEngine(t)}))
 	}
 	for i, n := range workers {
 		if err := n.finish(); err != nil {

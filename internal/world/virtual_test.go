@@ -43,8 +43,8 @@ type fate struct {
 func fates() []fate {
 	whileFetching := func(class wire.Class) func(*doom) hooks {
 		return func(d *doom) hooks {
-			return hooks{fetch: func(ctx context.Context, _ wire.PeerID, c wire.Class) {
-				if c == class {
+			return hooks{fetch: func(ctx context.Context, _ wire.PeerID, r wire.Request) {
+				if r.Class == class {
 					d.meet(ctx)
 				}
 			}}
@@ -73,11 +73,11 @@ func commits(n uint64) func(*status.Snapshot) bool {
 // the same bits.
 func TestSwarmInVirtualTime(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
-		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) { r.H, r.Checkpoint, r.TokenBudget = 8, 8, 250_000 })
+		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) { r.H, r.Checkpoint, r.TokenBudget = 8, 8, 160_000 })
 		w.start(place{})
 		worker := func(i int, h hooks) *node {
 			step := time.Duration(100+40*(i%8)) * time.Millisecond
-			return w.start(place{key: byte(2 + i), dir: t.TempDir(), engine: sleepingEngine(step), hooks: h})
+			return w.start(place{key: byte(2 + i), dir: scratch(t), engine: sleepingEngine(step), hooks: h})
 		}
 		var living, doomed []*node
 		var dooms []*doom
@@ -102,7 +102,7 @@ func TestSwarmInVirtualTime(t *testing.T) {
 		seen = w.lead.await("commits without the dead", commits(seen+4)).Health.Commits
 		living = append(living, worker(8, hooks{}), worker(9, hooks{}))
 		w.lead.await("commits with joiners", commits(seen+4))
-		time.Sleep(30 * time.Second)
+		time.Sleep(20 * time.Second)
 		w.net.Heal(cut.host)
 
 		for i, n := range living {
