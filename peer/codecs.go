@@ -14,6 +14,8 @@ import (
 type (
 	encodeOrder struct {
 		fragment int
+		base     uint64 // version that the snapshot was taken from
+		step     uint64 // inner steps of the slot by then
 		tracker  *contribution.Tracker
 	}
 	sumOrder struct {
@@ -28,7 +30,7 @@ type (
 // Reports of the codecs' goroutine.
 type (
 	encodeDone struct {
-		fragment     int
+		order        encodeOrder
 		contribution *contribution.Contribution
 		err          error
 	}
@@ -71,7 +73,7 @@ func (c *codecs) run(ctx context.Context) {
 			switch o := order.(type) {
 			case encodeOrder:
 				made, err := o.tracker.Encode()
-				c.report(encodeDone{fragment: o.fragment, contribution: made, err: err})
+				c.report(encodeDone{order: o, contribution: made, err: err})
 			case sumOrder:
 				sums = append(sums, c.sum(summer, o))
 			}

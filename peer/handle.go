@@ -23,7 +23,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case stepDone:
 		p.stepped(ev)
 	case snapshotTaken:
-		p.codecs.orders.put(encodeOrder{fragment: ev.fragment, tracker: p.worker.trackers[ev.fragment]})
+		p.codecs.orders.put(ev.order)
 	case encodeDone:
 		p.encoded(ev)
 	case sumDone:
@@ -112,15 +112,15 @@ func (p *Peer) stepped(s stepDone) {
 func (p *Peer) encoded(e encodeDone) {
 	if e.err != nil {
 		if errors.Is(e.err, contribution.ErrNotFinite) {
-			p.failure = fmt.Errorf("fragment %d: %w: the weights of this machine are no longer numbers; start it again to go on from the run's", e.fragment, e.err)
+			p.failure = fmt.Errorf("fragment %d: %w: the weights of this machine are no longer numbers; start it again to go on from the run's", e.order.fragment, e.err)
 		}
-		p.next(round.EncodeFailed{Fragment: uint64(e.fragment), Base: p.worker.trackers[e.fragment].Version(), Reason: e.err.Error()})
+		p.next(round.EncodeFailed{Fragment: uint64(e.order.fragment), Base: e.order.base, Reason: e.err.Error()})
 		return
 	}
 	c := e.contribution
-	p.slabs.keepOwn(e.fragment, c)
+	p.slabs.keepOwn(e.order.fragment, c)
 	p.figures.contributed += uint64(c.Bytes())
-	p.next(round.Encoded{Fragment: uint64(e.fragment), Base: c.Base, Root: c.Root, Norm: c.Norm})
+	p.next(round.Encoded{Fragment: uint64(e.order.fragment), Base: c.Base, Step: e.order.step, Root: c.Root, Norm: c.Norm})
 }
 
 // sumOrder gathers what the owner pulled; a rank whose slab is not here is left out.

@@ -68,8 +68,7 @@ type (
 		left     uint64        // leased windows not yet read
 	}
 	snapshotTaken struct {
-		fragment int
-		step     uint64
+		order encodeOrder
 	}
 	commitMerged struct {
 		fragment int
@@ -238,7 +237,8 @@ func (w *worker) snapshot(fragment int) error {
 		}
 		return err
 	}
-	w.report(snapshotTaken{fragment: fragment, step: w.step})
+	t := w.trackers[fragment]
+	w.report(snapshotTaken{encodeOrder{fragment: fragment, base: t.Version(), step: w.step, tracker: t}})
 	return nil
 }
 
