@@ -163,7 +163,9 @@ func (p *Peer) begin(w weightsGiven) {
 	}
 	fresh := !p.begun
 	p.begun, p.restart, p.life.warming = true, false, 0
-	p.worker.orders.put(begin{fresh: fresh, versions: w.versions, weights: w.weights, leases: p.granted})
+	p.worker.orders.put(begin{
+		fresh: fresh, versions: w.versions, weights: w.weights, leases: p.granted, tokens: p.figures.tokens, members: len(p.figures.slots),
+	})
 	p.granted = nil
 	if fresh {
 		p.life.begin()

@@ -35,6 +35,8 @@ type (
 		versions []uint64
 		weights  [][]float32 // by fragment, block order, never written again
 		leases   []wire.Range
+		tokens   uint64 // committed in the run by then
+		members  int    // workers in the run
 	}
 	// halt stops steps after the one that runs; orders are still carried out.
 	halt struct{}
@@ -94,15 +96,16 @@ type worker struct {
 	running   bool
 	step      uint64
 	leases    []wire.Range
-	committed uint64 // tokens, of the newest merged commit
-	members   int    // of that commit
-	own       uint64 // tokens trained here since it
+	committed uint64   // tokens, of the newest merged commit
+	members   int      // of that commit
+	own       uint64   // tokens trained here that it cannot have
+	snapshots []uint64 // by fragment: step of the newest snapshot
 	started   time.Time
 	training  time.Duration
 }
 
 func newWorker(spec *wire.RunSpec, engine Engine, configs []contribution.Config, report func(any)) *worker {
-	w := &worker{spec: spec, engine: engine, configs: configs, orders: newMailbox[any](), report: report, members: 1}
+	w := &worker{spec: spec, engine: engine, configs: configs, orders: newMailbox[any](), report: report, members: 1, snapshots: make([]uint64, spec.Fragments)}
 	live := engine.Live()
 	for f := range int(spec.Fragments) {
 		var tensors [][]float32
@@ -222,9 +225,11 @@ func (w *worker) begin(o begin) error {
 		}
 	}
 	if o.fresh {
-		w.step, w.leases, w.own, w.training = 0, nil, 0, 0
+		w.step, w.leases, w.training = 0, nil, 0
 		w.started = time.Now()
 	}
+	clear(w.snapshots)
+	w.committed, w.members, w.own = max(w.committed, o.tokens), max(1, o.members), 0
 	w.leases = append(w.leases, o.leases...)
 	w.running = true
 	return nil
@@ -238,6 +243,7 @@ func (w *worker) snapshot(fragment int) error {
 		return err
 	}
 	t := w.trackers[fragment]
+	w.snapshots[fragment] = w.step
 	w.report(snapshotTaken{encodeOrder{fragment: fragment, base: t.Version(), step: w.step, tracker: t}})
 	return nil
 }
@@ -253,8 +259,18 @@ func (w *worker) merge(o takeCommit) error {
 		return err
 	}
 	if o.tokens > w.committed {
-		w.committed, w.members, w.own = o.tokens, max(1, o.members), 0
+		w.committed, w.members, w.own = o.tokens, max(1, o.members), w.uncounted(o.fragment)
 	}
+	w.snapshots[o.fragment] = 0
 	w.report(commitMerged{fragment: o.fragment, version: o.asked, outcome: outcome})
 	return nil
+}
+
+// uncounted returns the tokens trained since a fragment's undecided snapshot, which
+// its commit cannot have counted; 0 when there was none.
+func (w *worker) uncounted(fragment int) uint64 {
+	if at := w.snapshots[fragment]; at > 0 {
+		return (w.step - at) * w.spec.StepTokens()
+	}
+	return 0
 }
