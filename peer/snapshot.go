@@ -65,7 +65,7 @@ func (p *Peer) snapshot() *status.Snapshot {
 		Train: lastLoss(f.curve), HeldOut: lastLoss(f.heldOut), Curve: slices.Clone(f.curve), HeldOuts: slices.Clone(f.heldOut),
 		Unigram: f.unigram, Bigram: f.bigram,
 	}
-	s.Run.Done = p.ended && (p.judge == nil || f.judgedLast)
+	s.Run.Done = p.ended && len(f.slots) == 0 && (p.judge == nil || f.judgedLast)
 	rate, training := p.total(now)
 	s.Speed.History = slices.Clone(f.rates)
 	if training > 0 {

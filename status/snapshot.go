@@ -33,7 +33,7 @@ type Run struct {
 	Parameters  uint64    `json:"parameters"`
 	Phase       string    `json:"phase"` // waiting, training, paused, ended
 	Reason      string    `json:"reason,omitempty"`
-	Done        bool      `json:"done"` // ended, exported and measured: nothing more will change
+	Done        bool      `json:"done"` // ended, exported, measured, and every worker has said goodbye: nothing more will change
 	Height      uint64    `json:"height"`
 	Term        uint64    `json:"term"`
 	Tokens      uint64    `json:"tokens"` // committed
