@@ -93,11 +93,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	out := eventWriter{w: w, control: http.NewResponseController(w)}
-	if err := out.control.SetReadDeadline(time.Time{}); err != nil {
-		s.log.Debug("event stream keeps its read deadline", "error", err)
-	}
-	s.stream(r.Context(), out)
+	s.stream(r.Context(), eventWriter{w: w, control: http.NewResponseController(w)})
 }
 
 func (s *Server) stream(ctx context.Context, out eventWriter) {

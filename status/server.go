@@ -60,7 +60,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	addr := l.Addr().(*net.TCPAddr)
 	if cfg.Token == "" && !addr.IP.IsLoopback() {
-		l.Close()
+		_ = l.Close() // nothing was served
 		return nil, fmt.Errorf("status page: %s is not an address of this machine alone here: that needs a token", cfg.Listen)
 	}
 	return serve(cfg, l, pageAddress(addr), addr.IP.IsLoopback()), nil

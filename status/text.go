@@ -100,7 +100,7 @@ func costLine(s *Snapshot) []string {
 	c := &s.Cost
 	return []string{
 		"upload " + known(c.UploadBitsPerParameter, Figure) + " bits a parameter",
-		known(c.BytesPerPeerDay, Bytes) + "/day a peer",
+		known(c.BytesPerPeerDay, Bytes) + " a day and peer",
 		known(c.BytesRatio, Figure) + "× below data-parallel",
 	}
 }

@@ -64,9 +64,15 @@ function health(s) {
 function cost(s) {
   const c = s.cost;
   setText("bits", known(c.bits_per_parameter, figure));
-  setText("bits-more", "with results and control " + known(c.upload_bits_per_parameter, figure));
-  setText("bytes-day", known(c.bytes_per_peer_day, bytes) + "/day a peer");
-  setText("ratio", known(c.bytes_ratio_fp32_data_parallel, figure) + "× below data-parallel");
+  setText("bits-more", c.bits_per_parameter === null ? "known after the first merged rounds" : "with results and control " + known(c.upload_bits_per_parameter, figure));
+  setText("bytes-day", known(c.bytes_per_peer_day, bytes) + " a day and peer");
+  setText("ratio", ratio(c.bytes_ratio_fp32_data_parallel));
+}
+
+/** Compares with what fp32 data-parallel training would have sent. */
+function ratio(times) {
+  if (times === null || times === undefined) return unknown + " compared with data-parallel";
+  return times >= 1 ? figure(times) + "× below data-parallel" : figure(1 / times) + "× above data-parallel";
 }
 
 // ---- peers, ledger, decisions
@@ -97,13 +103,13 @@ function peerHash(p) {
 const peersTable = new Table($("peers-table"), [
   { head: "peer", cell: (p) => ({ text: peerName(p), title: p.id }), sort: peerName },
   { head: "state", wide: true, cell: peerState, sort: (p) => (p.alive ? p.state : "gone") },
-  { head: "device", cell: (p) => p.device || unknown, sort: (p) => p.device ?? "" },
   { head: "tokens/s", number: true, cell: (p) => (p.alive && p.step > 0 ? figure(p.tokens_per_second) : unknown), sort: (p) => p.tokens_per_second },
   { head: "tokens", number: true, cell: (p) => figure(p.tokens), sort: (p) => p.tokens },
   { head: "in steps", number: true, title: "share of time inside inner steps", cell: (p) => (p.step > 0 ? percent(p.utilisation) : unknown), sort: (p) => p.utilisation },
   { head: "loss", number: true, cell: (p) => (p.loss > 0 ? loss(p.loss) : unknown), sort: (p) => p.loss },
   { head: "sent", number: true, cell: (p) => bytes(p.bytes_sent), sort: (p) => p.bytes_sent },
   { head: "received", number: true, cell: (p) => bytes(p.bytes_received), sort: (p) => p.bytes_received },
+  { head: "device", cell: (p) => p.device || unknown, sort: (p) => p.device ?? "" },
   { head: "step", number: true, cell: (p) => count(p.step), sort: (p) => p.step },
   { head: "height", number: true, cell: (p) => (p.height > 0 ? count(p.height) : unknown), sort: (p) => p.height },
   { head: "state hash", cell: peerHash },
@@ -126,12 +132,12 @@ const ledgerTable = new Table($("ledger-table"), [
   { head: "height", number: true, cell: (e) => count(e.height) },
   { head: "entry", cell: (e) => e.kind },
   { head: "what", wide: true, cell: (e) => e.text },
-], { key: (e) => e.height });
+], { key: (e) => e.height, empty: "No entry yet." });
 
 const notesTable = new Table($("notes-table"), [
   { head: "time", cell: (n) => ({ text: clock(new Date(n.at)), title: n.at }) },
   { head: "decision and reason", wide: true, cell: (n) => n.text },
-], { key: (n) => n.key });
+], { key: (n) => n.key, empty: "No decision yet." });
 
 /** Gives equal notes of one moment keys of their own. */
 function withKeys(notes) {
@@ -200,7 +206,6 @@ function show(s) {
   notesTable.show(withKeys(s.notes ?? []));
   about(s);
   setText("foot", "dunlin " + s.version + " · figures of " + clock(new Date(s.at)) + " · JSON at /api/v1/snapshot");
-  document.body.classList.add("filled");
   freshness();
 }
 

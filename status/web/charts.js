@@ -14,7 +14,7 @@ const height = 240;
 
 class LineChart {
   /** series: {label, stroke, width, dash, fill, format, scale, points, paths}. */
-  constructor(name, { x, series, scales, axes }) {
+  constructor(name, awaited, { x, series, scales, axes }) {
     this.plot = $(name + "-plot");
     this.legend = $(name + "-legend");
     this.x = x;
@@ -30,6 +30,8 @@ class LineChart {
     });
     this.where = el("span", { class: "where" });
     this.legend.append(this.where);
+    this.empty = el("p", { class: "empty" }, awaited);
+    this.plot.append(this.empty);
     this.build();
     new ResizeObserver(() => this.resize()).observe(this.plot);
     this.plot.addEventListener("keydown", (e) => this.key(e));
@@ -71,11 +73,14 @@ class LineChart {
       hooks: { setCursor: [() => this.read()] },
     }, this.data, this.plot);
     setAttribute(this.u.root, "aria-hidden", "true");
+    this.u.root.classList.toggle("bare", !this.empty.hidden);
   }
 
   set(data) {
     this.data = data;
     this.u.setData(data);
+    this.empty.hidden = data[0].length > 0;
+    this.u.root.classList.toggle("bare", !this.empty.hidden);
     this.read();
   }
 
@@ -120,8 +125,8 @@ function before(values, i) {
 /** Loss: training thin, held-out bold, reference models dashed. */
 export class LossChart extends LineChart {
   constructor() {
-    super("loss", {
-      x: { tick: figure, say: (v) => "at " + figure(v) + " tokens" },
+    super("loss", "No commit yet: the curve begins with the first one.", {
+      x: { tick: (v) => figure(v).replace(/\.0+ /, " "), say: (v) => "at " + figure(v) + " tokens" },
       scales: { y: { range: (_, low, high) => (low === null ? [0, 6] : uPlot.rangeNum(low, high, 0.08, false)) } },
       axes: [{ size: 44, values: (_, splits) => splits.map((v) => String(Number(v.toFixed(3)))) }],
       series: [
@@ -146,8 +151,7 @@ export class LossChart extends LineChart {
 
   logarithmic(on) {
     this.button.setAttribute("aria-pressed", String(on));
-    this.x.scale = on ? { distr: 3 } : {};
-    this.x.axis = on ? { filter: (_, splits) => splits } : {};
+    this.x.scale = on ? { distr: 3, range: (_, low, high) => [low, high] } : {};
     this.build();
     this.show(this.learning);
   }
@@ -176,7 +180,7 @@ export class LossChart extends LineChart {
 /** Tokens a second of all workers, and how many of them train. */
 export class RateChart extends LineChart {
   constructor() {
-    super("rate", {
+    super("rate", "No worker trains yet.", {
       x: { tick: (v) => duration(Math.max(v, 0)).replace(/ 0 [sm]$/, ""), say: (v) => "at " + duration(Math.max(v, 0)), axis: { space: 90, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400] } },
       scales: {
         y: { range: (_, low, high) => [0, high > 0 ? high * 1.15 : 1] },

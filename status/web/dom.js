@@ -42,7 +42,7 @@ export function setState(node, kind, text) {
  * or {text, title, kind}, number}. The first column is the row's heading.
  */
 export class Table {
-  constructor(place, columns, { caption, key, sortable, rowClass } = {}) {
+  constructor(place, columns, { caption, key, sortable, rowClass, empty } = {}) {
     this.columns = columns;
     this.key = key ?? ((_, i) => i);
     this.rowClass = rowClass ?? (() => null);
@@ -51,7 +51,9 @@ export class Table {
     this.byKey = new Map();
     this.heads = columns.map((c) => this.makeHead(c, sortable));
     this.body = el("tbody");
-    place.replaceChildren(el("table", {}, caption ? el("caption", {}, caption) : null, el("thead", {}, el("tr", {}, ...this.heads)), this.body));
+    this.table = el("table", {}, caption ? el("caption", {}, caption) : null, el("thead", {}, el("tr", {}, ...this.heads)), this.body);
+    this.empty = el("p", { class: "empty", hidden: "" }, empty ?? "Nothing yet.");
+    place.replaceChildren(this.table, this.empty);
   }
 
   makeHead(column, sortable) {
@@ -79,6 +81,8 @@ export class Table {
       const order = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
       rows = [...rows].sort((a, b) => order(column.sort(a), column.sort(b)) * (up ? 1 : -1));
     }
+    this.table.hidden = rows.length === 0;
+    this.empty.hidden = rows.length > 0;
     const seen = new Set();
     rows.forEach((row, i) => {
       const key = this.key(row, i);

@@ -103,10 +103,11 @@ export class Rounds {
     return [...new Set(this.rounds.map((r) => r.fragment))].sort((a, b) => a - b);
   }
 
-  /** Chooses how much time is shown: enough for about a dozen rounds a fragment. */
-  span() {
+  /** Chooses how much time is shown: about a dozen rounds a fragment, fewer on a narrow page. */
+  span(width) {
     const rows = Math.max(this.fragments().length, 1);
-    return spans.find((s) => this.rounds.filter((r) => end(r, this.now) > this.now - s).length >= 12 * rows) ?? spans.find((s) => s >= this.now - begin(this.rounds[0])) ?? spans.at(-1);
+    const enough = Math.min(Math.max(Math.floor(width / 60), 5), 12);
+    return spans.find((s) => this.rounds.filter((r) => end(r, this.now) > this.now - s).length >= enough * rows) ?? spans.find((s) => s >= this.now - begin(this.rounds[0])) ?? spans.at(-1);
   }
 
   draw() {
@@ -114,6 +115,7 @@ export class Rounds {
     if (width === 0) return;
     const rows = this.fragments();
     const i = this.index();
+    this.scrub.parentElement.hidden = i < 0;
     if (i < 0) {
       this.svg.replaceChildren();
       setAttribute(this.svg, "height", 0);
@@ -121,7 +123,7 @@ export class Rounds {
       return;
     }
     const chosen = this.rounds[i];
-    const span = this.span();
+    const span = this.span(width);
     let stop = this.now;
     if (this.chosen !== null && begin(chosen) < this.now - span) stop = Math.min(begin(chosen) + span * 0.75, this.now);
     this.start = stop - span;
@@ -129,16 +131,16 @@ export class Rounds {
     const h = rows.length * rowHeight;
     setAttribute(this.svg, "width", width);
     setAttribute(this.svg, "height", h + bottom);
-    const parts = rows.flatMap((f, n) => [
+    const parts = this.axis(stop, h, width);
+    rows.forEach((f, n) => parts.push(
       svg("text", { x: 0, y: n * rowHeight + rowHeight / 2 + 4, class: "row-name" }, "fragment " + f),
       svg("line", { x1: left, x2: width - 4, y1: n * rowHeight + rowHeight / 2, y2: n * rowHeight + rowHeight / 2, class: "ground" }),
-    ]);
+    ));
     for (const r of this.rounds) {
       if (end(r, this.now) > this.start && begin(r) < stop) parts.push(...this.bar(r, rows.indexOf(r.fragment) * rowHeight + (rowHeight - barHeight) / 2, r === chosen));
     }
-    parts.push(...this.axis(span, stop, h, width));
     this.svg.replaceChildren(...parts);
-    setText("rounds-span", "last " + ago(span));
+    setText("rounds-span", ago(span) + " shown");
     setAttribute(this.scrub, "max", this.rounds.length - 1);
     this.scrub.value = i;
     setAttribute(this.scrub, "aria-valuetext", title(chosen));
@@ -167,10 +169,10 @@ export class Rounds {
     return parts;
   }
 
-  axis(span, stop, h, width) {
+  axis(stop, h, width) {
     const parts = [];
     const every = [5, 10, 15, 30, 60, 120].find((s) => s * this.scale > 80) ?? 300;
-    for (let back = 0; back <= span; back += every) {
+    for (let back = 0; back <= this.now - this.start; back += every) {
       const t = this.now - back;
       if (t > stop || t < this.start) continue;
       const x = this.x(t);
