@@ -67,6 +67,10 @@ type Config struct {
 	CheckpointEvery int     // commits between two checkpoints
 	Private         bool    // the invite holds a secret
 	Export          string  // folder for the run's model when it ends
+	ControlStdin    bool    // orders come on the standard input
+
+	Workers int  // of a swarm on this machine
+	Chaos   bool // kill and replace them
 }
 
 // everyOption lists the options of all commands, as a configuration file may name any of them.
@@ -77,7 +81,8 @@ func everyOption(c *Config) []option {
 	}
 	all = append(all, c.run()...)
 	all = append(all, c.network()...)
-	return append(all, c.windows(0), c.seed(), c.seconds(), c.page())
+	all = append(all, c.local(0, "")...)
+	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), yes(&c.Chaos, "chaos", ""))
 }
 
 // run lists what an organiser chooses.
@@ -99,6 +104,31 @@ func (c *Config) run() []option {
 		text(&c.Export, "out", "", "path", "folder for the run's model when the run ends"),
 		c.windows(128),
 	}
+}
+
+// local lists what shapes a swarm of processes on this machine.
+func (c *Config) local(seconds float64, out string) []option {
+	return []option{
+		whole(&c.Workers, "workers", 4, 1, 64, "worker processes"),
+		number(&c.Seconds, "seconds", seconds, 1, 86400, "seconds that it takes"),
+		text(&c.Data, "data", "", "path", "a file, a folder or a quoted glob of text; without it, the Go source tree of this machine"),
+		needed(&c.Out, "out", out, "path", "folder of the processes' data, logs and model, made anew"),
+		c.preset(bytePresets()...),
+		whole(&c.Threads, "threads", 1, 1, 1024, "CPU threads of each worker"),
+		whole(&c.WorkerBatch, "worker-batch", 2, 1, 4096, "training windows in one inner step of a worker"),
+		whole(&c.H, "h", 24, 1, 500, "inner steps between two rounds of a fragment"),
+		whole(&c.Fragments, "fragments", 2, 1, 64, "parts of the model that are synchronised one by one"),
+		number(&c.LR, "lr", 2e-3, 1e-9, 10, "peak of the inner learning rate"),
+		yes(&c.Verbose, "verbose", "log every decision and its reason"),
+		c.seed(),
+	}
+}
+
+// controlKey is the one setting that is for programs, not for people: help does not show it.
+const controlKey = "control-stdin"
+
+func (c *Config) control() option {
+	return yes(&c.ControlStdin, controlKey, "take orders from the standard input, and leave when it ends")
 }
 
 // network lists where a peer keeps its state and how it is reached.
@@ -182,8 +212,8 @@ func (c *Config) precision() option {
 	return choice(&c.Precision, "precision", "fp32", "number format of the training step", "fp32")
 }
 
-func (c *Config) seconds() option {
-	return number(&c.Seconds, "seconds", 5, 0.1, 3600, "seconds to measure for")
+func (c *Config) seconds(fallback float64) option {
+	return number(&c.Seconds, "seconds", fallback, 0.1, 3600, "seconds to measure for")
 }
 
 func (c *Config) windows(fallback int) option {
@@ -196,9 +226,8 @@ func (c *Config) seed() option {
 
 // settings fills a Config from flags, environment and file.
 type settings struct {
-	config  Config
-	file    string // the YAML file, "" for none
-	options []option
+	config Config
+	file   string // the YAML file, "" for none
 }
 
 // bind adds options to a command's flags.
@@ -208,13 +237,13 @@ func (s *settings) bind(flags *pflag.FlagSet, options ...option) {
 		if o.kind == "bool" {
 			flag.NoOptDefVal = "true"
 		}
-		s.options = append(s.options, o)
+		flag.Hidden = o.key == controlKey
 	}
 }
 
-// load reads and checks every option that the command was bound to. Its error lists all faults; each names the key,
-// the value, where it came from and what is allowed.
-func (s *settings) load(flags *pflag.FlagSet) error {
+// load reads and checks the options that a command has beside the global ones. Its error lists all faults; each names
+// the key, the value, where it came from and what is allowed.
+func (s *settings) load(flags *pflag.FlagSet, options []option) error {
 	v := viper.New()
 	v.SetEnvPrefix("dunlin")
 	v.SetEnvKeyReplacer(strings.NewReplacer("-", "_"))
@@ -226,10 +255,7 @@ func (s *settings) load(flags *pflag.FlagSet) error {
 		return err
 	}
 	var faults []error
-	for _, o := range s.options {
-		if flags.Lookup(o.key) == nil {
-			continue // of another command
-		}
+	for _, o := range append(s.config.global(), options...) {
 		value := v.GetString(o.key)
 		if err := o.set(value); err != nil {
 			faults = append(faults, fmt.Errorf("%s %q (from %s): %w; allowed: %s", o.key, shorten(value), s.source(v, flags, o.key), err, o.allowed))
@@ -275,9 +301,11 @@ func (s *settings) source(v *viper.Viper, flags *pflag.FlagSet, key string) stri
 	return "the default"
 }
 
-func shorten(text string) string {
-	if len(text) > 80 {
-		return text[:77] + "…"
+func shorten(text string) string { return shortenTo(text, 80) }
+
+func shortenTo(text string, most int) string {
+	if len(text) > most {
+		return text[:most-3] + "…"
 	}
 	return text
 }

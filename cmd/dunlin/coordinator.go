@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,7 +27,7 @@ import (
 func newCoordinator(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	options := append(c.run(), c.network()...)
-	options = append(options, c.page(), c.seed())
+	options = append(options, c.page(), c.seed(), c.control())
 	return t.command("coordinator [RUN.yaml]", "create a run and coordinate it, or resume the one in the data folder",
 		"  dunlin coordinator --name \"Go tutor\" --preset nano --tokens 100000000\n  dunlin coordinator --data book.txt --private --listen 127.0.0.1:7310",
 		t.runFile, t.coordinator, options...)
@@ -94,8 +96,21 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, _ []string) (err 
 	defer closing(&err, host.Close)
 	inviteToken := &invite.Token{Run: run, Name: spec.Name, Coordinator: host.ID(), Addrs: first(bare(host.Addrs()), invite.MaxAddrs), Secret: secret}
 	token = inviteToken.String()
-	fmt.Fprintf(t.out, "invite  %s\npage    %s\n", token, page.URL())
+	if err := t.where(c, run, token, page.URL()); err != nil {
+		return err
+	}
+	ctx, cancel := c.controlled(ctx, os.Stdin, func(order string) { organise(p, log, order) })
+	defer cancel()
 	return p.Run(ctx, transport{host})
+}
+
+// where says how the run is joined and watched.
+func (t *terminal) where(c *Config, run wire.Hash, token, page string) error {
+	if c.JSON {
+		return json.NewEncoder(t.out).Encode(map[string]string{"run": run.String(), "invite": token, "page": page})
+	}
+	_, err := fmt.Fprintf(t.out, "invite  %s\npage    %s\n", token, page)
+	return err
 }
 
 // openRun resumes the run of the data folder or makes one from the settings.

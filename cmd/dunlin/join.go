@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,7 @@ import (
 func newJoin(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	options := append(c.compute(), c.network()...)
-	options = append(options, c.page(), c.seed())
+	options = append(options, c.page(), c.seed(), c.control(), short(&c.Name, "name", 64, "of this machine, for the others in the run"))
 	return t.command("join INVITE", "join a run and train for it on this machine",
 		"  dunlin join dunlin1:…\n  dunlin join dunlin1:… --threads 2 --data-dir /mnt/big/dunlin",
 		exactly("the invite"), t.join, options...)
@@ -31,6 +32,8 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 	if err != nil {
 		return err
 	}
+	ctx, cancel := c.controlled(ctx, os.Stdin, func(string) {})
+	defer cancel()
 	folder, lock, err := c.folder("worker")
 	if err != nil {
 		return err
@@ -62,7 +65,7 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 		line.state(workerLine(s))
 	}
 	p, err := peer.New(peer.Config{
-		Key: key, Signed: signed, Run: token.Run, Dir: folder.Run(token.Run), Quota: c.quota(), Version: release,
+		Key: key, Signed: signed, Run: token.Run, Dir: folder.Run(token.Run), Quota: c.quota(), Name: c.Name, Version: release,
 		Secret: token.Secret, Seed: c.Seed, Logger: log, Publish: show, Coordinator: token.Addrs,
 		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
 			return peer.NewLocalEngine(spec, device, tokens, joiner, folder.Moments(token.Run))

@@ -87,6 +87,17 @@ func text(to *string, key, fallback, kind, usage string) option {
 	}}
 }
 
+// short is a text of at most so many bytes.
+func short(to *string, key string, most int, usage string) option {
+	return option{key: key, usage: usage, kind: "text", allowed: fmt.Sprintf("at most %d bytes", most), set: func(text string) error {
+		if len(text) > most {
+			return errors.New("too long")
+		}
+		*to = text
+		return nil
+	}}
+}
+
 // needed is any text but the empty one.
 func needed(to *string, key, fallback, kind, usage string) option {
 	return option{key, usage, kind, fallback, "any " + kind + " that is not empty", func(text string) error {

@@ -33,7 +33,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.SetErr(stderr)
 	root.PersistentFlags().StringVar(&t.settings.file, "config", "", "YAML `file` with settings")
 	t.settings.bind(root.PersistentFlags(), t.settings.config.global()...)
-	root.AddCommand(newTrain(t), newEval(t), newSample(t), newBench(t), newVersion(t), newCoordinator(t), newJoin(t))
+	root.AddCommand(newTrain(t), newEval(t), newSample(t), newBench(t), newVersion(t), newCoordinator(t), newJoin(t), newDemo(t))
 	return root
 }
 
@@ -46,7 +46,7 @@ func (t *terminal) command(use, short, example string, args cobra.PositionalArgs
 		Example: example,
 		Args:    args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := t.settings.load(cmd.Flags()); err != nil {
+			if err := t.settings.load(cmd.Flags(), options); err != nil {
 				return err
 			}
 			if err := body(cmd.Context(), &t.settings.config, args); err != nil {

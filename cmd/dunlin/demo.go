@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"dunlin/compute/cpu"
+	"dunlin/data"
+	"dunlin/model"
+	"dunlin/optimizer"
+	"dunlin/peer"
+	"dunlin/status"
+)
+
+func newDemo(t *terminal) *cobra.Command {
+	c := &t.settings.config
+	return t.command("demo", "train with a real swarm on this machine: a coordinator and workers as processes, on loopback",
+		"  dunlin demo\n  dunlin demo --seconds 60 --data book.txt\n  dunlin demo --chaos --seconds 120 --json",
+		exactly(), t.demo, append(c.local(150, "out/demo"), c.page(), yes(&c.Chaos, "chaos", "kill and replace workers, and the coordinator once, while it runs"))...)
+}
+
+// Shares of a demo's time.
+const (
+	budgetShare = 0.85 // of what the machine could train in the time: the run should end by its budget
+	speedTest   = 3 * time.Second
+	endGrace    = 45 * time.Second // for the end of the run: last rounds, held-out loss, goodbyes
+)
+
+// demo is one `dunlin demo` under way.
+type demo struct {
+	cfg     *Config
+	swarm   *localSwarm
+	line    *progress
+	chaos   *chaos // nil without --chaos
+	started time.Time
+	trained time.Time // first step seen
+	ended   time.Time // the log says that the run has ended
+	failed  uint64    // attempts, of coordinators before the present one
+	last    *status.Snapshot
+}
+
+func (t *terminal) demo(ctx context.Context, c *Config, _ []string) error {
+	d := &demo{cfg: c, line: t.progress(c)}
+	defer d.line.close()
+	result, err := d.run(ctx)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = json.NewEncoder(t.out).Encode(result)
+	} else {
+		_, err = fmt.Fprint(t.out, result.text(d))
+	}
+	if err == nil && !result.OK {
+		err = errors.New(result.Reason)
+	}
+	return err
+}
+
+// run trains and reports; an error means that there is nothing to report.
+func (d *demo) run(ctx context.Context) (*demoResult, error) {
+	c := d.cfg
+	if err := (status.Config{Listen: c.Listen}).Validate(); err != nil {
+		return nil, err
+	}
+	corpus, err := data.Open(c.Data)
+	if err != nil {
+		return nil, err
+	}
+	d.swarm = &localSwarm{dir: c.Out, threads: c.Threads, verbose: c.Verbose, listen: c.Listen, fault: os.Getenv("DUNLIN_FAULT")}
+	if err := d.swarm.prepare(); err != nil {
+		return nil, err
+	}
+	d.line.say("data           "+corpus.Description, "data", slog.String("description", corpus.Description))
+	speed, err := c.workerSpeed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := speed * float64(min(c.Workers, max(1, runtime.NumCPU()/c.Threads)))
+	budget := max(1, int(budgetShare*all*c.Seconds))
+	d.line.say(fmt.Sprintf("this machine   %d CPUs · a worker alone makes %s tokens/s · budget %s tokens in %s", runtime.NumCPU(), rate(speed),
+		grouped(budget), status.Duration(c.Seconds)), "machine", slog.Int("cpus", runtime.NumCPU()), slog.Float64("worker_tokens_per_second", speed), slog.Int("budget", budget))
+	d.swarm.flags = c.runFlags("demo", budget)
+	defer d.swarm.stop()
+	if err := d.swarm.start(ctx, c.Workers); err != nil {
+		return nil, err
+	}
+	d.line.say(fmt.Sprintf("swarm          a coordinator and %d workers · page %s · logs in %s", c.Workers, d.swarm.page, d.swarm.path("logs")), "swarm",
+		slog.Int("workers", c.Workers), slog.String("page", d.swarm.page), slog.String("invite", d.swarm.invite))
+	d.started = time.Now()
+	if c.Chaos {
+		d.chaos = newChaos(d.swarm, rand.New(rand.NewPCG(c.Seed, 3)), d.started, c.Seconds)
+	}
+	reason := d.follow(ctx)
+	return d.report(reason), nil
+}
+
+// follow watches the run to its end and returns what went wrong, or nil.
+func (d *demo) follow(ctx context.Context) error {
+	until := d.started.Add(seconds(d.cfg.Seconds))
+	interrupted := ctx.Done()
+	stopped, ordered := false, false
+	pace := time.NewTimer(0)
+	defer pace.Stop()
+	for {
+		select {
+		case <-interrupted:
+			interrupted, stopped = nil, true
+			d.line.say("stopping       the run ends with what is committed; Ctrl-C again stops now", "stopping")
+			until = time.Now()
+		case <-pace.C:
+			pace.Reset(d.pace())
+		}
+		// The swarm is asked to the end, also after an interruption.
+		if err := d.step(context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+		now := time.Now()
+		if d.last != nil && d.last.Run.Done {
+			return d.leave(stopped)
+		}
+		if !ordered && now.After(until) && d.ended.IsZero() && d.swarm.coordinator.running() {
+			if err := d.swarm.coordinator.order(orderEnd); err != nil {
+				return err
+			}
+			ordered, until = true, now
+		}
+		if now.After(until.Add(endGrace)) {
+			return fmt.Errorf("the run did not end within %s after its time: %s", endGrace, d.standing())
+		}
+	}
+}
+
+// leave waits for the goodbyes.
+func (d *demo) leave(stopped bool) error {
+	if err := d.swarm.awaitWorkers(); err != nil {
+		return err
+	}
+	shot, err := d.swarm.look(context.Background()) // with every goodbye in it
+	if err != nil {
+		return err
+	}
+	d.last = shot
+	if stopped {
+		return errors.New("it was stopped before its end")
+	}
+	return nil
+}
+
+// pace is the time to the next look: short while chaos waits for a moment to strike.
+func (d *demo) pace() time.Duration {
+	if d.chaos != nil && d.chaos.hunting {
+		return 30 * time.Millisecond
+	}
+	return 250 * time.Millisecond
+}
+
+// step looks at the swarm once, and lets chaos act.
+func (d *demo) step(ctx context.Context) error {
+	if d.chaos != nil {
+		if err := d.chaos.act(ctx, d.last); err != nil {
+			return err
+		}
+	}
+	if d.chaos == nil || !d.chaos.down {
+		if err := d.swarm.check(); err != nil {
+			return err
+		}
+		if shot, err := d.swarm.look(ctx); err == nil { // else the next look tells
+			d.take(shot)
+		}
+	}
+	return nil
+}
+
+// take keeps a snapshot and shows it.
+func (d *demo) take(s *status.Snapshot) {
+	if d.last != nil && s.Health.FailedAttempts < d.last.Health.FailedAttempts {
+		d.failed += d.last.Health.FailedAttempts // of a coordinator that was restarted
+	}
+	d.last = s
+	now := time.Now()
+	if d.trained.IsZero() && s.Health.Training > 0 {
+		d.trained = now
+	}
+	if d.ended.IsZero() && s.Run.Phase == "ended" {
+		d.ended = now
+	}
+	d.line.state(demoLine(s, d.cfg.Workers))
+}
+
+// standing says in short where the run is.
+func (d *demo) standing() string {
+	if d.last == nil {
+		return "the coordinator never answered"
+	}
+	return fmt.Sprintf("it is %s at height %d with %d of %d tokens", d.last.Run.Phase, d.last.Run.Height, d.last.Run.Tokens, d.last.Run.TokenBudget)
+}
+
+// demoLine is the one live line of a demo.
+func demoLine(s *status.Snapshot, workers int) (string, []slog.Attr) {
+	text := fmt.Sprintf("%-14s %d of %d workers", s.Run.Phase, s.Health.Training, workers)
+	attrs := []slog.Attr{
+		slog.String("state", s.Run.Phase), slog.Int("training", s.Health.Training), slog.Uint64("height", s.Run.Height), slog.Uint64("tokens", s.Run.Tokens),
+		slog.Uint64("commits", s.Health.Commits),
+	}
+	if l := s.Learning.Train; l != nil {
+		text += fmt.Sprintf(" · loss %.3f", *l)
+		attrs = append(attrs, slog.Float64("loss", *l))
+	}
+	if l := s.Learning.HeldOut; l != nil {
+		text += fmt.Sprintf(" · held-out %.3f", *l)
+		attrs = append(attrs, slog.Float64("held_out", *l))
+	}
+	text += fmt.Sprintf(" · %s of %s tokens", status.Figure(float64(s.Run.Tokens)), status.Figure(float64(s.Run.TokenBudget)))
+	if r := s.Speed.TokensPerSecond; r != nil {
+		text += fmt.Sprintf(" · %s tokens/s", rate(*r))
+		attrs = append(attrs, slog.Float64("tokens_per_second", *r))
+	}
+	text += fmt.Sprintf(" · %d commits", s.Health.Commits)
+	if left := s.Speed.SecondsLeft; left != nil && s.Run.Phase == "training" {
+		text += " · ≈ " + status.Duration(*left) + " left"
+	}
+	return text, attrs
+}
+
+// seconds turns a setting into a duration.
+func seconds(x float64) time.Duration { return time.Duration(x * float64(time.Second)) }
+
+// workerSpeed times a worker's inner steps on this machine, in tokens a second.
+func (c *Config) workerSpeed(ctx context.Context) (float64, error) {
+	shape, err := model.Preset(c.Preset)
+	if err != nil {
+		return 0, err
+	}
+	device, err := cpu.New(cpu.Options{Threads: c.Threads})
+	if err != nil {
+		return 0, err
+	}
+	defer device.Close()
+	s, err := peer.MeasureSpeed(ctx, device, peer.TrainerConfig{
+		Model: shape, Batch: c.WorkerBatch, LR: optimizer.Schedule{Peak: c.LR, Shape: optimizer.Constant}, WeightDecay: optimizer.Schedule{Shape: optimizer.Constant},
+		AdamW: optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1},
+	}, min(speedTest, seconds(c.Seconds/10)))
+	return s.TokensPerSecond, err
+}
+
+// runFlags are the coordinator's flags for a local run.
+func (c *Config) runFlags(name string, budget int) []string {
+	flags := []string{
+		"--name", name, "--preset", c.Preset, "--tokens", strconv.Itoa(budget), "--worker-batch", strconv.Itoa(c.WorkerBatch), "--h", strconv.Itoa(c.H),
+		"--fragments", strconv.Itoa(c.Fragments), "--lr", strconv.FormatFloat(c.LR, 'g', -1, 64), "--seed", strconv.FormatUint(c.Seed, 10),
+	}
+	if c.Data != "" {
+		flags = append(flags, "--data", c.Data)
+	}
+	return flags
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"dunlin/status"
+)
+
+// Chaos at full length: a kill about every fifteen seconds, a replacement two seconds later.
+const (
+	killEvery   = 15 * time.Second
+	reviveAfter = 2 * time.Second
+	huntWithin  = 10 * time.Second // for an owner in mid-round; then whoever comes
+)
+
+// chaos kills and replaces processes of a local swarm while it trains: workers at random times, at least one of them
+// while it owes slabs of a round, one that comes back to its own folder, and the coordinator once.
+type chaos struct {
+	swarm *localSwarm
+	rng   *rand.Rand
+
+	next      time.Time // kill of a worker
+	every     time.Duration
+	until     time.Time // no kill after
+	hunting   bool      // the next victim is to be an owner in mid-round
+	huntUntil time.Time
+	lead      time.Time // kill of the coordinator; zero when it was done
+	down      bool      // the coordinator is dead
+	leadBack  time.Time
+	returns   []comeback
+
+	killed, owners, returned, restarts int
+}
+
+// comeback is a worker to start again, in its own folder or in a fresh one.
+type comeback struct {
+	at     time.Time
+	worker *localWorker // nil for a new one
+}
+
+func newChaos(s *localSwarm, rng *rand.Rand, start time.Time, length float64) *chaos {
+	every := min(killEvery, seconds(length/4))
+	return &chaos{
+		swarm: s, rng: rng, every: every, next: start.Add(every), until: start.Add(seconds(length * 0.7)), lead: start.Add(seconds(length * 0.45)),
+	}
+}
+
+// act does what is due. shot is the newest snapshot, or nil.
+func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
+	now := time.Now()
+	if err := c.revive(ctx, now); err != nil {
+		return err
+	}
+	if c.down || shot == nil || shot.Run.Phase != "training" || now.After(c.until) {
+		c.hunting = false
+		return nil
+	}
+	if !c.lead.IsZero() && now.After(c.lead) && len(c.returns) == 0 {
+		c.swarm.coordinator.kill()
+		c.lead, c.down, c.leadBack = time.Time{}, true, now.Add(reviveAfter)
+		return nil
+	}
+	if now.Before(c.next) || len(c.returns) > 0 || shot.Health.Training < min(3, len(c.alive())) {
+		return nil
+	}
+	if c.owners == 0 && !c.hunting {
+		c.hunting, c.huntUntil = true, now.Add(huntWithin)
+	}
+	victim := c.victim(shot, now)
+	if victim == nil {
+		return nil
+	}
+	victim.killed = true
+	victim.kill()
+	if c.hunting && c.owed(ctx, victim, shot) {
+		c.owners++
+	}
+	c.hunting = false
+	c.killed++
+	c.next = now.Add(c.every*3/4 + time.Duration(c.rng.Int64N(int64(c.every/2))))
+	back := comeback{at: now.Add(reviveAfter)}
+	if c.killed == 2 {
+		back.worker = victim
+	}
+	c.returns = append(c.returns, back)
+	return nil
+}
+
+// revive starts what was killed a while ago.
+func (c *chaos) revive(ctx context.Context, now time.Time) error {
+	if c.down && now.After(c.leadBack) {
+		if err := c.swarm.startCoordinator(ctx); err != nil {
+			return fmt.Errorf("restart the coordinator: %w", err)
+		}
+		c.down = false
+		c.restarts++
+	}
+	if c.down || len(c.returns) == 0 || now.Before(c.returns[0].at) {
+		return nil
+	}
+	back := c.returns[0]
+	c.returns = c.returns[1:]
+	if back.worker == nil {
+		return c.swarm.startWorker()
+	}
+	c.returned++
+	return c.swarm.run(back.worker)
+}
+
+// alive returns the workers that run.
+func (c *chaos) alive() []*localWorker {
+	var out []*localWorker
+	for _, w := range c.swarm.workers {
+		if !w.killed && w.running() {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// victim chooses whom to kill: one that owes slabs of a round while hunting, else anyone.
+func (c *chaos) victim(shot *status.Snapshot, now time.Time) *localWorker {
+	if c.hunting && now.Before(c.huntUntil) {
+		for _, w := range c.alive() {
+			if owes(shot, w.id) != "" {
+				return w
+			}
+		}
+		return nil
+	}
+	alive := c.alive()
+	return alive[c.rng.IntN(len(alive))]
+}
+
+// owed reports whether a killed worker died owing slabs: the round that it owed them to still waits for it.
+func (c *chaos) owed(ctx context.Context, w *localWorker, before *status.Snapshot) bool {
+	attempt := owes(before, w.id)
+	after, err := c.swarm.look(ctx)
+	if attempt == "" || err != nil {
+		return false
+	}
+	for _, r := range after.Rounds {
+		if r.Attempt == attempt {
+			return r.Summed == nil || before.At.Equal(after.At) || *r.Summed > after.At.Sub(after.Run.Started).Seconds()
+		}
+	}
+	return false
+}
+
+// owes returns the attempt that waits for slabs of a worker, or nothing.
+func owes(shot *status.Snapshot, id string) string {
+	for _, r := range shot.Rounds {
+		if r.Phase != "summing" {
+			continue
+		}
+		for _, text := range r.Waiting {
+			for i := range shot.Peers {
+				if p := &shot.Peers[i]; p.ID == id && p.Alive && strings.HasPrefix(text, fmt.Sprintf("slot %d: ", p.Slot)) {
+					return r.Attempt
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// String sums up what was done to the swarm.
+func (c *chaos) String() string {
+	return fmt.Sprintf("killed %d workers, %d of them while they summed a round; %d came back to its folder, the others were replaced; the coordinator was killed and restarted %d times",
+		c.killed, c.owners, c.returned, c.restarts)
+}

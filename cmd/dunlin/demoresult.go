@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"dunlin/compute/cpu"
+	"dunlin/model"
+	"dunlin/peer"
+	"dunlin/status"
+	"dunlin/wire"
+)
+
+// demoResult is what a demo ends with; its JSON form is promised to scripts.
+type demoResult struct {
+	ValLossStart           *float64     `json:"val_loss_start"` // nats a byte
+	ValLossEnd             *float64     `json:"val_loss_end"`
+	Seconds                float64      `json:"seconds"` // of training
+	Tokens                 uint64       `json:"tokens"`  // committed
+	Commits                uint64       `json:"commits"`
+	FailedAttempts         uint64       `json:"failed_attempts"`
+	Height                 uint64       `json:"height"` // that all drained to
+	Parameters             uint64       `json:"parameters"`
+	InnerSteps             float64      `json:"inner_steps"` // a worker's, mean
+	OuterSteps             float64      `json:"outer_steps"` // merged by a worker, mean
+	InnerStepsPerOuter     int          `json:"inner_steps_per_outer"`
+	Fragments              int          `json:"fragments"`
+	TokensPerStep          uint64       `json:"tokens_per_step"` // a worker's
+	Codec                  string       `json:"codec"`
+	BitsPerParameter       float64      `json:"bits_per_parameter"`
+	UploadBitsPerParameter float64      `json:"upload_bits_per_parameter"`
+	BytesRatio             float64      `json:"bytes_ratio_fp32_data_parallel"`
+	BigramLoss             *float64     `json:"bigram_loss"`
+	Sample                 string       `json:"sample"`
+	OK                     bool         `json:"ok"`
+	Reason                 string       `json:"reason"`
+	Workers                []demoWorker `json:"workers"`
+
+	shown status.Snapshot // the workers, for the table
+}
+
+// demoWorker is one worker of a demo.
+type demoWorker struct {
+	ID              string    `json:"id"`
+	Tokens          uint64    `json:"tokens"` // trained on
+	TokensPerSecond float64   `json:"tokens_per_second"`
+	Sent            uint64    `json:"bytes_sent"`
+	Received        uint64    `json:"bytes_received"`
+	Utilisation     float64   `json:"utilisation"`
+	StateHash       wire.Hash `json:"state_hash"` // computed from its memory
+	Alive           bool      `json:"alive"`      // at the end
+}
+
+// The sample that a demo ends with.
+const (
+	samplePrompt = "func "
+	sampleBytes  = 120
+)
+
+// report judges the run. failure is what went wrong while it ran, or nil.
+func (d *demo) report(failure error) *demoResult {
+	r := &demoResult{Workers: []demoWorker{}}
+	if s := d.last; s != nil {
+		r.fill(d, s)
+	}
+	if failure == nil {
+		failure = r.judge(d)
+	}
+	if failure == nil {
+		r.Sample, failure = d.sample()
+	}
+	if failure != nil {
+		r.Reason = failure.Error()
+	}
+	r.OK = failure == nil
+	return r
+}
+
+// fill takes the figures from the last snapshot and from what was counted.
+func (r *demoResult) fill(d *demo, s *status.Snapshot) {
+	if points := s.Learning.HeldOuts; len(points) > 0 && points[0].Tokens == 0 {
+		r.ValLossStart = &points[0].Loss
+	}
+	if s.Run.Done {
+		r.ValLossEnd = s.Learning.HeldOut
+	}
+	r.BigramLoss = s.Learning.Bigram
+	if end := d.ended; !d.trained.IsZero() {
+		if end.IsZero() {
+			end = time.Now()
+		}
+		r.Seconds = end.Sub(d.trained).Seconds()
+	}
+	r.Tokens, r.Commits, r.FailedAttempts = s.Run.Tokens, s.Health.Commits, d.failed+s.Health.FailedAttempts
+	r.Parameters, r.Fragments, r.TokensPerStep, r.Codec = s.Run.Parameters, s.Run.Fragments, s.Run.StepTokens, s.Run.Codec
+	r.InnerStepsPerOuter = s.Run.H
+	r.shown = status.Snapshot{Run: s.Run}
+	var sum counters
+	for _, w := range d.swarm.workers {
+		n, last := w.tally.total(), &w.tally.last
+		alive := !w.killed && (w.running() || w.err == nil)
+		if alive {
+			r.Height = max(r.Height, last.Height)
+		}
+		r.Workers = append(r.Workers, demoWorker{
+			ID: w.id, Tokens: n.tokens, TokensPerSecond: w.tally.tokensPerSecond(), Sent: n.sent, Received: n.received,
+			Utilisation: last.Utilisation, StateHash: last.StateHash, Alive: alive,
+		})
+		shown := *last
+		shown.Name, shown.Alive, shown.Tokens, shown.Sent, shown.Received = w.name, alive, n.tokens, n.sent, n.received
+		shown.TokensPerSecond, shown.State, shown.Reason = w.tally.tokensPerSecond(), "", ""
+		if !alive {
+			shown.Reason = "ended by itself"
+			if w.killed {
+				shown.Reason = "killed"
+			}
+		}
+		r.shown.Peers = append(r.shown.Peers, shown)
+		sum.steps += n.steps
+		sum.outer += n.outer
+		sum.round += n.round
+		sum.contributed += n.contributed
+	}
+	r.costs(&sum)
+}
+
+// costs computes the protocol's figures from all workers' sums.
+func (r *demoResult) costs(sum *counters) {
+	workers, parameters := float64(len(r.Workers)), float64(r.Parameters)
+	r.InnerSteps, r.OuterSteps = float64(sum.steps)/workers, float64(sum.outer)/workers
+	if sum.outer > 0 {
+		merged := parameters * float64(sum.outer)
+		r.BitsPerParameter, r.UploadBitsPerParameter = float64(sum.contributed)*8/merged, float64(sum.round)*8/merged
+	}
+	if sum.round > 0 {
+		r.BytesRatio = float64(sum.steps) * 4 * parameters / float64(sum.round)
+	}
+}
+
+// judge says why training did not really go through, or nil.
+func (r *demoResult) judge(d *demo) error {
+	s := d.last
+	if s.Health.Commits < 1 {
+		return errors.New("no round was committed; give it more --seconds")
+	}
+	alive := 0
+	for i, w := range r.Workers {
+		local := d.swarm.workers[i]
+		if !w.Alive {
+			continue
+		}
+		alive++
+		if h := local.tally.last.Height; h != r.Height {
+			return fmt.Errorf("%s drained to height %d, others to %d", local.name, h, r.Height)
+		}
+		if w.StateHash != s.Run.StateHash {
+			return fmt.Errorf("%s ends with state %s in its memory, the coordinator with %s", local.name, w.StateHash.Short(), s.Run.StateHash.Short())
+		}
+	}
+	if alive == 0 {
+		return errors.New("no worker was left at the end")
+	}
+	if r.ValLossEnd == nil || s.Learning.Unigram == nil {
+		return errors.New("the held-out loss was not measured")
+	}
+	if *r.ValLossEnd >= *s.Learning.Unigram {
+		return fmt.Errorf("held-out loss %.3f is not below a unigram's %.3f; give it more --seconds", *r.ValLossEnd, *s.Learning.Unigram)
+	}
+	return nil
+}
+
+// sample lets the trained model write.
+func (d *demo) sample() (string, error) {
+	device, err := cpu.New(cpu.Options{Threads: d.cfg.Threads})
+	if err != nil {
+		return "", err
+	}
+	defer device.Close()
+	saved, err := peer.OpenSaved(device, d.swarm.model(), 1)
+	if err != nil {
+		return "", err
+	}
+	defer saved.Close()
+	text := []byte(samplePrompt)
+	err = saved.Sample(context.Background(), text, sampleBytes, model.Sampling{Temperature: 0.8, TopP: 0.95, Seed: d.cfg.Seed}, func(b byte) bool {
+		text = append(text, b)
+		return true
+	})
+	return strings.ToValidUTF8(string(text), "�"), err
+}
+
+// text draws the end of a demo for people.
+func (r *demoResult) text(d *demo) string {
+	var b strings.Builder
+	b.WriteString(status.Table(&r.shown, 0))
+	if d.chaos != nil {
+		fmt.Fprintf(&b, " %s\n", d.chaos)
+	}
+	if r.ValLossStart != nil && r.ValLossEnd != nil && r.BigramLoss != nil {
+		fmt.Fprintf(&b, " held-out loss %.3f → %.3f nats a byte (bigram %.3f)", *r.ValLossStart, *r.ValLossEnd, *r.BigramLoss)
+	}
+	all := 0.0
+	if r.Seconds > 0 {
+		all = float64(r.Tokens) / r.Seconds
+	}
+	fmt.Fprintf(&b, "   %s tokens in %s, %s tokens/s\n", status.Figure(float64(r.Tokens)), status.Duration(r.Seconds), rate(all))
+	fmt.Fprintf(&b, " %d commits, %d failed attempts · upload %.2f bits a parameter and outer step: %s× less than fp32 data-parallel\n",
+		r.Commits, r.FailedAttempts, r.UploadBitsPerParameter, status.Figure(r.BytesRatio))
+	if r.Sample != "" {
+		fmt.Fprintf(&b, "\n%s\n\n the model is in %s · more: dunlin sample %s --prompt %q\n", indent(r.Sample), d.swarm.model(), d.swarm.model(), samplePrompt)
+	}
+	return b.String()
+}
+
+func indent(text string) string {
+	return "   " + strings.ReplaceAll(text, "\n", "\n   ")
+}

@@ -1,0 +1,336 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"dunlin/peer"
+	"dunlin/status"
+	"dunlin/swarm"
+	"dunlin/wire"
+)
+
+// localSwarm is a run on this machine alone: a coordinator and workers, each a process of this same binary with a data
+// folder of its own, on loopback.
+type localSwarm struct {
+	dir     string   // everything is below it
+	flags   []string // of the coordinator, that make the run
+	threads int      // of a worker
+	verbose bool
+	fault   string // given to the newest worker of the start, for a test
+
+	binary      string
+	port        int    // the coordinator's, fixed so that it can come back
+	listen      string // its page's address, fixed as well
+	invite      string
+	page        string
+	coordinator *process
+	workers     []*localWorker // in the order of their start
+	client      http.Client
+}
+
+// localWorker is one worker of a localSwarm: an identity, its folder and its present process.
+type localWorker struct {
+	*process
+	id     string // peer id
+	folder string
+	killed bool // on purpose
+	tally  tally
+}
+
+// mark is the file that shows that a folder belongs to a local swarm and may be made anew.
+const mark = ".dunlin-local-swarm"
+
+// Bounds of what a local swarm waits for.
+const (
+	startWithin = time.Minute // the coordinator, which reads and packs the text
+	askWithin   = 2 * time.Second
+	leaveWithin = 20 * time.Second
+)
+
+// prepare makes the folder, anew when it holds an earlier local swarm.
+func (s *localSwarm) prepare() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("output folder: %w", err)
+	}
+	if len(entries) > 0 {
+		if _, err := os.Stat(filepath.Join(s.dir, mark)); err != nil {
+			return fmt.Errorf("output folder %s holds other files: choose an empty or a new one with --out", s.dir)
+		}
+		lock, err := swarm.LockFolder(s.path("coordinator"))
+		if err != nil {
+			return fmt.Errorf("output folder %s: another one runs in it: %w", s.dir, err)
+		}
+		if err := errors.Join(lock.Unlock(), os.RemoveAll(s.dir)); err != nil {
+			return fmt.Errorf("clear output folder: %w", err)
+		}
+	}
+	if err := os.MkdirAll(s.path("logs"), 0o700); err != nil {
+		return fmt.Errorf("make output folder: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, mark), nil, 0o600); err != nil {
+		return fmt.Errorf("mark output folder: %w", err)
+	}
+	s.binary, err = os.Executable()
+	return err
+}
+
+func (s *localSwarm) path(name string) string { return filepath.Join(s.dir, name) }
+
+// model is the folder that the coordinator leaves the trained model in.
+func (s *localSwarm) model() string { return s.path("model") }
+
+// start runs the coordinator and, once it can be reached, the workers.
+func (s *localSwarm) start(ctx context.Context, workers int) error {
+	var err error
+	if s.port, err = freePort(); err != nil {
+		return err
+	}
+	if err := s.startCoordinator(ctx); err != nil {
+		return err
+	}
+	for i := range workers {
+		var env []string
+		if i == workers-1 && s.fault != "" {
+			env = []string{"DUNLIN_FAULT=" + s.fault}
+		}
+		if err := s.startWorker(env...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startCoordinator runs the coordinator, for the first time or again, and waits for its addresses.
+func (s *localSwarm) startCoordinator(ctx context.Context) error {
+	args := []string{
+		"coordinator", "--json", "--loopback", "--control-stdin", "--data-dir", s.path("coordinator"), "--out", s.model(),
+		"--port", strconv.Itoa(s.port), "--listen", s.listen,
+	}
+	p, err := startProcess("coordinator", s.binary, s.path("logs/coordinator.log"), nil, append(args, s.common(s.flags)...)...)
+	if err != nil {
+		return err
+	}
+	s.coordinator = p
+	limit := time.NewTimer(startWithin)
+	defer limit.Stop()
+	var addresses struct{ Invite, Page string }
+	select {
+	case line := <-p.first.line:
+		if err := json.Unmarshal([]byte(line), &addresses); err != nil {
+			return fmt.Errorf("coordinator's first line %q: %w", shorten(line), err)
+		}
+	case <-p.ended:
+		return p.failed()
+	case <-limit.C:
+		return fmt.Errorf("the coordinator was not ready within %s; its log is %s", startWithin, p.log)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.invite, s.page = addresses.Invite, addresses.Page
+	s.listen = strings.TrimSuffix(strings.TrimPrefix(s.page, "http://"), "/")
+	return nil
+}
+
+func (s *localSwarm) common(flags []string) []string {
+	if s.verbose {
+		return append(flags[:len(flags):len(flags)], "--verbose")
+	}
+	return flags
+}
+
+// startWorker runs one more worker, with a fresh folder.
+func (s *localSwarm) startWorker(env ...string) error {
+	w := &localWorker{folder: s.path(fmt.Sprintf("w%d", len(s.workers)+1))}
+	if err := os.MkdirAll(w.folder, 0o700); err != nil {
+		return fmt.Errorf("make worker's folder: %w", err)
+	}
+	key, err := swarm.LoadOrCreateKey(peer.Folder{Dir: w.folder}.Identity())
+	if err != nil {
+		return err
+	}
+	w.id = wire.PeerIDOf(key).String()
+	s.workers = append(s.workers, w)
+	return s.run(w, env...)
+}
+
+// run starts a worker's process, for the first time or again.
+func (s *localSwarm) run(w *localWorker, env ...string) error {
+	name := filepath.Base(w.folder)
+	args := []string{
+		"join", s.invite, "--name", name, "--loopback", "--control-stdin", "--data-dir", w.folder, "--listen", status.Loopback,
+		"--threads", strconv.Itoa(s.threads),
+	}
+	p, err := startProcess(name, s.binary, s.path("logs/"+name+".log"), env, s.common(args)...)
+	w.process, w.killed = p, false
+	return err
+}
+
+// look fetches the coordinator's snapshot and counts what workers report in it.
+func (s *localSwarm) look(ctx context.Context) (*status.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.page+"api/v1/snapshot", http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	response, err := s.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the coordinator's page answers %s", response.Status)
+	}
+	shot := new(status.Snapshot)
+	if err := json.NewDecoder(response.Body).Decode(shot); err != nil {
+		return nil, fmt.Errorf("read snapshot: %w", err)
+	}
+	for i := range shot.Peers {
+		if w := s.worker(shot.Peers[i].ID); w != nil {
+			w.tally.heard(&shot.Peers[i])
+		}
+	}
+	return shot, nil
+}
+
+// worker returns the worker with a peer id, or nil.
+func (s *localSwarm) worker(id string) *localWorker {
+	for _, w := range s.workers {
+		if w.id == id {
+			return w
+		}
+	}
+	return nil
+}
+
+// check reports a process that ended although nobody asked it to.
+func (s *localSwarm) check() error {
+	if s.coordinator != nil && !s.coordinator.running() {
+		return s.coordinator.failed()
+	}
+	for _, w := range s.workers {
+		if !w.killed && !w.running() && w.err != nil {
+			return w.failed()
+		}
+	}
+	return nil
+}
+
+// awaitWorkers waits until every worker that was not killed has left; those that do not are killed and named.
+func (s *localSwarm) awaitWorkers() error {
+	limit := time.After(leaveWithin)
+	var errs []error
+	for _, w := range s.workers {
+		if !w.killed {
+			errs = append(errs, w.await(limit))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// stop has every process leave in order, workers first, and ends those that do not.
+func (s *localSwarm) stop() {
+	limit := time.After(leaveWithin)
+	for _, w := range s.workers {
+		if w.process != nil {
+			w.release()
+		}
+	}
+	for _, w := range s.workers {
+		if w.process != nil {
+			_ = w.await(limit) // how it ended no longer matters
+		}
+	}
+	if s.coordinator != nil {
+		s.coordinator.release()
+		_ = s.coordinator.await(limit) // as above
+	}
+}
+
+// freePort returns a port of loopback that is free for TCP and UDP now.
+func freePort() (int, error) {
+	for range 20 {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, fmt.Errorf("find a free port: %w", err)
+		}
+		port := tcp.Addr().(*net.TCPAddr).Port
+		udp, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			udp.Close()
+		}
+		tcp.Close()
+		if err == nil {
+			return port, nil
+		}
+	}
+	return 0, errors.New("find a free port: none is free for both TCP and UDP")
+}
+
+// counters are figures of a worker that only grow while its process, or its slot, lives.
+type counters struct {
+	tokens, steps             uint64 // of a slot
+	outer, round, contributed uint64 // of a process
+	sent, received            uint64
+}
+
+// tally sums a worker's counters over its slots and processes, as heartbeats tell them.
+type tally struct {
+	last  status.Peer                    // the newest heartbeat
+	base  counters                       // of earlier slots and processes
+	first struct{ tokens, clock uint64 } // of the present slot, once it trains
+}
+
+// heard takes in a worker's newest figures.
+func (t *tally) heard(p *status.Peer) {
+	if p.Clock == 0 {
+		t.last.Alive, t.last.Reason, t.last.State = p.Alive, p.Reason, p.State
+		return // admitted, and nothing heard yet
+	}
+	restarted := p.Clock < t.last.Clock
+	if restarted {
+		t.base.outer += t.last.OuterSteps
+		t.base.round += t.last.RoundBytes
+		t.base.contributed += t.last.ContributionBytes
+		t.base.sent += t.last.Sent
+		t.base.received += t.last.Received
+	}
+	if restarted || p.Slot != t.last.Slot {
+		t.base.tokens += t.last.Tokens
+		t.base.steps += t.last.Step
+		t.first.tokens, t.first.clock = 0, 0
+	}
+	if t.first.clock == 0 && p.Tokens > 0 {
+		t.first.tokens, t.first.clock = p.Tokens, p.Clock
+	}
+	t.last = *p
+}
+
+// total returns the sums.
+func (t *tally) total() counters {
+	return counters{
+		tokens: t.base.tokens + t.last.Tokens, steps: t.base.steps + t.last.Step, outer: t.base.outer + t.last.OuterSteps,
+		round: t.base.round + t.last.RoundBytes, contributed: t.base.contributed + t.last.ContributionBytes,
+		sent: t.base.sent + t.last.Sent, received: t.base.received + t.last.Received,
+	}
+}
+
+// tokensPerSecond is the rate of the present slot, from its first heartbeat with tokens to its newest.
+func (t *tally) tokensPerSecond() float64 {
+	if t.first.clock == 0 || t.last.Clock <= t.first.clock {
+		return 0
+	}
+	return float64(t.last.Tokens-t.first.tokens) / (float64(t.last.Clock-t.first.clock) / 1000)
+}
