@@ -102,10 +102,15 @@ type Device interface {
 	BiasGrad(op BiasGrad)
 	LayerNorm(op LayerNorm)
 	LayerNormGrad(op LayerNormGrad)
+	RMSNorm(op RMSNorm)
+	RMSNormGrad(op RMSNormGrad)
 	// GELU sets y to gelu(x) in the tanh form (see MatMul); y may be x.
 	GELU(y, x Buffer)
 	// GELUGrad sets dx to dy·gelu'(x); dx may be dy.
 	GELUGrad(dx, dy, x Buffer)
+	SwiGLU(op SwiGLU)
+	SwiGLUGrad(op SwiGLUGrad)
+	Rotary(op Rotary)
 	Attention(op Attention)
 	AttentionGrad(op AttentionGrad)
 	Embed(op Embed)
@@ -117,14 +122,14 @@ type Device interface {
 // Form says which operands of a MatMul are transposed in memory.
 type Form uint8
 
-// The three products of a linear layer whose weight is stored [in, out], and
-// of a tied head whose weight is stored [vocabulary, width].
+// The three products of a linear layer. GPT-2 stores a weight [in, out], Llama
+// and an output head [out, in].
 const (
-	// NN is C = A·B with A [M,K], B [K,N]: a layer's output X·W.
+	// NN is C = A·B with A [M,K], B [K,N]: X·W for W [in, out], dX = dY·W for W [out, in].
 	NN Form = iota
-	// NT is C = A·Bᵀ with A [M,K], B [N,K]: dX = dY·Wᵀ, and logits X·wteᵀ.
+	// NT is C = A·Bᵀ with A [M,K], B [N,K]: dX = dY·Wᵀ for W [in, out], X·Wᵀ for W [out, in].
 	NT
-	// TN is C = Aᵀ·B with A [K,M], B [K,N]: dW = Xᵀ·dY.
+	// TN is C = Aᵀ·B with A [K,M], B [K,N]: dW = Xᵀ·dY for W [in, out], dYᵀ·X for W [out, in].
 	TN
 )
 
@@ -197,29 +202,83 @@ type LayerNormGrad struct {
 	Accumulate   bool
 }
 
-// Attention is causal self-attention with H heads of C/H values, scale
-// 1/√(C/H). QKV [B,T,3C] holds queries, keys and values of a position side by
-// side, each head by head. Only queries at positions From..T-1 are computed
-// (From > 0 continues a sequence whose earlier keys and values are in QKV):
-// Out is [B,T-From,C] and LSE [B,H,T-From] receives the logarithm of each
-// query's sum of exponentials, all that AttentionGrad needs (Dao et al. 2022,
-// FlashAttention, section 3.1). LSE may be empty when no gradient follows.
+// RMSNorm sets each row of Y [Rows,N] to x·rstd·Gain with rstd = 1/√(mean(x²) +
+// Eps), which it stores in RStd [Rows] (Zhang and Sennrich 2019, equation 4).
+// Y may be X.
+type RMSNorm struct {
+	Y, X    Buffer // [Rows,N]
+	Gain    Buffer // [N]
+	RStd    Buffer // [Rows]
+	Rows, N int
+	Eps     float32
+}
+
+// RMSNormGrad computes the gradient of RMSNorm from its input X and the RStd it
+// stored: DGain [N] is added to; DX [Rows,N] is added to with Accumulate and
+// overwritten without, and may then be DY.
+type RMSNormGrad struct {
+	DX, DY, X   Buffer // [Rows,N]
+	DGain, Gain Buffer // [N]
+	RStd        Buffer // [Rows]
+	Rows, N     int
+	Accumulate  bool
+}
+
+// SwiGLU sets Y [Rows,N] to silu(g)·u with silu(g) = g/(1 + exp(-g)), where each
+// row of GateUp [Rows,2N] is N gates g and then N values u (Shazeer 2020, GLU
+// Variants, equation 6, without its products).
+type SwiGLU struct {
+	Y, GateUp Buffer
+	Rows, N   int
+}
+
+// SwiGLUGrad overwrites DGateUp [Rows,2N], which may be GateUp, with the gradient
+// of SwiGLU, given DY [Rows,N].
+type SwiGLUGrad struct {
+	DGateUp, DY, GateUp Buffer
+	Rows, N             int
+}
+
+// Rotary turns the first H heads of S values in each row of X [B,T,Stride] in
+// place by angles that grow with the position: values i and i + S/2 of a head at
+// position p are a point that is turned by the angle whose cosine is Table[p,i]
+// and whose sine is Table[p,S/2+i] (Su et al. 2021, RoFormer, section 3.4, in the
+// order of Hugging Face's Llama). Row t of a batch element is position From+t, and
+// Table is at least [From+T,S]. Back turns the other way, which is the gradient.
+type Rotary struct {
+	X, Table     Buffer
+	B, T, From   int
+	H, S, Stride int // S is even; H·S ≤ Stride
+	Back         bool
+}
+
+// Attention is causal self-attention with H query heads of S = C/H values, scale
+// 1/√S, and KV heads of keys and values, each of which serves H/KV query heads
+// that stand side by side (Ainslie et al. 2023, GQA, section 2.2; KV = H is the
+// ordinary kind). QKV [B,T,(H+2·KV)·S] holds queries, keys and values of a
+// position side by side, each head by head. Only queries at positions From..T-1
+// are computed (From > 0 continues a sequence whose earlier keys and values are
+// in QKV): Out is [B,T-From,C] and LSE [B,H,T-From] receives the logarithm of
+// each query's sum of exponentials, all that AttentionGrad needs (Dao et al.
+// 2022, FlashAttention, section 3.1). LSE may be empty when no gradient follows.
 type Attention struct {
 	Out, LSE, QKV    Buffer
 	B, T, H, C, From int
+	KV               int // a divisor of H; 0 means H
 }
 
-// AttentionGrad overwrites DQKV [B,T,3C] with the gradient of Attention with
-// From = 0, given DOut [B,T,C] and the forward's QKV, Out and LSE. No [T,T]
+// AttentionGrad overwrites DQKV, shaped like QKV, with the gradient of Attention
+// with From = 0, given DOut [B,T,C] and the forward's QKV, Out and LSE. No [T,T]
 // matrix is stored between the two: dS = P∘(dP - rowsum(dOut∘Out)).
 type AttentionGrad struct {
 	DQKV, DOut    Buffer
 	QKV, Out, LSE Buffer
 	B, T, H, C    int
+	KV            int // as in Attention
 }
 
 // Embed sets Out [B,T,C] to WTE[token] + WPE[From+t]. Tokens [B,T] are in
-// [0,V); WTE is [V,C] and WPE at least [From+T,C].
+// [0,V); WTE is [V,C] and WPE at least [From+T,C], or empty for none.
 type Embed struct {
 	Out           Buffer
 	Tokens        Ints
@@ -227,8 +286,9 @@ type Embed struct {
 	B, T, C, From int
 }
 
-// EmbedGrad adds DOut [B,T,C] to the rows of DWTE [V,C] and DWPE [>=T,C] that
-// Embed with From = 0 read; equal tokens are summed in row order.
+// EmbedGrad adds DOut [B,T,C] to the rows of DWTE [V,C] and DWPE [>=T,C] (which
+// may be empty) that Embed with From = 0 read; equal tokens are summed in row
+// order.
 type EmbedGrad struct {
 	DWTE, DWPE Buffer
 	DOut       Buffer

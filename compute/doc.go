@@ -1,6 +1,6 @@
 // Package compute is the contract between a model and the machine that trains
-// it: host tensors, opaque device memory and the operations of a GPT-2 style
-// training step.
+// it: host tensors, opaque device memory and the operations of a training step
+// in the style of GPT-2 or Llama.
 //
 // Tensor is what crosses package borders on the host: a name, a shape and flat
 // float32 values. Buffer and Ints are memory of one Device; only that device

@@ -12,10 +12,17 @@ func attentionScenarios() []scenario {
 		{1, 1, 1, 1}, {2, 3, 2, 4}, {1, 7, 3, 5}, {2, 16, 2, 8}, {1, 33, 2, 16}, {2, 65, 1, 32}, {1, 130, 2, 64}, {1, 50, 1, 67},
 	} {
 		all = append(all, scenario{named("attention/%dx%dx%dx%d", s[0], s[1], s[2], s[3]), func(r *rig) {
-			attention(r, s[0], s[1], s[2], s[3], 1)
+			attention(r, s[0], s[1], s[2], 0, s[3], 1)
 		}})
 	}
-	return append(all, scenario{"attention/sharp", func(r *rig) { attention(r, 1, 40, 2, 16, 6) }})
+	for _, s := range [][5]int{ // B, T, heads, heads of keys and values, values a head
+		{2, 9, 4, 2, 8}, {1, 65, 6, 2, 16}, {2, 130, 3, 1, 5}, {1, 70, 4, 4, 32},
+	} {
+		all = append(all, scenario{named("grouped attention/%dx%dx%dx%dx%d", s[0], s[1], s[2], s[3], s[4]), func(r *rig) {
+			attention(r, s[0], s[1], s[2], s[3], s[4], 1)
+		}})
+	}
+	return append(all, scenario{"attention/sharp", func(r *rig) { attention(r, 1, 40, 2, 0, 16, 6) }})
 }
 
 // softmaxRow returns query t's probabilities over positions 0..t and the
@@ -41,16 +48,27 @@ func softmaxRow(query []float64, key func(j int) []float64, t int, scale float64
 	return p, highest + math.Log(sum)
 }
 
-func attention(r *rig, batch, positions, heads, size int, std float64) {
+// attention checks heads that share keys heads of keys and values, 0 for as many.
+func attention(r *rig, batch, positions, heads, keys, size int, std float64) {
+	group, stride := 1, 3*heads*size
+	if keys > 0 {
+		group, stride = heads/keys, (heads+2*keys)*size
+	}
 	width := heads * size
 	rows := batch * positions
-	qkv, dout := r.normal(rows*3*width, std), r.normal(rows*width, 1)
+	qkv, dout := r.normal(rows*stride, std), r.normal(rows*width, 1)
 	x, dy := widen(qkv), widen(dout)
-	out, lse, dqkv := make([]float64, rows*width), make([]float64, batch*heads*positions), make([]float64, rows*3*width)
+	out, lse, dqkv := make([]float64, rows*width), make([]float64, batch*heads*positions), make([]float64, rows*stride)
 	scale := 1 / math.Sqrt(float64(size))
 	for b := range batch {
 		for h := range heads {
-			at := func(kind, t int) int { return (b*positions+t)*3*width + kind*width + h*size }
+			at := func(kind, t int) int {
+				row := (b*positions + t) * stride
+				if kind == 0 {
+					return row + h*size
+				}
+				return row + (heads+(kind-1)*heads/group+h/group)*size
+			}
 			part := func(of []float64, kind, t int) []float64 { return of[at(kind, t):][:size] }
 			for t := range positions {
 				query := part(x, 0, t)
@@ -79,14 +97,14 @@ func attention(r *rig, batch, positions, heads, size int, std float64) {
 	tol := tolerance{abs: 5e-6 * std * std * std, rel: 1e-5}
 	op := compute.Attention{
 		Out: r.out(rows * width), LSE: r.out(batch * heads * positions), QKV: r.in(qkv),
-		B: batch, T: positions, H: heads, C: width,
+		B: batch, T: positions, H: heads, C: width, KV: keys,
 	}
 	r.dev.Attention(op)
 	r.check("output", op.Out, out, tol)
 	r.check("lse", op.LSE, lse, tol)
 	grad := compute.AttentionGrad{
-		DQKV: r.out(rows * 3 * width), DOut: r.in(dout), QKV: op.QKV, Out: op.Out, LSE: op.LSE,
-		B: batch, T: positions, H: heads, C: width,
+		DQKV: r.out(rows * stride), DOut: r.in(dout), QKV: op.QKV, Out: op.Out, LSE: op.LSE,
+		B: batch, T: positions, H: heads, C: width, KV: keys,
 	}
 	r.dev.AttentionGrad(grad)
 	tol.abs *= 4

@@ -26,6 +26,7 @@ func scenarios() []scenario {
 	for _, group := range [][]scenario{
 		memoryScenarios(), elementwiseScenarios(), matmulScenarios(), layerNormScenarios(),
 		attentionScenarios(), embedScenarios(), lossScenarios(), adamWScenarios(),
+		rmsNormScenarios(), swiGLUScenarios(), rotaryScenarios(),
 	} {
 		all = append(all, group...)
 	}

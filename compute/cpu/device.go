@@ -28,6 +28,10 @@ type tasks struct {
 	biasGrad      biasGrad
 	layerNorm     layerNorm
 	layerNormGrad layerNormGrad
+	rmsNorm       rmsNorm
+	rmsNormGrad   rmsNormGrad
+	swiGLU        swiGLU
+	rotary        rotary
 	attention     attention
 	attentionGrad attentionGrad
 	embed         embed

@@ -77,6 +77,9 @@ func TestMistakesPanic(t *testing.T) {
 		"add":        func() { d.Add(b(3), b(3), b(2)) },
 		"heads":      func() { d.Attention(compute.Attention{B: 1, T: 1, H: 3, C: 4}) },
 		"from":       func() { d.Attention(compute.Attention{B: 1, T: 1, H: 1, C: 4, From: 1}) },
+		"key heads":  func() { d.Attention(compute.Attention{Out: b(4), QKV: b(12), B: 1, T: 1, H: 4, KV: 3, C: 4}) },
+		"odd heads":  func() { d.Rotary(compute.Rotary{X: b(9), Table: b(9), B: 1, T: 1, H: 3, S: 3, Stride: 9}) },
+		"gates":      func() { d.SwiGLU(compute.SwiGLU{Y: b(4), GateUp: b(7), Rows: 1, N: 4}) },
 		"adamw step": func() { d.AdamW(compute.AdamW{Params: b(1), Grads: b(1), M: b(1), V: b(1)}) },
 		"device memory elsewhere": func() {
 			d.Upload(compute.Buffer{Addr: 64, N: 4}, []float32{1})
@@ -108,6 +111,13 @@ func TestOperationsDoNotAllocate(t *testing.T) {
 		d.LayerNorm(compute.LayerNorm{Y: y, X: x, Gain: bias, Bias: bias, Mean: lse, RStd: lse, Rows: rows, N: c, Eps: 1e-5})
 		d.Attention(compute.Attention{Out: y, LSE: lse, QKV: qkv, B: 1, T: rows, H: 4, C: c})
 		d.AttentionGrad(compute.AttentionGrad{DQKV: dqkv, DOut: x, QKV: qkv, Out: y, LSE: lse, B: 1, T: rows, H: 4, C: c})
+		d.RMSNorm(compute.RMSNorm{Y: y, X: x, Gain: bias, RStd: lse, Rows: rows, N: c, Eps: 1e-5})
+		d.RMSNormGrad(compute.RMSNormGrad{DX: y, DY: y, X: x, DGain: bias, Gain: bias, RStd: lse, Rows: rows, N: c})
+		d.SwiGLU(compute.SwiGLU{Y: y, GateUp: qkv, Rows: rows, N: c})
+		d.SwiGLUGrad(compute.SwiGLUGrad{DGateUp: dqkv, DY: y, GateUp: qkv, Rows: rows, N: c})
+		d.Rotary(compute.Rotary{X: qkv, Table: x, B: 1, T: rows, H: 8, S: c / 4, Stride: 3 * c})
+		d.Attention(compute.Attention{Out: y, LSE: lse, QKV: qkv, B: 1, T: rows, H: 4, KV: 2, C: c})
+		d.AttentionGrad(compute.AttentionGrad{DQKV: dqkv, DOut: x, QKV: qkv, Out: y, LSE: lse, B: 1, T: rows, H: 4, KV: 2, C: c})
 		d.Zero(x)
 		_ = d.SumSquares(y)
 		d.AdamW(compute.AdamW{Params: x, Grads: y, M: x, V: x, Step: 1, GradScale: 1})

@@ -119,7 +119,7 @@ func blockEnd(t, start, height, limit int) int {
 }
 
 func (h *heads) attention(op *compute.Attention, b, head int, s *scratch) {
-	w := viewHead(b, head, op.T, op.H, op.C)
+	w := viewHead(b, head, op.T, op.H, op.KV, op.C)
 	qkv := op.QKV.Host
 	block, ld := min(h.queryRows(), op.T-op.From), scoreWidth(op.T)
 	filled := parts(w.size, 16) * 16
@@ -153,19 +153,43 @@ func (h *heads) attention(op *compute.Attention, b, head int, s *scratch) {
 	}
 }
 
-func (h *heads) attentionGrad(op *compute.AttentionGrad, b, head int, s *scratch) {
-	w := viewHead(b, head, op.T, op.H, op.C)
-	qkv, dqkv := op.QKV.Host, op.DQKV.Host
+func (h *heads) attentionGrad(op *compute.AttentionGrad, b, key int, s *scratch) {
+	group := op.H / op.KV
+	w := viewHead(b, key*group, op.T, op.H, op.KV, op.C)
+	qkv := op.QKV.Host
 	block, ld := min(h.queryRows(), op.T), scoreWidth(op.T)
 	filled := parts(w.size, 16) * 16
 	memory := newArena(s, 3*filled*(op.T+16)+2*filled*(block+16)+2*block*ld+128)
-	keysT := h.packed(&memory, qkv[w.k:], w.stride, w.size, op.T, true)
-	valuesT := h.packed(&memory, qkv[w.v:], w.stride, w.size, op.T, true)
-	keys := h.packed(&memory, qkv[w.k:], w.stride, op.T, w.size, false)
-	queries := matrix{split: h.split(w.size)}
-	queries.values = memory.take(block * queries.split.width())
-	douts := matrix{split: queries.split, values: memory.take(block * queries.split.width())}
-	p, dp := memory.take(block*ld), memory.take(block*ld)
+	g := headGrad{
+		keysT:   h.packed(&memory, qkv[w.k:], w.stride, w.size, op.T, true),
+		valuesT: h.packed(&memory, qkv[w.v:], w.stride, w.size, op.T, true),
+		keys:    h.packed(&memory, qkv[w.k:], w.stride, op.T, w.size, false),
+	}
+	g.queries = matrix{split: h.split(w.size)}
+	g.queries.values = memory.take(block * g.queries.split.width())
+	g.douts = matrix{split: g.queries.split, values: memory.take(block * g.queries.split.width())}
+	g.p, g.dp = memory.take(block*ld), memory.take(block*ld)
+	for head := key * group; head < (key+1)*group; head++ {
+		h.queryGrad(op, b, head, &g)
+	}
+}
+
+// headGrad is what the query heads that share keys and values have in common in
+// their gradient, and their room.
+type headGrad struct {
+	keysT, valuesT, keys matrix
+	queries, douts       matrix
+	p, dp                []float32 // a block of scores and of their gradients
+}
+
+// queryGrad overwrites the gradient of one head's queries; that of its keys and
+// values too for the first head of a group, and it adds for the others.
+func (h *heads) queryGrad(op *compute.AttentionGrad, b, head int, g *headGrad) {
+	w := viewHead(b, head, op.T, op.H, op.KV, op.C)
+	qkv, dqkv := op.QKV.Host, op.DQKV.Host
+	block, ld := min(h.queryRows(), op.T), scoreWidth(op.T)
+	add := head%(op.H/op.KV) > 0
+	queries, douts, p, dp := &g.queries, &g.douts, g.p, g.dp
 	for from := 0; from < op.T; from += block {
 		to := min(op.T, from+block)
 		first := (b*op.T+from)*op.C + head*w.size
@@ -173,8 +197,8 @@ func (h *heads) attentionGrad(op *compute.AttentionGrad, b, head int, s *scratch
 		queries.depth, douts.depth = to-from, to-from
 		queries.pack(qkv[w.q+from*w.stride:], w.stride, false)
 		douts.pack(dout, op.C, false)
-		h.causal(p, ld, qkv[w.q+from*w.stride:], w.stride, &keysT, from, to)
-		h.causal(dp, ld, dout, op.C, &valuesT, from, to)
+		h.causal(p, ld, qkv[w.q+from*w.stride:], w.stride, &g.keysT, from, to)
+		h.causal(dp, ld, dout, op.C, &g.valuesT, from, to)
 		for t := from; t < to; t++ {
 			i := t - from
 			row, drow := p[i*ld:][:ld], dp[i*ld:][:ld]
@@ -188,18 +212,18 @@ func (h *heads) attentionGrad(op *compute.AttentionGrad, b, head int, s *scratch
 		for t := from; t < to; t += h.rows {
 			end := min(to, t+h.rows)
 			h.multiply(&product{
-				a: dp[(t-from)*ld:], lda: ld, b: keys, c: dqkv[w.q+t*w.stride:], ldc: w.stride,
+				a: dp[(t-from)*ld:], lda: ld, b: g.keys, c: dqkv[w.q+t*w.stride:], ldc: w.stride,
 				rows: end - t, depth: end,
 			})
 		}
-		h.keyGrad(dqkv[w.k:], w.stride, dp, ld, &queries, from, to)
-		h.keyGrad(dqkv[w.v:], w.stride, p, ld, &douts, from, to)
+		h.keyGrad(dqkv[w.k:], w.stride, dp, ld, queries, from, to, add)
+		h.keyGrad(dqkv[w.v:], w.stride, p, ld, douts, from, to, add)
 	}
 }
 
-// keyGrad adds to rows 0..from-1 of c, and stores in rows from..to-1, the
-// product of the transposed scores of query rows from..to-1 with b.
-func (h *heads) keyGrad(c []float32, ldc int, scores []float32, ld int, b *matrix, from, to int) {
+// keyGrad adds to rows 0..from-1 of c, and stores in rows from..to-1 or adds to
+// them too, the product of the transposed scores of query rows from..to-1 with b.
+func (h *heads) keyGrad(c []float32, ldc int, scores []float32, ld int, b *matrix, from, to int, add bool) {
 	if from > 0 {
 		h.multiply(&product{a: scores, lda: ld, b: *b, c: c, ldc: ldc, rows: from, depth: to - from, kMajor: true, accumulate: true})
 	}
@@ -207,7 +231,7 @@ func (h *heads) keyGrad(c []float32, ldc int, scores []float32, ld int, b *matri
 		skip := t - from
 		h.multiply(&product{
 			a: scores[skip*ld+t:], lda: ld, b: *b, skip: skip, c: c[t*ldc:], ldc: ldc,
-			rows: min(h.rows, to-t), depth: to - t, kMajor: true,
+			rows: min(h.rows, to-t), depth: to - t, kMajor: true, accumulate: add,
 		})
 	}
 }

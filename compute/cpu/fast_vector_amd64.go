@@ -50,6 +50,12 @@ func (v *vectors) kernels(name string, m *multiplier) *kernels {
 		layerNorm:           v.layerNormRow,
 		layerNormGrad:       v.layerNormGradRow,
 		layerNormGradParams: v.layerNormGradParams,
+		rmsNorm:             portableRMSNorm,
+		rmsNormGrad:         portableRMSNormGrad,
+		rmsNormGradGain:     portableRMSNormGradGain,
+		swiGLU:              portableSwiGLU,
+		swiGLUGrad:          portableSwiGLUGrad,
+		rotate:              portableRotate,
 		crossEntropy:        v.crossEntropy,
 		adamw:               v.adamWSlices,
 	}

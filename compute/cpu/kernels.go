@@ -15,8 +15,9 @@ type kernels struct {
 	// matmul runs the whole operation on d's pool, since packing and the
 	// split of work belong to the kernel. It may use d.run and d.scratch.
 	matmul func(d *Device, op *compute.MatMul)
-	// attention and attentionGrad compute head h of batch element b, writing
-	// only that head's outputs. Scratch is the calling worker's own.
+	// attention computes query head h of batch element b, attentionGrad all
+	// query heads that share key and value head h. They write only those
+	// heads' outputs; op.KV is never 0. Scratch is the calling worker's own.
 	attention     func(op *compute.Attention, b, h int, s *scratch)
 	attentionGrad func(op *compute.AttentionGrad, b, h int, s *scratch)
 
@@ -41,6 +42,22 @@ type kernels struct {
 	// layerNormGradParams adds to dgain and dbias (a range of columns) over
 	// all rows; dy and x begin at the range's first column of row 0.
 	layerNormGradParams func(dgain, dbias, dy, x, mean, rstd []float32, rows, stride int)
+
+	// rmsNorm normalises one row; y may be x.
+	rmsNorm func(y, x, gain []float32, eps float32) (rstd float32)
+	// rmsNormGrad computes one row's dx, added to dx when accumulate.
+	rmsNormGrad func(dx, dy, x, gain []float32, rstd float32, accumulate bool)
+	// rmsNormGradGain adds to dgain (a range of columns) over all rows; dy and x
+	// begin at the range's first column of row 0.
+	rmsNormGradGain func(dgain, dy, x, rstd []float32, rows, stride int)
+
+	// swiGLU sets one row of y to silu(gate)·up.
+	swiGLU func(y, gate, up []float32)
+	// swiGLUGrad computes one row; dgate may be gate and dup may be up.
+	swiGLUGrad func(dgate, dup, dy, gate, up []float32)
+	// rotate turns every head of 2·len(cos) values in x by the angles, the
+	// other way when sign is -1 instead of 1.
+	rotate func(x, cos, sin []float32, sign float32)
 
 	// crossEntropy returns a row's loss; with grad it replaces the logits by
 	// (softmax - onehot)·scale.

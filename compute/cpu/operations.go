@@ -226,11 +226,11 @@ func (t *attention) part(d *Device, worker, i int) {
 
 // Attention implements compute.Device.
 func (d *Device) Attention(op compute.Attention) {
-	checkHeads(op.T, op.H, op.C)
+	op.KV = keyHeads(op.T, op.H, op.KV, op.C)
 	if op.From < 0 || op.From >= op.T {
 		panic(fmt.Sprintf("compute/cpu: attention from position %d of %d", op.From, op.T))
 	}
-	need("attention qkv", op.QKV, op.B*op.T*3*op.C)
+	need("attention qkv", op.QKV, op.B*op.T*(op.H+2*op.KV)*(op.C/op.H))
 	need("attention out", op.Out, op.B*(op.T-op.From)*op.C)
 	needOptional("attention lse", op.LSE, op.B*op.H*(op.T-op.From))
 	d.tasks.attention.op = op
@@ -240,25 +240,32 @@ func (d *Device) Attention(op compute.Attention) {
 type attentionGrad struct{ op compute.AttentionGrad }
 
 func (t *attentionGrad) part(d *Device, worker, i int) {
-	d.kernels.attentionGrad(&t.op, i/t.op.H, i%t.op.H, &d.scratch[worker])
+	d.kernels.attentionGrad(&t.op, i/t.op.KV, i%t.op.KV, &d.scratch[worker])
 }
 
 // AttentionGrad implements compute.Device.
 func (d *Device) AttentionGrad(op compute.AttentionGrad) {
-	checkHeads(op.T, op.H, op.C)
-	need("attention gradient dqkv", op.DQKV, op.B*op.T*3*op.C)
+	op.KV = keyHeads(op.T, op.H, op.KV, op.C)
+	wide := op.B * op.T * (op.H + 2*op.KV) * (op.C / op.H)
+	need("attention gradient dqkv", op.DQKV, wide)
 	need("attention gradient dout", op.DOut, op.B*op.T*op.C)
-	need("attention gradient qkv", op.QKV, op.B*op.T*3*op.C)
+	need("attention gradient qkv", op.QKV, wide)
 	need("attention gradient out", op.Out, op.B*op.T*op.C)
 	need("attention gradient lse", op.LSE, op.B*op.H*op.T)
 	d.tasks.attentionGrad.op = op
-	d.run(&d.tasks.attentionGrad, op.B*op.H)
+	d.run(&d.tasks.attentionGrad, op.B*op.KV)
 }
 
-func checkHeads(positions, heads, width int) {
-	if positions < 1 || heads < 1 || width < heads || width%heads != 0 {
-		panic(fmt.Sprintf("compute/cpu: attention over %d positions with %d heads of width %d", positions, heads, width))
+// keyHeads returns the number of key and value heads, which 0 leaves open, and
+// panics when the heads do not fit.
+func keyHeads(positions, heads, keys, width int) int {
+	if keys == 0 {
+		keys = heads
 	}
+	if positions < 1 || heads < 1 || width < heads || width%heads != 0 || keys < 1 || heads%keys != 0 {
+		panic(fmt.Sprintf("compute/cpu: attention over %d positions with %d heads of width %d, %d of keys", positions, heads, width, keys))
+	}
+	return keys
 }
 
 type embed struct{ op compute.Embed }
@@ -268,7 +275,12 @@ func (t *embed) part(d *Device, _, i int) {
 	from, to := span(op.B*op.T, rowChunk, i)
 	for r := from; r < to; r++ {
 		token, position := int(op.Tokens.Host[r])*op.C, (op.From+r%op.T)*op.C
-		d.kernels.add(op.Out.Host[r*op.C:(r+1)*op.C], op.WTE.Host[token:token+op.C], op.WPE.Host[position:position+op.C])
+		out, row := op.Out.Host[r*op.C:(r+1)*op.C], op.WTE.Host[token:token+op.C]
+		if op.WPE.Len() == 0 {
+			copy(out, row)
+			continue
+		}
+		d.kernels.add(out, row, op.WPE.Host[position:position+op.C])
 	}
 }
 
@@ -277,7 +289,7 @@ func (d *Device) Embed(op compute.Embed) {
 	rows := op.B * op.T
 	need("embed out", op.Out, rows*op.C)
 	needInts("embed tokens", op.Tokens, rows)
-	need("embed positions", op.WPE, (op.From+op.T)*op.C)
+	needOptional("embed positions", op.WPE, (op.From+op.T)*op.C)
 	d.tasks.embed.op = op
 	d.run(&d.tasks.embed, parts(rows, rowChunk))
 }
@@ -293,6 +305,9 @@ func (t *embedGrad) part(d *Device, _, i int) {
 		token := int(op.Tokens.Host[r]) * op.C
 		dwte := op.DWTE.Host[token+from : token+to]
 		d.kernels.add(dwte, dwte, dout)
+		if op.DWPE.Len() == 0 {
+			continue
+		}
 		position := (r % op.T) * op.C
 		dwpe := op.DWPE.Host[position+from : position+to]
 		d.kernels.add(dwpe, dwpe, dout)
@@ -303,7 +318,7 @@ func (t *embedGrad) part(d *Device, _, i int) {
 func (d *Device) EmbedGrad(op compute.EmbedGrad) {
 	need("embed gradient", op.DOut, op.B*op.T*op.C)
 	needInts("embed gradient tokens", op.Tokens, op.B*op.T)
-	need("embed gradient positions", op.DWPE, op.T*op.C)
+	needOptional("embed gradient positions", op.DWPE, op.T*op.C)
 	d.tasks.embedGrad.op = op
 	d.run(&d.tasks.embedGrad, parts(op.C, columnChunk))
 }

@@ -23,6 +23,12 @@ func portable() *kernels {
 		layerNorm:           portableLayerNorm,
 		layerNormGrad:       portableLayerNormGrad,
 		layerNormGradParams: portableLayerNormGradParams,
+		rmsNorm:             portableRMSNorm,
+		rmsNormGrad:         portableRMSNormGrad,
+		rmsNormGradGain:     portableRMSNormGradGain,
+		swiGLU:              portableSwiGLU,
+		swiGLUGrad:          portableSwiGLUGrad,
+		rotate:              portableRotate,
 		crossEntropy:        portableCrossEntropy,
 		adamw:               portableAdamW,
 	}

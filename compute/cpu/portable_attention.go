@@ -13,11 +13,13 @@ type headView struct {
 	scale                 float32
 }
 
-func viewHead(b, h, positions, heads, width int) headView {
+func viewHead(b, h, positions, heads, keys, width int) headView {
 	size := width / heads
-	first := b*positions*3*width + h*size
+	stride := (heads + 2*keys) * size
+	first := b * positions * stride
+	shared := h / (heads / keys) * size
 	return headView{
-		q: first, k: first + width, v: first + 2*width, stride: 3 * width, size: size,
+		q: first + h*size, k: first + width + shared, v: first + width + keys*size + shared, stride: stride, size: size,
 		scale: float32(1 / math.Sqrt(float64(size))),
 	}
 }
@@ -29,7 +31,7 @@ func (w headView) row(x []float32, first, t int) []float32 {
 // portableAttention computes one query after the other; the sum of
 // exponentials is in float64.
 func portableAttention(op *compute.Attention, b, h int, s *scratch) {
-	w := viewHead(b, h, op.T, op.H, op.C)
+	w := viewHead(b, h, op.T, op.H, op.KV, op.C)
 	qkv := op.QKV.Host
 	queries := op.T - op.From
 	scores := s.take(op.T)
@@ -61,16 +63,26 @@ func portableAttention(op *compute.Attention, b, h int, s *scratch) {
 
 // portableAttentionGrad recomputes each probability from the stored logarithm
 // of the sum: dS = P∘(dP - rowsum(dOut∘Out)).
-func portableAttentionGrad(op *compute.AttentionGrad, b, h int, _ *scratch) {
-	w := viewHead(b, h, op.T, op.H, op.C)
+func portableAttentionGrad(op *compute.AttentionGrad, b, key int, _ *scratch) {
+	group := op.H / op.KV
+	first := viewHead(b, key*group, op.T, op.H, op.KV, op.C)
+	for t := range op.T {
+		clear(first.row(op.DQKV.Host, first.k, t))
+		clear(first.row(op.DQKV.Host, first.v, t))
+	}
+	for h := key * group; h < (key+1)*group; h++ {
+		portableQueryGrad(op, b, h)
+	}
+}
+
+// portableQueryGrad overwrites the gradient of one head's queries and adds to
+// that of its keys and values.
+func portableQueryGrad(op *compute.AttentionGrad, b, h int) {
+	w := viewHead(b, h, op.T, op.H, op.KV, op.C)
 	qkv, dqkv := op.QKV.Host, op.DQKV.Host
 	for t := range op.T {
-		clear(w.row(dqkv, w.q, t))
-		clear(w.row(dqkv, w.k, t))
-		clear(w.row(dqkv, w.v, t))
-	}
-	for t := range op.T {
 		query, dquery := w.row(qkv, w.q, t), w.row(dqkv, w.q, t)
+		clear(dquery)
 		at := (b*op.T+t)*op.C + h*w.size
 		dout := op.DOut.Host[at:][:w.size]
 		delta := dot(dout, op.Out.Host[at:])
