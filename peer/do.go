@@ -110,7 +110,12 @@ func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
 		p.restart = true
 		p.log.Error("this peer's state differs from the run's; repairing it by replay", "reason", e.Reason)
 		p.note("repairing the replica: " + e.Reason)
-	case catchup.GetEntries, catchup.SendHave, catchup.CaughtUp, catchup.Note: // the core's
+	case catchup.CaughtUp:
+		select {
+		case p.caughtUp <- p.figures.commits > 0:
+		default: // it is known
+		}
+	case catchup.GetEntries, catchup.SendHave, catchup.Note: // the core's
 	}
 	_ = ctx
 }

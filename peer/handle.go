@@ -203,19 +203,25 @@ func (p *Peer) dataLoaded(ctx context.Context, d dataLoaded) {
 	p.next(core.DataReady{})
 }
 
-// loadData fetches the training text once; the catch-up goes on meanwhile.
+// loadData fetches the training text once while the replica catches up,
+// then makes the engine.
 func (p *Peer) loadData(ctx context.Context) {
 	if p.loading {
 		return
 	}
 	p.loading = true
-	joiner := p.life.height > 0 || p.figures.commits > 0
 	donors := []wire.PeerID{p.lead}
 	p.wg.Go(func() {
 		start := time.Now()
 		tokens, err := p.trainingText(ctx, donors)
 		if err != nil {
 			p.inbox.put(dataLoaded{err: err})
+			return
+		}
+		var joiner bool // only the ledger tells, up to its head
+		select {
+		case joiner = <-p.caughtUp:
+		case <-ctx.Done():
 			return
 		}
 		engine, err := p.cfg.NewEngine(p.spec, tokens, joiner)

@@ -143,6 +143,7 @@ func (c *Core) toCatchup(ev catchup.Event) {
 			c.toWorker(round.Applied{Fragment: e.Commit.Fragment, Version: e.Commit.Base + 1, Table: e.Table})
 		case catchup.CaughtUp:
 			c.caught = e.Height
+			c.emit(e)
 			c.checkSynced()
 		case catchup.Repair:
 			c.emit(e)

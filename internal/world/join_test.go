@@ -1,0 +1,145 @@
+package world
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dunlin/peer"
+	"dunlin/status"
+	"dunlin/swarm/swarmtest"
+	"dunlin/wire"
+)
+
+// end waits for the run's end and for everyone's, and checks that all have the
+// same bits, each computed from its memory.
+func (w *world) end(workers ...*node) *status.Snapshot {
+	w.t.Helper()
+	for i, n := range workers {
+		if err := n.finish(); err != nil {
+			w.t.Errorf("worker %d: %v", i, err)
+		}
+	}
+	s := w.lead.await("the end", func(s *status.Snapshot) bool { return s.Run.Done })
+	for i, n := range workers {
+		if got := n.snapshot().Run; got.StateHash != s.Run.StateHash {
+			w.t.Errorf("worker %d has state %s at height %d, the coordinator %s at %d",
+				i, got.StateHash.Short(), got.Height, s.Run.StateHash.Short(), s.Run.Height)
+		}
+	}
+	w.lead.halt()
+	return s
+}
+
+// TestJoinThenReplayEqualsHavingBeenThere: a worker that joins in the middle
+// has, bit for bit, the state of those who were there from the start, whether
+// it replays every commit or begins at a checkpoint. So has whoever replays
+// the ledger from state 0 without having been in the run at all.
+func TestJoinThenReplayEqualsHavingBeenThere(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		checkpoint int    // commits between two
+		late       uint64 // commits before it joins: so many that a checkpoint is the cheaper way
+		manifests  bool
+	}{{"by replay", 1 << 20, 14, false}, {"from a checkpoint", 4, 30, true}} {
+		t.Run(test.name, func(t *testing.T) {
+			swarmtest.Run(t, func(t *testing.T) {
+				w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
+					r.H, r.Checkpoint, r.TokenBudget = 8, test.checkpoint, 60_000
+				})
+				w.start(place{})
+				var workers []*node
+				for i := range 3 {
+					workers = append(workers, w.start(place{key: byte(2 + i), dir: scratch(t), engine: sleepingEngine(time.Duration(100+30*i) * time.Millisecond)}))
+				}
+				s := w.lead.await("commits", commits(test.late))
+				var manifests atomic.Int64
+				var engine *recorder
+				joiner := w.start(place{
+					key: 9, dir: scratch(t),
+					engine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+						if !joiner {
+							t.Error("the engine is not told that it joins in the middle of a run")
+						}
+						e, err := sleepingEngine(100*time.Millisecond)(spec, tokens, joiner)
+						engine = &recorder{Engine: e}
+						return engine, err
+					},
+					hooks: hooks{fetch: func(_ context.Context, _ wire.PeerID, r wire.Request) {
+						if r.What == wire.WhatManifest {
+							manifests.Add(1)
+						}
+					}},
+				})
+				last := w.end(append(workers, joiner)...)
+				if last.Run.Tokens < last.Run.TokenBudget {
+					t.Errorf("ended at %d tokens", last.Run.Tokens)
+				}
+				if (manifests.Load() > 0) != test.manifests {
+					t.Errorf("the joiner asked for %d manifests of checkpoints", manifests.Load())
+				}
+				if first := w.spec.Progress(float64(s.Run.Tokens)); engine.progress[0] < first {
+					t.Errorf("the joiner's schedules began at progress %v, the run stood at %v", engine.progress[0], first)
+				}
+				f := w.open(w.leadDir)
+				if got := f.replay().Hash(); got != last.Run.StateHash || uint64(len(f.entries)) != last.Run.Height {
+					t.Errorf("replayed to %s at height %d, the run ended with %s at %d", got.Short(), len(f.entries), last.Run.StateHash.Short(), last.Run.Height)
+				}
+				if test.manifests {
+					return
+				}
+				if got := w.open(joiner.place.dir).replay().Hash(); got != last.Run.StateHash {
+					t.Errorf("what the joiner keeps replays to %s, the run ended with %s", got.Short(), last.Run.StateHash.Short())
+				}
+			})
+		})
+	}
+}
+
+// TestWorkersComeBack: a worker that was stopped and one that lost its power
+// start again with their folders, go on from what is in them and end with
+// everybody's bits.
+func TestWorkersComeBack(t *testing.T) {
+	swarmtest.Run(t, func(t *testing.T) {
+		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) { r.H, r.Checkpoint, r.TokenBudget = 8, 1<<20, 60_000 })
+		w.start(place{})
+		var places []place
+		var workers []*node
+		for i := range 3 {
+			places = append(places, place{key: byte(2 + i), dir: scratch(t), engine: sleepingEngine(time.Duration(100+30*i) * time.Millisecond)})
+			workers = append(workers, w.start(places[i]))
+		}
+		before := w.lead.await("commits", commits(10)).Run.Height
+		workers[0].halt()
+		workers[1].kill()
+		for i := range 2 {
+			again := places[i]
+			again.hooks.fetch = func(_ context.Context, _ wire.PeerID, r wire.Request) {
+				if r.Class == wire.ClassData {
+					t.Error("it fetches data that are in its folder")
+				}
+			}
+			workers[i] = w.start(again)
+			s := workers[i].await("its own ledger", func(s *status.Snapshot) bool { return true })
+			if s.Run.Height+5 < before {
+				t.Errorf("worker %d starts at height %d, the run stood at %d when it ended", i, s.Run.Height, before)
+			}
+		}
+		w.end(workers...)
+		slots := map[string][]uint64{}
+		for _, e := range w.open(w.leadDir).entries {
+			if body, err := e.Entry.Body(); err == nil {
+				if m, ok := body.(*wire.Member); ok && m.Op == wire.MemberAdmit {
+					slots[m.Peer.Short()] = append(slots[m.Peer.Short()], uint64(m.Slot))
+				}
+			}
+		}
+		for i, n := range workers {
+			want := []int{2, 2, 1}[i]
+			if got := slots[wire.PeerIDOf(testKey(n.place.key)).Short()]; len(got) != want {
+				t.Errorf("worker %d was given the slots %v, want %d", i, got, want)
+			}
+		}
+	})
+}
