@@ -94,6 +94,9 @@ type Device interface {
 	Add(dst, a, b Buffer)
 	// Scale multiplies every value of x by s.
 	Scale(x Buffer, s float32)
+	// Combine sets dst to s·a + t·b; equal lengths; dst may be a or b. A device
+	// may fuse a product with the sum.
+	Combine(dst Buffer, s float32, a Buffer, t float32, b Buffer)
 	// SumSquares waits and returns the sum of x[i]², accumulated with the
 	// error of float64 sums over float32 partial sums of at most 64 values.
 	SumSquares(x Buffer) float64

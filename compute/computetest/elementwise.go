@@ -53,10 +53,13 @@ func elementwiseScenarios() []scenario {
 func elementwise(r *rig, n int) {
 	x, y := r.normal(n, 3), r.normal(n, 1)
 	wantSum, wantScaled, wantGELU, wantGrad := make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
+	wantMix, mixSize := make([]float64, n), make([]float64, n) // mixSize is the size of what is added, for cancellation
 	var squares float64
 	for i := range x {
 		a, b := float64(x[i]), float64(y[i])
 		wantSum[i], wantScaled[i] = a+b, a*float64(float32(0.3))
+		wantMix[i] = float64(float32(0.3))*a - float64(float32(1.7))*b
+		mixSize[i] = math.Abs(float64(float32(0.3))*a) + math.Abs(float64(float32(1.7))*b)
 		wantGELU[i], wantGrad[i] = gelu(a), b*geluSlope(a)
 		squares += a * a
 	}
@@ -78,6 +81,17 @@ func elementwise(r *rig, n int) {
 	r.check("copy", dst, widen(x), tolerance{})
 	r.dev.Scale(dst, 0.3)
 	r.check("scale", dst, wantScaled, exact)
+
+	mixed := tolerance{rel: 2e-7, scale: mixSize}
+	dst = r.out(n)
+	r.dev.Combine(dst, 0.3, bx, -1.7, by)
+	r.check("combine", dst, wantMix, mixed)
+	alias = r.buffer(x)
+	r.dev.Combine(alias, 0.3, alias, -1.7, by)
+	r.check("combine onto a", alias, wantMix, mixed)
+	alias = r.buffer(y)
+	r.dev.Combine(alias, 0.3, bx, -1.7, alias)
+	r.check("combine onto b", alias, wantMix, mixed)
 
 	if got := r.dev.SumSquares(bx); math.Abs(got-squares) > 5e-6*squares {
 		r.t.Errorf("sum of squares of %d values: %v, want %v", n, got, squares)

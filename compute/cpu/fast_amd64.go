@@ -33,7 +33,7 @@ func avx2Multiplier() *multiplier {
 
 func avx512Vectors() *vectors {
 	return &vectors{
-		lanes: 16, add: addAVX512, addRows: addRowsAVX512, scale: scaleAVX512, scoreGrad: scoreGradAVX512,
+		lanes: 16, add: addAVX512, addRows: addRowsAVX512, scale: scaleAVX512, combine: combineAVX512, scoreGrad: scoreGradAVX512,
 		dot: dotAVX512, rowMax: rowMaxAVX512, expSum: expSumAVX512, expTotal: expTotalAVX512, sumSquares: sumSquaresAVX512,
 		gelu: geluAVX512, geluGrad: geluGradAVX512,
 		layerNorm: layerNormAVX512, layerNormGrad: layerNormGradAVX512, layerNormGradAdd: layerNormGradAddAVX512,
@@ -43,7 +43,7 @@ func avx512Vectors() *vectors {
 
 func avx2Vectors() *vectors {
 	return &vectors{
-		lanes: 8, add: addAVX2, addRows: addRowsAVX2, scale: scaleAVX2, scoreGrad: scoreGradAVX2,
+		lanes: 8, add: addAVX2, addRows: addRowsAVX2, scale: scaleAVX2, combine: combineAVX2, scoreGrad: scoreGradAVX2,
 		dot: dotAVX2, rowMax: rowMaxAVX2, expSum: expSumAVX2, expTotal: expTotalAVX2, sumSquares: sumSquaresAVX2,
 		gelu: geluAVX2, geluGrad: geluGradAVX2,
 		layerNorm: layerNormAVX2, layerNormGrad: layerNormGradAVX2, layerNormGradAdd: layerNormGradAddAVX2,

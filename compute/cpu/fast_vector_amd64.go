@@ -15,6 +15,7 @@ type vectors struct {
 	add       func(dst, a, b *float32, n int)
 	addRows   func(dst, src *float32, n, rows, ld int)
 	scale     func(dst, src *float32, n int, s float32)
+	combine   func(dst, a, b *float32, n int, s, t float32)
 	scoreGrad func(dp, p *float32, n int, d, s float32)
 
 	dot        func(a, b *float32, n int) float32
@@ -43,6 +44,7 @@ func (v *vectors) kernels(name string, m *multiplier) *kernels {
 		attentionGrad:       heads.attentionGrad,
 		add:                 v.addSlices,
 		scale:               v.scaleSlice,
+		combine:             v.combineSlices,
 		addRows:             v.addRowsSlices,
 		sumSquares:          v.sumSquaresSlice,
 		gelu:                v.geluSlices,
@@ -70,6 +72,12 @@ func (v *vectors) addSlices(dst, a, b []float32) {
 func (v *vectors) scaleSlice(x []float32, s float32) {
 	if n := len(x); n > 0 {
 		v.scale(&x[0], &x[0], n, s)
+	}
+}
+
+func (v *vectors) combineSlices(dst, a, b []float32, s, t float32) {
+	if n := len(dst); n > 0 {
+		v.combine(&dst[0], &a[0], &b[0], n, s, t)
 	}
 }
 

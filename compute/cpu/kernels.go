@@ -25,6 +25,8 @@ type kernels struct {
 	add func(dst, a, b []float32)
 	// scale multiplies x by s.
 	scale func(x []float32, s float32)
+	// combine sets dst to s·a + t·b; dst may be a or b.
+	combine func(dst, a, b []float32, s, t float32)
 	// addRows adds src[r·stride+j] over all rows r to dst[j], j < len(dst).
 	addRows func(dst, src []float32, rows, stride int)
 	// sumSquares returns the sum of squares of at most sumChunk values.

@@ -24,7 +24,7 @@ func span(n, chunk, i int) (from, to int) { return i * chunk, min(n, (i+1)*chunk
 type elementwise struct {
 	kind       elementKind
 	dst, a, b  []float32
-	s          float32
+	s, t       float32
 	partialSum []float64
 }
 
@@ -35,6 +35,7 @@ const (
 	elementCopy
 	elementAdd
 	elementScale
+	elementCombine
 	elementGELU
 	elementGELUGrad
 	elementSumSquares
@@ -58,6 +59,8 @@ func (t *elementwise) part(d *Device, _, i int) {
 		k.add(dst, t.a[from:to], t.b[from:to])
 	case elementScale:
 		k.scale(dst, t.s)
+	case elementCombine:
+		k.combine(dst, t.a[from:to], t.b[from:to], t.s, t.t)
 	case elementGELU:
 		k.gelu(dst, t.a[from:to])
 	case elementGELUGrad:
@@ -87,6 +90,15 @@ func (d *Device) Add(dst, a, b compute.Buffer) {
 
 // Scale implements compute.Device.
 func (d *Device) Scale(x compute.Buffer, s float32) { d.element(elementScale, x.Host, nil, nil, s) }
+
+// Combine implements compute.Device.
+func (d *Device) Combine(dst compute.Buffer, s float32, a compute.Buffer, t float32, b compute.Buffer) {
+	n := dst.Len()
+	d.tasks.elementwise = elementwise{
+		kind: elementCombine, dst: dst.Host, a: need("combine", a, n), b: need("combine", b, n), s: s, t: t,
+	}
+	d.run(&d.tasks.elementwise, parts(n, elementChunk))
+}
 
 // GELU implements compute.Device.
 func (d *Device) GELU(y, x compute.Buffer) {

@@ -16,6 +16,7 @@ func portable() *kernels {
 		attentionGrad:       portableAttentionGrad,
 		add:                 portableAdd,
 		scale:               portableScale,
+		combine:             portableCombine,
 		addRows:             portableAddRows,
 		sumSquares:          portableSumSquares,
 		gelu:                portableGELU,
@@ -44,6 +45,13 @@ func portableAdd(dst, a, b []float32) {
 func portableScale(x []float32, s float32) {
 	for i := range x {
 		x[i] *= s
+	}
+}
+
+func portableCombine(dst, a, b []float32, s, t float32) {
+	a, b = a[:len(dst)], b[:len(dst)]
+	for i := range dst {
+		dst[i] = s*a[i] + t*b[i]
 	}
 }
 

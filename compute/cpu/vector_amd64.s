@@ -331,6 +331,44 @@ done3:
 	VZEROUPPER
 	RET
 
+// func combineAVX512(dst *float32, a *float32, b *float32, n int, s float32, t float32) ()
+TEXT ·combineAVX512(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), SI
+	MOVQ a+8(FP), DI
+	MOVQ b+16(FP), DX
+	VBROADCASTSS s+32(FP), Z31
+	VBROADCASTSS t+36(FP), Z30
+	XORQ AX, AX
+	MOVQ n+24(FP), CX
+	SUBQ $16, CX
+	JLT tail2
+	PCALIGN $32
+vector1:
+	VMOVUPS (DI)(AX*4), Z0
+	VMOVUPS (DX)(AX*4), Z1
+	VMULPS Z31, Z0, Z0
+	VFMADD231PS Z30, Z1, Z0
+	VMOVUPS Z0, (SI)(AX*4)
+	ADDQ $16, AX
+	CMPQ AX, CX
+	JLE vector1
+tail2:
+	ADDQ $16, CX
+	SUBQ AX, CX
+	JEQ done3
+	MOVL $1, R11
+	SHLL CX, R11
+	DECL R11
+	KMOVW R11, K1
+	VMOVUPS.Z (DI)(AX*4), K1, Z0
+	VMOVUPS.Z (DX)(AX*4), K1, Z1
+	VMULPS Z31, Z0, Z0
+	VFMADD231PS Z30, Z1, Z0
+	VMOVUPS Z0, K1, (SI)(AX*4)
+done3:
+	VZEROUPPER
+	RET
+
 // func scoreGradAVX512(dp *float32, p *float32, n int, d float32, s float32) ()
 TEXT ·scoreGradAVX512(SB), NOSPLIT, $0-32
 	MOVQ dp+0(FP), SI
@@ -1557,6 +1595,44 @@ tail2:
 	VMOVUPS (R11), Y15
 	VMASKMOVPS (DI)(AX*4), Y15, Y0
 	VMULPS Y14, Y0, Y0
+	VMASKMOVPS Y0, Y15, (SI)(AX*4)
+done3:
+	VZEROUPPER
+	RET
+
+// func combineAVX2(dst *float32, a *float32, b *float32, n int, s float32, t float32) ()
+TEXT ·combineAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), SI
+	MOVQ a+8(FP), DI
+	MOVQ b+16(FP), DX
+	VBROADCASTSS s+32(FP), Y14
+	VBROADCASTSS t+36(FP), Y13
+	XORQ AX, AX
+	MOVQ n+24(FP), CX
+	SUBQ $8, CX
+	JLT tail2
+	PCALIGN $32
+vector1:
+	VMOVUPS (DI)(AX*4), Y0
+	VMOVUPS (DX)(AX*4), Y1
+	VMULPS Y14, Y0, Y0
+	VFMADD231PS Y13, Y1, Y0
+	VMOVUPS Y0, (SI)(AX*4)
+	ADDQ $8, AX
+	CMPQ AX, CX
+	JLE vector1
+tail2:
+	ADDQ $8, CX
+	SUBQ AX, CX
+	JEQ done3
+	LEAQ lanes<>+32(SB), R11
+	SHLQ $2, CX
+	SUBQ CX, R11
+	VMOVUPS (R11), Y15
+	VMASKMOVPS (DI)(AX*4), Y15, Y0
+	VMASKMOVPS (DX)(AX*4), Y15, Y1
+	VMULPS Y14, Y0, Y0
+	VFMADD231PS Y13, Y1, Y0
 	VMASKMOVPS Y0, Y15, (SI)(AX*4)
 done3:
 	VZEROUPPER

@@ -19,6 +19,11 @@ func addRowsAVX512(dst *float32, src *float32, n int, rows int, ld int)
 //go:noescape
 func scaleAVX512(dst *float32, src *float32, n int, s float32)
 
+// combineAVX512 sets dst = s·a + t·b; dst may be a or b.
+//
+//go:noescape
+func combineAVX512(dst *float32, a *float32, b *float32, n int, s float32, t float32)
+
 // scoreGradAVX512 sets dp = p·(dp - d)·s, the gradient of a row of attention scores.
 //
 //go:noescape
@@ -103,6 +108,11 @@ func addRowsAVX2(dst *float32, src *float32, n int, rows int, ld int)
 //
 //go:noescape
 func scaleAVX2(dst *float32, src *float32, n int, s float32)
+
+// combineAVX2 sets dst = s·a + t·b; dst may be a or b.
+//
+//go:noescape
+func combineAVX2(dst *float32, a *float32, b *float32, n int, s float32, t float32)
 
 // scoreGradAVX2 sets dp = p·(dp - d)·s, the gradient of a row of attention scores.
 //

@@ -38,6 +38,19 @@ func genElementwise(f *file, set isa) {
 	})
 	fn.end()
 
+	fn = f.begin(set, "combine", "sets dst = s·a + t·b; dst may be a or b.", ptr("dst"), ptr("a"), ptr("b"), n, num("s"), num("t"))
+	p = fn.take("dst", "a", "b")
+	s = fn.broadcastBelowMask("s")
+	t := fn.broadcastBelowMask("t")
+	fn.each(func(l loop) {
+		l.load(p["a"], fn.v(0))
+		l.load(p["b"], fn.v(1))
+		fn.op("VMULPS", s, fn.v(0), fn.v(0))
+		fn.op("VFMADD231PS", t, fn.v(1), fn.v(0))
+		l.save(fn.v(0), p["dst"])
+	})
+	fn.end()
+
 	fn = f.begin(set, "scoreGrad", "sets dp = p·(dp - d)·s, the gradient of a row of attention scores.",
 		ptr("dp"), ptr("p"), n, num("d"), num("s"))
 	p = fn.take("dp", "p")
