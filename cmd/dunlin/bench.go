@@ -21,7 +21,7 @@ func newBench(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	options := append([]option{c.preset(model.Presets()...), c.batch(), c.seconds(5), c.precision()}, c.compute()...)
 	bench.AddCommand(t.command("train", "tokens a second of training, and the share of this machine's peak",
-		"  dunlin bench train --preset small --batch 4 --threads 2 --json", exactly(), t.benchTrain, options...))
+		"  dunlin bench train --preset small --batch 4 --threads 2 --json", exactly(), t.benchTrain, options...), newBenchSwarm(t))
 	return bench
 }
 

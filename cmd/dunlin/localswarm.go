@@ -269,10 +269,9 @@ func freePort() (int, error) {
 		port := tcp.Addr().(*net.TCPAddr).Port
 		udp, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
-			udp.Close()
+			err = udp.Close()
 		}
-		tcp.Close()
-		if err == nil {
+		if err = errors.Join(err, tcp.Close()); err == nil {
 			return port, nil
 		}
 	}
