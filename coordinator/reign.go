@@ -54,14 +54,14 @@ func (m *Machine) start(e Started) {
 		return
 	}
 	m.reign.enter(asking, m.now)
-	m.note("asking peers for a head above %d for %v", m.height, askWindow)
+	m.note("asking peers for a head above %d for %v, workers that the log names for %v", m.height, askWindow, askLongest)
 }
 
 // advanceReign moves between the phases before leading when their time comes.
 func (m *Machine) advanceReign() {
 	switch r := &m.reign; r.phase {
 	case asking:
-		if !m.now.Before(r.since.Add(askWindow)) {
+		if !m.now.Before(m.askedUntil()) {
 			m.adoptOrRaise()
 		}
 	case adopting:
@@ -80,6 +80,18 @@ func (m *Machine) advanceReign() {
 		}
 	case replaying, leading, halted:
 	}
+}
+
+// askedUntil returns until when peers may tell their heads. A worker that lost
+// this coordinator dials again after a while: as long as one that the log names
+// has not spoken, it may be the one that knows more.
+func (m *Machine) askedUntil() time.Time {
+	for _, b := range m.members {
+		if _, told := m.reign.claims[b.peer]; !told {
+			return m.reign.since.Add(askLongest)
+		}
+	}
+	return m.reign.since.Add(askWindow)
 }
 
 // adoptOrRaise takes over the highest ledger that is left, or goes on to lead.
