@@ -329,7 +329,7 @@ func (a *attempt) has(peer wire.PeerID) bool {
 func (a *attempt) needed() int { return min(len(a.members), max(2, (len(a.members)+1)/2)) }
 
 // agreed returns how many workers hold the result with the seed's state, and
-// the state; zero when the seed has not spoken.
+// the state; zero when the seed has not spoken. A seed that works counts as both.
 func (l *Leader) agreed(a *attempt) (int, wire.Hash) {
 	seed := a.haves[l.cfg.Seed]
 	if !a.has(l.cfg.Seed) {
@@ -337,7 +337,7 @@ func (l *Leader) agreed(a *attempt) (int, wire.Hash) {
 	}
 	n := 0
 	for _, w := range l.workers {
-		if a.haves[w.Peer] == seed && w.Peer != l.cfg.Seed {
+		if a.haves[w.Peer] == seed {
 			n++
 		}
 	}
