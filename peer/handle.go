@@ -183,6 +183,10 @@ func (p *Peer) advanced(e catchup.Advanced) {
 		p.weights[int(c.Fragment)] = w
 	}
 	p.life.height = e.Height
+	if p.judgeDue && e.Height >= p.figures.commitHeight {
+		p.judgeDue = false
+		p.ask(false)
+	}
 	p.retention.commit(p.store, e.Height, c.Table, e.Table)
 }
 

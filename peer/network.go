@@ -183,7 +183,41 @@ func (p *Peer) giveEntries(to wire.PeerID, m *wire.GetEntries) {
 	for _, e := range entries {
 		answer.Items = append(answer.Items, wire.Item{Certified: e})
 	}
+	p.addTables(answer.Items)
 	p.tell(to, answer)
+}
+
+// maxTables bounds the tables given along with entries, which take up to half a
+// message themselves.
+const maxTables = wire.MaxMessage / 4
+
+// addTables gives the tables that are here along, newest first: a peer that
+// comes back can take part in the attempts that are open, and a coordinator
+// that lost entries learns again which windows they consumed.
+func (p *Peer) addTables(items []wire.Item) {
+	room, decided := maxTables, map[uint64]bool{}
+	for i := len(items) - 1; i >= 0 && room > 0; i-- {
+		body, err := items[i].Certified.Entry.Body()
+		if err != nil {
+			continue
+		}
+		var name wire.Hash
+		switch b := body.(type) {
+		case *wire.Attempt:
+			if decided[b.Fragment] {
+				continue
+			}
+			decided[b.Fragment], name = true, b.Table
+		case *wire.Commit:
+			decided[b.Fragment], name = true, b.Table
+		case *wire.Member, *wire.Lease, *wire.Settings, *wire.Checkpoint:
+			continue
+		}
+		if b, err := p.store.Get(name, room); err == nil {
+			items[i].Table = b
+			room -= len(b)
+		}
+	}
 }
 
 // learn notes what the driver needs of an entry.
@@ -202,9 +236,7 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 	case *wire.Commit:
 		p.figures.commit(height, b)
 	case *wire.Checkpoint:
-		if !b.Complete && p.transport != nil {
-			p.ask(false)
-		}
+		p.judgeDue = p.judgeDue || !b.Complete
 		if below, ok := p.retention.complete(b); ok && p.lead != p.self {
 			p.collect(below)
 		}

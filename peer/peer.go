@@ -92,6 +92,7 @@ type Peer struct {
 	codecs    *codecs
 	worker    *worker // nil until the data are here
 	judge     *judge  // nil but on a coordinator with a device
+	judgeDue  bool    // the next state that stands at the head is measured
 	ended     bool    // the run's end was seen to
 	wg        sync.WaitGroup
 
@@ -239,7 +240,9 @@ func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 		p.judge = &judge{spec: p.spec, device: p.cfg.Judge, windows: p.cfg.HeldOutWindows, orders: newMailbox[judgeOrder](), report: p.inbox.put}
 		p.judge.text = func(ctx context.Context, names []wire.Hash) ([]byte, error) { return p.text(ctx, names, nil) }
 		p.wg.Go(func() { p.judge.run(inner) })
-		p.ask(false)
+		if p.ledger.Height() == 0 {
+			p.ask(false)
+		}
 	}
 	if err := p.start(inner); err != nil {
 		return err
