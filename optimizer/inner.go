@@ -4,206 +4,236 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"dunlin/compute"
 )
 
+// Inner is the optimizer of one worker's local steps over the flat parameters of
+// a model. Stopped, saved and loaded it goes on bit for bit on the same device. A
+// step allocates nothing. Not safe for concurrent use.
+type Inner interface {
+	// Step makes one step with the gradients that are in the gradient buffer, each
+	// multiplied by gradScale first (1 divided by the number of accumulated
+	// micro-batches; 1 for none), and returns the norm of the scaled gradient
+	// before clipping. When that is not finite it changes nothing and returns
+	// ErrNotFinite. The gradients stay as they are.
+	Step(learningRate, weightDecay, gradScale float64) (norm float64, err error)
+	// Steps returns the number of steps made.
+	Steps() int
+	// Save copies the state to the host.
+	Save() (State, error)
+	// Load takes a saved state: the tensors in any order, each exactly once, others
+	// ignored. An error wraps ErrState and leaves the optimizer as it was.
+	Load(s State) error
+	// Close gives the state's memory back to the device.
+	Close()
+}
+
 // ErrNotFinite says that a gradient is infinite or not a number, so no step was made.
 var ErrNotFinite = errors.New("gradient is not finite")
 
-// ErrState is wrapped by every error about saved moments that do not fit.
+// ErrState is wrapped by every error about a saved state that does not fit.
 var ErrState = errors.New("optimizer state does not fit")
 
-// AdamWConfig holds the constants of AdamW. Rates that change with progress are
-// arguments of Step.
-type AdamWConfig struct {
-	Beta1 float64 // decay of the first moment, [0, 1)
-	Beta2 float64 // decay of the second moment, [0, 1)
-	Eps   float64 // added to the root of the second moment, above 0
-	Clip  float64 // largest global norm of a gradient, 0 for no clipping
-	// Joiner slows the first steps of a worker that starts with zero moments in
-	// the middle of a run: the rate of its k-th step is multiplied by
-	// min(1, k·(1−Beta2)/2) (protocol, R3a).
-	Joiner bool
+// Config holds the constants of one kind of inner optimizer: AdamWConfig,
+// MuonConfig, LAMBConfig, SGDConfig, RMSPropConfig or AdaGradConfig. Rates that
+// change with progress are arguments of Step.
+type Config interface {
+	// Name is the kind's name in settings: "adamw".
+	Name() string
+	// Validate checks the ranges of the fields.
+	Validate() error
+	// RateFactor is how the learning rate follows a batch that is kappa times the
+	// one it was chosen for.
+	RateFactor(kappa float64) float64
+
+	clipping() float64
+	open(c *core) (Inner, error)
 }
 
-// Validate checks the ranges of the fields.
-func (c AdamWConfig) Validate() error {
-	switch {
-	case !(c.Beta1 >= 0 && c.Beta1 < 1), !(c.Beta2 >= 0 && c.Beta2 < 1):
-		return fmt.Errorf("adamw betas %g and %g: allowed are 0 to less than 1", c.Beta1, c.Beta2)
-	case !(c.Eps > 0) || math.IsInf(c.Eps, 0):
-		return fmt.Errorf("adamw eps %g: allowed are finite values above 0", c.Eps)
-	case !(c.Clip >= 0) || math.IsInf(c.Clip, 0):
-		return fmt.Errorf("adamw clip %g: allowed are finite values above 0, or 0 for none", c.Clip)
-	}
-	return nil
+// Target is what an inner optimizer steps.
+type Target struct {
+	Device        compute.Device   // stays the caller's
+	Params, Grads compute.Buffer   // flat, of one length
+	Tensors       []compute.Tensor // their parts in order, from the first value to the last; only Name and Shape are read
+	// Lookups names the matrices that are read by row or give the scores of tokens,
+	// the embeddings and the head: their rows stand for tokens, so that Muon leaves
+	// them to AdamW.
+	Lookups []string
 }
 
-// AdamW is the inner optimizer of one worker: Adam with decoupled weight decay
-// (Loshchilov and Hutter, arXiv 1711.05101) and clipping by the global norm, over
-// the flat parameters of a model. Tensors of two and more dimensions decay, the
-// others (norms, biases) do not. Not safe for concurrent use.
-type AdamW struct {
-	cfg    AdamWConfig
-	device compute.Device
-	shapes []compute.Tensor // name and shape only
-	op     compute.AdamW
-}
-
-// NewAdamW makes an optimizer with zero moments. params and grads are flat and of
-// one length; tensors name their parts in order, from the first value to the last
-// (only Name and Shape are read).
-func NewAdamW(device compute.Device, params, grads compute.Buffer, tensors []compute.Tensor, cfg AdamWConfig) (*AdamW, error) {
+// New makes an optimizer with zero state.
+func New(t Target, cfg Config) (Inner, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	a := &AdamW{cfg: cfg, device: device}
+	c := &core{name: cfg.Name(), clip: cfg.clipping(), device: t.Device, params: t.Params, grads: t.Grads}
 	at := 0
-	for _, t := range tensors {
-		n, err := compute.Elements(t.Shape)
+	for _, tensor := range t.Tensors {
+		n, err := compute.Elements(tensor.Shape)
 		if err != nil {
-			return nil, fmt.Errorf("adamw: tensor %q: %w", t.Name, err)
+			return nil, fmt.Errorf("%s: tensor %q: %w", c.name, tensor.Name, err)
 		}
-		a.shapes = append(a.shapes, compute.Tensor{Name: t.Name, Shape: t.Shape})
-		if len(t.Shape) >= 2 {
-			a.decay(at, at+n)
-		}
+		c.add(piece{
+			name: tensor.Name, shape: tensor.Shape, from: at, to: at + n,
+			decays: len(tensor.Shape) >= 2, lookup: slices.Contains(t.Lookups, tensor.Name),
+		})
 		at += n
 	}
-	if params.Len() != at || grads.Len() != at {
-		return nil, fmt.Errorf("adamw: %d parameters and %d gradients, the tensors have %d values", params.Len(), grads.Len(), at)
+	if t.Params.Len() != at || t.Grads.Len() != at {
+		return nil, fmt.Errorf("%s: %d parameters and %d gradients, the tensors have %d values", c.name, t.Params.Len(), t.Grads.Len(), at)
 	}
-	m, err := device.Alloc(at)
+	inner, err := cfg.open(c)
 	if err != nil {
-		return nil, fmt.Errorf("adamw: first moments: %w", err)
+		c.Close()
+		return nil, fmt.Errorf("%s: %w", c.name, err)
 	}
-	v, err := device.Alloc(at)
-	if err != nil {
-		device.Free(m)
-		return nil, fmt.Errorf("adamw: second moments: %w", err)
-	}
-	a.op.Params, a.op.Grads, a.op.M, a.op.V = params, grads, m, v
-	a.op.Beta1, a.op.Beta2, a.op.Eps = cfg.Beta1, cfg.Beta2, cfg.Eps
-	return a, nil
+	return inner, nil
 }
 
-// decay adds the values [from, to) to those that decay.
-func (a *AdamW) decay(from, to int) {
-	if last := len(a.op.Decay) - 1; last >= 0 && a.op.Decay[last].To == from {
-		a.op.Decay[last].To = to
-		return
-	}
-	a.op.Decay = append(a.op.Decay, compute.Range{From: from, To: to})
+// core is what the kinds share: the buffers, which values decay, the norm and its
+// clipping, saving and loading.
+type core struct {
+	name          string
+	clip          float64
+	device        compute.Device
+	params, grads compute.Buffer
+	pieces        []piece
+	spans         []span
+	steps         int
+	owned         []compute.Buffer // to free
+	kept          []kept           // to save
 }
 
-// Step makes one step with the gradients that are in the gradient buffer, each
-// multiplied by gradScale first (1 divided by the number of accumulated
-// micro-batches; 1 for none), and returns the norm of the scaled gradient before
-// clipping. When that is not finite it changes nothing and returns ErrNotFinite.
-func (a *AdamW) Step(learningRate, weightDecay, gradScale float64) (norm float64, err error) {
-	norm = math.Sqrt(a.device.SumSquares(a.op.Grads)) * math.Abs(gradScale)
-	if math.IsNaN(norm) || math.IsInf(norm, 0) {
-		return norm, fmt.Errorf("adamw step %d: norm %g: %w", a.op.Step+1, norm, ErrNotFinite)
-	}
-	if a.cfg.Clip > 0 {
-		gradScale *= math.Min(1, a.cfg.Clip/(norm+1e-6)) // PyTorch's clip_grad_norm_
-	}
-	a.op.Step++
-	a.op.GradScale = float32(gradScale)
-	a.op.LR = learningRate * a.ramp()
-	a.op.WeightDecay = weightDecay
-	a.device.AdamW(a.op)
-	return norm, nil
+// piece is one tensor's part of the flat buffers.
+type piece struct {
+	name           string
+	shape          []int
+	from, to       int
+	decays, lookup bool
 }
 
-func (a *AdamW) ramp() float64 {
-	if !a.cfg.Joiner {
-		return 1
-	}
-	return math.Min(1, float64(a.op.Step)*(1-a.cfg.Beta2)/2)
+func (p piece) of(b compute.Buffer) compute.Buffer { return b.Slice(p.from, p.to) }
+
+// span is neighbouring tensors that decay or do not. Tensors of two and more
+// dimensions decay, the others (norms, biases) do not.
+type span struct {
+	from, to int
+	decays   bool
 }
 
-// Steps returns the number of steps made: the count of the bias correction.
-func (a *AdamW) Steps() int { return a.op.Step }
-
-// Close gives the moments' memory back to the device.
-func (a *AdamW) Close() {
-	a.device.Free(a.op.M)
-	a.device.Free(a.op.V)
-	a.op.M, a.op.V = compute.Buffer{}, compute.Buffer{}
-}
-
-// AdamWState is what an optimizer must keep to go on as if never stopped.
-type AdamWState struct {
-	Steps   int
-	Tensors []compute.Tensor // "adamw.m.<name>" of every tensor, then "adamw.v.<name>"
-}
-
-const (
-	firstMoment  = "adamw.m."
-	secondMoment = "adamw.v."
-)
-
-// Save copies the state to the host.
-func (a *AdamW) Save() (AdamWState, error) {
-	s := AdamWState{Steps: a.op.Step}
-	for _, part := range a.parts() {
-		at := 0
-		for _, shape := range a.shapes {
-			t, err := compute.NewTensor(part.prefix+shape.Name, shape.Shape...)
-			if err != nil {
-				return AdamWState{}, fmt.Errorf("save optimizer state: %w", err)
-			}
-			if err := a.device.Download(t.Data, part.buffer.Slice(at, at+len(t.Data))); err != nil {
-				return AdamWState{}, fmt.Errorf("save optimizer state: %w", err)
-			}
-			at += len(t.Data)
-			s.Tensors = append(s.Tensors, t)
-		}
-	}
-	return s, nil
-}
-
-// Load takes a saved state: the tensors in any order, each exactly once, others
-// ignored. An error wraps ErrState and leaves the optimizer as it was.
-func (a *AdamW) Load(s AdamWState) error {
-	if s.Steps < 0 {
-		return fmt.Errorf("load optimizer state: %w: %d steps", ErrState, s.Steps)
-	}
-	byName := make(map[string]compute.Tensor, len(s.Tensors))
-	for _, t := range s.Tensors {
-		if _, twice := byName[t.Name]; twice {
-			return fmt.Errorf("load optimizer state: %w: %s is there twice", ErrState, t.Name)
-		}
-		byName[t.Name] = t
-	}
-	for _, part := range a.parts() {
-		for _, shape := range a.shapes {
-			t, ok := byName[part.prefix+shape.Name]
-			n, _ := compute.Elements(shape.Shape) // checked by NewAdamW
-			if !ok || len(t.Data) != n {
-				return fmt.Errorf("load optimizer state: %w: %s has %d values, want %d", ErrState, part.prefix+shape.Name, len(t.Data), n)
-			}
-		}
-	}
-	for _, part := range a.parts() {
-		at := 0
-		for _, shape := range a.shapes {
-			t := byName[part.prefix+shape.Name]
-			a.device.Upload(part.buffer.Slice(at, at+len(t.Data)), t.Data)
-			at += len(t.Data)
-		}
-	}
-	a.op.Step = s.Steps
-	return nil
-}
-
-type part struct {
-	prefix string
+// kept is one named tensor of the state.
+type kept struct {
+	name   string
+	shape  []int
 	buffer compute.Buffer
 }
 
-func (a *AdamW) parts() [2]part {
-	return [2]part{{firstMoment, a.op.M}, {secondMoment, a.op.V}}
+func (c *core) add(p piece) {
+	c.pieces = append(c.pieces, p)
+	if last := len(c.spans) - 1; last >= 0 && c.spans[last].decays == p.decays {
+		c.spans[last].to = p.to
+		return
+	}
+	c.spans = append(c.spans, span{p.from, p.to, p.decays})
+}
+
+// alloc returns n zeroed values, which Close frees.
+func (c *core) alloc(n int) (compute.Buffer, error) {
+	b, err := c.device.Alloc(n)
+	if err == nil {
+		c.owned = append(c.owned, b)
+	}
+	return b, err
+}
+
+// keep lets Save keep all of a flat buffer, tensor by tensor.
+func (c *core) keep(prefix string, flat compute.Buffer) {
+	for _, p := range c.pieces {
+		c.kept = append(c.kept, kept{prefix + p.name, p.shape, p.of(flat)})
+	}
+}
+
+// moment returns a zeroed buffer of every parameter's size that Save keeps.
+func (c *core) moment(prefix string) (compute.Buffer, error) {
+	b, err := c.alloc(c.params.Len())
+	if err != nil {
+		return b, fmt.Errorf("state: %w", err)
+	}
+	c.keep(prefix, b)
+	return b, nil
+}
+
+// begin measures the scaled gradient and returns its norm and the scale with which
+// it is to be used, clipping by the global norm included. It counts a step.
+func (c *core) begin(gradScale float64) (norm, scale float64, err error) {
+	norm = math.Sqrt(c.device.SumSquares(c.grads)) * math.Abs(gradScale)
+	if math.IsNaN(norm) || math.IsInf(norm, 0) {
+		return norm, 0, fmt.Errorf("%s step %d: norm %g: %w", c.name, c.steps+1, norm, ErrNotFinite)
+	}
+	if c.clip > 0 {
+		gradScale *= math.Min(1, c.clip/(norm+1e-6)) // PyTorch's clip_grad_norm_
+	}
+	c.steps++
+	return norm, gradScale, nil
+}
+
+// descend subtracts rate·update from the parameters after decay·p from those that
+// decay.
+func (c *core) descend(decay, rate float64, update compute.Buffer) {
+	for _, s := range c.spans {
+		keep := 1.0
+		if s.decays {
+			keep -= decay
+		}
+		p := c.params.Slice(s.from, s.to)
+		c.device.Combine(p, float32(keep), p, float32(-rate), update.Slice(s.from, s.to))
+	}
+}
+
+// decayed returns the ranges of the values that decay.
+func (c *core) decayed() []compute.Range {
+	var ranges []compute.Range
+	for _, s := range c.spans {
+		if s.decays {
+			ranges = append(ranges, compute.Range{From: s.from, To: s.to})
+		}
+	}
+	return ranges
+}
+
+// Steps implements Inner.
+func (c *core) Steps() int { return c.steps }
+
+// Close implements Inner.
+func (c *core) Close() {
+	for _, b := range c.owned {
+		c.device.Free(b)
+	}
+	c.owned = nil
+}
+
+// checkClip refuses what no norm can be clipped to.
+func checkClip(name string, clip float64) error {
+	if !(clip >= 0) || math.IsInf(clip, 0) {
+		return fmt.Errorf("%s clip %g: allowed are finite values above 0, or 0 for none", name, clip)
+	}
+	return nil
+}
+
+// checkDecay refuses what no running mean can decay by.
+func checkDecay(name, what string, decay float64) error {
+	if !(decay >= 0 && decay < 1) {
+		return fmt.Errorf("%s %s %g: allowed are 0 to less than 1", name, what, decay)
+	}
+	return nil
+}
+
+// checkEps refuses what cannot keep a quotient finite.
+func checkEps(name string, eps float64) error {
+	if !(eps > 0) || math.IsInf(eps, 0) {
+		return fmt.Errorf("%s eps %g: allowed are finite values above 0", name, eps)
+	}
+	return nil
 }

@@ -97,7 +97,7 @@ func (e *LocalEngine) recall() {
 	if err != nil || steps < 1 {
 		return
 	}
-	_ = e.trainer.SetMoments(optimizer.AdamWState{Steps: steps, Tensors: tensors}) // an error leaves them at zero
+	_ = e.trainer.SetMoments(optimizer.State{Steps: steps, Tensors: tensors}) // an error leaves them at zero
 }
 
 // Live implements Engine.

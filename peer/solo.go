@@ -196,7 +196,7 @@ func (s *Solo) restore(c *checkpoint.Checkpoint) error {
 	if err := s.trainer.Model().Load(c.Model); err != nil {
 		return err
 	}
-	if err := s.trainer.SetMoments(optimizer.AdamWState{Steps: adamw, Tensors: c.Trainer.Tensors}); err != nil {
+	if err := s.trainer.SetMoments(optimizer.State{Steps: adamw, Tensors: c.Trainer.Tensors}); err != nil {
 		return err
 	}
 	s.step, s.resumed, s.saved = step, step, step

@@ -16,6 +16,7 @@ type TrainerConfig struct {
 	LR          optimizer.Schedule // learning rate, a function of progress
 	WeightDecay optimizer.Schedule // decoupled weight decay, a function of progress
 	AdamW       optimizer.AdamWConfig
+	Inner       optimizer.Config // what makes the steps instead of AdamW; nil for AdamW
 }
 
 // Validate lists every fault.
@@ -24,17 +25,25 @@ func (c TrainerConfig) Validate() error {
 	if c.Batch < 1 || c.Batch > 4096 {
 		batch = fmt.Errorf("batch of %d windows: allowed are 1 to 4096", c.Batch)
 	}
-	return errors.Join(c.Model.Validate(), batch, c.LR.Validate(), c.WeightDecay.Validate(), c.AdamW.Validate())
+	return errors.Join(c.Model.Validate(), batch, c.LR.Validate(), c.WeightDecay.Validate(), c.inner().Validate())
 }
 
-// Trainer is the inner loop's step: gradients of one batch, then AdamW. It serves `dunlin train` and the workers of a
+// inner is the configuration of the optimizer that makes the steps.
+func (c TrainerConfig) inner() optimizer.Config {
+	if c.Inner == nil {
+		return c.AdamW
+	}
+	return c.Inner
+}
+
+// Trainer is the inner loop's step: gradients of one batch, then the inner optimizer. It serves `dunlin train` and the workers of a
 // swarm alike. One goroutine at a time uses it; between two steps that goroutine may read and write parameters, which
 // is how commits are merged.
 type Trainer struct {
 	cfg    TrainerConfig
 	device compute.Device
 	model  *model.Model
-	adamw  *optimizer.AdamW
+	inner  optimizer.Inner
 	params []model.Param
 }
 
@@ -55,17 +64,28 @@ func NewTrainer(device compute.Device, cfg TrainerConfig) (*Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	adamw, err := optimizer.NewAdamW(device, m.Params(), m.Grads(), m.Shapes(), cfg.AdamW)
+	inner, err := optimizer.New(target(device, m), cfg.inner())
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	return &Trainer{cfg: cfg, device: device, model: m, adamw: adamw, params: cfg.Model.Params()}, nil
+	return &Trainer{cfg: cfg, device: device, model: m, inner: inner, params: cfg.Model.Params()}, nil
+}
+
+// target is what an optimizer steps: all parameters of a model.
+func target(device compute.Device, m *model.Model) optimizer.Target {
+	t := optimizer.Target{Device: device, Params: m.Params(), Grads: m.Grads(), Tensors: m.Shapes()}
+	for _, p := range m.Config().Params() {
+		if p.Layer < 0 {
+			t.Lookups = append(t.Lookups, p.Name)
+		}
+	}
+	return t
 }
 
 // Close gives the memory back to the device.
 func (t *Trainer) Close() error {
 	err := t.model.Close()
-	t.adamw.Close()
+	t.inner.Close()
 	return err
 }
 
@@ -76,7 +96,7 @@ func (t *Trainer) Model() *model.Model { return t.model }
 func (t *Trainer) Params() []model.Param { return t.params }
 
 // Steps counts the steps that the optimizer's moments have seen.
-func (t *Trainer) Steps() int { return t.adamw.Steps() }
+func (t *Trainer) Steps() int { return t.inner.Steps() }
 
 // Step trains on one batch: Batch windows of Context inputs and their targets, one after the other. progress is the
 // run's clock at the end of the step, in [0, 1] (protocol, R3a). When loss or gradient are not finite it returns an
@@ -88,7 +108,7 @@ func (t *Trainer) Step(tokens, targets []int32, progress float64) (StepResult, e
 		return StepResult{}, err
 	}
 	result := StepResult{Loss: float64(loss), LR: t.cfg.LR.At(progress)}
-	result.Norm, err = t.adamw.Step(result.LR, t.cfg.WeightDecay.At(progress), 1)
+	result.Norm, err = t.inner.Step(result.LR, t.cfg.WeightDecay.At(progress), 1)
 	return result, err
 }
 
@@ -112,7 +132,7 @@ func (t *Trainer) Write(i int, src []float32) error {
 }
 
 // Moments copies the optimizer's state.
-func (t *Trainer) Moments() (optimizer.AdamWState, error) { return t.adamw.Save() }
+func (t *Trainer) Moments() (optimizer.State, error) { return t.inner.Save() }
 
 // SetMoments restores what Moments returned. An error leaves the optimizer as it was.
-func (t *Trainer) SetMoments(s optimizer.AdamWState) error { return t.adamw.Load(s) }
+func (t *Trainer) SetMoments(s optimizer.State) error { return t.inner.Load(s) }

@@ -42,12 +42,13 @@ type bench struct {
 	t             *testing.T
 	device        compute.Device
 	params, grads compute.Buffer
-	adamw         *optimizer.AdamW
+	target        optimizer.Target
+	inner         optimizer.Inner
 }
 
 var defaults = optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1}
 
-func newBench(t *testing.T, tensors []compute.Tensor, start []float32, cfg optimizer.AdamWConfig) *bench {
+func newBench(t *testing.T, tensors []compute.Tensor, start []float32, cfg optimizer.Config) *bench {
 	t.Helper()
 	b := &bench{t: t, device: newDevice(t)}
 	for _, buf := range []*compute.Buffer{&b.params, &b.grads} {
@@ -58,7 +59,8 @@ func newBench(t *testing.T, tensors []compute.Tensor, start []float32, cfg optim
 	}
 	b.device.Upload(b.params, start)
 	var err error
-	if b.adamw, err = optimizer.NewAdamW(b.device, b.params, b.grads, tensors, cfg); err != nil {
+	b.target = optimizer.Target{Device: b.device, Params: b.params, Grads: b.grads, Tensors: tensors, Lookups: []string{"table"}}
+	if b.inner, err = optimizer.New(b.target, cfg); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -67,7 +69,7 @@ func newBench(t *testing.T, tensors []compute.Tensor, start []float32, cfg optim
 func (b *bench) step(grads []float32, lr, decay float64) float64 {
 	b.t.Helper()
 	b.device.Upload(b.grads, grads)
-	norm, err := b.adamw.Step(lr, decay, 1)
+	norm, err := b.inner.Step(lr, decay, 1)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -162,7 +164,7 @@ func TestGradScale(t *testing.T) {
 	a, b := newBench(t, shape, []float32{1, 2, 3}, cfg), newBench(t, shape, []float32{1, 2, 3}, cfg)
 	a.step([]float32{0.1, 0.2, -0.3}, 0.1, 0)
 	b.device.Upload(b.grads, []float32{0.4, 0.8, -1.2})
-	norm, err := b.adamw.Step(0.1, 0, 0.25)
+	norm, err := b.inner.Step(0.1, 0, 0.25)
 	if err != nil || math.Abs(norm-math.Sqrt(0.14)) > 1e-6 {
 		t.Errorf("norm %g, %v", norm, err)
 	}
@@ -177,12 +179,12 @@ func TestStepRefusesNotFinite(t *testing.T) {
 	b := newBench(t, []compute.Tensor{{Name: "a", Shape: []int{3}}}, []float32{1, 2, 3}, defaults)
 	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
 		b.device.Upload(b.grads, []float32{1, bad, 1})
-		if _, err := b.adamw.Step(0.1, 0.1, 1); !errors.Is(err, optimizer.ErrNotFinite) {
+		if _, err := b.inner.Step(0.1, 0.1, 1); !errors.Is(err, optimizer.ErrNotFinite) {
 			t.Errorf("%g: error %v", bad, err)
 		}
 	}
-	if got := b.values(); !slices.Equal(got, []float32{1, 2, 3}) || b.adamw.Steps() != 0 {
-		t.Errorf("refused steps changed the parameters to %v, %d steps", got, b.adamw.Steps())
+	if got := b.values(); !slices.Equal(got, []float32{1, 2, 3}) || b.inner.Steps() != 0 {
+		t.Errorf("refused steps changed the parameters to %v, %d steps", got, b.inner.Steps())
 	}
 }
 
@@ -211,19 +213,19 @@ func TestSaveLoad(t *testing.T) {
 	for _, g := range grads[:3] {
 		first.step(g, 1e-2, 0.1)
 	}
-	state, err := first.adamw.Save()
+	state, err := first.inner.Save()
 	if err != nil {
 		t.Fatal(err)
 	}
 	slices.Reverse(state.Tensors)
 	second := newBench(t, tensors, first.values(), defaults)
-	if err := second.adamw.Load(state); err != nil {
+	if err := second.inner.Load(state); err != nil {
 		t.Fatal(err)
 	}
 	for _, g := range grads[3:] {
 		second.step(g, 1e-2, 0.1)
 	}
-	if second.adamw.Steps() != 6 || !slices.Equal(whole.values(), second.values()) {
+	if second.inner.Steps() != 6 || !slices.Equal(whole.values(), second.values()) {
 		t.Errorf("seed %d: resumed differs from not stopped", seed)
 	}
 }
@@ -231,19 +233,19 @@ func TestSaveLoad(t *testing.T) {
 func TestLoadRefuses(t *testing.T) {
 	tensors := []compute.Tensor{{Name: "a", Shape: []int{4}}}
 	b := newBench(t, tensors, make([]float32, 4), defaults)
-	good, err := b.adamw.Save()
+	good, err := b.inner.Save()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, change := range map[string]func(*optimizer.AdamWState){
-		"missing":        func(s *optimizer.AdamWState) { s.Tensors = s.Tensors[:1] },
-		"wrong length":   func(s *optimizer.AdamWState) { s.Tensors[1].Data = s.Tensors[1].Data[1:] },
-		"twice":          func(s *optimizer.AdamWState) { s.Tensors = append(s.Tensors, s.Tensors[0]) },
-		"negative steps": func(s *optimizer.AdamWState) { s.Steps = -1 },
+	for name, change := range map[string]func(*optimizer.State){
+		"missing":        func(s *optimizer.State) { s.Tensors = s.Tensors[:1] },
+		"wrong length":   func(s *optimizer.State) { s.Tensors[1].Data = s.Tensors[1].Data[1:] },
+		"twice":          func(s *optimizer.State) { s.Tensors = append(s.Tensors, s.Tensors[0]) },
+		"negative steps": func(s *optimizer.State) { s.Steps = -1 },
 	} {
-		s := optimizer.AdamWState{Steps: good.Steps, Tensors: slices.Clone(good.Tensors)}
+		s := optimizer.State{Steps: good.Steps, Tensors: slices.Clone(good.Tensors)}
 		change(&s)
-		if err := b.adamw.Load(s); !errors.Is(err, optimizer.ErrState) {
+		if err := b.inner.Load(s); !errors.Is(err, optimizer.ErrState) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
@@ -255,7 +257,7 @@ func TestAdamWRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := optimizer.NewAdamW(d, buf, buf, []compute.Tensor{{Name: "a", Shape: []int{5}}}, defaults); err == nil || !strings.Contains(err.Error(), "5 values") {
+	if _, err := optimizer.New(optimizer.Target{Device: d, Params: buf, Grads: buf, Tensors: []compute.Tensor{{Name: "a", Shape: []int{5}}}}, defaults); err == nil || !strings.Contains(err.Error(), "5 values") {
 		t.Errorf("tensors that do not fill the buffer: %v", err)
 	}
 	for name, change := range map[string]func(*optimizer.AdamWConfig){
@@ -275,7 +277,7 @@ func TestAdamWRefuses(t *testing.T) {
 func TestStepAllocatesNothing(t *testing.T) {
 	b := newBench(t, []compute.Tensor{{Name: "a", Shape: []int{32, 64}}}, make([]float32, 2048), defaults)
 	n := testing.AllocsPerRun(10, func() {
-		if _, err := b.adamw.Step(1e-3, 0.1, 1); err != nil {
+		if _, err := b.inner.Step(1e-3, 0.1, 1); err != nil {
 			t.Fatal(err)
 		}
 	})
