@@ -157,8 +157,7 @@ func (m *Member) start(versions []uint64) {
 		f := &m.fragments[i]
 		f.merged, f.applied, f.head = versions[i], max(f.applied, versions[i]), max(f.head, versions[i])
 		if f.open != nil && f.open.ready.Base < f.merged {
-			// Nobody told whether a commit has it: its work is not claimed again.
-			f.end, f.before, f.after, f.open = f.open.ready.To, f.after, work{}, nil
+			m.abandon(f)
 		}
 		if f.applied > f.merged {
 			m.emit(Merge{Fragment: uint64(i), Version: f.applied})
@@ -189,6 +188,17 @@ func (m *Member) resume(versions []uint64) {
 		f.due = max(f.due, m.step+FirstDue(m.spec.H, i, len(m.fragments)))
 	}
 	m.sendAgain()
+}
+
+// abandon forgets a contribution of which nobody told whether a commit has it:
+// its work is not claimed again, since no step may be committed twice (R2).
+func (m *Member) abandon(f *memberFragment) {
+	to := f.open.ready.To
+	if !f.open.encoded() {
+		m.miss(f) // it was never announced
+		return
+	}
+	f.end, f.before, f.after, f.open = max(f.end, to), f.after, work{}, nil
 }
 
 // miss carries the work of a contribution that was not taken over to the next.
@@ -417,7 +427,12 @@ func (m *Member) appliedCommit(ev Applied) {
 // missed.
 func (m *Member) decide(f *memberFragment, ev Applied, rank int, included []bool) {
 	r := &f.open.ready
-	if rank < 0 || ev.Version != r.Base+1 {
+	if ev.Version > r.Base+1 {
+		m.note("f%d@%d: the commit that decided (%d, %d] was skipped: its work is not claimed again", ev.Fragment, r.Base, r.From, r.To)
+		m.abandon(f)
+		return
+	}
+	if rank < 0 {
 		m.note("f%d@%d: (%d, %d] is not in the commit and stays for the next", ev.Fragment, r.Base, r.From, r.To)
 		m.miss(f)
 		return
