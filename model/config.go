@@ -1,74 +1,82 @@
 package model
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 )
 
-// Config is the shape of a model.
+// Family is a kind of decoder.
+type Family uint8
+
+// The families.
+const (
+	// GPT2 has learned positions, LayerNorm, GELU, biases and a tied head.
+	GPT2 Family = iota
+	// Llama has rotary positions, RMSNorm, SwiGLU, keys and values that may be
+	// shared by heads, a tied or separate head, and no biases.
+	Llama
+)
+
+// String returns the name in config.json and in a RunSpec.
+func (f Family) String() string {
+	switch f {
+	case GPT2:
+		return "gpt2"
+	case Llama:
+		return "llama"
+	}
+	return fmt.Sprintf("family %d", uint8(f))
+}
+
+// ParseFamily returns the family called name.
+func ParseFamily(name string) (Family, error) {
+	for _, f := range []Family{GPT2, Llama} {
+		if name == f.String() {
+			return f, nil
+		}
+	}
+	return GPT2, fmt.Errorf("model family %q: gpt2 and llama are supported", name)
+}
+
+// Config is the shape of a model. The zero Family is GPT-2.
 type Config struct {
+	Family  Family
 	Layers  int // blocks, 1 to 512
 	Heads   int // attention heads, a divisor of Width
 	Width   int // values of a position, 1 to 65,536
 	Context int // positions of the longest window, 1 to 2²⁰
 	Vocab   int // tokens, 2 to 2²⁴
+
+	// What follows is Llama's; it is zero for GPT-2.
+
+	KVHeads   int     // heads of keys and values, a divisor of Heads
+	Hidden    int     // values between a block's SwiGLU and its last product, 1 to 2¹⁸
+	RopeTheta float32 // base of the rotary angles, above 1, at most 10⁹
+	NormEps   float32 // of the norms, 10⁻¹² to 0.1
+	Untied    bool    // the output head has weights of its own, not the token embedding's
 }
 
 // Limits of a Config: above them a file is taken for damage.
 const (
 	maxLayers     = 512
 	maxWidth      = 1 << 16
+	maxHidden     = 1 << 18
 	maxContext    = 1 << 20
 	maxVocab      = 1 << 24
 	maxParameters = 1 << 36
-	maxConfigJSON = 1 << 20 // bytes
 )
 
-// layerNormEps is GPT-2's, the only one that is supported.
+// layerNormEps is GPT-2's, the only one that is supported there.
 const layerNormEps = 1e-5
-
-type preset struct {
-	name   string
-	config Config
-}
-
-func presets() []preset {
-	return []preset{
-		{"pico", Config{Layers: 2, Heads: 2, Width: 64, Context: 32, Vocab: 256}},
-		{"nano", Config{Layers: 4, Heads: 4, Width: 128, Context: 128, Vocab: 256}},
-		{"micro", Config{Layers: 4, Heads: 4, Width: 256, Context: 256, Vocab: 256}},
-		{"small", Config{Layers: 6, Heads: 6, Width: 384, Context: 256, Vocab: 256}},
-		{"gpt2", Config{Layers: 12, Heads: 12, Width: 768, Context: 1024, Vocab: 50257}},
-	}
-}
-
-// Presets returns the names of the presets, smallest first.
-func Presets() []string {
-	var names []string
-	for _, p := range presets() {
-		names = append(names, p.name)
-	}
-	return names
-}
-
-// Preset returns the shape called name, or an error that lists the names.
-func Preset(name string) (Config, error) {
-	for _, p := range presets() {
-		if p.name == name {
-			return p.config, nil
-		}
-	}
-	return Config{}, fmt.Errorf("preset %q: allowed are %s", name, strings.Join(Presets(), ", "))
-}
 
 // Validate reports every field outside of its range.
 func (c Config) Validate() error {
 	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("model "+format, args...)) }
 	check := func(name string, value, low, high int) {
 		if value < low || value > high {
-			faults = append(faults, fmt.Errorf("model %s %d: allowed are %d to %d", name, value, low, high))
+			fault("%s %d: allowed are %d to %d", name, value, low, high)
 		}
 	}
 	check("layers", c.Layers, 1, maxLayers)
@@ -76,96 +84,96 @@ func (c Config) Validate() error {
 	check("width", c.Width, 1, maxWidth)
 	check("context", c.Context, 1, maxContext)
 	check("vocabulary", c.Vocab, 2, maxVocab)
-	if len(faults) == 0 && c.Width%c.Heads != 0 {
-		faults = append(faults, fmt.Errorf("model heads %d: must divide the width %d", c.Heads, c.Width))
+	if c.Heads > 0 && c.Width%c.Heads != 0 {
+		fault("heads %d: must divide the width %d", c.Heads, c.Width)
+	}
+	switch c.Family {
+	case GPT2:
+		if c.KVHeads != 0 || c.Hidden != 0 || c.RopeTheta != 0 || c.NormEps != 0 || c.Untied {
+			fault("with key heads %d, hidden %d, rope theta %v, norm eps %v, untied %v: these are for the family llama, not gpt2",
+				c.KVHeads, c.Hidden, c.RopeTheta, c.NormEps, c.Untied)
+		}
+	case Llama:
+		check("key and value heads", c.KVHeads, 1, maxWidth)
+		check("hidden width", c.Hidden, 1, maxHidden)
+		if c.KVHeads > 0 && c.Heads%c.KVHeads != 0 {
+			fault("key and value heads %d: must divide the heads %d", c.KVHeads, c.Heads)
+		}
+		if len(faults) == 0 && c.headSize()%2 != 0 {
+			fault("heads of %d values: rotary positions need an even number", c.headSize())
+		}
+		if !(c.RopeTheta > 1 && c.RopeTheta <= 1e9) {
+			fault("rope theta %v: allowed is above 1, at most 1e9", c.RopeTheta)
+		}
+		if !(c.NormEps >= 1e-12 && c.NormEps <= 0.1) {
+			fault("norm eps %v: allowed are 1e-12 to 0.1", c.NormEps)
+		}
+	default:
+		fault("%v: gpt2 and llama are supported", c.Family)
 	}
 	if len(faults) == 0 && c.Parameters() > maxParameters {
-		faults = append(faults, fmt.Errorf("model of %d parameters: at most %d are supported", c.Parameters(), maxParameters))
+		fault("of %d parameters: at most %d are supported", c.Parameters(), maxParameters)
 	}
 	return errors.Join(faults...)
 }
 
+// headSize returns the values of an attention head.
+func (c Config) headSize() int { return c.Width / c.Heads }
+
+// qkvWidth returns the values of a position's queries, keys and values.
+func (c Config) qkvWidth() int {
+	if c.Family == Llama {
+		return (c.Heads + 2*c.KVHeads) * c.headSize()
+	}
+	return 3 * c.Width
+}
+
+// widest returns the most values of a position whose gradient a block holds.
+func (c Config) widest() int {
+	if c.Family == Llama {
+		return max(c.Hidden, c.qkvWidth())
+	}
+	return 4 * c.Width
+}
+
+// blockProducts returns the weights of a block that inputs are multiplied with.
+func (c Config) blockProducts() int {
+	if c.Family == Llama {
+		return c.Width*c.qkvWidth() + c.Width*c.Width + 3*c.Width*c.Hidden
+	}
+	return 12 * c.Width * c.Width
+}
+
 // Parameters returns the number of values of all parameters.
 func (c Config) Parameters() int {
-	block := 12*c.Width*c.Width + 13*c.Width
-	return (c.Vocab+c.Context+2)*c.Width + c.Layers*block
+	if c.Family == Llama {
+		n := c.Vocab*c.Width + c.Layers*(c.blockProducts()+2*c.Width) + c.Width
+		if c.Untied {
+			n += c.Vocab * c.Width
+		}
+		return n
+	}
+	return (c.Vocab+c.Context+2)*c.Width + c.Layers*(c.blockProducts()+13*c.Width)
 }
 
 // FLOPPerToken returns the floating-point operations of training on one token
-// at a window of T positions, forward and backward: 6·(12·L·C² + C·V) for the
-// products with weights and 6·L·T·C for causal attention.
+// at a window of T positions, forward and backward: 6 for every weight that the
+// token's values are multiplied with (12·L·C² + C·V for GPT-2) and 6·L·T·C for
+// causal attention.
 func (c Config) FLOPPerToken(positions int) float64 {
 	l, w := float64(c.Layers), float64(c.Width)
-	return 6*(12*l*w*w+w*float64(c.Vocab)) + 6*l*float64(positions)*w
+	return 6*(l*float64(c.blockProducts())+w*float64(c.Vocab)) + 6*l*float64(positions)*w
 }
 
-// configJSON is config.json of Hugging Face's GPT2Config. A pointer is a key
-// whose absence means GPT-2's default.
-type configJSON struct {
-	Architectures []string `json:"architectures"`
-	ModelType     string   `json:"model_type"`
-	Layers        int      `json:"n_layer"`
-	Heads         int      `json:"n_head"`
-	Width         int      `json:"n_embd"`
-	Context       int      `json:"n_positions"`
-	OldContext    int      `json:"n_ctx"`
-	Inner         *int     `json:"n_inner"`
-	Vocab         int      `json:"vocab_size"`
-	Activation    *string  `json:"activation_function"`
-	Eps           *float64 `json:"layer_norm_epsilon"`
-	ScaleWeights  *bool    `json:"scale_attn_weights"`
-	ScaleByLayer  *bool    `json:"scale_attn_by_inverse_layer_idx"`
-	Tied          *bool    `json:"tie_word_embeddings"`
-	Residual      float64  `json:"resid_pdrop"`
-	Embedding     float64  `json:"embd_pdrop"`
-	Attention     float64  `json:"attn_pdrop"`
-	BOS           *int     `json:"bos_token_id"`
-	EOS           *int     `json:"eos_token_id"`
-	Type          string   `json:"torch_dtype,omitempty"`
-}
-
-// MarshalJSON writes config.json with Hugging Face's GPT-2 keys. The byte
-// vocabulary has no begin and end tokens, so those keys are null.
-func (c Config) MarshalJSON() ([]byte, error) {
-	activation, eps, yes, no := "gelu_new", layerNormEps, true, false
-	return json.Marshal(configJSON{
-		Architectures: []string{"GPT2LMHeadModel"}, ModelType: "gpt2",
-		Layers: c.Layers, Heads: c.Heads, Width: c.Width, Context: c.Context, OldContext: c.Context, Vocab: c.Vocab,
-		Activation: &activation, Eps: &eps, ScaleWeights: &yes, ScaleByLayer: &no, Tied: &yes, Type: "float32",
-	})
-}
-
-// UnmarshalJSON reads config.json, ignores unknown keys and refuses what this
-// model would compute differently. The result is valid.
-func (c *Config) UnmarshalJSON(text []byte) error {
-	if len(text) > maxConfigJSON {
-		return fmt.Errorf("model config of %d bytes: at most %d are read", len(text), maxConfigJSON)
+// String returns the shape for people: "4 layers, 4 heads, 128 wide, 128 tokens".
+func (c Config) String() string {
+	shape := fmt.Sprintf("%d layers, %d heads, %d wide, %d tokens", c.Layers, c.Heads, c.Width, c.Context)
+	if c.Family == GPT2 {
+		return shape
 	}
-	var j configJSON
-	if err := json.Unmarshal(text, &j); err != nil {
-		return fmt.Errorf("parse model config: %w", err)
+	parts := []string{c.Family.String(), shape, fmt.Sprintf("%d key heads, %d hidden, theta %v, eps %v", c.KVHeads, c.Hidden, c.RopeTheta, c.NormEps)}
+	if c.Untied {
+		parts = append(parts, "untied head")
 	}
-	if j.Context == 0 {
-		j.Context = j.OldContext
-	}
-	read := Config{Layers: j.Layers, Heads: j.Heads, Width: j.Width, Context: j.Context, Vocab: j.Vocab}
-	switch {
-	case j.ModelType != "" && j.ModelType != "gpt2":
-		return fmt.Errorf("model config: model_type %q, only gpt2 is supported", j.ModelType)
-	case j.Activation != nil && *j.Activation != "gelu_new" && *j.Activation != "gelu_pytorch_tanh":
-		return fmt.Errorf("model config: activation_function %q, only gelu_new is supported", *j.Activation)
-	case j.Eps != nil && *j.Eps != layerNormEps:
-		return fmt.Errorf("model config: layer_norm_epsilon %v, only %v is supported", *j.Eps, layerNormEps)
-	case j.Inner != nil && *j.Inner != 4*j.Width:
-		return fmt.Errorf("model config: n_inner %d, only 4 times n_embd is supported", *j.Inner)
-	case j.ScaleWeights != nil && !*j.ScaleWeights, j.ScaleByLayer != nil && *j.ScaleByLayer:
-		return errors.New("model config: unusual attention scaling (scale_attn_*) is not supported")
-	case j.Tied != nil && !*j.Tied:
-		return errors.New("model config: tie_word_embeddings false, only tied embeddings are supported")
-	}
-	if err := read.Validate(); err != nil {
-		return fmt.Errorf("model config: %w", err)
-	}
-	*c = read
-	return nil
+	return strings.Join(parts, ", ")
 }

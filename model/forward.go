@@ -16,7 +16,7 @@ func (m *Model) Loss(tokens, targets []int32, batch int) (float32, error) {
 		return 0, err
 	}
 	m.forward(batch, 0, positions)
-	m.head(len(tokens), false)
+	m.score(len(tokens), false)
 	return m.meanLoss(len(tokens))
 }
 
@@ -28,7 +28,7 @@ func (m *Model) ForwardBackward(tokens, targets []int32, batch int) (float32, er
 		return 0, err
 	}
 	m.forward(batch, 0, positions)
-	m.head(len(tokens), true)
+	m.score(len(tokens), true)
 	m.backward(batch, positions)
 	return m.meanLoss(len(tokens))
 }
@@ -94,61 +94,18 @@ func (m *Model) checkTokens(what string, tokens []int32) error {
 // forward runs the placed tokens through all blocks and the last norm. For
 // from = 0 these are positions 0..to-1 of batch windows. For from > 0 it is one
 // window's positions from..to-1, whose earlier keys and values are still in the
-// layers' qkv: the activations of earlier calls are the cache of generation.
+// blocks: the activations of earlier calls are the cache of generation.
 func (m *Model) forward(batch, from, to int) {
-	c, a, w := m.cfg.Width, &m.act, &m.weights
-	first, n := from, batch*(to-from) // rows
+	e := extent{batch: batch, from: from, to: to}
+	c, streams := m.cfg.Width, m.act.streams
 	m.dev.Embed(compute.Embed{
-		Out: rowsOf(a.layers[0].in, first, n, c), Tokens: m.tokens.Slice(first, first+n),
-		WTE: w.wte, WPE: w.wpe, B: batch, T: to - from, C: c, From: from,
+		Out: e.of(streams[0], c), Tokens: m.tokens.Slice(from, from+e.rows()),
+		WTE: m.embed.tokens, WPE: m.embed.positions, B: batch, T: to - from, C: c, From: from,
 	})
-	for l := range a.layers {
-		out := a.last
-		if l+1 < len(a.layers) {
-			out = a.layers[l+1].in
-		}
-		m.forwardBlock(&w.blocks[l], &a.layers[l], rowsOf(out, first, n, c), batch, from, to)
+	for i, block := range m.blocks {
+		block.forward(streams[i], e.of(streams[i+1], c), e)
 	}
-	m.norm(a.lastNorm, a.last, w.lastGain, w.lastBias, a.lastStats, first, n)
-}
-
-// forwardBlock is x + attention(norm(x)), then x + mlp(norm(x)).
-func (m *Model) forwardBlock(p *block, a *layerActivations, out compute.Buffer, batch, from, to int) {
-	c, first, n := m.cfg.Width, from, batch*(to-from)
-	m.norm(a.ln1, a.in, p[ln1Gain], p[ln1Bias], a.stats1, first, n)
-	m.linear(rowsOf(a.qkv, first, n, 3*c), rowsOf(a.ln1, first, n, c), p[qkvWeight], n, c, 3*c,
-		compute.Epilogue{Bias: p[qkvBias]})
-	att := rowsOf(a.att, first, n, c)
-	op := compute.Attention{Out: att, QKV: a.qkv, B: batch, T: to, H: m.cfg.Heads, C: c, From: from}
-	if from == 0 {
-		op.LSE = a.lse
-	}
-	m.dev.Attention(op)
-	mid := rowsOf(a.mid, first, n, c)
-	m.linear(mid, att, p[outWeight], n, c, c, compute.Epilogue{Bias: p[outBias], Residual: rowsOf(a.in, first, n, c)})
-	m.norm(a.ln2, a.mid, p[ln2Gain], p[ln2Bias], a.stats2, first, n)
-	up := rowsOf(a.up, first, n, 4*c)
-	m.linear(up, rowsOf(a.ln2, first, n, c), p[upWeight], n, c, 4*c,
-		compute.Epilogue{Bias: p[upBias], Pre: rowsOf(a.pre, first, n, 4*c), GELU: true})
-	m.linear(out, up, p[downWeight], n, 4*c, c, compute.Epilogue{Bias: p[downBias], Residual: mid})
-}
-
-// linear is y = x·w + epilogue with x [rows,in] and w [in,out].
-func (m *Model) linear(y, x, w compute.Buffer, rows, in, out int, e compute.Epilogue) {
-	m.dev.MatMul(compute.MatMul{Form: compute.NN, M: rows, N: out, K: in, A: x, B: w, C: y, Epilogue: e})
-}
-
-func (m *Model) norm(y, x, gain, bias compute.Buffer, s stats, first, n int) {
-	c := m.cfg.Width
-	m.dev.LayerNorm(compute.LayerNorm{
-		Y: rowsOf(y, first, n, c), X: rowsOf(x, first, n, c), Gain: gain, Bias: bias,
-		Mean: s.mean.Slice(first, first+n), RStd: s.rstd.Slice(first, first+n), Rows: n, N: c, Eps: layerNormEps,
-	})
-}
-
-// rowsOf returns n rows of width values from row first.
-func rowsOf(b compute.Buffer, first, n, width int) compute.Buffer {
-	return b.Slice(first*width, (first+n)*width)
+	m.last.forward(m.act.lastNorm, streams[len(m.blocks)], e)
 }
 
 // logits computes the scores of rows [from,to) into act.logits.
@@ -156,14 +113,14 @@ func (m *Model) logits(from, to int) {
 	c := m.cfg.Width
 	m.dev.MatMul(compute.MatMul{
 		Form: compute.NT, M: to - from, N: m.cfg.Vocab, K: c,
-		A: rowsOf(m.act.lastNorm, from, to-from, c), B: m.weights.wte, C: m.act.logits,
+		A: rowsOf(m.act.lastNorm, from, to-from, c), B: m.head.weight, C: m.act.logits,
 	})
 }
 
-// head computes the losses of rows 0..rows-1, chunk by chunk; with grad also
-// the gradient of their mean: of the last norm's output into act.narrow and,
-// added, of the token embedding.
-func (m *Model) head(rows int, grad bool) {
+// score computes the losses of rows 0..rows-1, chunk by chunk; with grad also
+// the gradient of their mean: of the last norm's output into flight.narrow and,
+// added, of the head.
+func (m *Model) score(rows int, grad bool) {
 	c, v, a := m.cfg.Width, m.cfg.Vocab, &m.act
 	for from := 0; from < rows; from += a.chunk {
 		to := min(rows, from+a.chunk)
@@ -177,13 +134,28 @@ func (m *Model) head(rows int, grad bool) {
 		}
 		m.dev.MatMul(compute.MatMul{
 			Form: compute.NN, M: to - from, N: c, K: v,
-			A: a.logits, B: m.weights.wte, C: rowsOf(a.narrow, from, to-from, c),
+			A: a.logits, B: m.head.weight, C: rowsOf(a.flight.narrow, from, to-from, c),
 		})
 		m.dev.MatMul(compute.MatMul{
 			Form: compute.TN, M: v, N: c, K: to - from,
-			A: a.logits, B: rowsOf(a.lastNorm, from, to-from, c), C: m.grads.wte, Accumulate: true,
+			A: a.logits, B: rowsOf(a.lastNorm, from, to-from, c), C: m.head.grad, Accumulate: true,
 		})
 	}
+}
+
+// backward adds to the gradients of all parameters but the head, from what
+// forward and score left.
+func (m *Model) backward(batch, positions int) {
+	e := extent{batch: batch, to: positions}
+	f, streams := &m.act.flight, m.act.streams
+	m.last.backward(f.stream, f.narrow, streams[len(m.blocks)], e.rows(), false)
+	for i := len(m.blocks) - 1; i >= 0; i-- {
+		m.blocks[i].backward(streams[i], f, e)
+	}
+	m.dev.EmbedGrad(compute.EmbedGrad{
+		DWTE: m.embed.tokensGrad, DWPE: m.embed.positionsGrad, DOut: f.stream,
+		Tokens: m.tokens, B: batch, T: positions, C: m.cfg.Width,
+	})
 }
 
 // meanLoss waits for the losses and sums them in row order in float64.

@@ -23,9 +23,10 @@ func generate(t *testing.T, m *Model, prompt []int32, n int, s Sampling) []int32
 
 // TestGenerateMatchesForward compares greedy generation, which keeps keys and
 // values, with a whole forward pass for every token, past a full context.
-func TestGenerateMatchesForward(t *testing.T) {
+func TestGenerateMatchesForward(t *testing.T) { each(t, generateMatchesForward) }
+
+func generateMatchesForward(t *testing.T, cfg Config) {
 	for _, context := range []int{1, 2, 5, 6} {
-		cfg := tiny
 		cfg.Context = context
 		m, whole := newModel(t, cfg, 2, 1), newModel(t, cfg, 1, 1)
 		disturb(t, m, 2)

@@ -11,7 +11,7 @@ import (
 	"dunlin/compute"
 )
 
-// golden is testdata/gpt2/golden.json, written by tools/golden_model.
+// golden is testdata/*/golden.json, written by tools/golden_model.
 type golden struct {
 	Batch           int
 	Tokens, Targets []int32
@@ -28,18 +28,21 @@ type golden struct {
 	}
 }
 
-func readGolden(t *testing.T, name string) []byte {
+// oracle is one folder of testdata.
+type oracle string
+
+func (o oracle) read(t *testing.T, name string) []byte {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", "gpt2", name))
+	data, err := os.ReadFile(filepath.Join("testdata", string(o), name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return data
 }
 
-func readFloats(t *testing.T, name string) []float32 {
+func (o oracle) floats(t *testing.T, name string) []float32 {
 	t.Helper()
-	data := readGolden(t, name)
+	data := o.read(t, name)
 	values := make([]float32, len(data)/4)
 	for i := range values {
 		values[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
@@ -47,20 +50,26 @@ func readFloats(t *testing.T, name string) []float32 {
 	return values
 }
 
-// TestAgainstPyTorch compares with transformers' GPT2LMHeadModel in float64:
-// config.json, names, shapes and order of the parameters, logits, loss, every
-// gradient, and the losses of ten AdamW steps.
+// TestAgainstPyTorch compares with transformers' GPT2LMHeadModel and
+// LlamaForCausalLM in float64: config.json, names, shapes and order of the
+// parameters, logits, loss, every gradient, and the losses of ten AdamW steps.
 func TestAgainstPyTorch(t *testing.T) {
+	for _, o := range []oracle{"gpt2", "llama", "llama_tied"} {
+		t.Run(string(o), func(t *testing.T) { againstPyTorch(t, o) })
+	}
+}
+
+func againstPyTorch(t *testing.T, o oracle) {
 	var g golden
-	if err := json.Unmarshal(readGolden(t, "golden.json"), &g); err != nil {
+	if err := json.Unmarshal(o.read(t, "golden.json"), &g); err != nil {
 		t.Fatal(err)
 	}
 	var cfg Config
-	if err := json.Unmarshal(readGolden(t, "config.json"), &cfg); err != nil {
+	if err := json.Unmarshal(o.read(t, "config.json"), &cfg); err != nil {
 		t.Fatal(err)
 	}
 	m := newModel(t, cfg, g.Batch, 2)
-	weights := readFloats(t, "weights.bin")
+	weights := o.floats(t, "weights.bin")
 	var tensors []compute.Tensor
 	for i, p := range m.params {
 		if i >= len(g.Tensors) || g.Tensors[i].Name != p.Name {
@@ -72,7 +81,7 @@ func TestAgainstPyTorch(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	logits, want := make([]float32, len(g.Tokens)*cfg.Vocab), readFloats(t, "logits.bin")
+	logits, want := make([]float32, len(g.Tokens)*cfg.Vocab), o.floats(t, "logits.bin")
 	if err := m.Logits(logits, g.Tokens, g.Batch); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +100,7 @@ func TestAgainstPyTorch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	grads := readFloats(t, "grads.bin")
+	grads := o.floats(t, "grads.bin")
 	for i, p := range m.params {
 		for j, w := range grads[p.Offset:][:p.Size] {
 			if d := math.Abs(float64(got[i].Data[j] - w)); d > 1e-6+2e-5*math.Abs(float64(w)) {

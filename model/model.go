@@ -3,6 +3,7 @@ package model
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"dunlin/compute"
@@ -12,6 +13,9 @@ import (
 // through the head in chunks of rows.
 const maxLogits = 1 << 24
 
+// headName is the output head's parameter, where it has one of its own.
+const headName = "lm_head.weight"
+
 // Model is a decoder on one device, with room for batches up to MaxBatch
 // windows of Config.Context positions.
 type Model struct {
@@ -19,48 +23,40 @@ type Model struct {
 	dev      compute.Device
 	maxBatch int
 	params   []Param
-	weights  weights
-	grads    weights
-	act      activations
 	owned    []compute.Buffer // all that Close frees
-	tokens   compute.Ints     // [rows]
-	targets  compute.Ints     // [rows]
-	losses   []float32        // [rows] on the host
+
+	weights, grads compute.Buffer // all parameters and their gradients
+	embed          embedding
+	blocks         []block
+	last           norm
+	head           head
+	act            activations
+	tokens         compute.Ints // [rows]
+	targets        compute.Ints // [rows]
+	losses         []float32    // [rows] on the host
 }
+
+// embedding is the parameters of the first layer and their gradients. Llama has
+// no positions.
+type embedding struct {
+	tokens, tokensGrad       compute.Buffer // [V,C]
+	positions, positionsGrad compute.Buffer // [context,C], or empty
+}
+
+// head is the weights of the scores and their gradient: a parameter of their
+// own or the token embedding's.
+type head struct{ weight, grad compute.Buffer } // [V,C]
 
 // activations are what forward leaves for backward, for rows = batch·context.
 // Values of a batch with fewer rows lie at the beginning.
 type activations struct {
-	layers    []layerActivations
-	last      compute.Buffer // [rows,C] the residual stream after all blocks
-	lastNorm  compute.Buffer // [rows,C]
-	lastStats stats
-	logits    compute.Buffer // [chunk,V]
-	losses    compute.Buffer // [rows]
-	chunk     int            // rows of logits at a time
-
-	// Gradients in flight.
-	stream compute.Buffer // [rows,C] of the residual stream
-	narrow compute.Buffer // [rows,C]
-	wide   compute.Buffer // [rows,4C]
+	streams  []compute.Buffer // [rows,C] the residual stream before each block, and after the last
+	lastNorm compute.Buffer   // [rows,C]
+	logits   compute.Buffer   // [chunk,V]
+	losses   compute.Buffer   // [rows]
+	chunk    int              // rows of logits at a time
+	flight   flight
 }
-
-type layerActivations struct {
-	in     compute.Buffer // [rows,C] the residual stream before the block
-	ln1    compute.Buffer // [rows,C]
-	qkv    compute.Buffer // [rows,3C]
-	att    compute.Buffer // [rows,C]
-	lse    compute.Buffer // [rows·H]
-	mid    compute.Buffer // [rows,C] the residual stream after attention
-	ln2    compute.Buffer // [rows,C]
-	pre    compute.Buffer // [rows,4C] before GELU
-	up     compute.Buffer // [rows,4C] after GELU
-	stats1 stats
-	stats2 stats
-}
-
-// stats are what a LayerNorm keeps for its gradient.
-type stats struct{ mean, rstd compute.Buffer } // [rows]
 
 // New allocates a model with zero parameters on dev, for at most maxBatch
 // windows at a time (1 to 4,096).
@@ -80,43 +76,31 @@ func New(cfg Config, dev compute.Device, maxBatch int) (*Model, error) {
 }
 
 func (m *Model) allocate() error {
-	c, rows := m.cfg.Width, m.maxBatch*m.cfg.Context
-	var failed error
-	buffer := func(n int) compute.Buffer {
-		if failed != nil {
-			return compute.Buffer{}
-		}
-		b, err := m.dev.Alloc(n)
-		failed = err
-		if err == nil {
-			m.owned = append(m.owned, b)
-		}
-		return b
+	b := newBuilder(m.cfg, m.dev, m.maxBatch)
+	m.weights, m.grads = b.weights, b.grad
+	if m.cfg.Family == Llama {
+		m.allocateLlama(b)
+	} else {
+		m.allocateGPT2(b)
 	}
-	norm := func() stats { return stats{mean: buffer(rows), rstd: buffer(rows)} }
-	params, grads := buffer(m.cfg.Parameters()), buffer(m.cfg.Parameters())
-	a := &m.act
-	for range m.cfg.Layers {
-		a.layers = append(a.layers, layerActivations{
-			in: buffer(rows * c), ln1: buffer(rows * c), qkv: buffer(rows * 3 * c), att: buffer(rows * c),
-			lse: buffer(rows * m.cfg.Heads), mid: buffer(rows * c), ln2: buffer(rows * c),
-			pre: buffer(rows * 4 * c), up: buffer(rows * 4 * c), stats1: norm(), stats2: norm(),
-		})
+	c := m.cfg.Width
+	for range m.cfg.Layers + 1 {
+		m.act.streams = append(m.act.streams, b.values(c))
 	}
-	a.last, a.lastNorm, a.lastStats = buffer(rows*c), buffer(rows*c), norm()
-	a.chunk = min(rows, max(1, maxLogits/m.cfg.Vocab))
-	a.logits, a.losses = buffer(a.chunk*m.cfg.Vocab), buffer(rows)
-	a.stream, a.narrow, a.wide = buffer(rows*c), buffer(rows*c), buffer(rows*4*c)
-	if failed != nil {
-		return failed
+	m.act.lastNorm, m.act.losses = b.values(c), b.values(1)
+	m.act.chunk = min(b.rows, max(1, maxLogits/m.cfg.Vocab))
+	m.act.logits = b.buffer(m.act.chunk * m.cfg.Vocab)
+	m.act.flight = flight{stream: b.values(c), narrow: b.values(c), wide: b.values(m.cfg.widest())}
+	m.losses = make([]float32, b.rows)
+	m.owned = b.owned
+	if b.failed != nil {
+		return b.failed
 	}
-	m.weights, m.grads = viewWeights(m.params, params), viewWeights(m.params, grads)
-	m.losses = make([]float32, rows)
 	var err error
-	if m.tokens, err = m.dev.AllocInts(rows); err != nil {
+	if m.tokens, err = m.dev.AllocInts(b.rows); err != nil {
 		return err
 	}
-	m.targets, err = m.dev.AllocInts(rows)
+	m.targets, err = m.dev.AllocInts(b.rows)
 	return err
 }
 
@@ -141,13 +125,13 @@ func (m *Model) Config() Config { return m.cfg }
 func (m *Model) MaxBatch() int { return m.maxBatch }
 
 // Params returns all parameters in one flat buffer, in Config.Params' order.
-func (m *Model) Params() compute.Buffer { return m.weights.flat }
+func (m *Model) Params() compute.Buffer { return m.weights }
 
 // Grads returns all gradients, laid out like Params.
-func (m *Model) Grads() compute.Buffer { return m.grads.flat }
+func (m *Model) Grads() compute.Buffer { return m.grads }
 
 // ZeroGrad sets every gradient to 0.
-func (m *Model) ZeroGrad() { m.dev.Zero(m.grads.flat) }
+func (m *Model) ZeroGrad() { m.dev.Zero(m.grads) }
 
 // Init sets every parameter to its initial value for a seed: the same bits on
 // every machine.
@@ -155,7 +139,7 @@ func (m *Model) Init(seed uint64) {
 	for _, p := range m.params {
 		values := make([]float32, p.Size)
 		p.Fill(values, seed)
-		m.dev.Upload(p.span(m.weights.flat), values)
+		m.dev.Upload(p.span(m.weights), values)
 	}
 }
 
@@ -170,11 +154,11 @@ func (m *Model) Shapes() []compute.Tensor {
 
 // Tensors returns copies of the parameters in order, under their names. All
 // views one new slice.
-func (m *Model) Tensors() ([]compute.Tensor, error) { return m.download(m.weights.flat) }
+func (m *Model) Tensors() ([]compute.Tensor, error) { return m.download(m.weights) }
 
 // GradTensors returns copies of the gradients in order, under the parameters'
 // names.
-func (m *Model) GradTensors() ([]compute.Tensor, error) { return m.download(m.grads.flat) }
+func (m *Model) GradTensors() ([]compute.Tensor, error) { return m.download(m.grads) }
 
 func (m *Model) download(flat compute.Buffer) ([]compute.Tensor, error) {
 	values := make([]float32, flat.Len())
@@ -190,12 +174,12 @@ func (m *Model) download(flat compute.Buffer) ([]compute.Tensor, error) {
 
 // Load sets the parameters from tensors of the same names and shapes in any
 // order. A missing, unknown, repeated or misshapen tensor is an error, and
-// then nothing is changed. "lm_head.weight", tied to the token embedding, is
-// ignored.
+// then nothing is changed. "lm_head.weight" is ignored where it is tied to the
+// token embedding.
 func (m *Model) Load(tensors []compute.Tensor) error {
 	byName := make(map[string]compute.Tensor, len(tensors))
 	for _, t := range tensors {
-		if t.Name == "lm_head.weight" {
+		if t.Name == headName && !m.cfg.Untied {
 			continue
 		}
 		if _, twice := byName[t.Name]; twice {
@@ -216,18 +200,13 @@ func (m *Model) Load(tensors []compute.Tensor) error {
 		}
 	}
 	if len(byName) > len(m.params) {
-		known := make(map[string]bool, len(m.params))
 		for _, p := range m.params {
-			known[p.Name] = true
+			delete(byName, p.Name)
 		}
-		for _, t := range tensors {
-			if !known[t.Name] && t.Name != "lm_head.weight" {
-				return fmt.Errorf("load model: tensor %q is unknown", t.Name)
-			}
-		}
+		return fmt.Errorf("load model: tensor %q is unknown", slices.Sorted(maps.Keys(byName))[0])
 	}
 	for _, p := range m.params {
-		m.dev.Upload(p.span(m.weights.flat), byName[p.Name].Data)
+		m.dev.Upload(p.span(m.weights), byName[p.Name].Data)
 	}
 	return m.dev.Sync()
 }

@@ -10,7 +10,8 @@ import (
 )
 
 // reference is the model once more, in float64, one position after the other,
-// from the papers and not from the code under test.
+// from the papers and not from the code under test; Llama's half is in
+// llama_test.go.
 type reference struct {
 	cfg Config
 	p   map[string][]float64
@@ -64,6 +65,9 @@ func addTo(x, y []float64) {
 
 // logits returns the scores after every position of one window.
 func (r reference) logits(tokens []int32) [][]float64 {
+	if r.cfg.Family == Llama {
+		return r.llama(tokens)
+	}
 	c := r.cfg.Width
 	stream := make([][]float64, len(tokens))
 	for t, token := range tokens {
@@ -77,7 +81,7 @@ func (r reference) logits(tokens []int32) [][]float64 {
 			qkv = append(qkv, affine(normalise(x, get("ln_1.weight"), get("ln_1.bias")), get("attn.c_attn.weight"), get("attn.c_attn.bias")))
 		}
 		for t, x := range stream {
-			addTo(x, affine(r.attend(qkv[:t+1]), get("attn.c_proj.weight"), get("attn.c_proj.bias")))
+			addTo(x, affine(r.attend(qkv[:t+1], r.cfg.Heads), get("attn.c_proj.weight"), get("attn.c_proj.bias")))
 			up := affine(normalise(x, get("ln_2.weight"), get("ln_2.bias")), get("mlp.c_fc.weight"), get("mlp.c_fc.bias"))
 			for i, v := range up {
 				up[i] = 0.5 * v * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(v+0.044715*v*v*v)))
@@ -98,24 +102,27 @@ func (r reference) logits(tokens []int32) [][]float64 {
 	return out
 }
 
-// attend returns the last position's attention output over all of qkv.
-func (r reference) attend(qkv [][]float64) []float64 {
+// attend returns the last position's attention output over all of qkv, whose
+// rows are queries, then keys and values of as many heads as keys says.
+func (r reference) attend(qkv [][]float64, keys int) []float64 {
 	c, size := r.cfg.Width, r.cfg.Width/r.cfg.Heads
 	out := make([]float64, c)
 	for h := range r.cfg.Heads {
 		query := qkv[len(qkv)-1][h*size:][:size]
+		key := c + h*keys/r.cfg.Heads*size
+		value := key + keys*size
 		weights := make([]float64, len(qkv))
 		var sum float64
 		for j, row := range qkv {
 			for i := range size {
-				weights[j] += query[i] * row[c+h*size+i]
+				weights[j] += query[i] * row[key+i]
 			}
 			weights[j] = math.Exp(weights[j] / math.Sqrt(float64(size)))
 			sum += weights[j]
 		}
 		for j, row := range qkv {
 			for i := range size {
-				out[h*size+i] += weights[j] / sum * row[2*c+h*size+i]
+				out[h*size+i] += weights[j] / sum * row[value+i]
 			}
 		}
 	}
@@ -139,6 +146,25 @@ func (r reference) loss(tokens, targets []int32, batch int) float64 {
 }
 
 var tiny = Config{Layers: 2, Heads: 2, Width: 8, Context: 6, Vocab: 11}
+
+// tinyShapes are one or more of each family.
+func tinyShapes() map[string]Config {
+	shared := Config{
+		Family: Llama, Layers: 2, Heads: 4, KVHeads: 2, Width: 16, Hidden: 21, Context: 6, Vocab: 11, RopeTheta: 50, NormEps: 1e-4, Untied: true,
+	}
+	whole := shared
+	whole.KVHeads, whole.Untied = 4, false
+	single := shared
+	single.KVHeads, single.Hidden = 1, 60
+	return map[string]Config{"gpt2": tiny, "llama": shared, "llama tied": whole, "llama one key head": single}
+}
+
+// each runs a test for every tiny shape.
+func each(t *testing.T, test func(t *testing.T, cfg Config)) {
+	for name, cfg := range tinyShapes() {
+		t.Run(name, func(t *testing.T) { test(t, cfg) })
+	}
+}
 
 func newModel(t testing.TB, cfg Config, batch, threads int) *Model {
 	t.Helper()
@@ -191,21 +217,23 @@ func randomTokens(rng *rand.Rand, n, vocab int) []int32 {
 }
 
 // TestAgainstFloat64 compares logits and loss with the reference.
-func TestAgainstFloat64(t *testing.T) {
+func TestAgainstFloat64(t *testing.T) { each(t, againstFloat64) }
+
+func againstFloat64(t *testing.T, cfg Config) {
 	const seed, batch = 3, 3
-	m := newModel(t, tiny, batch, 2)
-	ref := newReference(tiny, disturb(t, m, seed))
+	m := newModel(t, cfg, batch, 2)
+	ref := newReference(cfg, disturb(t, m, seed))
 	rng := rand.New(rand.NewPCG(seed, 2))
-	for _, n := range []int{1, 4, tiny.Context} {
-		tokens, targets := randomTokens(rng, batch*n, tiny.Vocab), randomTokens(rng, batch*n, tiny.Vocab)
-		got := make([]float32, len(tokens)*tiny.Vocab)
+	for _, n := range []int{1, 4, cfg.Context} {
+		tokens, targets := randomTokens(rng, batch*n, cfg.Vocab), randomTokens(rng, batch*n, cfg.Vocab)
+		got := make([]float32, len(tokens)*cfg.Vocab)
 		if err := m.Logits(got, tokens, batch); err != nil {
 			t.Fatal(err)
 		}
 		for b := range batch {
 			for p, row := range ref.logits(tokens[b*n : (b+1)*n]) {
 				for v, want := range row {
-					if g := float64(got[(b*n+p)*tiny.Vocab+v]); math.Abs(g-want) > 2e-5 {
+					if g := float64(got[(b*n+p)*cfg.Vocab+v]); math.Abs(g-want) > 2e-5 {
 						t.Fatalf("windows of %d: logit of token %d after position %d of window %d is %v, want %v", n, v, p, b, g, want)
 					}
 				}
@@ -223,12 +251,14 @@ func TestAgainstFloat64(t *testing.T) {
 
 // TestGradientsByDifferences compares values of every parameter's gradient
 // with central differences of the float64 reference.
-func TestGradientsByDifferences(t *testing.T) {
+func TestGradientsByDifferences(t *testing.T) { each(t, gradientsByDifferences) }
+
+func gradientsByDifferences(t *testing.T, cfg Config) {
 	const seed, batch, n, h, samples = 5, 2, 5, 1e-5, 12
-	m := newModel(t, tiny, batch, 2)
-	ref := newReference(tiny, disturb(t, m, seed))
+	m := newModel(t, cfg, batch, 2)
+	ref := newReference(cfg, disturb(t, m, seed))
 	rng := rand.New(rand.NewPCG(seed, 2))
-	tokens, targets := randomTokens(rng, batch*n, tiny.Vocab), randomTokens(rng, batch*n, tiny.Vocab)
+	tokens, targets := randomTokens(rng, batch*n, cfg.Vocab), randomTokens(rng, batch*n, cfg.Vocab)
 	m.ZeroGrad()
 	loss, err := m.ForwardBackward(tokens, targets, batch)
 	if err != nil {

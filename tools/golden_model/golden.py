@@ -1,10 +1,11 @@
 """Writes the golden files of package model with PyTorch and transformers.
 
-    python tools/golden_model/golden.py model/testdata/gpt2
+    python tools/golden_model/golden.py model/testdata
 
-A tiny GPT2LMHeadModel with random float32 parameters runs in float64: logits, loss
-and gradients of one batch, then the losses of ten AdamW steps on that batch. Arrays
-are float32, little-endian, tensors one after the other in the order of golden.json.
+A tiny GPT2LMHeadModel, and two LlamaForCausalLM, with random float32 parameters run
+in float64: logits, loss and gradients of one batch, then the losses of ten AdamW steps
+on that batch. Arrays are float32, little-endian, tensors one after the other in the
+order of golden.json.
 Needs torch 2.x and a transformers that supports it (written with 2.5.1 and 4.46.3).
 """
 
@@ -13,23 +14,35 @@ import pathlib
 import sys
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 BATCH, STEPS = 2, 10
 ADAMW = {"lr": 3e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
 
 
-def build(gen):
+def gpt2():
     config = GPT2Config(
         vocab_size=32, n_positions=8, n_embd=16, n_layer=2, n_head=2, activation_function="gelu_new",
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None)
     config._attn_implementation = "eager"
-    model = GPT2LMHeadModel(config)
+    return config, GPT2LMHeadModel(config)
+
+
+def llama(**changes):
+    config = LlamaConfig(**{
+        "vocab_size": 32, "max_position_embeddings": 8, "hidden_size": 16, "intermediate_size": 40, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "rope_theta": 100.0,
+        "tie_word_embeddings": False, "bos_token_id": None, "eos_token_id": None} | changes)
+    config._attn_implementation = "eager"
+    return config, LlamaForCausalLM(config)
+
+
+def randomise(model, gen):
     with torch.no_grad():  # norms and biases random too, so that no gradient is trivial
         for name, p in model.named_parameters():
-            centre = 1.0 if ".ln_" in name and name.endswith("weight") else 0.0
+            centre = 1.0 if (".ln_" in name or "norm" in name) and name.endswith("weight") else 0.0
             p.copy_(centre + 0.2 * torch.randn(p.shape, generator=gen))
-    return config, model.double().eval()
+    return model.double().eval()
 
 
 def write(path, tensors):
@@ -37,12 +50,13 @@ def write(path, tensors):
     path.write_bytes(flat.to(torch.float32).numpy().astype("<f4").tobytes())
 
 
-def main(out):
+def golden(out, config, model):
+    out.mkdir(exist_ok=True)
     gen = torch.Generator().manual_seed(20240502)
-    config, model = build(gen)
+    model = randomise(model, gen)
     named = list(model.named_parameters())
     params = [p for _, p in named]
-    tokens, targets = torch.randint(0, config.vocab_size, (2, BATCH, config.n_positions), generator=gen)
+    tokens, targets = torch.randint(0, config.vocab_size, (2, BATCH, config.max_position_embeddings), generator=gen)
     write(out / "weights.bin", params)
 
     def loss_of(logits):
@@ -72,6 +86,12 @@ def main(out):
         "tensors": [{"name": n, "shape": list(p.shape)} for n, p in named],
         "loss": loss.item(), "adamw": ADAMW, "losses": losses,
     }, indent=1) + "\n")
+
+
+def main(out):
+    golden(out / "gpt2", *gpt2())
+    golden(out / "llama", *llama())
+    golden(out / "llama_tied", *llama(num_key_value_heads=4, tie_word_embeddings=True, rms_norm_eps=1e-6, rope_theta=10000.0))
 
 
 if __name__ == "__main__":

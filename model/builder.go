@@ -1,0 +1,90 @@
+package model
+
+import "dunlin/compute"
+
+// builder allocates a model's memory and cuts it into layers. It keeps the
+// first error, so that a layer reads as a list of its parts.
+type builder struct {
+	dev           compute.Device
+	cfg           Config
+	rows          int // of the largest batch
+	params        map[string]Param
+	weights, grad compute.Buffer
+	owned         []compute.Buffer
+	failed        error
+}
+
+func newBuilder(cfg Config, dev compute.Device, maxBatch int) *builder {
+	b := &builder{dev: dev, cfg: cfg, rows: maxBatch * cfg.Context, params: map[string]Param{}}
+	for _, p := range cfg.Params() {
+		b.params[p.Name] = p
+	}
+	b.weights, b.grad = b.buffer(cfg.Parameters()), b.buffer(cfg.Parameters())
+	return b
+}
+
+// buffer returns n values, or nothing after an error.
+func (b *builder) buffer(n int) compute.Buffer {
+	if b.failed != nil {
+		return compute.Buffer{}
+	}
+	buffer, err := b.dev.Alloc(n)
+	b.failed = err
+	if err == nil {
+		b.owned = append(b.owned, buffer)
+	}
+	return buffer
+}
+
+// values returns n values for each row.
+func (b *builder) values(n int) compute.Buffer { return b.buffer(b.rows * n) }
+
+// parameter returns parameters that lie side by side, and their gradients.
+func (b *builder) parameter(names ...string) (value, grad compute.Buffer) {
+	if b.failed != nil {
+		return value, grad
+	}
+	first, last := b.params[names[0]], b.params[names[len(names)-1]]
+	size := 0
+	for _, name := range names {
+		p, ok := b.params[name]
+		if !ok || p.Offset != first.Offset+size {
+			panic("model: no parameter " + name + " there")
+		}
+		size += p.Size
+	}
+	end := last.Offset + last.Size
+	return b.weights.Slice(first.Offset, end), b.grad.Slice(first.Offset, end)
+}
+
+// affine is a linear layer of GPT-2: name.weight [in, out] and name.bias [out].
+func (b *builder) affine(in, out int, name string) linear {
+	l := linear{dev: b.dev, in: in, out: out}
+	l.weight, l.weightGrad = b.parameter(name + ".weight")
+	l.bias, l.biasGrad = b.parameter(name + ".bias")
+	return l
+}
+
+// projection is a linear layer of Llama, or several with one input: weights
+// [out, in] that lie side by side, no bias.
+func (b *builder) projection(in, out int, names ...string) linear {
+	l := linear{dev: b.dev, in: in, out: out, outFirst: true}
+	for i := range names {
+		names[i] += ".weight"
+	}
+	l.weight, l.weightGrad = b.parameter(names...)
+	return l
+}
+
+func (b *builder) layerNorm(name string) layerNorm {
+	n := layerNorm{dev: b.dev, width: b.cfg.Width, mean: b.values(1), rstd: b.values(1)}
+	n.gain, n.gainGrad = b.parameter(name + ".weight")
+	n.bias, n.biasGrad = b.parameter(name + ".bias")
+	return n
+}
+
+func (b *builder) rmsNorm(name string) rmsNorm {
+	n := rmsNorm{dev: b.dev, width: b.cfg.Width, eps: b.cfg.NormEps, rstd: b.values(1)}
+	n.gain, n.gainGrad = b.parameter(name + ".weight")
+	return n
+}
