@@ -13,6 +13,7 @@ import (
 	"dunlin/compress"
 	"dunlin/data"
 	"dunlin/model"
+	"dunlin/status"
 )
 
 // Config holds every setting of every command. A setting comes from, in this order: the flag --key, the environment
@@ -144,7 +145,13 @@ func (c *Config) network() []option {
 }
 
 func (c *Config) page() option {
-	return needed(&c.Listen, "listen", "127.0.0.1:0", "address", "address of the web page; port 0 takes a free one")
+	return option{"listen", "address of the web page; port 0 takes a free one", "address", status.Loopback, "host:port of this machine", func(text string) error {
+		if err := (status.Config{Listen: text}).Validate(); err != nil {
+			return err
+		}
+		c.Listen = text
+		return nil
+	}}
 }
 
 // quota is the disk budget in bytes.

@@ -70,9 +70,6 @@ func (t *terminal) demo(ctx context.Context, c *Config, _ []string) error {
 // run trains and reports; an error means that there is nothing to report.
 func (d *demo) run(ctx context.Context) (*demoResult, error) {
 	c := d.cfg
-	if err := (status.Config{Listen: c.Listen}).Validate(); err != nil {
-		return nil, err
-	}
 	corpus, err := data.Open(c.Data)
 	if err != nil {
 		return nil, err

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"crypto/ed25519"
 	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,10 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"dunlin/invite"
+	"dunlin/swarm"
+	"dunlin/wire"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected output in testdata/script")
@@ -36,6 +42,10 @@ func TestScripts(t *testing.T) {
 			"exits":   exits,
 			"text":    writeText,
 			"signals": signals,
+			"invites": invites,
+			"listens": listens,
+			"locks":   locks,
+			"damages": damages,
 		},
 	})
 }
@@ -110,6 +120,57 @@ func signals(ts *testscript.TestScript, neg bool, args []string) {
 	if !sent || end != args[1] {
 		ts.Fatalf("signal sent: %v; ends %s (%v), want %s", sent, end, err, args[1])
 	}
+}
+
+// invites puts an invite to a coordinator that is not there into a variable: `invites NAME ADDRESS`.
+func invites(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: invites variable multiaddress")
+	}
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	token := invite.Token{Run: wire.HashLeaf([]byte("nowhere")), Name: "nowhere", Coordinator: wire.PeerIDOf(key), Addrs: []string{args[1]}}
+	ts.Setenv(args[0], token.String())
+}
+
+// listens takes a TCP port of loopback and puts its number into a variable: `listens NAME`.
+func listens(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: listens variable")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(err)
+	ts.Setenv(args[0], port)
+}
+
+// locks holds a data folder as a running peer would: `locks FOLDER`.
+func locks(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: locks folder")
+	}
+	lock, err := swarm.LockFolder(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Defer(func() { _ = lock.Unlock() })
+}
+
+// damages flips a bit of every byte of the one file that a pattern names: `damages PATTERN`.
+func damages(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: damages pattern")
+	}
+	found, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(found) != 1 {
+		ts.Fatalf("%s names %d files", args[0], len(found))
+	}
+	b, err := os.ReadFile(found[0])
+	ts.Check(err)
+	for i := range b {
+		b[i] ^= 0x20
+	}
+	ts.Check(os.WriteFile(found[0], b, 0o600))
 }
 
 // lookPath finds a command in a search path other than the process's own.
