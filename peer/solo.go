@@ -137,13 +137,12 @@ func (s *Solo) ResumedAt() int { return s.resumed }
 // settings names everything that the bits of a training depend on, but for the number of steps, which may grow.
 func (c SoloConfig) settings() map[string]string {
 	t := c.Trainer
-	shape := t.Model
 	text := sha256.New()
 	text.Write(c.Corpus.Train)
 	text.Write([]byte{0})
 	text.Write(c.Corpus.HeldOut)
 	return map[string]string{
-		"model":        fmt.Sprintf("%d layers, %d heads, %d wide, %d tokens", shape.Layers, shape.Heads, shape.Width, shape.Context),
+		"model":        t.Model.String(),
 		"data":         fmt.Sprintf("%x", text.Sum(nil)[:8]),
 		"batch":        strconv.Itoa(t.Batch),
 		"seed":         strconv.FormatUint(c.Seed, 10),

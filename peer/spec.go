@@ -20,8 +20,10 @@ import (
 // each parameter belongs.
 func describeModel(spec *wire.RunSpec, cfg model.Config, fragment []uint64) {
 	spec.Model = wire.ModelSpec{
-		Family: "gpt2", Layers: uint64(cfg.Layers), Heads: uint64(cfg.Heads), Width: uint64(cfg.Width),
+		Family: cfg.Family.String(), Layers: uint64(cfg.Layers), Heads: uint64(cfg.Heads), Width: uint64(cfg.Width),
 		Context: uint64(cfg.Context), Vocab: uint64(cfg.Vocab),
+		KVHeads: uint64(cfg.KVHeads), Hidden: uint64(cfg.Hidden), RopeTheta: wire.FloatOf(cfg.RopeTheta), NormEps: wire.FloatOf(cfg.NormEps),
+		Untied: cfg.Untied,
 	}
 	spec.Tensors = nil
 	for i, p := range cfg.Params() {
@@ -41,7 +43,14 @@ func describeModel(spec *wire.RunSpec, cfg model.Config, fragment []uint64) {
 // replicas hold.
 func modelConfig(spec *wire.RunSpec) (model.Config, error) {
 	m := spec.Model
-	cfg := model.Config{Layers: int(m.Layers), Heads: int(m.Heads), Width: int(m.Width), Context: int(m.Context), Vocab: int(m.Vocab)}
+	family, err := model.ParseFamily(m.Family)
+	if err != nil {
+		return model.Config{}, fmt.Errorf("run spec: %w", err)
+	}
+	cfg := model.Config{
+		Family: family, Layers: int(m.Layers), Heads: int(m.Heads), Width: int(m.Width), Context: int(m.Context), Vocab: int(m.Vocab),
+		KVHeads: int(m.KVHeads), Hidden: int(m.Hidden), RopeTheta: m.RopeTheta.Value(), NormEps: m.NormEps.Value(), Untied: m.Untied,
+	}
 	if err := cfg.Validate(); err != nil {
 		return cfg, fmt.Errorf("run spec: %w", err)
 	}

@@ -40,12 +40,20 @@ type RunSpec struct {
 
 // ModelSpec names a model's shape.
 type ModelSpec struct {
-	Family  string `cbor:"1,keyasint"` // "gpt2"
+	Family  string `cbor:"1,keyasint"` // "gpt2" or "llama"
 	Layers  uint64 `cbor:"2,keyasint"`
 	Heads   uint64 `cbor:"3,keyasint"`
 	Width   uint64 `cbor:"4,keyasint"`
 	Context uint64 `cbor:"5,keyasint"` // tokens
 	Vocab   uint64 `cbor:"6,keyasint"`
+
+	// What follows is absent for gpt2.
+
+	KVHeads   uint64 `cbor:"7,keyasint,omitempty"`  // heads of keys and values
+	Hidden    uint64 `cbor:"8,keyasint,omitempty"`  // width inside a block's SwiGLU
+	RopeTheta Float  `cbor:"9,keyasint,omitempty"`  // base of the rotary angles
+	NormEps   Float  `cbor:"10,keyasint,omitempty"` // of the norms
+	Untied    bool   `cbor:"11,keyasint,omitempty"` // the output head has weights of its own
 }
 
 // TensorSpec is one parameter: its place in the run and its initial value.
@@ -179,13 +187,28 @@ func (s *RunSpec) Validate() error {
 type faultFunc func(format string, args ...any)
 
 func (m ModelSpec) validate(fault faultFunc) {
-	if m.Family != "gpt2" {
-		fault("model family %q: gpt2 is allowed", clip(m.Family))
-	}
-	for _, f := range []struct {
+	type bound struct {
 		name     string
 		v, limit uint64
-	}{{"layers", m.Layers, 1 << 10}, {"heads", m.Heads, 1 << 10}, {"width", m.Width, 1 << 16}, {"context", m.Context, 1 << 20}, {"vocabulary", m.Vocab, 1 << 20}} {
+	}
+	bounds := []bound{{"layers", m.Layers, 1 << 10}, {"heads", m.Heads, 1 << 10}, {"width", m.Width, 1 << 16}, {"context", m.Context, 1 << 20}, {"vocabulary", m.Vocab, 1 << 20}}
+	switch m.Family {
+	case "gpt2":
+		if m != (ModelSpec{Family: m.Family, Layers: m.Layers, Heads: m.Heads, Width: m.Width, Context: m.Context, Vocab: m.Vocab}) {
+			fault("model family gpt2 with numbers of llama")
+		}
+	case "llama":
+		bounds = append(bounds, bound{"key and value heads", m.KVHeads, 1 << 10}, bound{"hidden width", m.Hidden, 1 << 18})
+		if theta := m.RopeTheta.Value(); !(theta > 1 && theta <= 1e9) {
+			fault("model rope theta %v: above 1, at most 1e9 is allowed", theta)
+		}
+		if eps := m.NormEps.Value(); !(eps >= 1e-12 && eps <= 0.1) {
+			fault("model norm eps %v: 1e-12 to 0.1 is allowed", eps)
+		}
+	default:
+		fault("model family %q: gpt2 and llama are allowed", clip(m.Family))
+	}
+	for _, f := range bounds {
 		if f.v < 1 || f.v > f.limit {
 			fault("model %s %d: 1 to %d is allowed", f.name, f.v, f.limit)
 		}

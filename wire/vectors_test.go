@@ -31,6 +31,16 @@ func testSpec() *RunSpec {
 	}
 }
 
+// llamaSpec is testSpec with a model of the other family.
+func llamaSpec() *RunSpec {
+	s := testSpec()
+	s.Model = ModelSpec{
+		Family: "llama", Layers: 1, Heads: 2, Width: 4, Context: 8, Vocab: 256,
+		KVHeads: 1, Hidden: 6, RopeTheta: FloatOf(10000), NormEps: FloatOf(1e-5), Untied: true,
+	}
+	return s
+}
+
 // examples has one value of every kind that crosses the network.
 func examples() map[string]any {
 	key := testKey()
@@ -47,7 +57,7 @@ func examples() map[string]any {
 	certified := Certified{Entry: entry, Certs: []Attestation{Attest(&entry, 0, key)}}
 	attempt := AttemptID{Term: 2, Counter: 9}
 	return map[string]any{
-		"runspec": testSpec(), "entry-commit": &certified, "attempt-table": &attempts, "commit-table": &table,
+		"runspec": testSpec(), "runspec-llama": llamaSpec(), "entry-commit": &certified, "attempt-table": &attempts, "commit-table": &table,
 		"body-member":     &Member{Op: MemberAdmit, Slot: 3, Peer: PeerIDOf(key), Addrs: []string{"/ip4/127.0.0.1/tcp/1"}},
 		"body-lease":      &Lease{Slot: 3, Ranges: []Range{{From: 96, To: 192}}},
 		"body-attempt":    &Attempt{Fragment: 1, Base: 7, ID: attempt, Table: HashLeaf(Encode(&attempts))},
@@ -108,6 +118,31 @@ func TestEveryMessageSurvivesTheWire(t *testing.T) {
 		if string(EncodeMessage(got)) != string(b) {
 			t.Errorf("%s: changed on its way", name)
 		}
+	}
+}
+
+func TestModelSpecOfEachFamily(t *testing.T) {
+	if err := llamaSpec().Validate(); err != nil {
+		t.Errorf("a run of a Llama: %v", err)
+	}
+	for name, breakIt := range map[string]func(*ModelSpec){
+		"family": func(m *ModelSpec) { m.Family = "rnn" }, "family with numbers of another": func(m *ModelSpec) { m.Family = "gpt2" },
+		"number of key heads": func(m *ModelSpec) { m.KVHeads = 0 }, "hidden width": func(m *ModelSpec) { m.Hidden = 1<<18 + 1 },
+		"theta": func(m *ModelSpec) { m.RopeTheta = FloatOf(1) }, "theta that is no number": func(m *ModelSpec) { m.RopeTheta = 0x7fc00000 },
+		"eps": func(m *ModelSpec) { m.NormEps = 0 },
+	} {
+		s := llamaSpec()
+		breakIt(&s.Model)
+		if s.Validate() == nil {
+			t.Errorf("a model with a bad %s passed", name)
+		}
+	}
+	// A zero that stands there would be a second form of the same spec.
+	b := Encode(&ModelSpec{Family: "gpt2", Layers: 1, Heads: 1, Width: 4, Context: 8, Vocab: 256})
+	b[0]++ // one more key
+	var m ModelSpec
+	if err := Decode(append(b, 7, 0), &m); err == nil {
+		t.Errorf("a zero that must be absent passed: %+v", m)
 	}
 }
 

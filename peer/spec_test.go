@@ -1,0 +1,100 @@
+package peer
+
+import (
+	"reflect"
+	"testing"
+
+	"dunlin/model"
+	"dunlin/wire"
+)
+
+// described is the spec of a model in one fragment.
+func described(cfg model.Config) *wire.RunSpec {
+	spec := &wire.RunSpec{}
+	describeModel(spec, cfg, make([]uint64, len(cfg.Params())))
+	return spec
+}
+
+// TestSpecKeepsEveryPreset turns every preset into a RunSpec and back.
+func TestSpecKeepsEveryPreset(t *testing.T) {
+	for _, name := range model.Presets() {
+		cfg, err := model.Preset(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := modelConfig(described(cfg))
+		if err != nil || got != cfg {
+			t.Errorf("%s comes back as %+v (%v), was %+v", name, got, err, cfg)
+		}
+	}
+}
+
+// TestSpecKeepsEveryField changes one field of a model's shape after the other:
+// each must come back, and each must change the RunSpec, hence the run id.
+func TestSpecKeepsEveryField(t *testing.T) {
+	base := model.Config{
+		Family: model.Llama, Layers: 2, Heads: 4, Width: 16, Context: 8, Vocab: 256,
+		KVHeads: 2, Hidden: 24, RopeTheta: 10000, NormEps: 1e-5,
+	}
+	other := map[string]model.Config{}
+	for name, change := range map[string]func(*model.Config){
+		"Family": func(c *model.Config) {
+			*c = model.Config{Layers: c.Layers, Heads: c.Heads, Width: c.Width, Context: c.Context, Vocab: c.Vocab}
+		},
+		"Layers": func(c *model.Config) { c.Layers++ }, "Heads": func(c *model.Config) { c.Heads = 2 },
+		"Width": func(c *model.Config) { c.Width = 32 }, "Context": func(c *model.Config) { c.Context++ },
+		"Vocab": func(c *model.Config) { c.Vocab++ }, "KVHeads": func(c *model.Config) { c.KVHeads = 1 },
+		"Hidden": func(c *model.Config) { c.Hidden++ }, "RopeTheta": func(c *model.Config) { c.RopeTheta = 500000 },
+		"NormEps": func(c *model.Config) { c.NormEps = 1e-6 }, "Untied": func(c *model.Config) { c.Untied = true },
+	} {
+		c := base
+		change(&c)
+		other[name] = c
+	}
+	id := described(base).ID()
+	for i := range reflect.TypeFor[model.Config]().NumField() {
+		name := reflect.TypeFor[model.Config]().Field(i).Name
+		cfg, ok := other[name]
+		if !ok {
+			t.Errorf("field %s of model.Config is not covered here", name)
+			continue
+		}
+		spec := described(cfg)
+		if got, err := modelConfig(spec); err != nil || got != cfg {
+			t.Errorf("%s: comes back as %+v (%v), was %+v", name, got, err, cfg)
+		}
+		if spec.ID() == id {
+			t.Errorf("%s: does not change the run id", name)
+		}
+	}
+	bent := described(other["Hidden"])
+	bent.Model = described(base).Model
+	if _, err := modelConfig(bent); err == nil {
+		t.Error("tensors of another shape are accepted")
+	}
+	// The other way about: no number of the spec is passed over.
+	for i := range reflect.TypeFor[wire.ModelSpec]().NumField() {
+		spec := described(base)
+		name := reflect.TypeFor[wire.ModelSpec]().Field(i).Name
+		switch field := reflect.ValueOf(&spec.Model).Elem().Field(i); field.Kind() {
+		case reflect.Uint64:
+			field.SetUint(field.Uint() + 4)
+		case reflect.Uint32: // bits of a float32
+			field.SetUint(field.Uint() + 1)
+		case reflect.Bool:
+			field.SetBool(!field.Bool())
+		case reflect.String:
+			field.SetString("gpt2")
+		default:
+			t.Fatalf("%s: no change for a %v", name, field.Kind())
+		}
+		if cfg, err := modelConfig(spec); err == nil && cfg == base {
+			t.Errorf("%s: the model does not depend on it", name)
+		}
+	}
+	spec := described(base)
+	spec.Model.Family = "rnn"
+	if _, err := modelConfig(spec); err == nil {
+		t.Error("an unknown family is accepted")
+	}
+}
