@@ -67,6 +67,7 @@ type Apply struct {
 type DropShadow struct {
 	Fragment uint64
 	Attempt  wire.AttemptID
+	Result   wire.Hash
 }
 
 // Advanced says that a commit is applied and its state is the commit's.

@@ -73,6 +73,7 @@ type Prepared struct {
 	Fragment uint64
 	Base     uint64
 	Attempt  wire.AttemptID
+	Result   wire.Hash // of the table that Prepare named: an attempt may be summed anew
 	State    wire.Hash
 }
 
@@ -81,6 +82,7 @@ type PrepareFailed struct {
 	Fragment uint64
 	Base     uint64
 	Attempt  wire.AttemptID
+	Result   wire.Hash
 	Reason   string
 }
 

@@ -253,7 +253,7 @@ func answer(ev Event, tp *tape) Event {
 		return e
 	case Prepared:
 		if bad == 7 {
-			return PrepareFailed{Fragment: e.Fragment, Base: e.Base, Attempt: e.Attempt, Reason: "disk full"}
+			return PrepareFailed{Fragment: e.Fragment, Base: e.Base, Attempt: e.Attempt, Result: e.Result, Reason: "disk full"}
 		}
 		if bad == 6 {
 			e.State = hashOf("another state")

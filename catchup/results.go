@@ -112,9 +112,11 @@ func (m *Machine) decided(fragment uint64) bool {
 	return slices.ContainsFunc(m.queue, func(e *entry) bool { return e.commit != nil && e.commit.Fragment == fragment })
 }
 
-func (m *Machine) find(fragment, base uint64, attempt wire.AttemptID) *result {
+// find returns the result that an answer about its preparation means. When an
+// owner's slabs were summed anew, an attempt has had several.
+func (m *Machine) find(fragment, base uint64, attempt wire.AttemptID, root wire.Hash) *result {
 	for _, r := range m.results {
-		if r.fragment == fragment && r.base == base && r.attempt == attempt && r.state == resultPreparing {
+		if r.fragment == fragment && r.base == base && r.attempt == attempt && r.root == root && r.state == resultPreparing {
 			return r
 		}
 	}
@@ -122,9 +124,9 @@ func (m *Machine) find(fragment, base uint64, attempt wire.AttemptID) *result {
 }
 
 func (m *Machine) prepared(e Prepared) {
-	r := m.find(e.Fragment, e.Base, e.Attempt)
+	r := m.find(e.Fragment, e.Base, e.Attempt, e.Result)
 	if r == nil {
-		m.do(DropShadow{Fragment: e.Fragment, Attempt: e.Attempt}) // decided meanwhile
+		m.do(DropShadow{Fragment: e.Fragment, Attempt: e.Attempt, Result: e.Result}) // decided meanwhile
 		return
 	}
 	r.state, r.have = resultPrepared, e.State
@@ -133,7 +135,7 @@ func (m *Machine) prepared(e Prepared) {
 
 // prepareFailed tries again a few times; the log's commit is applied anyway.
 func (m *Machine) prepareFailed(e PrepareFailed) {
-	r := m.find(e.Fragment, e.Base, e.Attempt)
+	r := m.find(e.Fragment, e.Base, e.Attempt, e.Result)
 	if r == nil {
 		return
 	}
@@ -167,7 +169,7 @@ func (m *Machine) forget(r *result) {
 	m.results = slices.DeleteFunc(m.results, func(x *result) bool { return x == r })
 	m.fetcher.release(r.frames)
 	if r.state == resultPrepared {
-		m.do(DropShadow{Fragment: r.fragment, Attempt: r.attempt})
+		m.do(DropShadow{Fragment: r.fragment, Attempt: r.attempt, Result: r.root})
 	}
 }
 

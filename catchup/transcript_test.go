@@ -126,7 +126,7 @@ func (w *world) step(ev Event) {
 		case Fetch:
 			w.asked = append(w.asked, e)
 		case Prepare:
-			w.replies = append(w.replies, Prepared{Fragment: e.Fragment, Base: e.Base, Attempt: e.Attempt, State: stateOf(e.Fragment, e.Base+1)})
+			w.replies = append(w.replies, Prepared{Fragment: e.Fragment, Base: e.Base, Attempt: e.Attempt, Result: e.Table.ResultRoot(), State: stateOf(e.Fragment, e.Base+1)})
 		case Promote:
 			w.replies = append(w.replies, Applied{Height: e.Height, State: stateOf(e.Commit.Fragment, e.Commit.Base+1)})
 		case Apply:
@@ -299,7 +299,7 @@ func (w *world) line(line string) {
 		case Applied:
 			w.step(ApplyFailed{Height: e.Height, Reason: "disk full"})
 		case Prepared:
-			w.step(PrepareFailed{Fragment: e.Fragment, Base: e.Base, Attempt: e.Attempt, Reason: "disk full"})
+			w.step(PrepareFailed{Fragment: e.Fragment, Base: e.Base, Attempt: e.Attempt, Result: e.Result, Reason: "disk full"})
 		case Loaded:
 			w.step(LoadFailed{At: e.At, Reason: "disk full"})
 		case CheckpointSaved:
@@ -350,4 +350,37 @@ func TestTranscripts(t *testing.T) {
 			return w.readable(w.out.String())
 		})
 	})
+}
+
+// TestAnswerAboutAnEarlierSum: the results of an attempt are announced anew
+// while the first ones are being prepared; the answer about those says nothing
+// about the new ones.
+func TestAnswerAboutAnEarlierSum(t *testing.T) {
+	w := newWorld(t, testConfig())
+	w.step(PeerUp{Peer: peerNamed("a")})
+	w.step(PeerUp{Peer: peerNamed("b")})
+	id := wire.AttemptID{Term: 1, Counter: 1}
+	announce := func(owners string) *wire.CommitTable {
+		table := tableOf(0, 0, id, owners)
+		table.Slabs[0].Hash = hashOf("summed by", owners)
+		w.step(ResultsFrom{Peer: w.cfg.Coordinator, Results: wire.Results{Attempt: id, Table: *table}})
+		w.serve("", false)
+		return table
+	}
+	first, second := announce("ab"), announce("bb")
+	haves := func(ev Event) (out []wire.Have) {
+		for _, e := range w.m.Step(w.now, ev) {
+			if h, ok := e.(SendHave); ok {
+				out = append(out, h.Have)
+			}
+		}
+		return out
+	}
+	if h := haves(Prepared{Attempt: id, Result: first.ResultRoot(), State: hashOf("first")}); len(h) != 0 {
+		t.Fatalf("has %v after the answer about the first sum", h)
+	}
+	h := haves(Prepared{Attempt: id, Result: second.ResultRoot(), State: hashOf("second")})
+	if len(h) != 1 || h[0].Result != second.ResultRoot() || h[0].State != hashOf("second") {
+		t.Fatalf("has %v after the answer about the second sum", h)
+	}
 }

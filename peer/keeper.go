@@ -50,6 +50,7 @@ type keeper struct {
 type shadowKey struct {
 	fragment uint64
 	attempt  wire.AttemptID
+	result   wire.Hash
 }
 
 func newKeeper(r *replica.Replica, s store.Store, report func(any)) *keeper {
@@ -81,7 +82,7 @@ func (k *keeper) obey(order any) {
 	case catchup.Apply:
 		k.report(k.apply(o))
 	case catchup.DropShadow:
-		k.drop(shadowKey{o.Fragment, o.Attempt})
+		k.drop(shadowKey{o.Fragment, o.Attempt, o.Result})
 	case catchup.SaveCheckpoint:
 		k.report(k.save(o))
 	case catchup.LoadCheckpoint:
@@ -111,8 +112,9 @@ func (k *keeper) frames(table *wire.CommitTable) ([][]byte, error) {
 }
 
 func (k *keeper) prepare(o catchup.Prepare) any {
+	result := o.Table.ResultRoot()
 	fail := func(err error) any {
-		return catchup.PrepareFailed{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, Reason: err.Error()}
+		return catchup.PrepareFailed{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, Result: result, Reason: err.Error()}
 	}
 	frames, err := k.frames(o.Table)
 	if err != nil {
@@ -125,10 +127,10 @@ func (k *keeper) prepare(o catchup.Prepare) any {
 	if err := k.store.Sync(); err != nil {
 		return fail(err)
 	}
-	key := shadowKey{o.Fragment, o.Attempt}
+	key := shadowKey{o.Fragment, o.Attempt, result}
 	k.drop(key)
 	k.shadows[key] = shadow
-	return catchup.Prepared{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, State: shadow.State()}
+	return catchup.Prepared{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, Result: result, State: shadow.State()}
 }
 
 func (k *keeper) drop(key shadowKey) {
@@ -139,7 +141,7 @@ func (k *keeper) drop(key shadowKey) {
 }
 
 func (k *keeper) promote(o catchup.Promote) any {
-	key := shadowKey{o.Commit.Fragment, o.Commit.Attempt}
+	key := shadowKey{o.Commit.Fragment, o.Commit.Attempt, o.Commit.Result}
 	shadow := k.shadows[key]
 	if shadow == nil {
 		return catchup.ApplyFailed{Height: o.Height, Reason: "the result is no longer prepared"}
