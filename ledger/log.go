@@ -26,6 +26,8 @@ type Log struct {
 var (
 	// ErrDamaged says that the file's bytes are not what was written.
 	ErrDamaged = errors.New("ledger file is damaged")
+	// ErrBroken says that a write failed, so that memory and file may differ.
+	ErrBroken = errors.New("the ledger takes no more until it is opened again")
 	// ErrNotCoordinator says that the Log has no key to sign entries with.
 	ErrNotCoordinator = errors.New("no coordinator key")
 	// ErrNoTerm says that RaiseTerm has to come first.
@@ -222,7 +224,7 @@ func (l *Log) usable() error {
 
 // broken remembers that memory and file may differ from now on.
 func (l *Log) broken(err error) error {
-	l.err = fmt.Errorf("%w: the ledger takes no more until it is opened again", err)
+	l.err = fmt.Errorf("%w: %w", err, ErrBroken)
 	return l.err
 }
 

@@ -9,6 +9,7 @@ import (
 	"dunlin/catchup"
 	"dunlin/contribution"
 	"dunlin/coordinator"
+	"dunlin/ledger"
 	"dunlin/peer/core"
 	"dunlin/round"
 	"dunlin/wire"
@@ -63,6 +64,9 @@ func (p *Peer) append(ctx context.Context, e core.Append) {
 	}
 	entry, err := p.ledger.Propose(e.Body)
 	if err != nil {
+		if errors.Is(err, ledger.ErrBroken) {
+			p.diskFailed(err)
+		}
 		p.next(core.AppendFailed{Body: e.Body, Reason: err.Error()})
 		return
 	}

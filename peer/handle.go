@@ -48,6 +48,8 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.replica = ev.replica
 	case dataLoaded:
 		p.dataLoaded(ctx, ev)
+	case diskFailed:
+		p.diskFailed(ev.err)
 	case baselines:
 		p.figures.unigram, p.figures.bigram = &ev.unigram, &ev.bigram
 	case judged:

@@ -32,7 +32,7 @@ func FetchSpec(ctx context.Context, t Transport, coordinator wire.PeerID, addrs 
 	ctx, cancel := context.WithTimeout(ctx, specWithin)
 	defer cancel()
 	if err := t.Connect(ctx, coordinator, addrs); err != nil {
-		return nil, fmt.Errorf("the coordinator of run %s cannot be reached at %v: %w; check that it runs and that this machine is online, then try again", run.Short(), addrs, err)
+		return nil, fmt.Errorf("the coordinator of run %s cannot be reached at %v: %w; check that it runs, that the invite is its newest and that this machine is online, then try again", run.Short(), addrs, err)
 	}
 	request := wire.Encode(&wire.Request{Class: wire.ClassJoin, What: wire.WhatSpec})
 	b, err := t.Fetch(ctx, coordinator, wire.ClassJoin, request, wire.MaxMessage)

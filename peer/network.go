@@ -143,6 +143,10 @@ func (p *Peer) entries(ctx context.Context, from wire.PeerID, m *wire.Entries) {
 }
 
 func (p *Peer) refused(from wire.PeerID, err error) {
+	if errors.Is(err, ledger.ErrBroken) {
+		p.diskFailed(err)
+		return
+	}
 	if errors.Is(err, ledger.ErrFork) {
 		p.failure = fmt.Errorf("the run is stopped: %w", err)
 		return

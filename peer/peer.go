@@ -157,13 +157,13 @@ func (p *Peer) open() error {
 	if err := os.MkdirAll(p.cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("open data folder: %w", err)
 	}
-	disk, err := store.Open(filepath.Join(p.cfg.Dir, "store"), p.cfg.Quota)
+	opened, err := store.Open(filepath.Join(p.cfg.Dir, "store"), p.cfg.Quota)
 	if err != nil {
 		return err
 	}
-	p.store = disk
+	p.store = disk{opened, p.inbox.put}
 	for _, s := range append(slices.Clone(p.spec.Data.Train), p.spec.Data.HeldOut...) {
-		disk.Pin(pinData, s.Hash)
+		p.store.Pin(pinData, s.Hash)
 	}
 	heads := p.replica.Heads()
 	state0 := make([]wire.Hash, len(heads))
@@ -267,6 +267,9 @@ func (p *Peer) start(ctx context.Context) error {
 		}
 		from += uint64(len(entries))
 		p.drainPending(ctx)
+	}
+	if _, err := p.store.Collect(); err != nil { // what must stay is pinned again
+		return err
 	}
 	if p.self == p.lead {
 		var term uint64

@@ -1,0 +1,45 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+
+	"dunlin/store"
+)
+
+// disk is the peer's store with an eye on it. A peer whose folder takes no more
+// cannot keep what it promises (R8): it ends and says so, instead of failing
+// one round after the other.
+type disk struct {
+	store.Store
+	report func(any)
+}
+
+// diskFailed ends the peer.
+type diskFailed struct{ err error }
+
+// Put implements store.Store.
+func (d disk) Put(data []byte) (store.Hash, error) {
+	h, err := d.Store.Put(data)
+	return h, d.watch(err)
+}
+
+// PutDurable implements store.Store.
+func (d disk) PutDurable(data []byte) (store.Hash, error) {
+	h, err := d.Store.PutDurable(data)
+	return h, d.watch(err)
+}
+
+// Sync implements store.Store.
+func (d disk) Sync() error { return d.watch(d.Store.Sync()) }
+
+func (d disk) watch(err error) error {
+	if err != nil && !errors.Is(err, store.ErrTooLarge) {
+		d.report(diskFailed{err})
+	}
+	return err
+}
+
+func (p *Peer) diskFailed(err error) {
+	p.failure = fmt.Errorf("data folder %s: %w; nothing committed is lost: once there is room, the same command goes on", p.cfg.Dir, err)
+}
