@@ -26,7 +26,7 @@ func newBench(t *terminal) *cobra.Command {
 }
 
 func (t *terminal) benchTrain(ctx context.Context, c *Config, _ []string) error {
-	shape, err := model.Preset(c.Preset)
+	shape, err := c.shape()
 	if err != nil {
 		return err
 	}

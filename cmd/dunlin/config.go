@@ -200,7 +200,27 @@ func (c *Config) sampling() []option {
 }
 
 func (c *Config) preset(allowed ...string) option {
-	return choice(&c.Preset, "preset", "nano", "the model's shape", allowed...)
+	o := choice(&c.Preset, "preset", "nano", "the model's shape", allowed...)
+	o.allowed += ", or FILE.json like Hugging Face's config.json"
+	named := o.set
+	o.set = func(text string) error {
+		if isShapeFile(text) {
+			c.Preset = text
+			return nil
+		}
+		return named(text)
+	}
+	return o
+}
+
+func isShapeFile(preset string) bool { return strings.HasSuffix(preset, ".json") }
+
+// shape returns the model's shape, by name or from a file.
+func (c *Config) shape() (model.Config, error) {
+	if isShapeFile(c.Preset) {
+		return model.ReadShape(c.Preset)
+	}
+	return model.Preset(c.Preset)
 }
 
 // bytePresets are those that train on text, which this release reads as bytes.

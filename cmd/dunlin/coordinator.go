@@ -16,7 +16,6 @@ import (
 	"dunlin/compute/cpu"
 	"dunlin/data"
 	"dunlin/invite"
-	"dunlin/model"
 	"dunlin/peer"
 	"dunlin/status"
 	"dunlin/store"
@@ -151,7 +150,7 @@ func (c *Config) openRun(folder peer.Folder, key ed25519.PrivateKey, log *slog.L
 func (c *Config) newRun() (peer.RunConfig, error) {
 	r := peer.DefaultRun()
 	var err error
-	if r.Model, err = model.Preset(c.Preset); err != nil {
+	if r.Model, err = c.shape(); err != nil {
 		return r, err
 	}
 	if r.Corpus, err = data.Open(c.Data); err != nil {

@@ -16,7 +16,6 @@ import (
 
 	"dunlin/compute/cpu"
 	"dunlin/data"
-	"dunlin/model"
 	"dunlin/optimizer"
 	"dunlin/peer"
 	"dunlin/status"
@@ -236,7 +235,7 @@ func seconds(x float64) time.Duration { return time.Duration(x * float64(time.Se
 
 // workerSpeed times a worker's inner steps on this machine, in tokens a second.
 func (c *Config) workerSpeed(ctx context.Context) (float64, error) {
-	shape, err := model.Preset(c.Preset)
+	shape, err := c.shape()
 	if err != nil {
 		return 0, err
 	}

@@ -78,7 +78,7 @@ func (t *terminal) trained(c *Config, p *progress, r peer.SoloResult) error {
 
 // solo turns settings into a training.
 func (c *Config) solo() (peer.SoloConfig, error) {
-	shape, err := model.Preset(c.Preset)
+	shape, err := c.shape()
 	if err != nil {
 		return peer.SoloConfig{}, err
 	}

@@ -1,0 +1,414 @@
+package world
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"dunlin/status"
+)
+
+// Tests of this file run the real binary, as processes on loopback.
+
+// builds holds the binaries that the tests of this process have made.
+type builds struct {
+	mu   sync.Mutex
+	dir  string
+	made map[string]string
+}
+
+// binaries belongs to the tests of this file; TestMain removes it.
+var binaries = &builds{made: map[string]string{}}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if binaries.dir != "" {
+		_ = os.RemoveAll(binaries.dir)
+	}
+	os.Exit(code)
+}
+
+// binary builds the program, once for each set of build tags.
+func binary(t *testing.T, tags string) string {
+	t.Helper()
+	binaries.mu.Lock()
+	defer binaries.mu.Unlock()
+	if path := binaries.made[tags]; path != "" {
+		return path
+	}
+	if binaries.dir == "" {
+		dir, err := os.MkdirTemp("", "dunlin-e2e-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		binaries.dir = dir
+	}
+	path := filepath.Join(binaries.dir, "dunlin"+tags)
+	if runtime.GOOS == "windows" {
+		path += ".exe"
+	}
+	build := exec.Command("go", "build", "-tags", tags, "-o", path, "dunlin/cmd/dunlin")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	binaries.made[tags] = path
+	return path
+}
+
+// outcome is how a command ended.
+type outcome struct {
+	code           int
+	stdout, stderr string
+}
+
+// command runs the binary to its end, within a bound.
+func command(t *testing.T, within time.Duration, path string, env []string, args ...string) outcome {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 30 * time.Second
+	var out, logs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &logs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("dunlin %s: %v\n%s", args[0], err, logs.String())
+	}
+	if ctx.Err() != nil {
+		t.Fatalf("dunlin %s took more than %s\n%s", args[0], within, logs.String())
+	}
+	return outcome{cmd.ProcessState.ExitCode(), out.String(), logs.String()}
+}
+
+// corpusFile writes text that is easy to learn.
+func corpusFile(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	for i := range 20000 {
+		fmt.Fprintf(&b, "func f%d(x int) int { return x + %d }\n", i%37, i%11)
+	}
+	path := filepath.Join(t.TempDir(), "corpus.txt")
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// demoReport is what `dunlin demo --json` promises.
+type demoReport struct {
+	ValLossStart, ValLossEnd, BigramLoss *float64
+	Tokens, Commits, Height              uint64
+	Upload                               float64
+	OK                                   bool
+	Reason, Sample                       string
+	Workers                              []struct {
+		ID    string
+		Sent  uint64
+		State string
+		Alive bool
+	}
+}
+
+// promised are the keys of the report, and of each of its workers.
+var (
+	promised = strings.Fields(`val_loss_start val_loss_end seconds tokens commits failed_attempts height parameters inner_steps outer_steps
+		inner_steps_per_outer fragments tokens_per_step codec bits_per_parameter upload_bits_per_parameter bytes_ratio_fp32_data_parallel
+		bigram_loss sample ok reason workers`)
+	promisedOfWorker = strings.Fields("id tokens tokens_per_second bytes_sent bytes_received utilisation state_hash alive")
+)
+
+func parseReport(t *testing.T, text string) demoReport {
+	t.Helper()
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &keys); err != nil {
+		t.Fatalf("%v in %q", err, text)
+	}
+	if got, want := slices.Sorted(maps.Keys(keys)), slices.Sorted(slices.Values(promised)); !slices.Equal(got, want) {
+		t.Errorf("keys %v, promised are %v", got, want)
+	}
+	var workers []map[string]json.RawMessage
+	var r demoReport
+	read := func(key string, into any) {
+		if err := json.Unmarshal(keys[key], into); err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	read("workers", &workers)
+	read("val_loss_start", &r.ValLossStart)
+	read("val_loss_end", &r.ValLossEnd)
+	read("bigram_loss", &r.BigramLoss)
+	read("tokens", &r.Tokens)
+	read("commits", &r.Commits)
+	read("height", &r.Height)
+	read("upload_bits_per_parameter", &r.Upload)
+	read("ok", &r.OK)
+	read("reason", &r.Reason)
+	read("sample", &r.Sample)
+	r.Workers = r.Workers[:0]
+	for _, w := range workers {
+		if got, want := slices.Sorted(maps.Keys(w)), slices.Sorted(slices.Values(promisedOfWorker)); !slices.Equal(got, want) {
+			t.Errorf("keys of a worker %v, promised are %v", got, want)
+		}
+		var row struct {
+			ID    string
+			Sent  uint64
+			State string
+			Alive bool
+		}
+		for key, into := range map[string]any{"id": &row.ID, "bytes_sent": &row.Sent, "state_hash": &row.State, "alive": &row.Alive} {
+			if err := json.Unmarshal(w[key], into); err != nil {
+				t.Errorf("%s of a worker: %v", key, err)
+			}
+		}
+		r.Workers = append(r.Workers, row)
+	}
+	return r
+}
+
+// TestDemoOfProcessesTrains is `dunlin demo`, and what can be done with its
+// folders afterwards.
+func TestDemoOfProcessesTrains(t *testing.T) {
+	t.Parallel()
+	path, dir := binary(t, ""), filepath.Join(t.TempDir(), "demo")
+	demo := []string{"demo", "--preset", "pico", "--workers", "3", "--seconds", "9", "--data", corpusFile(t), "--out", dir, "--json"}
+	o := command(t, 2*time.Minute, path, nil, demo...)
+	if o.code != 0 {
+		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
+	}
+	r := parseReport(t, o.stdout)
+	if !r.OK || r.Reason != "" || r.Commits == 0 || r.Tokens == 0 || r.Height == 0 || len(r.Workers) != 3 || r.Upload <= 0 {
+		t.Errorf("report %+v", r)
+	}
+	if r.ValLossStart == nil || r.ValLossEnd == nil || *r.ValLossEnd >= *r.ValLossStart-1 {
+		t.Errorf("held-out loss %v to %v", r.ValLossStart, r.ValLossEnd)
+	}
+	if !strings.HasPrefix(r.Sample, "func ") || len(r.Sample) < 100 {
+		t.Errorf("sample %q", r.Sample)
+	}
+	for _, w := range r.Workers {
+		if !w.Alive || w.State != r.Workers[0].State || w.Sent == 0 {
+			t.Errorf("worker %+v, the first %+v", w, r.Workers[0])
+		}
+	}
+	for _, peer := range []string{"coordinator", "w1", "w3"} {
+		o := command(t, time.Minute, path, nil, "ledger", "verify", filepath.Join(dir, peer), "--json")
+		var report struct {
+			Tokens  uint64
+			Entries map[string]uint64
+		}
+		if err := json.Unmarshal([]byte(o.stdout), &report); err != nil || o.code != 0 {
+			t.Fatalf("verify %s: exit code %d, %v\n%s", peer, o.code, err, o.stderr)
+		}
+		if report.Tokens != r.Tokens || report.Entries["commit"] != r.Commits {
+			t.Errorf("the ledger of %s has %+v, the demo said %d tokens in %d commits", peer, report, r.Tokens, r.Commits)
+		}
+	}
+	model := filepath.Join(dir, "model")
+	if o := command(t, time.Minute, path, nil, "eval", model, corpusFile(t), "--json"); o.code != 0 || !strings.Contains(o.stdout, `"loss"`) {
+		t.Errorf("eval: exit code %d, %s%s", o.code, o.stdout, o.stderr)
+	}
+	if o := command(t, time.Minute, path, nil, "sample", model, "--prompt", "func ", "--bytes", "20"); o.code != 0 || !strings.HasPrefix(o.stdout, "func ") {
+		t.Errorf("sample: exit code %d, %s%s", o.code, o.stdout, o.stderr)
+	}
+}
+
+// TestDemoSurvivesChaos has workers, an owner in mid-round and the coordinator
+// killed while the demo runs.
+func TestDemoSurvivesChaos(t *testing.T) {
+	t.Parallel()
+	o := command(t, 3*time.Minute, binary(t, ""), nil, "demo", "--preset", "pico", "--workers", "3", "--seconds", "24", "--chaos",
+		"--data", corpusFile(t), "--out", filepath.Join(t.TempDir(), "demo"))
+	if o.code != 0 {
+		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
+	}
+	if !strings.Contains(o.stdout, "the coordinator was killed and restarted") || !strings.Contains(o.stdout, "killed") {
+		t.Errorf("nothing was killed:\n%s", o.stdout)
+	}
+}
+
+// TestDemoFindsAFlippedBit has one worker end with a replica in which one bit
+// of one weight is wrong.
+func TestDemoFindsAFlippedBit(t *testing.T) {
+	t.Parallel()
+	o := command(t, 2*time.Minute, binary(t, "invariants"), []string{"DUNLIN_FAULT=flip-replica-bit"}, "demo", "--preset", "pico", "--workers", "3", "--seconds", "6",
+		"--data", corpusFile(t), "--out", filepath.Join(t.TempDir(), "demo"), "--json")
+	if o.code != 1 {
+		t.Fatalf("exit code %d, want 1\n%s\n%s", o.code, o.stdout, o.stderr)
+	}
+	r := parseReport(t, o.stdout)
+	if r.OK || !strings.Contains(r.Reason, "w3 ends with state") || !strings.Contains(o.stderr, "dunlin: w3 ends with state") {
+		t.Errorf("ok %v, reason %q; stderr:\n%s", r.OK, r.Reason, o.stderr)
+	}
+}
+
+// process is one long-running command of a test.
+type process struct {
+	cmd   *exec.Cmd
+	lines *bufio.Scanner // of its standard output
+	logs  bytes.Buffer
+}
+
+func begin(t *testing.T, path string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(path, args...)}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stderr = &p.logs
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.lines = bufio.NewScanner(out)
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill() // most have ended
+		_ = p.cmd.Wait()
+		if t.Failed() {
+			t.Logf("dunlin %s:\n%s", args[0], p.logs.String())
+		}
+	})
+	return p
+}
+
+// coordinate starts a coordinator and returns its invite and its page.
+func coordinate(t *testing.T, path string, args ...string) (p *process, invite, page string) {
+	t.Helper()
+	p = begin(t, path, append([]string{"coordinator", "--json", "--loopback"}, args...)...)
+	var where struct{ Invite, Page string }
+	if !p.lines.Scan() || json.Unmarshal(p.lines.Bytes(), &where) != nil {
+		t.Fatalf("the coordinator said %q", p.lines.Text())
+	}
+	return p, where.Invite, where.Page
+}
+
+// follow reads a page's events until a snapshot is as wanted.
+func follow(t *testing.T, page string, wanted func(*status.Snapshot) bool) *status.Snapshot {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, page+"api/v1/events", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var last status.Snapshot
+	for in := bufio.NewReader(response.Body); ; {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			t.Fatalf("the page's events end (%v) before the run is as wanted: %+v", err, last.Run)
+		}
+		text, ok := strings.CutPrefix(line, "data: ")
+		if !ok || !strings.Contains(text, `"run"`) {
+			continue
+		}
+		last = status.Snapshot{}
+		if err := json.Unmarshal([]byte(text), &last); err != nil {
+			t.Fatal(err)
+		}
+		if wanted(&last) {
+			return &last
+		}
+	}
+}
+
+// ends waits for a process that was asked to end.
+func (p *process) ends(t *testing.T, who string) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		for p.lines.Scan() { // Wait closes the pipe, so it is read first
+		}
+		done <- p.cmd.Wait()
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("%s ends with %v", who, err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatalf("%s does not end", who)
+	}
+}
+
+// loopbackPort returns a port that is free now.
+func loopbackPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// TestCoordinatorKilledResumesItsRun kills the coordinator of two workers, and
+// starts it again with the same command; then everyone drains on a signal.
+func TestCoordinatorKilledResumesItsRun(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("processes of Windows take no interrupt from their parent")
+	}
+	path, dir := binary(t, ""), t.TempDir()
+	args := []string{
+		"--data-dir", filepath.Join(dir, "coordinator"), "--port", loopbackPort(t), "--listen", "127.0.0.1:" + loopbackPort(t),
+		"--preset", "pico", "--data", corpusFile(t), "--tokens", "1000000000", "--eval-windows", "8",
+	}
+	lead, invite, page := coordinate(t, path, args...)
+	var workers []*process
+	for i := range 2 {
+		workers = append(workers, begin(t, path, "join", invite, "--loopback", "--threads", "1", "--data-dir", filepath.Join(dir, fmt.Sprint("w", i))))
+	}
+	before := follow(t, page, func(s *status.Snapshot) bool { return s.Health.Commits >= 4 })
+	if err := lead.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = lead.cmd.Wait()
+	lead, again, page := coordinate(t, path, args...)
+	if again != invite {
+		t.Error("the coordinator came back with another invite")
+	}
+	after := follow(t, page, func(s *status.Snapshot) bool {
+		return s.Health.Commits >= before.Health.Commits+4 && s.Health.Training == 2
+	})
+	if after.Run.ID != before.Run.ID || after.Run.Term <= before.Run.Term || after.Run.Tokens <= before.Run.Tokens || after.Run.Height <= before.Run.Height {
+		t.Errorf("before the kill %+v, after it %+v", before.Run, after.Run)
+	}
+	for i, w := range workers {
+		if err := w.cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		w.ends(t, fmt.Sprint("worker ", i))
+	}
+	follow(t, page, func(s *status.Snapshot) bool { return s.Health.Training == 0 })
+	if err := lead.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	lead.ends(t, "the coordinator")
+}
