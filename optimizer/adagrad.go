@@ -67,17 +67,18 @@ const sumTensor = "adagrad.sum"
 
 // splitSum writes a float64 as the sum of two float32, in which tensors are kept;
 // the last bits that they cannot hold are lost, and steps do without them too.
-func splitSum(x float64) []float32 {
+func splitSum(x float64) (high, low float32) {
 	x = math.Min(x, math.MaxFloat32)
-	high := float32(x)
-	return []float32{high, float32(x - float64(high))}
+	high = float32(x)
+	return high, float32(x - float64(high))
 }
 
-func joinSum(parts []float32) float64 { return float64(parts[0]) + float64(parts[1]) }
+func joinSum(high, low float32) float64 { return float64(high) + float64(low) }
 
 // Save implements Inner.
 func (a *adaGrad) Save() (State, error) {
-	t := compute.Tensor{Name: sumTensor, Shape: []int{2}, Data: splitSum(a.sum)}
+	high, low := splitSum(a.sum)
+	t := compute.Tensor{Name: sumTensor, Shape: []int{2}, Data: []float32{high, low}}
 	return State{Steps: a.steps, Tensors: []compute.Tensor{t}}, nil
 }
 
@@ -91,7 +92,7 @@ func (a *adaGrad) Load(s State) error {
 	if len(data) != 2 {
 		return fmt.Errorf("load optimizer state: %w: %s has %d values, want 2", ErrState, sumTensor, len(data))
 	}
-	sum := joinSum(data)
+	sum := joinSum(data[0], data[1])
 	if !(sum > 0) || math.IsInf(sum, 0) {
 		return fmt.Errorf("load optimizer state: %w: %s is %g, want a finite value above 0", ErrState, sumTensor, sum)
 	}

@@ -70,6 +70,34 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
+// TestWSD: up, level, and down with 1 − √x over the last fifth.
+func TestWSD(t *testing.T) {
+	s := optimizer.Schedule{Peak: 2, WarmUp: 0.1, CoolDown: 0.2, Final: 0.1, Shape: optimizer.WSD}
+	for progress, want := range map[float64]float64{
+		0: 0, 0.05: 1, 0.1: 2, 0.5: 2, 0.8: 2, 0.85: 2 * (0.1 + 0.9*0.5), 0.95: 2 * (0.1 + 0.9*(1-math.Sqrt(0.75))), 1: 0.2, 2: 0.2,
+	} {
+		if got := s.At(progress); math.Abs(got-want) > 1e-9 {
+			t.Errorf("at %g: %g, want %g", progress, got, want)
+		}
+	}
+	all := optimizer.Schedule{Peak: 1, CoolDown: 1, Shape: optimizer.WSD}
+	if all.Validate() != nil || all.At(0) != 1 || all.At(0.25) != 0.5 || all.At(1) != 0 {
+		t.Errorf("a cool-down from the start: %g, %g, %g", all.At(0), all.At(0.25), all.At(1))
+	}
+	for name, change := range map[string]func(*optimizer.Schedule){
+		"none":         func(s *optimizer.Schedule) { s.CoolDown = 0 },
+		"not a number": func(s *optimizer.Schedule) { s.CoolDown = math.NaN() },
+		"too long":     func(s *optimizer.Schedule) { s.CoolDown = 0.95 },
+		"of a cosine":  func(s *optimizer.Schedule) { s.Shape = optimizer.Cosine },
+	} {
+		bad := s
+		change(&bad)
+		if bad.Validate() == nil {
+			t.Errorf("%s: accepted %+v", name, bad)
+		}
+	}
+}
+
 func TestScheduleValidate(t *testing.T) {
 	good := optimizer.Schedule{Peak: 1, WarmUp: 0.1, Final: 0.1, Shape: optimizer.Cosine}
 	if err := good.Validate(); err != nil {
