@@ -141,7 +141,7 @@ type (
 	}
 
 	// StepDone ends inner step number Step of the slot. Snapshots are asked for
-	// in answer to it only.
+	// in answer to it and to Merged; Encoded tells at which border one was taken.
 	StepDone struct {
 		Step     uint64
 		Tokens   uint64

@@ -96,6 +96,7 @@ func (m *Member) Step(now time.Time, ev Event) []Effect {
 		if ev.Fragment < uint64(len(m.fragments)) {
 			f := &m.fragments[ev.Fragment]
 			f.merged = max(f.merged, min(ev.Version, f.applied))
+			m.consider(int(ev.Fragment)) // one that is due waited for this
 		}
 	case Reconnected:
 		m.sendAgain()
