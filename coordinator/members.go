@@ -9,6 +9,9 @@ import (
 	"dunlin/wire"
 )
 
+// LeftByItself begins the reason of a Leave entry that the worker asked for.
+const LeftByItself = "it left: "
+
 // member is one live slot.
 type member struct {
 	slot     wire.Slot
@@ -206,7 +209,7 @@ func (m *Machine) heartbeat(e HeartbeatFrom) {
 
 func (m *Machine) leaveFrom(e LeaveFrom) {
 	if b := m.members[e.Leave.Slot]; b != nil && b.peer == e.Peer && b.leaving == "" {
-		b.leaving = limit("it left: " + e.Leave.Reason)
+		b.leaving = limit(LeftByItself + e.Leave.Reason)
 	}
 }
 

@@ -1,8 +1,10 @@
 package peer
 
 import (
+	"strings"
 	"time"
 
+	"dunlin/coordinator"
 	"dunlin/status"
 	"dunlin/wire"
 )
@@ -67,7 +69,9 @@ func (f *figures) member(m *wire.Member) {
 	if g := f.members[m.Peer]; g != nil && g.heartbeat.Slot == m.Slot {
 		g.alive, g.reason = false, m.Reason
 		g.heartbeat.State = wire.StateGone
-		f.lost = append(f.lost, lost{time.Now(), m.Peer.Short() + ": " + m.Reason})
+		if !strings.HasPrefix(m.Reason, coordinator.LeftByItself) {
+			f.lost = append(f.lost, lost{time.Now(), m.Peer.Short() + ": " + m.Reason})
+		}
 		if len(f.lost) > maxNotes {
 			f.lost = f.lost[1:]
 		}

@@ -152,7 +152,7 @@ func (p *Peer) health(now time.Time) status.Health {
 	byHeight := map[uint64]wire.Hash{}
 	agree, compared := true, false
 	for _, m := range f.members {
-		if !m.alive {
+		if !m.alive && (!p.ended || m.heartbeat.Height != p.life.height) { // the goodbye at a run's end counts
 			continue
 		}
 		switch m.heartbeat.State {
