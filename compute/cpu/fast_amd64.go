@@ -38,6 +38,8 @@ func avx512Vectors() *vectors {
 		gelu: geluAVX512, geluGrad: geluGradAVX512,
 		layerNorm: layerNormAVX512, layerNormGrad: layerNormGradAVX512, layerNormGradAdd: layerNormGradAddAVX512,
 		layerNormParams: layerNormParamsAVX512, adamW: adamWAVX512,
+		rmsNorm: rmsNormAVX512, rmsNormGrad: rmsNormGradAVX512, rmsNormGradAdd: rmsNormGradAddAVX512, rmsNormGain: rmsNormGainAVX512,
+		swiGLU: swiGLUAVX512, swiGLUGrad: swiGLUGradAVX512, rotate: rotateAVX512,
 	}
 }
 
@@ -48,5 +50,7 @@ func avx2Vectors() *vectors {
 		gelu: geluAVX2, geluGrad: geluGradAVX2,
 		layerNorm: layerNormAVX2, layerNormGrad: layerNormGradAVX2, layerNormGradAdd: layerNormGradAddAVX2,
 		layerNormParams: layerNormParamsAVX2, adamW: adamWAVX2,
+		rmsNorm: rmsNormAVX2, rmsNormGrad: rmsNormGradAVX2, rmsNormGradAdd: rmsNormGradAddAVX2, rmsNormGain: rmsNormGainAVX2,
+		swiGLU: swiGLUAVX2, swiGLUGrad: swiGLUGradAVX2, rotate: rotateAVX2,
 	}
 }

@@ -31,6 +31,14 @@ type vectors struct {
 	layerNormGrad, layerNormGradAdd func(dx, dy, x, gain *float32, n int, mean, rstd, inv float32)
 	layerNormParams                 func(dgain, dbias, dy, x, mean, rstd *float32, n, rows, ld int)
 
+	rmsNorm                     func(y, x, gain *float32, n int, inv, eps float32) (rstd float32)
+	rmsNormGrad, rmsNormGradAdd func(dx, dy, x, gain *float32, n int, rstd, inv float32)
+	rmsNormGain                 func(dgain, dy, x, rstd *float32, n, rows, ld int)
+
+	swiGLU     func(dst, gate, up *float32, n int)
+	swiGLUGrad func(dgate, dup, dy, gate, up *float32, n int)
+	rotate     func(x, cos, sin *float32, n, rows, ld, half int, sign float32)
+
 	adamW func(p, g, m, v *float32, n int, beta1, oneMinusBeta1, beta2, oneMinusBeta2, eps, gradScale, stepSize, invRoot2, keep float32)
 }
 
@@ -52,12 +60,12 @@ func (v *vectors) kernels(name string, m *multiplier) *kernels {
 		layerNorm:           v.layerNormRow,
 		layerNormGrad:       v.layerNormGradRow,
 		layerNormGradParams: v.layerNormGradParams,
-		rmsNorm:             portableRMSNorm,
-		rmsNormGrad:         portableRMSNormGrad,
-		rmsNormGradGain:     portableRMSNormGradGain,
-		swiGLU:              portableSwiGLU,
-		swiGLUGrad:          portableSwiGLUGrad,
-		rotate:              portableRotate,
+		rmsNorm:             v.rmsNormRow,
+		rmsNormGrad:         v.rmsNormGradRow,
+		rmsNormGradGain:     v.rmsNormGradGain,
+		swiGLU:              v.swiGLURow,
+		swiGLUGrad:          v.swiGLUGradRow,
+		rotate:              v.rotateHeads,
 		crossEntropy:        v.crossEntropy,
 		adamw:               v.adamWSlices,
 	}

@@ -89,6 +89,41 @@ func layerNormParamsAVX512(dgain *float32, dbias *float32, dy *float32, x *float
 //go:noescape
 func adamWAVX512(params *float32, grads *float32, first *float32, second *float32, n int, beta1 float32, oneMinusBeta1 float32, beta2 float32, oneMinusBeta2 float32, eps float32, gradScale float32, stepSize float32, invRoot2 float32, keep float32)
 
+// rmsNormAVX512 scales one row of n values, inv = 1/n, and returns 1/root of the mean square.
+//
+//go:noescape
+func rmsNormAVX512(y *float32, x *float32, gain *float32, n int, inv float32, eps float32) (retRStd float32)
+
+// rmsNormGradAVX512 sets dx (which may be dy) to the gradient of one row; inv = 1/n.
+//
+//go:noescape
+func rmsNormGradAVX512(dx *float32, dy *float32, x *float32, gain *float32, n int, rstd float32, inv float32)
+
+// rmsNormGradAddAVX512 adds to dx the gradient of one row; inv = 1/n.
+//
+//go:noescape
+func rmsNormGradAddAVX512(dx *float32, dy *float32, x *float32, gain *float32, n int, rstd float32, inv float32)
+
+// rmsNormGainAVX512 adds to dgain over rows ≥ 1 rows of dy and x, ld bytes apart.
+//
+//go:noescape
+func rmsNormGainAVX512(dgain *float32, dy *float32, x *float32, rstd *float32, n int, rows int, ld int)
+
+// swiGLUAVX512 sets dst = gate·up/(1 + exp(-gate)).
+//
+//go:noescape
+func swiGLUAVX512(dst *float32, gate *float32, up *float32, n int)
+
+// swiGLUGradAVX512 sets the gradients of swiGLU; dgate may be gate and dup may be up.
+//
+//go:noescape
+func swiGLUGradAVX512(dgate *float32, dup *float32, dy *float32, gate *float32, up *float32, n int)
+
+// rotateAVX512 turns rows ≥ 1 heads, ld bytes apart, whose n values and the n values half bytes on are points, by angles given as cosines and sines; sign is 1 or -1.
+//
+//go:noescape
+func rotateAVX512(x *float32, cos *float32, sin *float32, n int, rows int, ld int, half int, sign float32)
+
 // fmaLoopAVX512 runs n rounds of 12 independent fused multiply-adds of 16 lanes.
 //
 //go:noescape
@@ -178,6 +213,41 @@ func layerNormParamsAVX2(dgain *float32, dbias *float32, dy *float32, x *float32
 //
 //go:noescape
 func adamWAVX2(params *float32, grads *float32, first *float32, second *float32, n int, beta1 float32, oneMinusBeta1 float32, beta2 float32, oneMinusBeta2 float32, eps float32, gradScale float32, stepSize float32, invRoot2 float32, keep float32)
+
+// rmsNormAVX2 scales one row of n values, inv = 1/n, and returns 1/root of the mean square.
+//
+//go:noescape
+func rmsNormAVX2(y *float32, x *float32, gain *float32, n int, inv float32, eps float32) (retRStd float32)
+
+// rmsNormGradAVX2 sets dx (which may be dy) to the gradient of one row; inv = 1/n.
+//
+//go:noescape
+func rmsNormGradAVX2(dx *float32, dy *float32, x *float32, gain *float32, n int, rstd float32, inv float32)
+
+// rmsNormGradAddAVX2 adds to dx the gradient of one row; inv = 1/n.
+//
+//go:noescape
+func rmsNormGradAddAVX2(dx *float32, dy *float32, x *float32, gain *float32, n int, rstd float32, inv float32)
+
+// rmsNormGainAVX2 adds to dgain over rows ≥ 1 rows of dy and x, ld bytes apart.
+//
+//go:noescape
+func rmsNormGainAVX2(dgain *float32, dy *float32, x *float32, rstd *float32, n int, rows int, ld int)
+
+// swiGLUAVX2 sets dst = gate·up/(1 + exp(-gate)).
+//
+//go:noescape
+func swiGLUAVX2(dst *float32, gate *float32, up *float32, n int)
+
+// swiGLUGradAVX2 sets the gradients of swiGLU; dgate may be gate and dup may be up.
+//
+//go:noescape
+func swiGLUGradAVX2(dgate *float32, dup *float32, dy *float32, gate *float32, up *float32, n int)
+
+// rotateAVX2 turns rows ≥ 1 heads, ld bytes apart, whose n values and the n values half bytes on are points, by angles given as cosines and sines; sign is 1 or -1.
+//
+//go:noescape
+func rotateAVX2(x *float32, cos *float32, sin *float32, n int, rows int, ld int, half int, sign float32)
 
 // fmaLoopAVX2 runs n rounds of 12 independent fused multiply-adds of 8 lanes.
 //

@@ -49,8 +49,10 @@ func (l loop) loadFrom(mem, r string) {
 }
 
 // save writes the lanes of r that are inside.
-func (l loop) save(r, pointer string) {
-	mem := at(0, pointer, index, 4)
+func (l loop) save(r, pointer string) { l.saveTo(r, at(0, pointer, index, 4)) }
+
+// saveTo is save to any memory operand.
+func (l loop) saveTo(r, mem string) {
 	switch {
 	case !l.masked:
 		l.fn.op("VMOVUPS", r, mem)

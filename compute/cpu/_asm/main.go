@@ -51,6 +51,9 @@ func main() {
 		genLayerNorm(vector, set)
 		genLayerNormParams(vector, set)
 		genAdamW(vector, set)
+		genRMSNorm(vector, set)
+		genSwiGLU(vector, set)
+		genRotate(vector, set)
 		genPeak(vector, set)
 	}
 
