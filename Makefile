@@ -8,18 +8,16 @@ TEST_TIMEOUT ?= 20m
 FUZZTIME ?= 10s
 CROSS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
-# `make run` passes these on: DATA=path (a file, a folder or a glob of text) and SECONDS=n.
+# `make run` passes these on: DATA=path (a file, a folder or a glob of text) and SECONDS=n, which counts from make's
+# command line only, since shells keep a variable of that name.
 DATA ?=
-RUN_STEPS ?= 1500
-RUN_OUT := out/run
+DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS))
 
 .DEFAULT_GOAL := help
 .PHONY: run test build lint race golden fuzz bench cross clean help
 
-run: build ## build, then train a small model on real text and print a sample (DATA=path for your own)
-	rm -rf $(RUN_OUT)
-	bin/dunlin train --preset nano --steps $(RUN_STEPS) --out $(RUN_OUT) $(if $(DATA),--data "$(DATA)")
-	bin/dunlin sample $(RUN_OUT) --prompt "func " --bytes 300
+run: build ## build, then train a small model with a swarm on this machine (DATA=path for your own text, SECONDS=n)
+	bin/dunlin demo $(DEMO_FLAGS)
 
 test: ## go vet and every test (about five minutes on two cores)
 	$(GO) vet ./...
@@ -49,9 +47,10 @@ golden: ## rewrite golden files; look at every changed line before you commit it
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME)
 
-bench: build ## micro-benchmarks of the numeric packages, then a whole training step
+bench: build ## micro-benchmarks of the numeric packages, a whole training step, what rounds cost a swarm
 	$(GO) test -run '^$$' -bench . -benchtime 0.5s ./compute/... ./compress/... ./optimizer/... ./model/...
 	bin/dunlin bench train --preset nano
+	bin/dunlin bench swarm
 
 cross: ## build for every supported system without cgo, into .cache/cross
 	@set -e; for system in $(CROSS); do \

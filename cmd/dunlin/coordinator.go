@@ -28,7 +28,7 @@ func newCoordinator(t *terminal) *cobra.Command {
 	options := append(c.run(), c.network()...)
 	options = append(options, c.page(), c.seed(), c.control())
 	return t.command("coordinator [RUN.yaml]", "create a run and coordinate it, or resume the one in the data folder",
-		"  dunlin coordinator --name \"Go tutor\" --preset nano --tokens 100000000\n  dunlin coordinator --data book.txt --private --listen 127.0.0.1:7310",
+		"  dunlin coordinator run.yaml\n  dunlin coordinator --name \"Go tutor\" --preset nano --tokens 100000000\n  dunlin coordinator --data book.txt --private --listen 127.0.0.1:7310",
 		t.runFile, t.coordinator, options...)
 }
 
@@ -36,6 +36,9 @@ func newCoordinator(t *terminal) *cobra.Command {
 func (t *terminal) runFile(cmd *cobra.Command, args []string) error {
 	if len(args) > 1 {
 		return fmt.Errorf("%s: %q is one argument too many; usage: %s", cmd.CommandPath(), args[1], cmd.UseLine())
+	}
+	if len(args) == 1 && t.settings.file != "" {
+		return fmt.Errorf("%s: settings come from %s or from %s, not from both", cmd.CommandPath(), args[0], t.settings.file)
 	}
 	if len(args) == 1 {
 		t.settings.file = args[0]
