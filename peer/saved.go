@@ -11,6 +11,7 @@ import (
 	"dunlin/compute"
 	"dunlin/data"
 	"dunlin/model"
+	"dunlin/optimizer"
 )
 
 // Saved is a model from a checkpoint, on a device, ready to evaluate and to sample from.
@@ -25,6 +26,28 @@ func OpenSaved(device compute.Device, folder string, batch int) (*Saved, error) 
 	if err != nil {
 		return nil, err
 	}
+	return openModel(device, folder, c, c.Model, batch)
+}
+
+// OpenAverage is OpenSaved with the moving average of the weights in their place, which a Solo keeps when
+// SoloConfig.Average asks for it.
+func OpenAverage(device compute.Device, folder string, batch int) (*Saved, error) {
+	c, err := checkpoint.Open(folder)
+	if err != nil {
+		return nil, err
+	}
+	var weights []compute.Tensor
+	if c.Trainer != nil {
+		weights = optimizer.Averaged(c.Trainer.Tensors)
+	}
+	if len(weights) == 0 {
+		return nil, fmt.Errorf("open checkpoint %s: it holds no average of the weights: train with --ema, or use the weights themselves", folder)
+	}
+	return openModel(device, folder, c, weights, batch)
+}
+
+// openModel makes c's model with these weights.
+func openModel(device compute.Device, folder string, c *checkpoint.Checkpoint, weights []compute.Tensor, batch int) (*Saved, error) {
 	var cfg model.Config
 	if err := json.Unmarshal(c.Config, &cfg); err != nil {
 		return nil, fmt.Errorf("open checkpoint %s: %w", folder, err)
@@ -36,7 +59,7 @@ func OpenSaved(device compute.Device, folder string, batch int) (*Saved, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := m.Load(c.Model); err != nil {
+	if err := m.Load(weights); err != nil {
 		return nil, errors.Join(fmt.Errorf("open checkpoint %s: %w", folder, err), m.Close())
 	}
 	return &Saved{Model: m, Step: c.Step}, nil

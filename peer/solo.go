@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -20,12 +21,15 @@ import (
 type SoloConfig struct {
 	Trainer     TrainerConfig
 	Corpus      *data.Corpus
-	Seed        uint64 // of initial weights and data order
-	Steps       int    // of the whole training; its progress is step ÷ Steps
-	Out         string // folder of the checkpoints
-	SaveEvery   int    // steps between checkpoints; 0 saves at the end only
-	LogEvery    int    // steps between reports
-	EvalWindows int    // most held-out windows to measure the loss on; 0 is all
+	Seed        uint64  // of initial weights and data order
+	Steps       int     // of the whole training; progress is windows read ÷ windows that so many steps read
+	Accumulate  int     // micro-batches in a step, at most 4,096; 0 is 1
+	Adaptive    bool    // let that number grow with the gradient noise scale, from at least 2; fewer steps read the same windows
+	Average     float64 // decay of the moving average of the weights with each step of the first batch; 0 keeps none
+	Out         string  // folder of the checkpoints
+	SaveEvery   int     // steps between checkpoints; 0 saves at the end only
+	LogEvery    int     // steps between reports
+	EvalWindows int     // most held-out windows to measure the loss on; 0 is all
 
 	// Report hears of every LogEvery-th step and of the last, on the goroutine that trains.
 	Report func(SoloReport)
@@ -44,6 +48,12 @@ func (c SoloConfig) Validate() error {
 	if c.Steps < 1 {
 		fault("%d steps: at least 1 is needed", c.Steps)
 	}
+	if c.Accumulate < 0 || c.Accumulate > 4096 {
+		fault("%d micro-batches in a step: allowed are 1 to 4096", c.Accumulate)
+	}
+	if c.Average != 0 {
+		faults = append(faults, optimizer.AverageConfig{Decay: c.Average, Windows: 1}.Validate())
+	}
 	if c.SaveEvery < 0 || c.LogEvery < 1 || c.EvalWindows < 0 {
 		fault("save every %d, log every %d steps, evaluate %d windows: not negative, and log every 1 or more", c.SaveEvery, c.LogEvery, c.EvalWindows)
 	}
@@ -60,6 +70,8 @@ type SoloReport struct {
 	Tokens          uint64  // trained on since step 0
 	TokensPerSecond float64 // since the last report, saving apart
 	LR              float64
+	Windows         int     // in the last step
+	NoiseScale      float64 // gradient noise scale in windows, +Inf when it is beyond measure; NaN when it is not measured
 }
 
 // SoloResult is the end of a training.
@@ -69,18 +81,24 @@ type SoloResult struct {
 	Tokens          uint64
 	TokensPerSecond float64 // of the steps that this process made, 0 when there were none
 	ValLoss         float64 // held-out loss, nats a token
+	AverageLoss     float64 // of the averaged weights; NaN when there are none
+	Windows         int     // in the last step, 0 when this process made none
 	Baselines       data.Baselines
 	EvalWindows     int // held-out windows measured
 }
 
 // Stopped says that training ended early, in order, and can go on.
 type Stopped struct {
-	Step, Steps int
+	Step, Steps int // made, and to make; the latter 0 when the batch grows, which only the future tells
 	Out         string
 }
 
 func (s *Stopped) Error() string {
-	return fmt.Sprintf("stopped at step %d of %d, saved in %s: the same command goes on from there", s.Step, s.Steps, s.Out)
+	at := strconv.Itoa(s.Step)
+	if s.Steps > 0 {
+		at = fmt.Sprintf("%d of %d", s.Step, s.Steps)
+	}
+	return fmt.Sprintf("stopped at step %s, saved in %s: the same command goes on from there", at, s.Out)
 }
 
 // Solo is `dunlin train`: windows in the order of the run's permutation, one Trainer, checkpoints from which training
@@ -92,7 +110,11 @@ type Solo struct {
 	heldOut  data.Windows
 	order    data.Order
 	settings map[string]string // what must be the same to go on
+	growth   growth
+	average  *optimizer.Average // nil for none
 	step     int
+	windows  uint64 // of the order that were trained on
+	budget   uint64 // to train on
 	resumed  int
 	saved    int // step of the newest checkpoint, -1 for none
 
@@ -106,7 +128,9 @@ func NewSolo(device compute.Device, cfg SoloConfig) (*Solo, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Solo{cfg: cfg, saved: -1}
+	s := &Solo{cfg: cfg, saved: -1, growth: newGrowth(cfg.Trainer.Batch, cfg.Accumulate, cfg.Adaptive)}
+	first := cfg.Trainer.Batch * s.growth.schedule.First
+	s.budget = uint64(cfg.Steps) * uint64(first)
 	length := cfg.Trainer.Model.Context
 	var err error
 	if s.train, err = data.NewWindows(cfg.Corpus.Train, length); err != nil {
@@ -116,11 +140,15 @@ func NewSolo(device compute.Device, cfg SoloConfig) (*Solo, error) {
 		return nil, fmt.Errorf("held-out text: %w", err)
 	}
 	s.order = data.Order{Seed: cfg.Seed, N: s.train.Len()}
-	s.inputs, s.targets = make([]int32, cfg.Trainer.Batch*length), make([]int32, cfg.Trainer.Batch*length)
-	s.indices = make([]int, cfg.Trainer.Batch)
 	s.settings = cfg.settings()
 	if s.trainer, err = NewTrainer(device, cfg.Trainer); err != nil {
 		return nil, err
+	}
+	if cfg.Average > 0 {
+		how := optimizer.AverageConfig{Decay: cfg.Average, Windows: first}
+		if s.average, err = optimizer.NewAverage(target(device, s.trainer.Model()), how); err != nil {
+			return nil, errors.Join(err, s.trainer.Close())
+		}
 	}
 	if err := s.start(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -129,7 +157,12 @@ func NewSolo(device compute.Device, cfg SoloConfig) (*Solo, error) {
 }
 
 // Close gives the memory back to the device.
-func (s *Solo) Close() error { return s.trainer.Close() }
+func (s *Solo) Close() error {
+	if s.average != nil {
+		s.average.Close()
+	}
+	return s.trainer.Close()
+}
 
 // ResumedAt returns the step that training goes on from, 0 for a new one.
 func (s *Solo) ResumedAt() int { return s.resumed }
@@ -148,7 +181,10 @@ func (c SoloConfig) settings() map[string]string {
 		"seed":         strconv.FormatUint(c.Seed, 10),
 		"lr":           fmt.Sprintf("%+v", t.LR),
 		"weight decay": fmt.Sprintf("%+v", t.WeightDecay),
-		"adamw":        fmt.Sprintf("%+v", t.AdamW),
+		"optimizer":    fmt.Sprintf("%s %+v", t.inner().Name(), t.inner()),
+		"accumulate":   strconv.Itoa(max(1, c.Accumulate)),
+		"adaptive":     strconv.FormatBool(c.Adaptive),
+		"average":      strconv.FormatFloat(c.Average, 'g', -1, 64),
 	}
 }
 
@@ -170,36 +206,61 @@ func (s *Solo) start() error {
 
 // Keys of the trainer's state beside settings.
 const (
-	metaStep   = "step"
-	metaAdamW  = "adamw steps"
-	metaPrefix = "setting "
+	metaStep    = "step"
+	metaInner   = "optimizer steps"
+	metaWindows = "windows"
+	metaBatch   = "batch"
+	metaAverage = "average windows"
+	metaPrefix  = "setting "
 )
 
 func (s *Solo) restore(c *checkpoint.Checkpoint) error {
 	if c.Trainer == nil {
 		return errors.New("it holds a model without the state of its training: choose another --out")
 	}
-	for _, key := range []string{"model", "data", "batch", "seed", "lr", "weight decay", "adamw"} {
+	for _, key := range []string{"model", "data", "batch", "seed", "lr", "weight decay", "optimizer", "accumulate", "adaptive", "average"} {
 		if was := c.Trainer.Meta[metaPrefix+key]; was != s.settings[key] {
 			return fmt.Errorf("it was trained with another %s (%s, now %s): use the same settings, or another --out", key, was, s.settings[key])
 		}
 	}
 	step, err := strconv.Atoi(c.Trainer.Meta[metaStep])
-	adamw, err2 := strconv.Atoi(c.Trainer.Meta[metaAdamW])
-	if err := errors.Join(err, err2); err != nil || step < 0 {
+	inner, err2 := strconv.Atoi(c.Trainer.Meta[metaInner])
+	windows, err3 := strconv.ParseUint(c.Trainer.Meta[metaWindows], 10, 64)
+	if err := errors.Join(err, err2, err3); err != nil {
 		return fmt.Errorf("its counters cannot be read: %w", err)
 	}
-	if step > s.cfg.Steps {
-		return fmt.Errorf("it has made %d steps, more than %d: ask for more --steps, or choose another --out", step, s.cfg.Steps)
+	if step < 0 || windows%uint64(s.cfg.Trainer.Batch) != 0 {
+		return fmt.Errorf("its counters cannot be right: %d steps on %d windows", step, windows)
+	}
+	if windows > s.budget {
+		return fmt.Errorf("it has read %d windows in %d steps, more than %d steps of these settings read: ask for more --steps, or choose another --out",
+			windows, step, s.cfg.Steps)
+	}
+	if err := s.growth.load(c.Trainer.Meta[metaBatch]); err != nil {
+		return err
 	}
 	if err := s.trainer.Model().Load(c.Model); err != nil {
 		return err
 	}
-	if err := s.trainer.SetMoments(optimizer.State{Steps: adamw, Tensors: c.Trainer.Tensors}); err != nil {
+	if err := s.trainer.SetMoments(optimizer.State{Steps: inner, Tensors: c.Trainer.Tensors}); err != nil {
 		return err
 	}
-	s.step, s.resumed, s.saved = step, step, step
+	if err := s.restoreAverage(c.Trainer); err != nil {
+		return err
+	}
+	s.step, s.resumed, s.saved, s.windows = step, step, step, windows
 	return nil
+}
+
+func (s *Solo) restoreAverage(t *checkpoint.Trainer) error {
+	if s.average == nil {
+		return nil
+	}
+	windows, err := strconv.ParseUint(t.Meta[metaAverage], 10, 64)
+	if err != nil {
+		return fmt.Errorf("its counters cannot be read: %w", err)
+	}
+	return s.average.Load(optimizer.AverageState{Windows: windows, Tensors: t.Tensors})
 }
 
 // save writes a checkpoint of the current step.
@@ -219,7 +280,22 @@ func (s *Solo) save() error {
 	if err != nil {
 		return err
 	}
-	meta := map[string]string{metaStep: strconv.Itoa(s.step), metaAdamW: strconv.Itoa(moments.Steps)}
+	batch, err := s.growth.save()
+	if err != nil {
+		return err
+	}
+	meta := map[string]string{
+		metaStep: strconv.Itoa(s.step), metaInner: strconv.Itoa(moments.Steps),
+		metaWindows: strconv.FormatUint(s.windows, 10), metaBatch: batch,
+	}
+	if s.average != nil {
+		average, err := s.average.Save()
+		if err != nil {
+			return err
+		}
+		moments.Tensors = append(moments.Tensors, average.Tensors...)
+		meta[metaAverage] = strconv.FormatUint(average.Windows, 10)
+	}
 	for key, value := range s.settings {
 		meta[metaPrefix+key] = value
 	}
@@ -235,8 +311,8 @@ func (s *Solo) save() error {
 
 // Run trains to the last step, saves, and measures the held-out loss. When ctx ends it saves and returns *Stopped.
 func (s *Solo) Run(ctx context.Context) (SoloResult, error) {
-	meter := newMeter(s.cfg, s.step)
-	for s.step < s.cfg.Steps {
+	meter := newMeter(s.cfg)
+	for s.windows < s.budget {
 		if ctx.Err() != nil {
 			return SoloResult{}, s.stopped()
 		}
@@ -245,8 +321,7 @@ func (s *Solo) Run(ctx context.Context) (SoloResult, error) {
 		if err != nil {
 			return SoloResult{}, fmt.Errorf("step %d: %w", s.step+1, advise(err))
 		}
-		s.step++
-		meter.add(s.step, result, time.Since(began))
+		meter.add(s, result, time.Since(began))
 		if every := s.cfg.SaveEvery; every > 0 && s.step%every == 0 {
 			if err := s.save(); err != nil {
 				return SoloResult{}, err
@@ -256,7 +331,10 @@ func (s *Solo) Run(ctx context.Context) (SoloResult, error) {
 	if err := s.save(); err != nil {
 		return SoloResult{}, err
 	}
-	r := SoloResult{Steps: s.step, ResumedAt: s.resumed, Tokens: meter.tokens(s.step), TokensPerSecond: meter.rate()}
+	r := SoloResult{
+		Steps: s.step, ResumedAt: s.resumed, Tokens: meter.tokens(s.windows), TokensPerSecond: meter.rate(),
+		Windows: len(s.indices), AverageLoss: math.NaN(),
+	}
 	err := s.measure(ctx, &r)
 	if ctx.Err() != nil {
 		return SoloResult{}, s.stopped()
@@ -264,16 +342,38 @@ func (s *Solo) Run(ctx context.Context) (SoloResult, error) {
 	return r, err
 }
 
-// next trains on the next windows of the order.
+// next makes a step on the next windows of the order and counts it.
 func (s *Solo) next() (StepResult, error) {
-	first := uint64(s.step) * uint64(s.cfg.Trainer.Batch)
+	micros := s.growth.micros((s.budget - s.windows) / uint64(s.cfg.Trainer.Batch))
+	s.room(micros * s.cfg.Trainer.Batch)
 	for i := range s.indices {
-		s.indices[i] = s.order.At(first + uint64(i))
+		s.indices[i] = s.order.At(s.windows + uint64(i))
 	}
 	if err := s.train.Batch(s.inputs, s.targets, s.indices...); err != nil {
 		return StepResult{}, err
 	}
-	return s.trainer.Step(s.inputs, s.targets, float64(s.step+1)/float64(s.cfg.Steps))
+	after := s.windows + uint64(len(s.indices))
+	factor := s.cfg.Trainer.inner().RateFactor(s.growth.factor(micros))
+	r, err := s.trainer.step(s.inputs, s.targets, float64(after)/float64(s.budget), factor)
+	if err != nil {
+		return r, err
+	}
+	s.growth.learn(micros, r)
+	if s.average != nil {
+		s.average.Add(len(s.indices))
+	}
+	s.windows = after
+	s.step++
+	return r, nil
+}
+
+// room makes the step's buffers hold so many windows; they keep the largest memory.
+func (s *Solo) room(windows int) {
+	tokens := windows * s.cfg.Trainer.Model.Context
+	if cap(s.indices) < windows {
+		s.indices, s.inputs, s.targets = make([]int, windows), make([]int32, tokens), make([]int32, tokens)
+	}
+	s.indices, s.inputs, s.targets = s.indices[:windows], s.inputs[:tokens], s.targets[:tokens]
 }
 
 // advise adds what to do about a training that has diverged.
@@ -288,7 +388,11 @@ func (s *Solo) stopped() error {
 	if err := s.save(); err != nil {
 		return err
 	}
-	return &Stopped{Step: s.step, Steps: s.cfg.Steps, Out: s.cfg.Out}
+	stopped := &Stopped{Step: s.step, Steps: s.cfg.Steps, Out: s.cfg.Out}
+	if s.cfg.Adaptive {
+		stopped.Steps = 0
+	}
+	return stopped
 }
 
 // measure fills in the held-out loss and what counting models reach on the same windows.
@@ -303,50 +407,16 @@ func (s *Solo) measure(ctx context.Context, r *SoloResult) error {
 	if r.ValLoss, err = s.trainer.Model().Evaluate(ctx, s.heldOut, indices); err != nil {
 		return fmt.Errorf("held-out loss: %w", err)
 	}
+	if s.average != nil {
+		s.average.Swap()
+		r.AverageLoss, err = s.trainer.Model().Evaluate(ctx, s.heldOut, indices)
+		s.average.Swap()
+		if err != nil {
+			return fmt.Errorf("held-out loss of the averaged weights: %w", err)
+		}
+	}
 	if r.Baselines, err = data.NGram(s.cfg.Corpus.Train, s.heldOut, indices); err != nil {
 		return fmt.Errorf("baselines: %w", err)
 	}
 	return nil
-}
-
-// meter turns steps into reports.
-type meter struct {
-	cfg   SoloConfig
-	first int // step at which this process began
-
-	all, span time.Duration // inside steps: in all, and since the last report
-	loss      float64       // sum since the last report
-	steps     int           // since the last report
-	done      int           // in all
-}
-
-func newMeter(cfg SoloConfig, first int) *meter { return &meter{cfg: cfg, first: first} }
-
-func (m *meter) perStep() uint64 {
-	return uint64(m.cfg.Trainer.Batch) * uint64(m.cfg.Trainer.Model.Context)
-}
-
-func (m *meter) tokens(step int) uint64 { return uint64(step) * m.perStep() }
-
-// rate returns tokens a second over all steps so far, 0 before the first.
-func (m *meter) rate() float64 {
-	if m.all <= 0 {
-		return 0
-	}
-	return float64(m.tokens(m.done)) / m.all.Seconds()
-}
-
-func (m *meter) add(step int, r StepResult, took time.Duration) {
-	m.all, m.span = m.all+took, m.span+took
-	m.loss += r.Loss
-	m.steps++
-	m.done++
-	if m.cfg.Report == nil || (step%m.cfg.LogEvery != 0 && step != m.cfg.Steps) {
-		return
-	}
-	m.cfg.Report(SoloReport{
-		Step: step, Loss: m.loss / float64(m.steps), Tokens: m.tokens(step), LR: r.LR,
-		TokensPerSecond: float64(m.tokens(m.steps)) / max(m.span.Seconds(), 1e-9),
-	})
-	m.span, m.loss, m.steps = 0, 0, 0
 }

@@ -131,7 +131,7 @@ func TestKilledAndResumedEqualsNotKilled(t *testing.T) {
 			if _, err := s.next(); err != nil {
 				t.Fatal(err)
 			}
-			if s.step++; s.step%s.cfg.SaveEvery == 0 {
+			if s.step%s.cfg.SaveEvery == 0 {
 				if err := s.save(); err != nil {
 					t.Fatal(err)
 				}
@@ -186,7 +186,10 @@ func TestResumingRefusesOtherSettings(t *testing.T) {
 		"another model":        func(c *SoloConfig) { c.Trainer.Model.Heads = 4 },
 		"another lr":           func(c *SoloConfig) { c.Trainer.LR.Peak = 1e-3 },
 		"another weight decay": func(c *SoloConfig) { c.Trainer.WeightDecay.Peak = 0 },
-		"another adamw":        func(c *SoloConfig) { c.Trainer.AdamW.Clip = 2 },
+		"another optimizer":    func(c *SoloConfig) { c.Trainer.AdamW.Clip = 2 },
+		"another accumulate":   func(c *SoloConfig) { c.Accumulate = 2 },
+		"another adaptive":     func(c *SoloConfig) { c.Adaptive = true },
+		"another average":      func(c *SoloConfig) { c.Average = 0.9 },
 		"another data":         func(c *SoloConfig) { c.Corpus.HeldOut = c.Corpus.HeldOut[1:] },
 		"more than 4":          func(c *SoloConfig) { c.Steps = 4 },
 	} {

@@ -3,6 +3,7 @@ package peer
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"dunlin/compute"
 	"dunlin/model"
@@ -12,7 +13,7 @@ import (
 // TrainerConfig says what one inner step is.
 type TrainerConfig struct {
 	Model       model.Config
-	Batch       int                // windows in one step, 1 to 4,096
+	Batch       int                // windows in one micro-batch, 1 to 4,096
 	LR          optimizer.Schedule // learning rate, a function of progress
 	WeightDecay optimizer.Schedule // decoupled weight decay, a function of progress
 	AdamW       optimizer.AdamWConfig
@@ -36,9 +37,9 @@ func (c TrainerConfig) inner() optimizer.Config {
 	return c.Inner
 }
 
-// Trainer is the inner loop's step: gradients of one batch, then the inner optimizer. It serves `dunlin train` and the workers of a
-// swarm alike. One goroutine at a time uses it; between two steps that goroutine may read and write parameters, which
-// is how commits are merged.
+// Trainer is the inner loop's step: gradients of one or more micro-batches, then the inner optimizer. It serves
+// `dunlin train` and the workers of a swarm alike. One goroutine at a time uses it; between two steps that goroutine
+// may read and write parameters, which is how commits are merged.
 type Trainer struct {
 	cfg    TrainerConfig
 	device compute.Device
@@ -49,9 +50,10 @@ type Trainer struct {
 
 // StepResult is what one step tells.
 type StepResult struct {
-	Loss float64 // mean over the batch before the step, nats a token
-	Norm float64 // of the gradient before clipping
-	LR   float64 // learning rate of the step, without a joiner's ramp
+	Loss      float64 // mean over the batch before the step, nats a token
+	Norm      float64 // of the gradient before clipping
+	FirstNorm float64 // of the first micro-batch's gradient; 0 when there was one
+	LR        float64 // learning rate of the step, without a joiner's ramp
 }
 
 // NewTrainer allocates a model with zero parameters and an optimizer with zero moments on a device, which stays the
@@ -98,17 +100,36 @@ func (t *Trainer) Params() []model.Param { return t.params }
 // Steps counts the steps that the optimizer's moments have seen.
 func (t *Trainer) Steps() int { return t.inner.Steps() }
 
-// Step trains on one batch: Batch windows of Context inputs and their targets, one after the other. progress is the
-// run's clock at the end of the step, in [0, 1] (protocol, R3a). When loss or gradient are not finite it returns an
-// error that wraps model.ErrNotFinite or optimizer.ErrNotFinite and changes no parameter.
+// Step trains on one or more micro-batches: each Batch windows of Context inputs and their targets, one after the
+// other. Their gradients are summed and divided by their number, which is the gradient of one large batch but for
+// rounding. progress is the run's clock at the end of the step, in [0, 1] (protocol, R3a). When loss or gradient are
+// not finite it returns an error that wraps model.ErrNotFinite or optimizer.ErrNotFinite and changes no parameter.
 func (t *Trainer) Step(tokens, targets []int32, progress float64) (StepResult, error) {
-	t.model.ZeroGrad()
-	loss, err := t.model.ForwardBackward(tokens, targets, t.cfg.Batch)
-	if err != nil {
-		return StepResult{}, err
+	return t.step(tokens, targets, progress, 1)
+}
+
+// step is Step with a learning rate multiplied by rateFactor.
+func (t *Trainer) step(tokens, targets []int32, progress, rateFactor float64) (StepResult, error) {
+	size := t.cfg.Batch * t.cfg.Model.Context
+	if len(tokens) == 0 || len(tokens)%size != 0 || len(targets) != len(tokens) {
+		return StepResult{}, fmt.Errorf("step on %d tokens and %d targets: whole micro-batches of %d are needed", len(tokens), len(targets), size)
 	}
-	result := StepResult{Loss: float64(loss), LR: t.cfg.LR.At(progress)}
-	result.Norm, err = t.inner.Step(result.LR, t.cfg.WeightDecay.At(progress), 1)
+	micros := len(tokens) / size
+	result := StepResult{LR: t.cfg.LR.At(progress) * rateFactor}
+	t.model.ZeroGrad()
+	for i := range micros {
+		from, to := i*size, (i+1)*size
+		loss, err := t.model.ForwardBackward(tokens[from:to], targets[from:to], t.cfg.Batch)
+		if err != nil {
+			return StepResult{}, err
+		}
+		result.Loss += float64(loss) / float64(micros)
+		if i == 0 && micros > 1 {
+			result.FirstNorm = math.Sqrt(t.device.SumSquares(t.model.Grads()))
+		}
+	}
+	var err error
+	result.Norm, err = t.inner.Step(result.LR, t.cfg.WeightDecay.At(progress), 1/float64(micros))
 	return result, err
 }
 
