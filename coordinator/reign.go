@@ -82,9 +82,10 @@ func (m *Machine) advanceReign() {
 	}
 }
 
-// askedUntil returns until when peers may tell their heads. A worker that lost
-// this coordinator dials again after a while: as long as one that the log names
-// has not spoken, it may be the one that knows more.
+// askedUntil returns until when peers may tell their heads. A worker notices
+// after a while that it lost this coordinator, and dials again after another: as
+// long as one that the log names has not spoken, it may be the one that knows
+// more.
 func (m *Machine) askedUntil() time.Time {
 	for _, b := range m.members {
 		if _, told := m.reign.claims[b.peer]; !told {
