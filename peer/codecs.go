@@ -105,6 +105,7 @@ func (c *codecs) sum(summer *contribution.Summer, o sumOrder) sumDone {
 	sum, err := summer.Sum(to-from, o.shares)
 	done := sumDone{order: o, length: len(sum.Frame), faults: sum.Faults, err: err}
 	if err == nil {
+		c.store.Pin(pinSummed(o.attempt), store.HashLeaf(sum.Frame))
 		done.hash, done.err = c.store.Put(sum.Frame)
 	}
 	for i, in := range sum.Included {

@@ -141,6 +141,9 @@ func (p *Peer) sumOrder(e round.SumSlab) sumOrder {
 }
 
 func (p *Peer) summed(d sumDone) {
+	if p.newest[d.order.fragment] != d.order.attempt { // decided meanwhile
+		p.store.Unpin(pinSummed(d.order.attempt))
+	}
 	for _, fault := range d.faults {
 		if fault != nil {
 			p.note(fmt.Sprintf("attempt %s, slab %d: %v", d.order.attempt, d.order.slab, fault))
@@ -190,6 +193,8 @@ func (p *Peer) advanced(e catchup.Advanced) {
 		p.ask(false)
 	}
 	p.retention.commit(p.store, e.Height, c.Table, e.Table)
+	p.store.Unpin(pinSummed(c.Attempt))
+	p.store.Unpin(pinHeld(c.Attempt, c.Result))
 }
 
 // dataLoaded comes when the training text is here, or when it could not be had.

@@ -82,7 +82,7 @@ func (k *keeper) obey(order any) {
 	case catchup.Apply:
 		k.report(k.apply(o))
 	case catchup.DropShadow:
-		k.drop(shadowKey{o.Fragment, o.Attempt, o.Result})
+		k.letGo(shadowKey{o.Fragment, o.Attempt, o.Result})
 	case catchup.SaveCheckpoint:
 		k.report(k.save(o))
 	case catchup.LoadCheckpoint:
@@ -113,8 +113,13 @@ func (k *keeper) frames(table *wire.CommitTable) ([][]byte, error) {
 
 func (k *keeper) prepare(o catchup.Prepare) any {
 	result := o.Table.ResultRoot()
+	key := shadowKey{o.Fragment, o.Attempt, result}
 	fail := func(err error) any {
+		k.letGo(key)
 		return catchup.PrepareFailed{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, Result: result, Reason: err.Error()}
+	}
+	for _, s := range o.Table.Slabs {
+		k.store.Pin(pinHeld(o.Attempt, result), s.Hash)
 	}
 	frames, err := k.frames(o.Table)
 	if err != nil {
@@ -127,7 +132,6 @@ func (k *keeper) prepare(o catchup.Prepare) any {
 	if err := k.store.Sync(); err != nil {
 		return fail(err)
 	}
-	key := shadowKey{o.Fragment, o.Attempt, result}
 	k.drop(key)
 	k.shadows[key] = shadow
 	return catchup.Prepared{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, Result: result, State: shadow.State()}
@@ -140,6 +144,12 @@ func (k *keeper) drop(key shadowKey) {
 	}
 }
 
+// letGo drops a shadow and the frames behind it.
+func (k *keeper) letGo(key shadowKey) {
+	k.drop(key)
+	k.store.Unpin(pinHeld(key.attempt, key.result))
+}
+
 func (k *keeper) promote(o catchup.Promote) any {
 	key := shadowKey{o.Commit.Fragment, o.Commit.Attempt, o.Commit.Result}
 	shadow := k.shadows[key]
@@ -149,7 +159,7 @@ func (k *keeper) promote(o catchup.Promote) any {
 	err := k.replica.Promote(shadow, o.Commit)
 	if errors.Is(err, replica.ErrDiverged) {
 		state := shadow.State()
-		k.drop(key)
+		k.letGo(key)
 		return catchup.Applied{Height: o.Height, State: state}
 	}
 	k.drop(key)
@@ -205,7 +215,7 @@ func (k *keeper) load(o catchup.LoadCheckpoint) any {
 		return catchup.LoadFailed{At: o.At, Reason: err.Error()}
 	}
 	for key := range k.shadows {
-		k.drop(key)
+		k.letGo(key)
 	}
 	k.replica = loaded
 	k.report(replicaReplaced{loaded})

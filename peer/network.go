@@ -238,6 +238,7 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 		}
 		p.figures.member(b)
 	case *wire.Commit:
+		delete(p.newest, b.Fragment)
 		p.figures.commit(height, b)
 	case *wire.Checkpoint:
 		p.judgeDue = p.judgeDue || !b.Complete
@@ -249,6 +250,8 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 	case *wire.Lease:
 		p.leased(b)
 	case *wire.Attempt:
+		p.store.Unpin(pinSummed(p.newest[b.Fragment])) // it cannot commit any more (R7)
+		p.newest[b.Fragment] = b.ID
 		p.fresh = p.self == p.lead
 	}
 	p.figures.entry(height, body)

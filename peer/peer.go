@@ -101,12 +101,13 @@ type Peer struct {
 	slabs      *slabs                   // contributions, own and others'
 	weights    map[int]committed        // newest commit of each fragment, for merging
 	slot       wire.Slot
-	begun      bool         // inner steps of this slot have begun
-	restart    bool         // live weights must be taken from the replica again
-	granted    []wire.Range // leased to this slot before its first step
-	asked      bool         // the keeper was asked for weights
-	loading    bool         // the data are being fetched
-	caughtUp   chan bool    // holds, once the replica has reached the head, whether the run was under way
+	begun      bool                      // inner steps of this slot have begun
+	restart    bool                      // live weights must be taken from the replica again
+	granted    []wire.Range              // leased to this slot before its first step
+	asked      bool                      // the keeper was asked for weights
+	loading    bool                      // the data are being fetched
+	newest     map[uint64]wire.AttemptID // by fragment: the attempt opened last
+	caughtUp   chan bool                 // holds, once the replica has reached the head, whether the run was under way
 	finished   *coordinator.Finished
 	failure    error
 	terms      uint64 // highest term that peers reported
@@ -138,7 +139,7 @@ func New(cfg Config) (*Peer, error) {
 	p := &Peer{
 		cfg: cfg, self: wire.PeerIDOf(cfg.Key), lead: spec.Coordinators[0], spec: spec, log: cfg.Logger,
 		network: make(chan any, 1024), done: make(chan struct{}), inbox: newMailbox[any](),
-		peers: map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, slabs: newSlabs(), weights: map[int]committed{}, caughtUp: make(chan bool, 1),
+		peers: map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, slabs: newSlabs(), weights: map[int]committed{}, caughtUp: make(chan bool, 1), newest: map[uint64]wire.AttemptID{},
 	}
 	if err := p.open(); err != nil {
 		return nil, errors.Join(err, p.close())

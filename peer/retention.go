@@ -27,6 +27,14 @@ type retention struct {
 
 func pinAt(height uint64) string { return fmt.Sprintf("height/%d", height) }
 
+// pinSummed and pinHeld own the frames that an owner has announced and those that
+// a holder has said Have of: they stay until the attempt is decided (R8).
+func pinSummed(a wire.AttemptID) string { return "summed/" + a.String() }
+
+func pinHeld(a wire.AttemptID, result wire.Hash) string {
+	return "held/" + a.String() + "/" + result.String()
+}
+
 // pinTables is the store's owner of commit tables, which say who trained on
 // what and are kept as long as the ledger.
 const pinTables = "tables"
