@@ -32,14 +32,17 @@ type Param struct {
 // Face's model: embeddings, the blocks, the last norm, a head of its own.
 //
 // With std = 1/√Width the token embedding and a head start at std, which makes
-// the first logits about normal; weights at std/2 and positions at std/5, near
-// GPT-2's 0.02 and 0.01 at its width of 768 and the best of a sweep at nano's
-// 128. The two projections of a block that write to the residual stream are
+// the first logits about normal; weights at std/2 (GPT-2) or std/1.4 (Llama) and
+// positions at std/5, near GPT-2's 0.02 and 0.01 at its width of 768 and the best
+// of sweeps at nano's and nano-llama's width of 128. The two projections of a block that write to the residual stream are
 // divided by √(2·Layers) (GPT-2, section 2.3). Norms start as the identity,
 // biases at 0.
 func (c Config) Params() []Param {
 	l := lister{std: 1 / math.Sqrt(float64(c.Width))}
 	l.weight = l.std / 2
+	if c.Family == Llama {
+		l.weight = l.std / 1.4
+	}
 	l.residual = l.weight / math.Sqrt(float64(2*c.Layers))
 	if c.Family == Llama {
 		l.llama(c)
