@@ -73,52 +73,76 @@ type Peer struct {
 	lead wire.PeerID // the coordinator
 	spec *wire.RunSpec
 	log  *slog.Logger
+	core *core.Core
 
-	core    *core.Core
-	ledger  *ledger.Log
-	store   store.Store
-	replica *replica.Replica // the keeper's; read only here
-	configs []contribution.Config
-	closers []func() error
+	durable
+	queues
+	crew
+	tenure
+	known
 
+	peers   map[wire.PeerID]bool     // sessions
+	addrs   map[wire.PeerID][]string // from the log
+	slabs   *slabs                   // contributions, own and others'
+	weights map[int]committed        // newest commit of each fragment, for merging
+	configs []contribution.Config    // by fragment
+
+	life      life
+	figures   *figures
+	published time.Time // when the newest snapshot was made
+	fresh     bool      // something happened that is shown at once
+	ended     bool      // the run's end was seen to
+	finished  *coordinator.Finished
+	failure   error
+	sabotaged bool // by a test
+}
+
+// durable is what survives this process.
+type durable struct {
+	ledger    *ledger.Log
+	store     store.Store
+	retention *retention
+	closers   []func() error
+}
+
+// queues is what waits to be taken in.
+type queues struct {
 	network chan any      // from the transport; bounded, so that a flood waits
 	done    chan struct{} // closed when nothing more is taken from network
 	inbox   *mailbox[any] // from this peer's own goroutines
 	pending []core.Event  // not yet stepped
+}
 
+// crew is who works beside the loop, each on a goroutine of its own.
+type crew struct {
 	transport Transport
 	keeper    *keeper
+	replica   *replica.Replica // the keeper's; read only here
 	fetcher   *fetcher
 	codecs    *codecs
 	worker    *worker // nil until the data are here
 	judge     *judge  // nil but on a coordinator with a device
 	judgeDue  bool    // the next state that stands at the head is measured
-	ended     bool    // the run's end was seen to
 	wg        sync.WaitGroup
+}
 
-	peers      map[wire.PeerID]bool     // sessions
-	addrs      map[wire.PeerID][]string // from the log
-	slabs      *slabs                   // contributions, own and others'
-	weights    map[int]committed        // newest commit of each fragment, for merging
-	slot       wire.Slot
-	begun      bool                      // inner steps of this slot have begun
-	restart    bool                      // live weights must be taken from the replica again
-	granted    []wire.Range              // leased to this slot before its first step
-	asked      bool                      // the keeper was asked for weights
-	loading    bool                      // the data are being fetched
-	newest     map[uint64]wire.AttemptID // by fragment: the attempt opened last
-	caughtUp   chan bool                 // holds, once the replica has reached the head, whether the run was under way
-	finished   *coordinator.Finished
-	failure    error
-	terms      uint64 // highest term that peers reported
-	retention  *retention
-	life       life
-	figures    *figures
+// tenure is a worker's time in its slot.
+type tenure struct {
+	slot     wire.Slot
+	begun    bool         // inner steps of this slot have begun
+	restart  bool         // live weights must be taken from the replica again
+	granted  []wire.Range // leased to this slot before its first step
+	asked    bool         // the keeper was asked for weights
+	loading  bool         // the data are being fetched
+	caughtUp chan bool    // holds, once the replica has reached the head, whether the run was under way
+}
+
+// known is what the log and other peers have said of the run.
+type known struct {
 	settingsIn wire.Settings
-	term       uint64    // of the newest entry
-	published  time.Time // when the newest snapshot was made
-	fresh      bool      // something happened that is shown at once
-	sabotaged  bool      // by a test
+	term       uint64                    // of the newest entry
+	terms      uint64                    // highest term that peers reported
+	newest     map[uint64]wire.AttemptID // by fragment: the attempt opened last
 }
 
 // New opens the peer's folder and replays its ledger's rules; nothing runs yet.
@@ -138,8 +162,9 @@ func New(cfg Config) (*Peer, error) {
 	}
 	p := &Peer{
 		cfg: cfg, self: wire.PeerIDOf(cfg.Key), lead: spec.Coordinators[0], spec: spec, log: cfg.Logger,
-		network: make(chan any, 1024), done: make(chan struct{}), inbox: newMailbox[any](),
-		peers: map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, slabs: newSlabs(), weights: map[int]committed{}, caughtUp: make(chan bool, 1), newest: map[uint64]wire.AttemptID{},
+		queues: queues{network: make(chan any, 1024), done: make(chan struct{}), inbox: newMailbox[any]()},
+		peers:  map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, slabs: newSlabs(), weights: map[int]committed{},
+		tenure: tenure{caughtUp: make(chan bool, 1)}, known: known{newest: map[uint64]wire.AttemptID{}},
 	}
 	if err := p.open(); err != nil {
 		return nil, errors.Join(err, p.close())
