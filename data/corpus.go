@@ -39,6 +39,9 @@ func Open(path string) (*Corpus, error) {
 	if path == "" {
 		return GoSource()
 	}
+	if Prepared(path) {
+		return nil, fmt.Errorf("open text %s: it is a prepared folder, which `dunlin train` reads; text is needed here", path)
+	}
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():

@@ -14,7 +14,7 @@ import (
 )
 
 // write makes a file below dir and returns its path.
-func write(t *testing.T, dir, rel string, content []byte) string {
+func write(t testing.TB, dir, rel string, content []byte) string {
 	t.Helper()
 	path := filepath.Join(dir, filepath.FromSlash(rel))
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

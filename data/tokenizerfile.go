@@ -208,6 +208,15 @@ func (p *pairText) UnmarshalJSON(b []byte) error {
 // text come back changed (normalizers, an added blank in front). Post-processors
 // are passed over: documents end with endOfText, see OpenTokenizer.
 func ParseTokenizer(b []byte, endOfText string) (*BPE, error) {
+	t, err := parseTokenizer(b)
+	if err != nil {
+		return nil, err
+	}
+	return t, t.chooseEnd(endOfText)
+}
+
+// parseTokenizer leaves open which token ends a document.
+func parseTokenizer(b []byte) (*BPE, error) {
 	if len(b) > MaxTokenizerFile {
 		return nil, fmt.Errorf("%d bytes, at most %d are allowed", len(b), MaxTokenizerFile)
 	}
@@ -229,7 +238,7 @@ func ParseTokenizer(b []byte, endOfText string) (*BPE, error) {
 	if err := t.readMerges(&f); err != nil {
 		return nil, err
 	}
-	return t, t.chooseEnd(endOfText)
+	return t, nil
 }
 
 func (f *tokenizerFile) check() error {
@@ -391,6 +400,16 @@ func (t *BPE) readMerges(f *tokenizerFile) error {
 		t.merges[key] = merge{rank: int32(rank), token: int32(token)}
 	}
 	return nil
+}
+
+// WithEndOfText returns the same tokenizer whose documents end with token.
+func (t *BPE) WithEndOfText(token int32) (*BPE, error) {
+	if token < 0 || int(token) >= len(t.texts) || t.texts[token] == "" {
+		return nil, fmt.Errorf("texts end with token %d, which does not exist in %s", token, t.name)
+	}
+	other := *t
+	other.endOfText = token
+	return &other, nil
 }
 
 // chooseEnd finds the token that ends a document.

@@ -1,39 +1,98 @@
 package data
 
-import "fmt"
+import (
+	"fmt"
+	"sort"
+)
+
+// Tokens is a sequence of tokens, in memory or in files.
+type Tokens interface {
+	Len() int
+	// Read fills dst with the tokens from at on; at+len(dst) is at most Len.
+	Read(dst []int32, at int) error
+}
+
+// ByteTokens is text whose tokens are its bytes.
+type ByteTokens []byte
+
+// Len implements Tokens.
+func (b ByteTokens) Len() int { return len(b) }
+
+// Read implements Tokens.
+func (b ByteTokens) Read(dst []int32, at int) error {
+	if at < 0 || at > len(b)-len(dst) {
+		return fmt.Errorf("read %d tokens at %d of %d", len(dst), at, len(b))
+	}
+	for i, c := range b[at : at+len(dst)] {
+		dst[i] = int32(c)
+	}
+	return nil
+}
 
 // Windows cuts tokens into training sequences: window i is
 // tokens[i*T : i*T+T+1], T inputs and the T targets one place on, so every
-// token but the first is a target once. It is a view; the tokens are not
-// copied and must not change.
+// token but the first is a target once. Over several sets of tokens the windows
+// of one follow those of the other, and none crosses. It is a view; the tokens
+// are not copied and must not change.
 type Windows struct {
-	tokens []byte
+	sets   []windowSet
 	length int // T
+	n      int
 }
 
-// NewWindows returns the windows of T = length tokens, at least one, or says
-// how many tokens are missing.
+type windowSet struct {
+	tokens Tokens
+	first  int // its first window
+}
+
+// NewWindows returns the windows of T = length byte tokens, at least one, or
+// says how many tokens are missing.
 func NewWindows(tokens []byte, length int) (Windows, error) {
+	return WindowsOf(length, ByteTokens(tokens))
+}
+
+// WindowsOf returns the windows of T = length tokens over sets, at least one in
+// each, or says how many tokens are missing.
+func WindowsOf(length int, sets ...Tokens) (Windows, error) {
 	if length < 1 {
 		return Windows{}, fmt.Errorf("cut windows: length %d, at least 1 is needed", length)
 	}
-	if len(tokens) < length+1 {
-		return Windows{}, fmt.Errorf("cut windows: %d tokens, one window of the model's context takes %d: add text or choose a shorter context",
-			len(tokens), length+1)
+	if len(sets) == 0 {
+		return Windows{}, fmt.Errorf("cut windows: no tokens")
 	}
-	return Windows{tokens: tokens, length: length}, nil
+	w := Windows{length: length}
+	for _, s := range sets {
+		if s.Len() < length+1 {
+			return Windows{}, fmt.Errorf("cut windows: %d tokens, one window of the model's context takes %d: add text or choose a shorter context",
+				s.Len(), length+1)
+		}
+		w.sets = append(w.sets, windowSet{tokens: s, first: w.n})
+		w.n += (s.Len() - 1) / length
+	}
+	return w, nil
 }
 
 // Len returns the number of windows.
-func (w Windows) Len() int { return (len(w.tokens) - 1) / w.length }
+func (w Windows) Len() int { return w.n }
 
 // Length returns T, the number of targets of a window.
 func (w Windows) Length() int { return w.length }
 
-// At returns the T+1 tokens of window i in [0, Len), not a copy.
-func (w Windows) At(i int) []byte {
-	at := i * w.length
-	return w.tokens[at : at+w.length+1 : at+w.length+1]
+// Counts returns the number of windows of each set.
+func (w Windows) Counts() []int {
+	counts := make([]int, len(w.sets))
+	for k := range w.sets {
+		counts[k] = w.end(k) - w.sets[k].first
+	}
+	return counts
+}
+
+// end returns the window behind the last of set k.
+func (w Windows) end(k int) int {
+	if k+1 < len(w.sets) {
+		return w.sets[k+1].first
+	}
+	return w.n
 }
 
 // Batch writes the inputs and targets of the windows named by indices, one
@@ -45,18 +104,24 @@ func (w Windows) Batch(inputs, targets []int32, indices ...int) error {
 		return fmt.Errorf("fill batch: buffers of %d inputs and %d targets, %d windows of %d take %d",
 			len(inputs), len(targets), len(indices), w.length, want)
 	}
-	n := w.Len()
 	for _, i := range indices {
-		if i < 0 || i >= n {
-			return fmt.Errorf("fill batch: window %d, there are %d", i, n)
+		if i < 0 || i >= w.n {
+			return fmt.Errorf("fill batch: window %d, there are %d", i, w.n)
 		}
 	}
 	for k, i := range indices {
-		window := w.At(i)
+		set := w.sets[0]
+		if len(w.sets) > 1 {
+			set = w.sets[sort.Search(len(w.sets), func(k int) bool { return w.end(k) > i })]
+		}
+		at := (i - set.first) * w.length
 		in, out := inputs[k*w.length:][:w.length], targets[k*w.length:][:w.length]
-		for j := range in {
-			in[j] = int32(window[j])
-			out[j] = int32(window[j+1])
+		if err := set.tokens.Read(in, at); err != nil {
+			return fmt.Errorf("fill batch: %w", err)
+		}
+		copy(out, in[1:])
+		if err := set.tokens.Read(out[w.length-1:], at+w.length); err != nil {
+			return fmt.Errorf("fill batch: %w", err)
 		}
 	}
 	return nil

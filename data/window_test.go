@@ -26,9 +26,9 @@ func TestWindowsCutAtStrideT(t *testing.T) {
 			t.Errorf("%d tokens, T %d: %d windows, want %d", c.tokens, c.length, w.Len(), c.windows)
 		}
 		for i := range w.Len() {
-			at := w.At(i)
-			if len(at) != c.length+1 || at[0] != byte(i*c.length) || at[c.length] != byte((i+1)*c.length) {
-				t.Errorf("window %d is %v", i, at)
+			in, out := make([]int32, c.length), make([]int32, c.length)
+			if err := w.Batch(in, out, i); err != nil || in[0] != int32(i*c.length) || out[c.length-1] != int32((i+1)*c.length) {
+				t.Errorf("window %d is %v to %v, %v", i, in, out, err)
 			}
 		}
 	}
