@@ -3,7 +3,6 @@ package model
 import (
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // Family is a kind of decoder.
@@ -165,15 +164,14 @@ func (c Config) FLOPPerToken(positions int) float64 {
 	return 6*(l*float64(c.blockProducts())+w*float64(c.Vocab)) + 6*l*float64(positions)*w
 }
 
-// String returns the shape for people: "4 layers, 4 heads, 128 wide, 128 tokens".
+// String returns the shape for people: "gpt2, 4 layers, 4 heads, 128 wide, 128 tokens".
 func (c Config) String() string {
-	shape := fmt.Sprintf("%d layers, %d heads, %d wide, %d tokens", c.Layers, c.Heads, c.Width, c.Context)
-	if c.Family == GPT2 {
-		return shape
+	shape := fmt.Sprintf("%v, %d layers, %d heads, %d wide, %d tokens", c.Family, c.Layers, c.Heads, c.Width, c.Context)
+	if c.Family == Llama {
+		shape += fmt.Sprintf(", %d key heads, %d hidden, theta %v, eps %v", c.KVHeads, c.Hidden, c.RopeTheta, c.NormEps)
 	}
-	parts := []string{c.Family.String(), shape, fmt.Sprintf("%d key heads, %d hidden, theta %v, eps %v", c.KVHeads, c.Hidden, c.RopeTheta, c.NormEps)}
 	if c.Untied {
-		parts = append(parts, "untied head")
+		shape += ", untied head"
 	}
-	return strings.Join(parts, ", ")
+	return shape
 }
