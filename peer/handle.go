@@ -44,6 +44,8 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		}
 	case weightsGiven:
 		p.begin(ev)
+	case begun:
+		p.beganSteps(ev)
 	case replicaReplaced:
 		p.replica = ev.replica
 	case dataLoaded:
@@ -169,14 +171,20 @@ func (p *Peer) begin(w weightsGiven) {
 	fresh := !p.begun
 	p.begun, p.restart, p.life.warming = true, false, 0
 	p.worker.orders.put(begin{
-		fresh: fresh, versions: w.versions, weights: w.weights, leases: p.granted, tokens: p.figures.tokens, members: len(p.figures.slots),
+		slot: p.slot, fresh: fresh, versions: w.versions, weights: w.weights, leases: p.granted,
+		tokens: p.figures.tokens, members: len(p.figures.slots),
 	})
 	p.granted = nil
-	if fresh {
+}
+
+// beganSteps tells the round that inner steps begin. It comes behind the report
+// of the step that was running, which belongs to what was before.
+func (p *Peer) beganSteps(b begun) {
+	if b.fresh {
 		p.life.begin()
-		p.next(round.Assigned{Slot: p.slot, Versions: w.versions})
+		p.next(round.Assigned{Slot: b.slot, Versions: b.versions})
 	} else {
-		p.next(round.Resumed{Versions: w.versions})
+		p.next(round.Resumed{Versions: b.versions})
 	}
 }
 

@@ -31,6 +31,7 @@ type Engine interface {
 type (
 	// begin hands over the committed weights of every fragment and starts steps.
 	begin struct {
+		slot     wire.Slot
 		fresh    bool // a new slot: steps count from 0 and older leases are gone
 		versions []uint64
 		weights  [][]float32 // by fragment, block order, never written again
@@ -60,6 +61,11 @@ type (
 
 // Reports of the worker's goroutine to the loop.
 type (
+	begun struct { // answers begin
+		slot     wire.Slot
+		fresh    bool
+		versions []uint64
+	}
 	stepDone struct {
 		step     uint64 // inner steps of this slot, from 1
 		windows  wire.Range
@@ -232,6 +238,7 @@ func (w *worker) begin(o begin) error {
 	w.committed, w.members, w.own = max(w.committed, o.tokens), max(1, o.members), 0
 	w.leases = append(w.leases, o.leases...)
 	w.running = true
+	w.report(begun{slot: o.slot, fresh: o.fresh, versions: o.versions})
 	return nil
 }
 
