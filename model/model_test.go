@@ -45,6 +45,11 @@ func TestParamsFillTheBuffer(t *testing.T) {
 			t.Errorf("%s has %d parameters, the original %d", name, cfg.Parameters(), want)
 		}
 	}
+	// Every weight of a Llama with its own head is multiplied with but the
+	// embedding's and the norms'.
+	if cfg, _ := Preset("llama-124m"); cfg.FLOPPerToken(0) != 6*float64(cfg.Parameters()-cfg.Vocab*cfg.Width-(2*cfg.Layers+1)*cfg.Width) {
+		t.Errorf("llama-124m of %d parameters takes %v FLOP a token", cfg.Parameters(), cfg.FLOPPerToken(0))
+	}
 	// The reference's table: 5.3 and 67.8 MFLOP a token.
 	if cfg, _ := Preset("nano"); math.Abs(cfg.FLOPPerToken(128)/1e6-5.3) > 0.05 {
 		t.Errorf("nano takes %v FLOP a token", cfg.FLOPPerToken(128))

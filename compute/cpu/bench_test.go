@@ -116,6 +116,19 @@ func BenchmarkParts(b *testing.B) {
 			{"layerNormGrad", narrow.Len(), func() {
 				d.LayerNormGrad(compute.LayerNormGrad{DX: narrow3, DY: narrow2, X: narrow, Gain: gain, DGain: gain2, DBias: gain2, Mean: mean, RStd: rstd, Rows: rows, N: width})
 			}},
+			{"rmsNorm", narrow.Len(), func() {
+				d.RMSNorm(compute.RMSNorm{Y: narrow2, X: narrow, Gain: gain, RStd: rstd, Rows: rows, N: width, Eps: 1e-5})
+			}},
+			{"rmsNormGrad", narrow.Len(), func() {
+				d.RMSNormGrad(compute.RMSNormGrad{DX: narrow3, DY: narrow2, X: narrow, Gain: gain, DGain: gain2, RStd: rstd, Rows: rows, N: width})
+			}},
+			{"swiGLU", wide.Len() / 2, func() { d.SwiGLU(compute.SwiGLU{Y: y, GateUp: wide, Rows: rows, N: 2 * width}) }},
+			{"swiGLUGrad", wide.Len() / 2, func() {
+				d.SwiGLUGrad(compute.SwiGLUGrad{DGateUp: z, DY: y, GateUp: wide, Rows: rows, N: 2 * width})
+			}},
+			{"rotary", 2 * narrow.Len(), func() {
+				d.Rotary(compute.Rotary{X: dqkv, Table: p, B: batch, T: positions, H: 2 * heads, S: width / heads, Stride: 3 * width})
+			}},
 			{"biasGrad", wide.Len(), func() {
 				d.BiasGrad(compute.BiasGrad{DBias: lse.Slice(0, 4*width), DY: wide, Rows: rows, N: 4 * width})
 			}},
