@@ -10,9 +10,9 @@ import (
 
 // AdaGradConfig holds the constants of AdaGrad-Norm (Ward, Wu and Bottou, arXiv
 // 1806.01811, algorithm 1), one rate for all parameters that falls with the sum of
-// all squared norms so far, with decoupled weight decay:
+// all squared norms so far, and with it the weight decay:
 //
-//	b² ← b² + |g|²      p ← p·(1 − lr·wd) − lr/b · g
+//	b² ← b² + |g|²      p ← p·(1 − lr/b · wd) − lr/b · g
 //
 // Its only state is b², so that it costs no memory.
 type AdaGradConfig struct {
@@ -58,7 +58,8 @@ func (a *adaGrad) Step(learningRate, weightDecay, gradScale float64) (float64, e
 		clipped := norm * (scale / gradScale)
 		a.sum = joinSum(splitSum(a.sum + clipped*clipped))
 	}
-	a.descend(learningRate*weightDecay, learningRate*scale/math.Sqrt(a.sum), a.grads)
+	rate := learningRate / math.Sqrt(a.sum)
+	a.descend(rate*weightDecay, rate*scale, a.grads)
 	return norm, nil
 }
 

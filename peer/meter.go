@@ -44,6 +44,7 @@ func (m *meter) add(s *Solo, r StepResult, took time.Duration) {
 	m.cfg.Report(SoloReport{
 		Step: s.step, Loss: m.loss / float64(m.steps), Tokens: m.tokens(s.windows), LR: r.LR,
 		TokensPerSecond: float64(m.tokens(m.recent)) / max(m.span.Seconds(), 1e-9),
+		Progress:        float64(s.windows) / float64(s.budget),
 		Windows:         len(s.indices), NoiseScale: noise,
 	})
 	m.span, m.recent, m.loss, m.steps = 0, 0, 0, 0

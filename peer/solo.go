@@ -70,6 +70,7 @@ type SoloReport struct {
 	Tokens          uint64  // trained on since step 0
 	TokensPerSecond float64 // since the last report, saving apart
 	LR              float64
+	Progress        float64 // of the whole training, 0 to 1
 	Windows         int     // in the last step
 	NoiseScale      float64 // gradient noise scale in windows, +Inf when it is beyond measure; NaN when it is not measured
 }

@@ -19,7 +19,7 @@ func newBench(t *terminal) *cobra.Command {
 		Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c := &t.settings.config
-	options := append([]option{c.preset(model.Presets()...), c.batch(), c.seconds(5), c.precision()}, c.compute()...)
+	options := append([]option{c.preset(model.Presets()...), c.batch(), c.optimizer(), c.seconds(5), c.precision()}, c.compute()...)
 	bench.AddCommand(t.command("train", "tokens a second of training, and the share of this machine's peak",
 		"  dunlin bench train --preset small --batch 4 --threads 2 --json", exactly(), t.benchTrain, options...), newBenchSwarm(t))
 	return bench

@@ -13,6 +13,7 @@ import (
 	"dunlin/compress"
 	"dunlin/data"
 	"dunlin/model"
+	"dunlin/optimizer"
 	"dunlin/status"
 )
 
@@ -26,11 +27,18 @@ type Config struct {
 	Data      string  // a file, a folder or a glob of text; "" is the Go source tree of this machine
 	Preset    string  // the model's shape
 	Steps     int     // optimizer steps of the whole training
-	Batch     int     // training windows in one step
-	LR        float64 // peak learning rate
+	Batch     int     // training windows in one micro-batch
+	LR        float64 // peak learning rate; in train 0 is the optimizer's own
 	Decay     float64 // decoupled weight decay
 	Clip      float64 // largest norm of the whole gradient
 	Warmup    float64 // share of the steps over which the learning rate rises
+	Optimizer string  // what makes the steps
+	Schedule  string  // course of the learning rate
+	Cooldown  float64 // share of the steps over which the learning rate of wsd falls
+	EMA       float64 // decay of the average of the weights; 0 is none
+	Average   bool    // use that average instead of the weights
+	Micros    int     // micro-batches in one step
+	Adaptive  bool    // more of them as the gradient noise scale grows
 	Seed      uint64  // of initial weights, data order and sampling
 	Device    string  // what computes
 	Kernels   string  // which CPU kernels
@@ -83,7 +91,7 @@ func everyOption(c *Config) []option {
 	all = append(all, c.run()...)
 	all = append(all, c.network()...)
 	all = append(all, c.local(0, "")...)
-	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), yes(&c.Chaos, "chaos", ""))
+	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), c.average(), yes(&c.Chaos, "chaos", ""))
 }
 
 // run lists what an organiser chooses.
@@ -178,10 +186,16 @@ func (c *Config) training() []option {
 		c.preset(bytePresets()...),
 		whole(&c.Steps, "steps", 1000, 1, 1_000_000_000, "optimizer steps of the whole training"),
 		c.batch(),
-		number(&c.LR, "lr", 2e-3, 1e-9, 10, "peak learning rate"),
-		number(&c.Decay, "weight-decay", 0.1, 0, 1, "decoupled weight decay"),
+		c.optimizer(),
+		number(&c.LR, "lr", 0, 0, 10, "peak learning rate; 0 takes the optimizer's own"),
+		choice(&c.Schedule, "schedule", string(optimizer.Cosine), "course of the learning rate after its rise", optimizer.Shapes()...),
+		number(&c.Cooldown, "cooldown", 0.2, 0.001, 1, "share of the steps over which the learning rate of wsd falls"),
+		number(&c.Decay, "weight-decay", 0.1, 0, 1, "decoupled weight decay; sgd wants 0.001 or less"),
 		number(&c.Clip, "clip", 1, 1e-6, 1e6, "largest norm of the whole gradient"),
 		number(&c.Warmup, "warmup", 0.04, 0, 1, "share of the steps over which the learning rate rises"),
+		whole(&c.Micros, "accumulate", 1, 1, 4096, "micro-batches whose gradients one step adds up"),
+		yes(&c.Adaptive, "adaptive-batch", "accumulate more, from 2 up to 64, as the gradient noise scale grows; fewer steps then read the same data"),
+		number(&c.EMA, "ema", 0, 0, 0.999999, "decay a step of a moving average of the weights, kept and evaluated beside them; 0 is none"),
 		c.precision(),
 		needed(&c.Out, "out", "out/train", "path", "folder of the checkpoint; training resumes from it when it holds one"),
 		whole(&c.SaveEvery, "save-every", 200, 0, 1_000_000_000, "steps between checkpoints; 0 saves at the end only"),
@@ -232,7 +246,23 @@ func bytePresets() []string {
 }
 
 func (c *Config) batch() option {
-	return whole(&c.Batch, "batch", 8, 1, 4096, "training windows in one step")
+	return whole(&c.Batch, "batch", 8, 1, 4096, "training windows in one micro-batch, which is a step unless --accumulate says more")
+}
+
+func (c *Config) optimizer() option {
+	return choice(&c.Optimizer, "optimizer", adamW, "what makes the steps", optimizerNames()...)
+}
+
+func (c *Config) average() option {
+	return yes(&c.Average, "average", "use the moving average of the weights that train --ema kept")
+}
+
+// clash reports settings that are right one by one but not together.
+func (c *Config) clash() error {
+	if c.Schedule == string(optimizer.WSD) && c.Warmup+c.Cooldown > 1 {
+		return fmt.Errorf("warmup %g and cooldown %g: together they are more than the whole training; allowed: at most 1", c.Warmup, c.Cooldown)
+	}
+	return nil
 }
 
 func (c *Config) precision() option {
@@ -287,6 +317,9 @@ func (s *settings) load(flags *pflag.FlagSet, options []option) error {
 		if err := o.set(value); err != nil {
 			faults = append(faults, fmt.Errorf("%s %q (from %s): %w; allowed: %s", o.key, shorten(value), s.source(v, flags, o.key), err, o.allowed))
 		}
+	}
+	if len(faults) == 0 {
+		faults = append(faults, s.config.clash())
 	}
 	return errors.Join(faults...)
 }

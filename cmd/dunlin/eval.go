@@ -8,15 +8,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"dunlin/data"
-	"dunlin/peer"
 )
 
 // evalBatch is the number of windows evaluated at a time.
 const evalBatch = 8
 
 func newEval(t *terminal) *cobra.Command {
+	c := &t.settings.config
 	return t.command("eval CHECKPOINT FILE", "measure a model's loss on a text file that it was not trained on",
-		"  dunlin eval out/first held-out.txt --json", exactly("CHECKPOINT", "FILE"), t.eval, t.settings.config.compute()...)
+		"  dunlin eval out/first held-out.txt --json", exactly("CHECKPOINT", "FILE"), t.eval, append(c.compute(), c.average())...)
 }
 
 func (t *terminal) eval(ctx context.Context, c *Config, args []string) error {
@@ -29,7 +29,7 @@ func (t *terminal) eval(ctx context.Context, c *Config, args []string) error {
 		return err
 	}
 	defer device.Close()
-	saved, err := peer.OpenSaved(device, args[0], evalBatch)
+	saved, err := c.saved(device, args[0], evalBatch)
 	if err != nil {
 		return err
 	}

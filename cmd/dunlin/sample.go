@@ -8,12 +8,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"dunlin/model"
-	"dunlin/peer"
 )
 
 func newSample(t *terminal) *cobra.Command {
 	c := &t.settings.config
-	options := append(c.sampling(), c.seed())
+	options := append(c.sampling(), c.seed(), c.average())
 	return t.command("sample CHECKPOINT", "let a model continue a text",
 		"  dunlin sample out/first --prompt \"func \" --bytes 300 --temperature 0.7", exactly("CHECKPOINT"), t.sample,
 		append(options, c.compute()...)...)
@@ -25,7 +24,7 @@ func (t *terminal) sample(ctx context.Context, c *Config, args []string) error {
 		return err
 	}
 	defer device.Close()
-	saved, err := peer.OpenSaved(device, args[0], 1)
+	saved, err := c.saved(device, args[0], 1)
 	if err != nil {
 		return err
 	}

@@ -104,10 +104,11 @@ class AdaGradNorm:
     @torch.no_grad()
     def step(self, lr):
         self.sum += sum(p.grad.pow(2).sum().item() for p in self.params.values())
+        rate = lr / math.sqrt(self.sum)
         for p in self.params.values():
             if p.dim() > 1:
-                p.mul_(1 - lr * self.decay)
-            p.sub_(p.grad, alpha=lr / math.sqrt(self.sum))
+                p.mul_(1 - rate * self.decay)
+            p.sub_(p.grad, alpha=rate)
 
 
 class Muon:
