@@ -1,7 +1,6 @@
 package data
 
 import (
-	"container/heap"
 	"fmt"
 	"math"
 )
@@ -237,69 +236,48 @@ func (e *encoder) merge(dst []int32, piece []byte) []int32 {
 // mergeLong does the same with a heap over a linked list, so that a piece of n
 // bytes takes n log n steps: a megabyte of one letter is a piece too.
 func (e *encoder) mergeLong(dst []int32, piece []byte) []int32 {
-	l := chain{links: make([]link, len(piece))}
+	links := make([]link, len(piece))
+	candidates := queue[candidate]{before: func(a, b candidate) bool { return a.rank < b.rank || a.rank == b.rank && a.at < b.at }}
 	for i, b := range piece {
-		l.links[i] = link{token: e.t.bytes[b], left: int32(i - 1), right: int32(i + 1)}
+		links[i] = link{token: e.t.bytes[b], left: int32(i - 1), right: int32(i + 1)}
 	}
 	offer := func(at int32) {
-		right := l.links[at].right
-		if int(right) >= len(l.links) {
+		right := links[at].right
+		if int(right) >= len(links) {
 			return
 		}
-		if r := e.rank(l.links[at].token, l.links[right].token); r != noRank {
-			heap.Push(&l, candidate{r, at, l.links[at].token, l.links[right].token})
+		if r := e.rank(links[at].token, links[right].token); r != noRank {
+			candidates.push(candidate{r, at, links[at].token, links[right].token})
 		}
 	}
-	for i := range l.links {
+	for i := range links {
 		offer(int32(i))
 	}
-	for l.Len() > 0 {
-		c := heap.Pop(&l).(candidate)
-		left := &l.links[c.at]
-		if left.token != c.left || int(left.right) >= len(l.links) || l.links[left.right].token != c.right {
+	for c, ok := candidates.pop(); ok; c, ok = candidates.pop() {
+		left := &links[c.at]
+		if left.token != c.left || int(left.right) >= len(links) || links[left.right].token != c.right {
 			continue // one of the two has merged with another
 		}
-		gone := &l.links[left.right]
+		gone := &links[left.right]
 		left.token = e.t.merges[pairKey(c.left, c.right)].token
 		left.right = gone.right
 		gone.token = -1
-		if int(left.right) < len(l.links) {
-			l.links[left.right].left = c.at
+		if int(left.right) < len(links) {
+			links[left.right].left = c.at
 		}
 		offer(c.at)
 		if left.left >= 0 {
 			offer(left.left)
 		}
 	}
-	for i := int32(0); int(i) < len(l.links); i = l.links[i].right {
-		dst = append(dst, l.links[i].token)
+	for i := int32(0); int(i) < len(links); i = links[i].right {
+		dst = append(dst, links[i].token)
 	}
 	return dst
 }
 
-// chain is the symbols of a long piece and a heap of the pairs that may merge.
-type chain struct {
-	links      []link
-	candidates []candidate
-}
-
+// link is a symbol of a long piece, between its neighbours.
 type link struct{ token, left, right int32 } // token −1 has merged into the left
 
+// candidate is a pair that may merge, as it stood when it was seen.
 type candidate struct{ rank, at, left, right int32 }
-
-func (l *chain) Len() int { return len(l.candidates) }
-
-func (l *chain) Less(i, j int) bool {
-	a, b := l.candidates[i], l.candidates[j]
-	return a.rank < b.rank || a.rank == b.rank && a.at < b.at
-}
-
-func (l *chain) Swap(i, j int) { l.candidates[i], l.candidates[j] = l.candidates[j], l.candidates[i] }
-func (l *chain) Push(x any)    { l.candidates = append(l.candidates, x.(candidate)) }
-
-func (l *chain) Pop() any {
-	last := len(l.candidates) - 1
-	c := l.candidates[last]
-	l.candidates = l.candidates[:last]
-	return c
-}
