@@ -265,7 +265,7 @@ func (m *Machine) pick(b *blob) (wire.PeerID, outcome) {
 		x := b.failed[p]
 		if x != nil && m.now.Before(x.until) {
 			f.retry = earlier(f.retry, x.until)
-			if x.gone < 2 && result == gone {
+			if result == gone && !f.hopeless(p, x) {
 				result = cooling
 			}
 			continue
@@ -279,6 +279,14 @@ func (m *Machine) pick(b *blob) (wire.PeerID, outcome) {
 		}
 	}
 	return wire.PeerID{}, result
+}
+
+// hopeless reports whether a peer that failed will not have it: it has answered
+// so twice, or it failed twice and is not connected. Who left for ever never
+// answers.
+func (f *fetcher) hopeless(p wire.PeerID, x *failure) bool {
+	_, up := f.find(p)
+	return x.gone >= 2 || (x.n >= 2 && !up)
 }
 
 // pump asks for what is needed, the soonest needed first.
