@@ -169,7 +169,7 @@ func (m *Member) start(versions []uint64) {
 // suspend stops contributing for a repair. What is announced already may still
 // be part of a commit; what is not encoded yet never will.
 func (m *Member) suspend(reason string) {
-	if m.suspended {
+	if m.suspended || m.slot == 0 {
 		return
 	}
 	m.suspended = true
