@@ -1,6 +1,8 @@
 package core
 
 import (
+	"fmt"
+
 	"dunlin/catchup"
 	"dunlin/coordinator"
 	"dunlin/round"
@@ -195,7 +197,10 @@ func (c *Core) toJoiner(ev coordinator.JoinerEvent) {
 			c.draining = true
 		case coordinator.Note:
 			c.emit(Note(e))
-		case coordinator.Dial, coordinator.SendHello, coordinator.TakeSlot, coordinator.SetState, coordinator.StartTraining,
+		case coordinator.TakeSlot:
+			c.emit(e)
+			c.toWorker(round.Suspended{Reason: fmt.Sprintf("slot %d has not made a step yet", e.Slot)}) // until Assigned
+		case coordinator.Dial, coordinator.SendHello, coordinator.SetState, coordinator.StartTraining,
 			coordinator.StopTraining, coordinator.SendHeartbeat, coordinator.Finished:
 			c.emit(e)
 		}
