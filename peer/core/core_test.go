@@ -101,6 +101,45 @@ func TestCoordinatorLeadsAndAdmits(t *testing.T) {
 	s.check(t, "coordinator")
 }
 
+// TestAReadyThatCannotCountEndsItsSlot: a worker whose contribution names
+// windows that are not leased to it would announce it for ever. Stale ones and
+// those of strangers are dropped without a word.
+func TestAReadyThatCannotCountEndsItsSlot(t *testing.T) {
+	s := transcript{core: testCore(t, 1, false), now: time.Unix(1000, 0)}
+	s.step(0, coordinator.Started{}, coordinator.TermRaised{Term: 1})
+	s.step(0, PeerUp{Peer: id(2)}, coordinator.HelloFrom{Peer: id(2), Hello: wire.Hello{
+		Protocol: wire.Protocol, Run: s.core.cfg.Run, Role: wire.RoleWorker,
+	}})
+	s.step(0, Logged{Height: 1, Term: 1, Body: &wire.Member{Op: wire.MemberAdmit, Slot: 1, Peer: id(2)}})
+	s.step(0, Logged{Height: 2, Term: 1, Body: &wire.Lease{Slot: 1, Ranges: []wire.Range{{From: 0, To: 8}}}})
+	ready := func(by byte, base, from, to uint64) Message {
+		r := wire.Ready{Slot: 1, Base: base, Root: wire.HashLeaf([]byte("r")), To: 1, Tokens: 8, Windows: []wire.Range{{From: from, To: to}}}
+		kind := wire.ReadyKind(s.core.cfg.Run)
+		return Message{From: id(by), Message: &wire.SignedReady{Ready: r, Sig: wire.Sign(key(by), kind, wire.Encode(&r))}}
+	}
+	for _, test := range []struct {
+		name    string
+		message Message
+		refused bool
+	}{
+		{"one that counts", ready(2, 0, 0, 2), false},
+		{"windows of nobody", ready(2, 0, 8, 10), true},
+		{"the same of another base", ready(2, 1, 8, 10), false},
+		{"the same from a stranger", ready(3, 0, 8, 10), false},
+	} {
+		refused := false
+		for _, e := range s.core.Step(s.now, test.message) {
+			if send, ok := e.(Send); ok {
+				r, is := send.Message.(*wire.Refuse)
+				refused = refused || is && r.Code == wire.RefuseSlot && send.To[0] == test.message.From
+			}
+		}
+		if refused != test.refused {
+			t.Errorf("%s: slot refused %v, want %v", test.name, refused, test.refused)
+		}
+	}
+}
+
 // TestWorkerFollowsOnlyTheCoordinator follows a worker to its first step; what
 // only the coordinator may say is dropped from anyone else.
 func TestWorkerFollowsOnlyTheCoordinator(t *testing.T) {

@@ -1,6 +1,8 @@
 package core
 
 import (
+	"slices"
+
 	"dunlin/catchup"
 	"dunlin/coordinator"
 	"dunlin/round"
@@ -163,11 +165,20 @@ func (c *Core) ready(from wire.PeerID, m *wire.SignedReady) {
 	if err == nil {
 		err = c.lead.CheckReady(&m.Ready)
 	}
-	if err != nil {
-		c.notef("ready from %s refused: %v", from.Short(), err)
+	if err == nil {
+		c.toLeader(round.ReadyFrom{Peer: from, Ready: *m})
 		return
 	}
-	c.toLeader(round.ReadyFrom{Peer: from, Ready: *m})
+	c.notef("ready from %s refused: %v", from.Short(), err)
+	if r := &m.Ready; c.holds(from, r.Slot) && r.Fragment < uint64(len(c.log.heads)) && r.Base == c.log.heads[r.Fragment].Version {
+		// It would say so again for ever, and no commit would decide it: the worker starts over in a new slot.
+		c.send(&wire.Refuse{Code: wire.RefuseSlot, Reason: "its contribution cannot count: " + err.Error()}, from)
+	}
+}
+
+// holds reports whether a slot is a peer's, by what this coordinator knows.
+func (c *Core) holds(peer wire.PeerID, slot wire.Slot) bool {
+	return slices.ContainsFunc(c.members, func(w round.Worker) bool { return w.Slot == slot && w.Peer == peer })
 }
 
 func (c *Core) appendFailed(ev AppendFailed) {
