@@ -139,10 +139,10 @@ func (w *World) organise(s wire.Settings) {
 }
 
 func (w *World) insist(wish *wire.Settings) {
-	if w.wish != wish || w.referee.books.settings == *wish {
-		return
+	if w.wish != wish {
+		return // another word has taken its place
 	}
-	if h := w.hosts[0]; h.proc != nil && !h.frozen {
+	if h := w.hosts[0]; h.proc != nil && !h.frozen && w.referee.books.settings != *wish {
 		h.proc.hear(coordinator.Organised{Settings: *wish})
 	}
 	w.after(time.Second, nil, func() { w.insist(wish) })

@@ -140,8 +140,9 @@ func (p *process) begin() {
 	}
 	if p.h.index == 0 {
 		p.next(coordinator.Started{Term: p.h.disk.term})
+	} else {
+		p.next(core.Tick{})
 	}
-	p.next(core.Tick{})
 	p.drain()
 }
 

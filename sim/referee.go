@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"dunlin/contribution"
@@ -413,6 +414,10 @@ func (r *referee) told(p *process, m wire.Message) {
 		r.results[m.Table.ResultRoot()] = &m.Table
 	case *wire.Have:
 		r.said(p, m)
+	case *wire.Refuse:
+		if m.Code == wire.RefuseSlot && strings.Contains(m.Reason, "cannot count") {
+			r.w.fail("an honest worker is refused: %s", m.Reason)
+		}
 	default: // promises nothing
 	}
 }
