@@ -387,7 +387,7 @@ func (e *sleeper) Step(positions []uint64, _ float64) (float64, error) {
 	for _, p := range positions {
 		x := uint32(p)*2654435761 + 1
 		for _, tensor := range e.live {
-			for i := range tensor {
+			for i := int(p % 8); i < len(tensor); i += 8 {
 				x = x*1664525 + 1013904223
 				tensor[i] += float32(int32(x>>16)-1<<15) * 1e-9
 			}

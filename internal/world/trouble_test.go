@@ -34,14 +34,14 @@ func TestSwarmInTrouble(t *testing.T) {
 		link := home
 		link.Loss, link.Seed = 0.005, seed
 		x := &trouble{t: t, rng: rand.New(rand.NewPCG(seed, 2))}
-		x.world = newWorld(t, swarmtest.New(t, link), func(r *peer.RunConfig) { r.H, r.Checkpoint, r.TokenBudget = 8, 8, 150_000 })
+		x.world = newWorld(t, swarmtest.New(t, link), func(r *peer.RunConfig) { r.H, r.Checkpoint, r.TokenBudget = 8, 8, 120_000 })
 		x.start(place{})
 		for i := range 6 {
 			step := time.Duration(100+50*i) * time.Millisecond
 			x.workers = append(x.workers, x.start(place{key: byte(2 + i), dir: scratch(t), engine: sleepingEngine(step)}))
 		}
 		x.lead.await("the first commits", commits(2))
-		for range 12 {
+		for range 10 {
 			x.harm()
 			time.Sleep(time.Duration(1000+x.rng.IntN(6000)) * time.Millisecond)
 		}
