@@ -193,7 +193,9 @@ func (m *Machine) heartbeat(e HeartbeatFrom) {
 	}
 	b := m.members[h.Slot]
 	if b == nil || b.peer != e.Peer {
-		if m.reign.phase == leading && !v.wants {
+		// One that has another slot, or is being given one, has not read of it
+		// yet: a refusal would come behind the welcome and cost it that slot.
+		if m.reign.phase == leading && !v.wants && m.slotOf(e.Peer) == nil {
 			m.do(Send{To: e.Peer, Message: &wire.Refuse{Code: wire.RefuseSlot, Reason: fmt.Sprintf("slot %d has ended: ask for a new one", h.Slot)}})
 		}
 		return
