@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -12,15 +13,26 @@ import (
 	"sync"
 )
 
-// Disk is a Store in a folder: one file a blob, blobs/<2 hex>/<64 hex>, and
-// tmp/ for files being written. One process owns the folder at a time; the
-// caller holds the lock of the data folder.
+// Disk is a Store in a folder: small blobs many to a file in bundles/, the
+// others one to a file, blobs/<2 hex>/<64 hex>, and tmp/ for files being
+// written. One process owns the folder at a time; the caller holds the lock of
+// the data folder.
 type Disk struct {
 	root string
 
-	mu      sync.Mutex
-	idx     index
-	pending map[Hash]*blob // put since Open and not yet flushed
+	flushing sync.Mutex // one flush at a time: a second finds the first's work done
+
+	mu        sync.Mutex
+	idx       index
+	pending   map[Hash]*blob // files put since Open and not yet flushed
+	waiting   map[Hash]*blob // small blobs in memory that no bundle has yet
+	unwritten int64          // their bytes
+	thin      map[*bundle]struct{}
+	last      uint64 // number of the newest bundle
+	small     int    // blobs up to this size are bundled
+
+	cached      []Hash // small blobs kept in memory after they were written, oldest first
+	cachedBytes int64
 }
 
 var _ Store = (*Disk)(nil)
@@ -28,17 +40,21 @@ var _ Store = (*Disk)(nil)
 // Open opens or makes the store in folder root with a quota in bytes (0: no
 // limit). Files left behind by a crash are removed; files that are not blobs
 // are left alone.
-func Open(root string, quota int64) (*Disk, error) {
-	d := &Disk{root: root, idx: newIndex(quota), pending: make(map[Hash]*blob)}
+func Open(root string, quota int64) (*Disk, error) { return openDisk(root, quota, smallBlob) }
+
+func openDisk(root string, quota int64, small int) (*Disk, error) {
+	d := &Disk{
+		root: root, idx: newIndex(quota), pending: make(map[Hash]*blob), waiting: make(map[Hash]*blob), thin: make(map[*bundle]struct{}), small: small,
+	}
 	if err := os.RemoveAll(d.tmp()); err != nil {
 		return nil, fmt.Errorf("open store: clean temporary files: %w", err)
 	}
-	for _, dir := range []string{d.tmp(), d.blobs()} {
+	for _, dir := range []string{d.tmp(), d.blobs(), d.bundles()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open store: make folder: %w", err)
 		}
 	}
-	if err := d.scan(); err != nil {
+	if err := errors.Join(d.scan(), d.scanBundles(), SyncDir(d.root)); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", root, err)
 	}
 	return d, nil
@@ -89,6 +105,9 @@ func (d *Disk) Put(data []byte) (Hash, error) {
 		return Hash{}, err
 	}
 	h := HashLeaf(data)
+	if len(data) <= d.small {
+		return h, d.putSmall(h, data)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	b, known := d.idx.touch(h)
@@ -109,6 +128,43 @@ func (d *Disk) Put(data []byte) (Hash, error) {
 		d.pending[h] = b
 	}
 	return h, nil
+}
+
+// putSmall keeps a small blob in memory until the next flush, or makes one when
+// too much waits.
+func (d *Disk) putSmall(h Hash, data []byte) error {
+	d.mu.Lock()
+	b, known := d.idx.touch(h)
+	var err error
+	switch {
+	case known && b.verified:
+	case known: // found by Open, perhaps damaged: these bytes take its place
+		if err = d.remove(h); err == nil {
+			d.idx.drop(h)
+			d.wait(h, data)
+		}
+	default:
+		if err = d.idx.makeRoom(int64(len(data)), d.remove); err == nil {
+			d.wait(h, data)
+		}
+	}
+	spill := d.unwritten > spillAbove
+	d.mu.Unlock()
+	if err != nil || !spill {
+		return err
+	}
+	return d.Sync()
+}
+
+// wait adds a small blob that no bundle has yet. The caller holds d.mu.
+func (d *Disk) wait(h Hash, data []byte) {
+	b := d.idx.add(h, int64(len(data)))
+	b.verified, b.data = true, bytes.Clone(data)
+	if b.data == nil {
+		b.data = []byte{}
+	}
+	d.waiting[h] = b
+	d.unwritten += b.size
 }
 
 func (d *Disk) write(h Hash, data []byte) error {
@@ -139,24 +195,29 @@ func (d *Disk) PutDurable(data []byte) (Hash, error) {
 	if err != nil {
 		return Hash{}, err
 	}
+	d.flushing.Lock()
+	defer d.flushing.Unlock()
 	d.mu.Lock()
 	dirty := make(map[Hash]*blob, 1)
 	if b, ok := d.pending[h]; ok {
 		dirty[h] = b
 	}
+	_, waits := d.waiting[h]
 	d.mu.Unlock()
-	if err := d.flush(dirty); err != nil {
-		return Hash{}, err
+	if waits {
+		return h, d.flushSmall()
 	}
-	return h, nil
+	return h, d.flush(dirty)
 }
 
 // Sync implements Store. Other calls go on while it waits for the disk.
 func (d *Disk) Sync() error {
+	d.flushing.Lock()
+	defer d.flushing.Unlock()
 	d.mu.Lock()
 	dirty := maps.Clone(d.pending)
 	d.mu.Unlock()
-	return d.flush(dirty)
+	return errors.Join(d.flushSmall(), d.flush(dirty))
 }
 
 // flush makes blobs and the folders that name them durable. A blob counts as
@@ -165,7 +226,7 @@ func (d *Disk) flush(dirty map[Hash]*blob) error {
 	if len(dirty) == 0 {
 		return nil
 	}
-	dirs := map[string]struct{}{d.root: {}, d.blobs(): {}}
+	dirs := map[string]struct{}{d.blobs(): {}}
 	for h := range dirty {
 		err := syncFile(d.path(h))
 		if errors.Is(err, fs.ErrNotExist) { // collected meanwhile
@@ -198,6 +259,10 @@ func (d *Disk) Get(h Hash, limit int) ([]byte, error) {
 	b, ok := d.idx.touch(h)
 	var f *os.File
 	var err error
+	if ok && b.size <= bound(limit) && (b.data != nil || b.in != nil) {
+		defer d.mu.Unlock()
+		return d.getSmall(h, b)
+	}
 	if ok && b.size <= bound(limit) {
 		f, err = os.Open(d.path(h)) // opened under the lock: collection cannot come between
 		if errors.Is(err, fs.ErrNotExist) {
@@ -229,10 +294,36 @@ func (d *Disk) Get(h Hash, limit int) ([]byte, error) {
 	return data, nil
 }
 
+// getSmall returns a small blob from memory or out of its bundle. The caller
+// holds d.mu.
+func (d *Disk) getSmall(h Hash, b *blob) ([]byte, error) {
+	if b.data != nil {
+		return append([]byte{}, b.data...), nil
+	}
+	data, err := d.read(b)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = d.remove(h)
+		d.idx.drop(h)
+		return nil, errors.Join(fmt.Errorf("get %s: %w", short(h), ErrNotFound), err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", short(h), err)
+	}
+	if HashLeaf(data) != h {
+		return nil, d.discarded(h, b)
+	}
+	b.verified = true
+	return data, nil
+}
+
 // discard removes a blob whose bytes are wrong, so that it can be fetched anew.
 func (d *Disk) discard(h Hash, b *blob) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.discarded(h, b)
+}
+
+func (d *Disk) discarded(h Hash, b *blob) error {
 	var err error
 	if d.idx.blobs[h] == b { // not put again meanwhile
 		err = d.remove(h)
@@ -243,11 +334,30 @@ func (d *Disk) discard(h Hash, b *blob) error {
 
 // remove deletes a blob's file; the caller holds the lock and keeps the index.
 func (d *Disk) remove(h Hash) error {
+	if b := d.idx.blobs[h]; b != nil && (b.data != nil || b.in != nil) {
+		return d.removeSmall(h, b)
+	}
 	delete(d.pending, h)
 	if err := os.Remove(d.path(h)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove blob: %w", err)
 	}
 	return nil
+}
+
+// removeSmall takes a small blob out of memory and out of its bundle.
+func (d *Disk) removeSmall(h Hash, b *blob) error {
+	switch {
+	case d.waiting[h] == b:
+		delete(d.waiting, h)
+		d.unwritten -= b.size
+	case b.data != nil:
+		d.cachedBytes -= b.size // its name among the cached ones goes with its turn
+	}
+	b.data = nil
+	if b.in == nil {
+		return nil
+	}
+	return d.leave(h, b)
 }
 
 // Has implements Store.

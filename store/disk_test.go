@@ -17,6 +17,16 @@ func open(t *testing.T, dir string, quota int64) *Disk {
 	return d
 }
 
+// openFiles opens a store that gives every blob a file of its own.
+func openFiles(t *testing.T, dir string) *Disk {
+	t.Helper()
+	d, err := openDisk(dir, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 func TestReopenFindsBlobs(t *testing.T) {
 	dir := t.TempDir()
 	h, err := open(t, dir, 0).PutDurable([]byte("kept"))
@@ -85,7 +95,7 @@ func TestAlteredBlobIsRefusedAndRemoved(t *testing.T) {
 	} {
 		for _, reopened := range []bool{false, true} {
 			dir := t.TempDir()
-			d := open(t, dir, 0)
+			d := openFiles(t, dir)
 			h, err := d.PutDurable(content)
 			if err != nil {
 				t.Fatal(err)
@@ -94,7 +104,7 @@ func TestAlteredBlobIsRefusedAndRemoved(t *testing.T) {
 				t.Fatal(err)
 			}
 			if reopened {
-				d = open(t, dir, 0)
+				d = openFiles(t, dir)
 			}
 			if _, err := d.Get(h, 0); !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("%s: %v", name, err)
@@ -117,12 +127,12 @@ func TestAlteredBlobIsRefusedAndRemoved(t *testing.T) {
 func TestPutRepairsBlobLeftBrokenByACrash(t *testing.T) {
 	dir := t.TempDir()
 	content := []byte("content")
-	d := open(t, dir, 0)
+	d := openFiles(t, dir)
 	h := mustPut(t, d, content)
 	if err := os.Truncate(d.path(h), 0); err != nil {
 		t.Fatal(err)
 	}
-	d = open(t, dir, 0)
+	d = openFiles(t, dir)
 	if _, err := d.PutDurable(content); err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +146,7 @@ func TestPutRepairsBlobLeftBrokenByACrash(t *testing.T) {
 }
 
 func TestSyncFlushesEachBlobOnce(t *testing.T) {
-	d := open(t, t.TempDir(), 0)
+	d := openFiles(t, t.TempDir())
 	h := mustPut(t, d, []byte("a"))
 	mustPut(t, d, []byte("b"))
 	if len(d.pending) != 2 {
@@ -152,7 +162,7 @@ func TestSyncFlushesEachBlobOnce(t *testing.T) {
 }
 
 func TestBlobDeletedByHandIsNotFound(t *testing.T) {
-	d := open(t, t.TempDir(), 0)
+	d := openFiles(t, t.TempDir())
 	h := mustPut(t, d, []byte("gone"))
 	if err := os.Remove(d.path(h)); err != nil {
 		t.Fatal(err)

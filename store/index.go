@@ -26,6 +26,10 @@ type blob struct {
 	// crash, and a Get may be answered from memory that no disk has seen.
 	verified bool // the bytes were seen to match the hash
 	durable  bool // they were flushed by this process
+	// Of small blobs on disk.
+	data []byte  // their bytes, while they wait for a bundle and a while after; nil otherwise
+	in   *bundle // the file they are in; nil for other blobs and before the first flush
+	at   int64   // where in it
 }
 
 func newIndex(quota int64) index {

@@ -33,8 +33,8 @@ var (
 // goroutines at once.
 type Store interface {
 	// Put stores data (at most MaxBlob bytes) and returns its address. Storing
-	// the same bytes again costs nothing. The bytes survive a crash of the
-	// process but, until Sync, not one of the machine.
+	// the same bytes again costs nothing. Until Sync the bytes need not survive
+	// a crash.
 	Put(data []byte) (Hash, error)
 	// PutDurable is Put and Sync of this blob.
 	PutDurable(data []byte) (Hash, error)

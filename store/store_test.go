@@ -19,6 +19,13 @@ func stores(t *testing.T, quota int64, body func(t *testing.T, s Store)) {
 		}
 		body(t, d)
 	})
+	t.Run("one file a blob", func(t *testing.T) {
+		d, err := openDisk(t.TempDir(), quota, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body(t, d)
+	})
 }
 
 func mustPut(t *testing.T, s Store, data []byte) Hash {
