@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"dunlin/peer"
@@ -97,6 +97,13 @@ func (s *localSwarm) start(ctx context.Context, workers int) error {
 	if s.port, err = freePort(); err != nil {
 		return err
 	}
+	if host, port, _ := net.SplitHostPort(s.listen); port == "0" { // listen was checked
+		page, err := freePort()
+		if err != nil {
+			return err
+		}
+		s.listen = net.JoinHostPort(host, strconv.Itoa(page))
+	}
 	if err := s.startCoordinator(ctx); err != nil {
 		return err
 	}
@@ -139,7 +146,6 @@ func (s *localSwarm) startCoordinator(ctx context.Context) error {
 		return ctx.Err()
 	}
 	s.invite, s.page = addresses.Invite, addresses.Page
-	s.listen = strings.TrimSuffix(strings.TrimPrefix(s.page, "http://"), "/")
 	return nil
 }
 
@@ -259,23 +265,35 @@ func (s *localSwarm) stop() {
 	}
 }
 
+// Ports for servers that must keep theirs while they are away: below those that systems give to outgoing connections.
+const (
+	lowPort  = 20000
+	highPort = 32000
+)
+
 // freePort returns a port of loopback that is free for TCP and UDP now.
 func freePort() (int, error) {
-	for range 20 {
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, fmt.Errorf("find a free port: %w", err)
-		}
-		port := tcp.Addr().(*net.TCPAddr).Port
-		udp, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			err = udp.Close()
-		}
-		if err = errors.Join(err, tcp.Close()); err == nil {
+	var last error
+	for range 50 {
+		port := lowPort + rand.IntN(highPort-lowPort)
+		if last = tryPort(port); last == nil {
 			return port, nil
 		}
 	}
-	return 0, errors.New("find a free port: none is free for both TCP and UDP")
+	return 0, fmt.Errorf("find a free port: %w", last)
+}
+
+func tryPort(port int) error {
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	tcp, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	udp, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return errors.Join(err, tcp.Close())
+	}
+	return errors.Join(udp.Close(), tcp.Close())
 }
 
 // counters are figures of a worker that only grow while its process, or its slot, lives.
