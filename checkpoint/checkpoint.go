@@ -23,6 +23,8 @@ type Checkpoint struct {
 	Model []compute.Tensor
 	// Trainer is what training goes on from; nil when only the model is kept.
 	Trainer *Trainer
+	// Tokenizer is the content of tokenizer.json; nil when tokens are bytes.
+	Tokenizer []byte
 }
 
 // Trainer is the state of training beside the weights.
@@ -36,13 +38,15 @@ type Trainer struct {
 var ErrNone = errors.New("no checkpoint there")
 
 const (
-	modelFile    = "model.safetensors"
-	configFile   = "config.json"
-	trainerFile  = "trainer.safetensors"
-	manifestFile = "checkpoint.json"
-	latestFile   = "latest"
+	modelFile     = "model.safetensors"
+	configFile    = "config.json"
+	trainerFile   = "trainer.safetensors"
+	tokenizerFile = "tokenizer.json"
+	manifestFile  = "checkpoint.json"
+	latestFile    = "latest"
 
-	maxConfig = 1 << 20
+	maxConfig    = 1 << 20
+	maxTokenizer = 64 << 20
 )
 
 // Open reads the newest checkpoint of a folder that Save wrote, or the one in a
@@ -127,6 +131,11 @@ func (m *manifest) load(folder string) (*Checkpoint, error) {
 	c := &Checkpoint{Step: m.Step, Config: config}
 	if c.Model, _, err = readFile(filepath.Join(folder, modelFile)); err != nil {
 		return nil, err
+	}
+	if _, ok := m.Files[tokenizerFile]; ok {
+		if c.Tokenizer, err = readSmall(filepath.Join(folder, tokenizerFile), maxTokenizer); err != nil {
+			return nil, err
+		}
 	}
 	if _, ok := m.Files[trainerFile]; ok {
 		c.Trainer = new(Trainer)

@@ -104,6 +104,23 @@ func TestModelAloneIsACheckpoint(t *testing.T) {
 	}
 }
 
+func TestTokenizerIsKept(t *testing.T) {
+	dir := t.TempDir()
+	c := sample(3)
+	c.Tokenizer = []byte(`{"model": {"type": "BPE"}}`)
+	path := filepath.Join(mustSave(t, dir, c, 1), tokenizerFile)
+	got, err := Open(dir)
+	if err != nil || string(got.Tokenizer) != string(c.Tokenizer) || dump(t, got) != dump(t, c) {
+		t.Fatalf("%q, %v", got.Tokenizer, err)
+	}
+	if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), tokenizerFile) || !strings.Contains(err.Error(), "damaged") {
+		t.Fatalf("%v", err)
+	}
+}
+
 func TestSaveKeepsTheNewest(t *testing.T) {
 	dir := t.TempDir()
 	for step := uint64(1); step <= 5; step++ {

@@ -4,6 +4,7 @@
 //	DIR/step-000000400/
 //	    model.safetensors           weights, Hugging Face names and layout
 //	    config.json                 the model's shape, Hugging Face keys
+//	    tokenizer.json              the tokenizer (optional; without it tokens are bytes)
 //	    trainer.safetensors         moments, counters, data position (optional)
 //	    checkpoint.json             length and SHA-256 of each of the above
 //

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // manifest is checkpoint.json: what a whole checkpoint consists of. It is
@@ -50,16 +51,19 @@ func readManifest(folder string) (*manifest, error) {
 		}
 	}
 	for name := range m.Files {
-		if name != modelFile && name != configFile && name != trainerFile {
+		if !slices.Contains(parts(), name) {
 			return nil, fmt.Errorf("%s lists %.80q, which is no part of a checkpoint", manifestFile, name)
 		}
 	}
 	return m, nil
 }
 
+// parts lists the files that a checkpoint may consist of.
+func parts() []string { return []string{configFile, modelFile, tokenizerFile, trainerFile} }
+
 // check compares every file of the folder with its record.
 func (m *manifest) check(folder string) error {
-	for _, name := range []string{configFile, modelFile, trainerFile} {
+	for _, name := range parts() {
 		want, listed := m.Files[name]
 		if !listed {
 			continue

@@ -49,6 +49,9 @@ func (s *saver) save(c *Checkpoint, keep int) (string, error) {
 	if len(c.Config) > maxConfig {
 		return "", fmt.Errorf("%s of %d bytes, at most %d are allowed", configFile, len(c.Config), maxConfig)
 	}
+	if len(c.Tokenizer) > maxTokenizer {
+		return "", fmt.Errorf("%s of %d bytes, at most %d are allowed", tokenizerFile, len(c.Tokenizer), maxTokenizer)
+	}
 	s.before("make folder")
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return "", err
@@ -89,6 +92,11 @@ func (s *saver) fill(tmp string, c *Checkpoint) (name string, err error) {
 	}
 	if err := add(configFile, func(w io.Writer) error { return writeAll(w, c.Config) }); err != nil {
 		return "", err
+	}
+	if c.Tokenizer != nil {
+		if err := add(tokenizerFile, func(w io.Writer) error { return writeAll(w, c.Tokenizer) }); err != nil {
+			return "", err
+		}
 	}
 	if t := c.Trainer; t != nil {
 		if err := add(trainerFile, func(w io.Writer) error { return Write(w, t.Tensors, t.Meta) }); err != nil {

@@ -136,9 +136,16 @@ func openPrepared(dirs []string, weights []float64) (_ *Dataset, err error) {
 	if len(dirs) > 1 {
 		d.Weights = weights
 	}
-	d.Description = fmt.Sprintf("%s: %.1f M tokens of %s, %d documents, %.2f bytes a token, %.1f %% held out", describe(dirs, weights),
-		float64(all)/1e6, d.Tokenizer.Name(), documents, d.BytesPerToken, 100*float64(tokens)/float64(max(all, 1)))
+	d.Description = fmt.Sprintf("%s: %s tokens of %s, %d documents, %.2f bytes a token, %.1f %% held out", describe(dirs, weights),
+		millions(all), d.Tokenizer.Name(), documents, d.BytesPerToken, 100*float64(tokens)/float64(max(all, 1)))
 	return d, nil
+}
+
+func millions(n int64) string {
+	if n < 1e6 {
+		return strconv.FormatInt(n, 10)
+	}
+	return fmt.Sprintf("%.1f M", float64(n)/1e6)
 }
 
 func describe(dirs []string, weights []float64) string {

@@ -13,7 +13,8 @@ const MaxVocabulary = 1 << 20
 type Tokenizer interface {
 	// Vocab returns the number of tokens; all are in [0, Vocab).
 	Vocab() int
-	// EndOfText returns the token that follows each document.
+	// EndOfText returns the token that follows each document; it is below zero
+	// for a restored tokenizer that has none.
 	EndOfText() int32
 	// Encoder returns a function that appends the tokens of text to dst. The
 	// text is taken as it is: tokens with a special meaning do not arise from it.

@@ -402,6 +402,24 @@ func (t *BPE) readMerges(f *tokenizerFile) error {
 	return nil
 }
 
+// RestoreTokenizer reads the tokenizer that is kept beside a model: a tokenizer.json,
+// or Bytes when there is none. endOfText is the token that ends a text there; below
+// zero it is looked for, and the tokenizer has none when it is not found.
+func RestoreTokenizer(file []byte, endOfText int32) (Tokenizer, error) {
+	if file == nil {
+		return Bytes{}, nil
+	}
+	t, err := parseTokenizer(file)
+	if err != nil {
+		return nil, err
+	}
+	if endOfText >= 0 {
+		return t.WithEndOfText(endOfText)
+	}
+	_ = t.chooseEnd("") // without an end it still encodes and decodes
+	return t, nil
+}
+
 // WithEndOfText returns the same tokenizer whose documents end with token.
 func (t *BPE) WithEndOfText(token int32) (*BPE, error) {
 	if token < 0 || int(token) >= len(t.texts) || t.texts[token] == "" {

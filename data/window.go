@@ -29,6 +29,21 @@ func (b ByteTokens) Read(dst []int32, at int) error {
 	return nil
 }
 
+// TokenList is tokens in memory.
+type TokenList []int32
+
+// Len implements Tokens.
+func (l TokenList) Len() int { return len(l) }
+
+// Read implements Tokens.
+func (l TokenList) Read(dst []int32, at int) error {
+	if at < 0 || at > len(l)-len(dst) {
+		return fmt.Errorf("read %d tokens at %d of %d", len(dst), at, len(l))
+	}
+	copy(dst, l[at:])
+	return nil
+}
+
 // Windows cuts tokens into training sequences: window i is
 // tokens[i*T : i*T+T+1], T inputs and the T targets one place on, so every
 // token but the first is a target once. Over several sets of tokens the windows

@@ -196,7 +196,7 @@ func TestAverageIsEvaluated(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer saved.Close()
-	windows, err := data.NewWindows(cfg.Corpus.HeldOut, 16)
+	windows, err := data.WindowsOf(16, cfg.Data.HeldOut...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,8 +17,9 @@ import (
 
 // Saved is a model from a checkpoint, on a device, ready to evaluate and to sample from.
 type Saved struct {
-	Model *model.Model
-	Step  uint64 // that the checkpoint was written at
+	Model     *model.Model
+	Tokenizer data.Tokenizer
+	Step      uint64 // that the checkpoint was written at
 }
 
 // OpenSaved reads the newest checkpoint of a folder. batch is the most windows that are evaluated at a time.
@@ -52,8 +54,9 @@ func openModel(device compute.Device, folder string, c *checkpoint.Checkpoint, w
 	if err := json.Unmarshal(c.Config, &cfg); err != nil {
 		return nil, fmt.Errorf("open checkpoint %s: %w", folder, err)
 	}
-	if cfg.Vocab != data.Vocabulary {
-		return nil, fmt.Errorf("open checkpoint %s: a vocabulary of %d needs a tokenizer that this release lacks; it reads byte models (%d)", folder, cfg.Vocab, data.Vocabulary)
+	tokenizer, err := tokenizerOf(c, cfg.Vocab)
+	if err != nil {
+		return nil, fmt.Errorf("open checkpoint %s: %w", folder, err)
 	}
 	m, err := model.New(cfg, device, batch)
 	if err != nil {
@@ -62,7 +65,7 @@ func openModel(device compute.Device, folder string, c *checkpoint.Checkpoint, w
 	if err := m.Load(weights); err != nil {
 		return nil, errors.Join(fmt.Errorf("open checkpoint %s: %w", folder, err), m.Close())
 	}
-	return &Saved{Model: m, Step: c.Step}, nil
+	return &Saved{Model: m, Tokenizer: tokenizer, Step: c.Step}, nil
 }
 
 // Close gives the memory back to the device.
@@ -75,17 +78,18 @@ type Evaluation struct {
 	Tokens      int // predicted
 }
 
-// Evaluate predicts every byte of text but the first, in windows of the model's context; the last one may be shorter.
+// Evaluate predicts every token of text but the first, in windows of the model's context; the last one may be shorter.
 func (s *Saved) Evaluate(ctx context.Context, text []byte) (Evaluation, error) {
-	if len(text) < 2 {
-		return Evaluation{}, fmt.Errorf("text of %d bytes: at least 2 are needed, one to read and one to predict", len(text))
+	tokens := data.TokenList(s.Tokenizer.Encoder()(nil, text))
+	if len(tokens) < 2 {
+		return Evaluation{}, fmt.Errorf("text of %d bytes: at least two tokens are needed, one to read and one to predict", len(text))
 	}
 	length := s.Model.Config().Context
-	targets := len(text) - 1
+	targets := len(tokens) - 1
 	whole := targets / length
 	var nats float64
 	if whole > 0 {
-		windows, err := data.NewWindows(text, length)
+		windows, err := data.WindowsOf(length, tokens)
 		if err != nil {
 			return Evaluation{}, err
 		}
@@ -95,22 +99,101 @@ func (s *Saved) Evaluate(ctx context.Context, text []byte) (Evaluation, error) {
 		}
 		nats = loss * float64(whole*length)
 	}
-	if tail := text[whole*length:]; len(tail) > 1 {
-		tokens := data.Encode(nil, tail)
-		loss, err := s.Model.Loss(tokens[:len(tail)-1], tokens[1:], 1)
+	if tail := tokens[whole*length:]; len(tail) > 1 {
+		loss, err := s.Model.Loss(tail[:len(tail)-1], tail[1:], 1)
 		if err != nil {
 			return Evaluation{}, err
 		}
 		nats += float64(loss) * float64(len(tail)-1)
 	}
-	loss := nats / float64(targets)
-	return Evaluation{Loss: loss, BitsPerByte: loss / math.Ln2, Tokens: targets}, nil
+	first, err := s.Tokenizer.Decode(nil, tokens[:1])
+	if err != nil {
+		return Evaluation{}, err
+	}
+	return Evaluation{Loss: nats / float64(targets), BitsPerByte: nats / math.Ln2 / float64(len(text)-len(first)), Tokens: targets}, nil
 }
 
-// Sample continues prompt by n bytes and hands each to yield until that returns false.
+// Sample continues prompt by at most n bytes and hands each to yield until that returns false. Tokens of many bytes may
+// end a text before, with their own sign for it.
 func (s *Saved) Sample(ctx context.Context, prompt []byte, n int, how model.Sampling, yield func(b byte) bool) error {
-	if len(prompt) == 0 {
-		prompt = []byte{data.EndOfText}
+	tokens, err := s.prompt(prompt)
+	if err != nil {
+		return err
 	}
-	return s.Model.Generate(ctx, data.Encode(nil, prompt), n, how, func(token int32) bool { return yield(byte(token)) })
+	bpe, _ := s.Tokenizer.(*data.BPE)
+	var text []byte
+	var failed error
+	err = s.Model.Generate(ctx, tokens, n, how, func(token int32) bool {
+		if bpe != nil && token == bpe.EndOfText() {
+			return false
+		}
+		if text, failed = s.Tokenizer.Decode(text[:0], []int32{token}); failed != nil {
+			return false
+		}
+		for _, b := range text {
+			if !yield(b) {
+				return false
+			}
+			if n--; n == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	return errors.Join(err, failed)
+}
+
+// prompt returns the tokens to continue; the end of a text is also where a new one begins.
+func (s *Saved) prompt(text []byte) ([]int32, error) {
+	if len(text) == 0 {
+		end := s.Tokenizer.EndOfText()
+		if end < 0 {
+			return nil, errors.New("the model's tokenizer does not say which token begins a text: give a prompt")
+		}
+		return []int32{end}, nil
+	}
+	if bpe, ok := s.Tokenizer.(*data.BPE); ok {
+		return bpe.EncodeSpecial(nil, text), nil
+	}
+	return s.Tokenizer.Encoder()(nil, text), nil
+}
+
+// describeWithEnd is config.json: the model's shape and, where tokens are not bytes, the token that begins and ends a
+// text, under the keys that other tools read.
+func describeWithEnd(shape model.Config, tokenizer data.Tokenizer) ([]byte, error) {
+	text, err := json.MarshalIndent(shape, "", "  ")
+	if err != nil || tokenizer.File() == nil {
+		return text, err
+	}
+	end := tokenizer.EndOfText()
+	for _, key := range []string{"bos_token_id", "eos_token_id"} {
+		none, some := fmt.Appendf(nil, "%q: null", key), fmt.Appendf(nil, "%q: %d", key, end)
+		if !bytes.Contains(text, none) {
+			return nil, fmt.Errorf("config.json of %s has no %s", shape, key)
+		}
+		text = bytes.Replace(text, none, some, 1)
+	}
+	return text, nil
+}
+
+// tokenizerOf restores the tokenizer that is kept beside a model.
+func tokenizerOf(c *checkpoint.Checkpoint, vocab int) (data.Tokenizer, error) {
+	if c.Tokenizer == nil && vocab != data.Vocabulary {
+		return nil, fmt.Errorf("a vocabulary of %d needs a tokenizer, and the folder has no %s: put the model's own there", vocab, data.TokenizerFile)
+	}
+	var ends struct {
+		EndOfText *int32 `json:"eos_token_id"`
+	}
+	end := int32(-1)
+	if err := json.Unmarshal(c.Config, &ends); err == nil && ends.EndOfText != nil {
+		end = *ends.EndOfText
+	}
+	tokenizer, err := data.RestoreTokenizer(c.Tokenizer, end)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", data.TokenizerFile, err)
+	}
+	if tokenizer.Vocab() > vocab {
+		return nil, fmt.Errorf("%s has %d tokens, the model %d: they do not belong together", data.TokenizerFile, tokenizer.Vocab(), vocab)
+	}
+	return tokenizer, nil
 }

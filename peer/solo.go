@@ -2,8 +2,6 @@ package peer
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -20,7 +18,7 @@ import (
 // SoloConfig says how one machine trains without a network.
 type SoloConfig struct {
 	Trainer     TrainerConfig
-	Corpus      *data.Corpus
+	Data        *data.Dataset
 	Seed        uint64  // of initial weights and data order
 	Steps       int     // of the whole training; progress is windows read ÷ windows that so many steps read
 	Accumulate  int     // micro-batches in a step, at most 4,096; 0 is 1
@@ -35,15 +33,17 @@ type SoloConfig struct {
 	Report func(SoloReport)
 }
 
+// vocabRoom is how far a vocabulary may be rounded up: other tools fill it up to a multiple of 128.
+const vocabRoom = 128
+
 // Validate lists every fault.
 func (c SoloConfig) Validate() error {
 	faults := []error{c.Trainer.Validate()}
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if c.Trainer.Model.Vocab != data.Vocabulary {
-		fault("model with a vocabulary of %d: text is read as bytes, which needs %d; choose another preset", c.Trainer.Model.Vocab, data.Vocabulary)
-	}
-	if c.Corpus == nil {
-		fault("no corpus")
+	if c.Data == nil {
+		fault("no data")
+	} else if have, want := c.Trainer.Model.Vocab, c.Data.Tokenizer.Vocab(); have < want || have >= want+vocabRoom {
+		fault("model with a vocabulary of %d: the data are %s, which have %d tokens; choose another preset or change the shape's vocabulary", have, c.Data.Tokenizer.Name(), want)
 	}
 	if c.Steps < 1 {
 		fault("%d steps: at least 1 is needed", c.Steps)
@@ -109,7 +109,7 @@ type Solo struct {
 	trainer  *Trainer
 	train    data.Windows
 	heldOut  data.Windows
-	order    data.Order
+	order    *data.Mixture
 	settings map[string]string // what must be the same to go on
 	growth   growth
 	average  *optimizer.Average // nil for none
@@ -134,13 +134,12 @@ func NewSolo(device compute.Device, cfg SoloConfig) (*Solo, error) {
 	s.budget = uint64(cfg.Steps) * uint64(first)
 	length := cfg.Trainer.Model.Context
 	var err error
-	if s.train, err = data.NewWindows(cfg.Corpus.Train, length); err != nil {
-		return nil, fmt.Errorf("training text: %w", err)
+	if s.train, s.heldOut, err = cfg.Data.Windows(length); err != nil {
+		return nil, err
 	}
-	if s.heldOut, err = data.NewWindows(cfg.Corpus.HeldOut, length); err != nil {
-		return nil, fmt.Errorf("held-out text: %w", err)
+	if s.order, err = cfg.Data.Order(cfg.Seed, s.train); err != nil {
+		return nil, err
 	}
-	s.order = data.Order{Seed: cfg.Seed, N: s.train.Len()}
 	s.settings = cfg.settings()
 	if s.trainer, err = NewTrainer(device, cfg.Trainer); err != nil {
 		return nil, err
@@ -171,13 +170,9 @@ func (s *Solo) ResumedAt() int { return s.resumed }
 // settings names everything that the bits of a training depend on, but for the number of steps, which may grow.
 func (c SoloConfig) settings() map[string]string {
 	t := c.Trainer
-	text := sha256.New()
-	text.Write(c.Corpus.Train)
-	text.Write([]byte{0})
-	text.Write(c.Corpus.HeldOut)
 	return map[string]string{
 		"model":        t.Model.String(),
-		"data":         fmt.Sprintf("%x", text.Sum(nil)[:8]),
+		"data":         c.Data.ID,
 		"batch":        strconv.Itoa(t.Batch),
 		"seed":         strconv.FormatUint(c.Seed, 10),
 		"lr":           fmt.Sprintf("%+v", t.LR),
@@ -277,7 +272,7 @@ func (s *Solo) save() error {
 	if err != nil {
 		return err
 	}
-	config, err := json.MarshalIndent(s.cfg.Trainer.Model, "", "  ")
+	config, err := describeWithEnd(s.cfg.Trainer.Model, s.cfg.Data.Tokenizer)
 	if err != nil {
 		return err
 	}
@@ -301,7 +296,7 @@ func (s *Solo) save() error {
 		meta[metaPrefix+key] = value
 	}
 	_, err = checkpoint.Save(s.cfg.Out, &checkpoint.Checkpoint{
-		Step: uint64(s.step), Config: config, Model: tensors,
+		Step: uint64(s.step), Config: config, Model: tensors, Tokenizer: s.cfg.Data.Tokenizer.File(),
 		Trainer: &checkpoint.Trainer{Tensors: moments.Tensors, Meta: meta},
 	}, 2)
 	if err == nil {
@@ -416,7 +411,7 @@ func (s *Solo) measure(ctx context.Context, r *SoloResult) error {
 			return fmt.Errorf("held-out loss of the averaged weights: %w", err)
 		}
 	}
-	if r.Baselines, err = data.NGram(s.cfg.Corpus.Train, s.heldOut, indices); err != nil {
+	if r.Baselines, err = data.CountNGrams(s.cfg.Data.Train, s.cfg.Data.Tokenizer.Vocab(), s.heldOut, indices); err != nil {
 		return fmt.Errorf("baselines: %w", err)
 	}
 	return nil

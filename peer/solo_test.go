@@ -54,7 +54,7 @@ func soloConfig(t *testing.T, steps int, out string) SoloConfig {
 			WeightDecay: optimizer.Schedule{Peak: 0.1, Shape: optimizer.Constant},
 			AdamW:       optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1},
 		},
-		Corpus: words(), Seed: 7, Steps: steps, Out: out, SaveEvery: 5, LogEvery: 3, EvalWindows: 20,
+		Data: words().Dataset(), Seed: 7, Steps: steps, Out: out, SaveEvery: 5, LogEvery: 3, EvalWindows: 20,
 	}
 }
 
@@ -190,7 +190,7 @@ func TestResumingRefusesOtherSettings(t *testing.T) {
 		"another accumulate":   func(c *SoloConfig) { c.Accumulate = 2 },
 		"another adaptive":     func(c *SoloConfig) { c.Adaptive = true },
 		"another average":      func(c *SoloConfig) { c.Average = 0.9 },
-		"another data":         func(c *SoloConfig) { c.Corpus.HeldOut = c.Corpus.HeldOut[1:] },
+		"another data":         func(c *SoloConfig) { w := words(); w.HeldOut = w.HeldOut[1:]; c.Data = w.Dataset() },
 		"more than 4":          func(c *SoloConfig) { c.Steps = 4 },
 	} {
 		cfg := soloConfig(t, 5, out)
@@ -250,7 +250,7 @@ func TestDivergenceSaysWhatToDo(t *testing.T) {
 func TestSoloConfigListsEveryFault(t *testing.T) {
 	cfg := SoloConfig{LogEvery: 1}
 	err := cfg.Validate()
-	for _, want := range []string{"layers", "batch", "corpus", "steps", "folder"} {
+	for _, want := range []string{"layers", "batch", "no data", "steps", "folder"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no word of %s in: %v", want, err)
 		}

@@ -80,6 +80,16 @@ type Config struct {
 
 	Workers int  // of a swarm on this machine
 	Chaos   bool // kill and replace them
+
+	Tokenizer string  // byte, gpt2, or where a tokenizer.json is
+	EndOfText string  // text of the token that ends a document; "" takes the first known one
+	Format    string  // of documents
+	Field     string  // that holds a document's text
+	Dtype     string  // of token files
+	HeldOut   float64 // share of the documents that are held out
+	FileSize  int     // tokens in a file at most
+	Vocab     int     // tokens to learn
+	Limit     float64 // MB of text to learn from; 0 is all
 }
 
 // everyOption lists the options of all commands, as a configuration file may name any of them.
@@ -91,6 +101,8 @@ func everyOption(c *Config) []option {
 	all = append(all, c.run()...)
 	all = append(all, c.network()...)
 	all = append(all, c.local(0, "")...)
+	all = append(all, c.preparing()...)
+	all = append(all, c.learning()...)
 	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), c.average(), yes(&c.Chaos, "chaos", ""))
 }
 
@@ -182,8 +194,8 @@ func (c *Config) compute() []option {
 
 func (c *Config) training() []option {
 	return []option{
-		text(&c.Data, "data", "", "path", "a file, a folder or a quoted glob of text; without it, the Go source tree of this machine"),
-		c.preset(bytePresets()...),
+		text(&c.Data, "data", "", "path", "a file, a folder or a quoted glob of text, or what dunlin data prepare made: DIR, or DIR@3,DIR@1 for a mixture; without it, the Go source tree of this machine"),
+		c.preset(model.Presets()...),
 		whole(&c.Steps, "steps", 1000, 1, 1_000_000_000, "optimizer steps of the whole training"),
 		c.batch(),
 		c.optimizer(),
@@ -237,7 +249,7 @@ func (c *Config) shape() (model.Config, error) {
 	return model.Preset(c.Preset)
 }
 
-// bytePresets are those that train on text, which this release reads as bytes.
+// bytePresets are those that a swarm trains, which reads text as bytes in this release.
 func bytePresets() []string {
 	return slices.DeleteFunc(model.Presets(), func(name string) bool {
 		shape, err := model.Preset(name)

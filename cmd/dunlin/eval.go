@@ -41,6 +41,7 @@ func (t *terminal) eval(ctx context.Context, c *Config, args []string) error {
 	if c.JSON {
 		return json.NewEncoder(t.out).Encode(map[string]any{"loss": e.Loss, "bits_per_byte": e.BitsPerByte, "tokens": e.Tokens})
 	}
-	_, err = fmt.Fprintf(t.out, "loss %.4f nats a byte, %.4f bits a byte, over %s bytes\n", e.Loss, e.BitsPerByte, grouped(e.Tokens))
+	unit := unitOf(saved.Tokenizer)
+	_, err = fmt.Fprintf(t.out, "loss %.4f nats a %s, %.4f bits a byte, over %s %ss\n", e.Loss, unit, e.BitsPerByte, grouped(e.Tokens), unit)
 	return err
 }

@@ -21,7 +21,8 @@ func newTrain(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	options := append(c.training(), c.seed(), c.windows(512))
 	return t.command("train", "train a model on this machine, without a network",
-		"  dunlin train --preset nano --steps 1000 --out out/first\n  dunlin train --data book.txt --preset pico --steps 300 --log-format json",
+		"  dunlin train --preset nano --steps 1000 --out out/first\n  dunlin train --data book.txt --preset pico --steps 300 --log-format json\n"+
+			"  dunlin train --data out/web@3,out/code@1 --preset small",
 		exactly(), t.train, append(options, c.compute()...)...)
 }
 
@@ -30,6 +31,7 @@ func (t *terminal) train(ctx context.Context, c *Config, _ []string) error {
 	if err != nil {
 		return err
 	}
+	defer cfg.Data.Close()
 	device, err := c.device()
 	if err != nil {
 		return err
@@ -37,8 +39,8 @@ func (t *terminal) train(ctx context.Context, c *Config, _ []string) error {
 	defer device.Close()
 	p := t.progress(c)
 	defer p.close()
-	p.say(fmt.Sprintf("data           %s", cfg.Corpus.Description), "data", slog.String("description", cfg.Corpus.Description),
-		slog.Int("train_tokens", len(cfg.Corpus.Train)), slog.Int("held_out_tokens", len(cfg.Corpus.HeldOut)))
+	p.say(fmt.Sprintf("data           %s", cfg.Data.Description), "data", slog.String("description", cfg.Data.Description),
+		slog.Int("train_tokens", cfg.Data.TrainTokens()), slog.Int("held_out_tokens", cfg.Data.HeldOutTokens()), slog.Int("vocabulary", cfg.Data.Tokenizer.Vocab()))
 	p.say(fmt.Sprintf("this machine   %s · %s, %s parameters", device.Name(), c.Preset, grouped(cfg.Trainer.Model.Parameters())), "machine",
 		slog.String("device", device.Name()), slog.String("preset", c.Preset), slog.Int("parameters", cfg.Trainer.Model.Parameters()))
 	cfg.Report = func(r peer.SoloReport) { c.report(p, r) }
@@ -54,7 +56,7 @@ func (t *terminal) train(ctx context.Context, c *Config, _ []string) error {
 	if err != nil {
 		return err
 	}
-	return t.trained(c, p, r)
+	return t.trained(c, p, cfg.Data, r)
 }
 
 // report shows how a training gets on.
@@ -89,29 +91,45 @@ func noise(windows float64) string {
 }
 
 // trained prints the end of a training.
-func (t *terminal) trained(c *Config, p *progress, r peer.SoloResult) error {
+func (t *terminal) trained(c *Config, p *progress, from *data.Dataset, r peer.SoloResult) error {
+	unit, bits := unitOf(from.Tokenizer), ""
+	bitsPerByte := r.ValLoss / math.Ln2 / from.BytesPerToken
+	if unit != byteUnit {
+		bits = fmt.Sprintf(", %.3f bits a byte", bitsPerByte)
+	}
 	attrs := []slog.Attr{
 		slog.Int("step", r.Steps), slog.Uint64("tokens", r.Tokens), slog.Float64("tokens_per_second", r.TokensPerSecond),
-		slog.Float64("val_loss", r.ValLoss), slog.Float64("unigram_loss", r.Baselines.Unigram), slog.Float64("bigram_loss", r.Baselines.Bigram),
+		slog.Float64("val_loss", r.ValLoss), slog.Float64("bits_per_byte", bitsPerByte), slog.Float64("unigram_loss", r.Baselines.Unigram), slog.Float64("bigram_loss", r.Baselines.Bigram),
 		slog.String("checkpoint", c.Out),
 	}
 	result := map[string]any{
-		"steps": r.Steps, "tokens": r.Tokens, "tokens_per_second": r.TokensPerSecond, "val_loss": r.ValLoss,
+		"steps": r.Steps, "tokens": r.Tokens, "tokens_per_second": r.TokensPerSecond, "val_loss": r.ValLoss, "bits_per_byte": bitsPerByte,
 		"unigram_loss": r.Baselines.Unigram, "bigram_loss": r.Baselines.Bigram, "checkpoint": c.Out,
 	}
 	average := ""
 	if c.EMA > 0 {
 		attrs = append(attrs, slog.Float64("average_loss", r.AverageLoss))
 		result["average_loss"] = r.AverageLoss
-		average = fmt.Sprintf("held-out loss %.3f nats a byte of the averaged weights\n", r.AverageLoss)
+		average = fmt.Sprintf("held-out loss %.3f nats a %s of the averaged weights\n", r.AverageLoss, unit)
 	}
 	p.say(fmt.Sprintf("done           %s tokens, %s tokens/s", grouped(r.Tokens), rate(r.TokensPerSecond)), "done", attrs...)
 	if c.JSON {
 		return json.NewEncoder(t.out).Encode(result)
 	}
-	_, err := fmt.Fprintf(t.out, "held-out loss %.3f nats a byte (unigram %.3f, bigram %.3f) on %s windows\n%scheckpoint in %s\n",
-		r.ValLoss, r.Baselines.Unigram, r.Baselines.Bigram, grouped(r.EvalWindows), average, c.Out)
+	_, err := fmt.Fprintf(t.out, "held-out loss %.3f nats a %s%s (unigram %.3f, bigram %.3f) on %s windows\n%scheckpoint in %s\n",
+		r.ValLoss, unit, bits, r.Baselines.Unigram, r.Baselines.Bigram, grouped(r.EvalWindows), average, c.Out)
 	return err
+}
+
+// byteUnit is what losses are given per when tokens are bytes.
+const byteUnit = "byte"
+
+// unitOf names what a loss is given per.
+func unitOf(t data.Tokenizer) string {
+	if t == (data.Bytes{}) {
+		return byteUnit
+	}
+	return "token"
 }
 
 // solo turns settings into a training.
@@ -120,12 +138,15 @@ func (c *Config) solo() (peer.SoloConfig, error) {
 	if err != nil {
 		return peer.SoloConfig{}, err
 	}
-	corpus, err := data.Open(c.Data)
+	from, err := data.OpenDataset(c.Data)
 	if err != nil {
 		return peer.SoloConfig{}, err
 	}
+	if !isShapeFile(c.Preset) {
+		shape.Vocab = from.Tokenizer.Vocab()
+	}
 	return peer.SoloConfig{
-		Trainer: c.trainer(shape), Corpus: corpus, Seed: c.Seed, Steps: c.Steps, Out: c.Out,
+		Trainer: c.trainer(shape), Data: from, Seed: c.Seed, Steps: c.Steps, Out: c.Out,
 		Accumulate: c.Micros, Adaptive: c.Adaptive, Average: c.EMA,
 		SaveEvery: c.SaveEvery, LogEvery: c.LogEvery, EvalWindows: c.Windows,
 	}, nil

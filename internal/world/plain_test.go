@@ -162,7 +162,7 @@ func soloTraining(t *testing.T, w *world, steps int) []compute.Tensor {
 			WeightDecay: optimizer.Schedule{Peak: f(in.Decay), Shape: optimizer.Constant},
 			AdamW:       optimizer.AdamWConfig{Beta1: f(in.Beta1), Beta2: f(in.Beta2), Eps: f(in.Eps), Clip: f(in.Clip)},
 		},
-		Corpus: w.run.Corpus, Seed: w.spec.Seed, Steps: steps, Out: out, LogEvery: steps, EvalWindows: 1,
+		Data: w.run.Corpus.Dataset(), Seed: w.spec.Seed, Steps: steps, Out: out, LogEvery: steps, EvalWindows: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
