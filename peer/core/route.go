@@ -33,6 +33,9 @@ func (c *Core) route(ev Event) {
 		c.toWorker(ev)
 	case coordinator.Event:
 		c.toCoordinator(ev)
+		if _, ok := ev.(coordinator.Started); ok {
+			c.toJoiner(coordinator.Tick{}) // one that works asks itself for a slot
+		}
 	case coordinator.JoinerEvent:
 		c.toJoiner(ev)
 	default:
