@@ -28,6 +28,7 @@ type process struct {
 	pending  []core.Event
 	inboxAt  time.Duration // when the newest report is read
 	tickAt   time.Duration
+	tickedAt time.Duration
 	ticks    int // in a row without time passing
 	keeper   lane
 	codecs   lane
@@ -226,6 +227,10 @@ func (p *process) arm() {
 			return
 		}
 		p.tickAt = -1
+		if p.w.now > p.tickedAt+time.Millisecond {
+			p.ticks = 0
+		}
+		p.tickedAt = p.w.now
 		if p.ticks++; p.ticks > 200 {
 			p.w.fail("%s spins: 200 ticks without anything else, deadline %v, clock %v", p.h.name, deadline, p.h.clock())
 		}

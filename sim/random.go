@@ -20,13 +20,14 @@ func Random(seed uint64) Scenario {
 	for i := range sc.Setup.Values {
 		sc.Setup.Values[i] = pick(8, 160)
 	}
-	sc.Setup.H, sc.Setup.Batch, sc.Setup.Checkpoint = uint64(pick(2, 10)), uint64(pick(1, 3)), uint64(pick(2, 12))
+	sc.Setup.H, sc.Setup.Batch, sc.Setup.Checkpoint = uint64(pick(4, 12)), uint64(pick(1, 3)), uint64(pick(2, 12))
 	if rng.IntN(4) == 0 {
 		sc.Setup.Merge = "reset"
 	}
 	sc.Setup.StepTime = nil
+	fastest := pick(150, 400)
 	for range sc.Workers + 1 {
-		sc.Setup.StepTime = append(sc.Setup.StepTime, ms(150, 600))
+		sc.Setup.StepTime = append(sc.Setup.StepTime, ms(fastest, fastest*3/2))
 	}
 	sc.Links.Latency = [2]time.Duration{ms(1, 20), ms(20, 150)}
 	sc.Calm = time.Duration(pick(12, 60)) * time.Second

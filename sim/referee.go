@@ -50,6 +50,7 @@ type books struct {
 	owner    map[uint64]wire.Slot // of a position that is committed
 	leased   map[uint64]wire.Slot // of a position, among live slots
 	live     map[wire.Slot]wire.PeerID
+	lastSlot wire.Slot
 	tokens   uint64
 	settings wire.Settings
 }
@@ -188,7 +189,10 @@ func (r *referee) write(c *wire.Certified, table []byte) {
 func (r *referee) member(m *wire.Member) {
 	b := &r.books
 	if m.Op == wire.MemberAdmit {
-		b.live[m.Slot] = m.Peer
+		if m.Slot <= b.lastSlot {
+			r.w.fail("slot %d is given after slot %d", m.Slot, b.lastSlot)
+		}
+		b.live[m.Slot], b.lastSlot = m.Peer, m.Slot
 		return
 	}
 	delete(b.live, m.Slot)

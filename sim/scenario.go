@@ -51,7 +51,7 @@ func Default(seed uint64) Scenario {
 		Setup: Setup{
 			Values: []int{90, 40}, SlabValues: 32, H: 6, Batch: 2, Checkpoint: 4, Merge: "rebase",
 			StepTime:  []time.Duration{200 * time.Millisecond, 230 * time.Millisecond, 310 * time.Millisecond},
-			Deadlines: wire.DeadlineSpec{ReadyMin: 500, Stall: 2000, Attempt: 8000, Leave: 5000, Silence: 20000},
+			Deadlines: wire.DeadlineSpec{ReadyMin: 1000, Stall: 2000, Attempt: 8000, Leave: 5000, Silence: 20000},
 		},
 		Links: Links{Latency: [2]time.Duration{5 * time.Millisecond, 60 * time.Millisecond}, Upload: 200e3},
 		Calm:  10 * time.Second,

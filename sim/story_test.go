@@ -311,3 +311,16 @@ func TestLidClosed(t *testing.T) {
 		t.Fatalf("after the lid opened: %d contributions committed, %d repairs", w.referee.since[w.hosts[1].id], w.referee.repairs)
 	}
 }
+
+// TestAdmissionsOfUnknownOutcome: several admissions of one worker reach the
+// log. It ends up with one slot, and nobody goes on giving it new ones.
+func TestAdmissionsOfUnknownOutcome(t *testing.T) {
+	for seed := range uint64(20) {
+		sc := Default(seed)
+		sc.Faults = []Fault{{Kind: Unknown, For: 3 * time.Second, Rate: 0.6}}
+		w := story(t, sc, nil)
+		if n := w.referee.books.lastSlot; n > 30 {
+			t.Fatalf("seed %d: %d slots were given to three workers", seed, n)
+		}
+	}
+}
