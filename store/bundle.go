@@ -12,31 +12,36 @@ import (
 	"strconv"
 )
 
-// Small blobs are written many to a file, so that a barrier costs two flushes,
+// Small blobs are written many to a file, so that a barrier costs one flush,
 // however many there are: a round ends in dozens of them.
 const (
 	smallBlob   = 1 << 20  // up to this size blobs are bundled
 	spillAbove  = 16 << 20 // bytes of small blobs that may wait in memory for Sync
 	cacheBytes  = 16 << 20 // bytes of small blobs kept in memory after it
-	bundleMagic = "dunlinb1"
+	bundleFull  = 4 << 20  // and this is what a bundle grows to
+	batchMagic  = "dunlinb1"
+	batchHead   = len(batchMagic) + 4
 	bundleEntry = 32 + 4 // hash, length
-	maxBundled  = 1 << 16
+	maxBatch    = 1 << 16
 )
 
-// bundle is one file of small blobs:
+// bundle is one file of small blobs, a sequence of batches, one for each flush:
 //
 //	magic "dunlinb1" · count (4) · count × (hash (32) · length (4)) · the blobs' bytes, in that order
 //
-// with numbers in little-endian. It is complete on disk before it has its name.
+// with numbers in little-endian. Only the process that made a file adds to it;
+// what a crash left at its end is found out by the blobs' hashes.
 type bundle struct {
 	path  string
-	size  int64 // of all blobs in it
-	live  int64 // of those that are still in the store
+	file  *os.File // open for the next batch; nil when no more are taken
+	end   int64    // where the next batch goes
+	size  int64    // of all blobs in it
+	live  int64    // of those that are still in the store
 	blobs map[Hash]*blob
 }
 
 // sparse reports whether most of the file is blobs that are gone.
-func (b *bundle) sparse() bool { return b.live < b.size/2 }
+func (b *bundle) sparse() bool { return b.file == nil && b.live < b.size/2 }
 
 func (d *Disk) bundles() string { return filepath.Join(d.root, "bundles") }
 
@@ -63,8 +68,8 @@ func (d *Disk) scanBundles() error {
 	return SyncDir(d.bundles())
 }
 
-// scanBundle takes in one bundle. Blobs that a damaged head promises beyond the
-// end of the file are not there; a file without any is removed.
+// scanBundle takes in one bundle, up to the first batch that is not whole. A
+// file without any blob is removed.
 func (d *Disk) scanBundle(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -76,23 +81,15 @@ func (d *Disk) scanBundle(path string) error {
 		return err
 	}
 	in := &bundle{path: path, blobs: make(map[Hash]*blob)}
-	head, at, err := readHead(f, info.Size())
-	if err != nil {
-		return err
-	}
-	for ; len(head) > 0; head = head[bundleEntry:] {
-		h, size := Hash(head[:32]), int64(binary.LittleEndian.Uint32(head[32:]))
-		if size > smallBlob || at+size > info.Size() {
+	for at := int64(0); at < info.Size(); {
+		next, err := d.scanBatch(in, f, at, info.Size())
+		if err != nil {
+			return err
+		}
+		if next == 0 {
 			break
 		}
-		in.size += size
-		if _, known := d.idx.blobs[h]; !known {
-			b := d.idx.add(h, size)
-			b.in, b.at, b.durable = in, at, true
-			in.live += size
-			in.blobs[h] = b
-		}
-		at += size
+		at = next
 	}
 	if len(in.blobs) == 0 {
 		return os.Remove(path)
@@ -103,20 +100,38 @@ func (d *Disk) scanBundle(path string) error {
 	return nil
 }
 
-// readHead returns the entries of a bundle's head and where its data begin.
-func readHead(f io.Reader, size int64) (entries []byte, at int64, err error) {
-	head := make([]byte, len(bundleMagic)+4)
-	if _, err := io.ReadFull(f, head); err != nil || string(head[:len(bundleMagic)]) != bundleMagic {
-		return nil, 0, ignoreShort(err)
+// scanBatch takes in the batch at an offset and returns where the next one
+// begins, or 0 when there can be none.
+func (d *Disk) scanBatch(in *bundle, f io.ReaderAt, at, size int64) (next int64, err error) {
+	head := make([]byte, batchHead)
+	if n, err := f.ReadAt(head, at); n < len(head) || string(head[:len(batchMagic)]) != batchMagic {
+		return 0, ignoreShort(err)
 	}
-	count := int64(binary.LittleEndian.Uint32(head[len(bundleMagic):]))
-	at = int64(len(head)) + count*bundleEntry
-	if count > maxBundled || at > size {
-		return nil, 0, nil
+	count := int64(binary.LittleEndian.Uint32(head[len(batchMagic):]))
+	at += int64(batchHead)
+	if count > maxBatch || at+count*bundleEntry > size {
+		return 0, nil
 	}
-	entries = make([]byte, count*bundleEntry)
-	_, err = io.ReadFull(f, entries)
-	return entries, at, err
+	entries := make([]byte, count*bundleEntry)
+	if n, err := f.ReadAt(entries, at); n < len(entries) {
+		return 0, ignoreShort(err)
+	}
+	at += int64(len(entries))
+	for ; len(entries) > 0; entries = entries[bundleEntry:] {
+		h, length := Hash(entries[:32]), int64(binary.LittleEndian.Uint32(entries[32:]))
+		if length > smallBlob || at+length > size {
+			return 0, nil
+		}
+		in.size += length
+		if _, known := d.idx.blobs[h]; !known {
+			b := d.idx.add(h, length)
+			b.in, b.at, b.durable = in, at, true
+			in.live += length
+			in.blobs[h] = b
+		}
+		at += length
+	}
+	return at, nil
 }
 
 func ignoreShort(err error) error {
@@ -133,79 +148,114 @@ type item struct {
 	data []byte
 }
 
-// writeBundle makes the items durable in one new file and returns it. The
-// blobs' places in it are not set yet.
-func (d *Disk) writeBundle(number uint64, items []item) (*bundle, error) {
-	head := make([]byte, 0, len(bundleMagic)+4+len(items)*bundleEntry)
-	head = append(head, bundleMagic...)
-	head = binary.LittleEndian.AppendUint32(head, uint32(len(items)))
+// append makes the items durable as one batch at the end of the newest bundle,
+// or of a new one, and returns it and where their bytes begin. The blobs'
+// places are not set yet. The caller holds d.flushing.
+func (d *Disk) append(items []item) (in *bundle, at int64, err error) {
+	length := batchHead + len(items)*bundleEntry
 	for _, i := range items {
-		head = append(head, i.hash[:]...)
-		head = binary.LittleEndian.AppendUint32(head, uint32(len(i.data)))
+		length += len(i.data)
 	}
-	f, err := os.CreateTemp(d.tmp(), "bundle-")
-	if err != nil {
-		return nil, err
-	}
-	// One buffer and one write: the items are small and few calls are what counts.
+	batch := make([]byte, 0, length) // one buffer and one write: few calls are what counts
+	batch = append(batch, batchMagic...)
+	batch = binary.LittleEndian.AppendUint32(batch, uint32(len(items)))
 	for _, i := range items {
-		head = append(head, i.data...)
+		batch = append(batch, i.hash[:]...)
+		batch = binary.LittleEndian.AppendUint32(batch, uint32(len(i.data)))
 	}
-	_, err = f.Write(head)
-	if err == nil {
-		err = f.Sync()
+	at = int64(len(batch))
+	for _, i := range items {
+		batch = append(batch, i.data...)
 	}
-	err = errors.Join(err, f.Close())
-	path := filepath.Join(d.bundles(), fmt.Sprintf("%016x", number))
+	fresh := d.newest == nil
+	if fresh {
+		if err := d.openBundle(); err != nil {
+			return nil, 0, err
+		}
+	}
+	in = d.newest
+	at += in.end
+	_, err = in.file.WriteAt(batch, in.end)
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = in.file.Sync()
+	}
+	if err == nil && fresh {
+		err = SyncDir(d.bundles())
 	}
 	if err != nil {
-		return nil, errors.Join(err, os.Remove(f.Name()))
+		return nil, 0, errors.Join(err, d.closeBundle()) // its end is not known any more
 	}
-	if err := SyncDir(d.bundles()); err != nil {
-		return nil, errors.Join(err, os.Remove(path))
+	in.end += int64(len(batch))
+	if in.end >= d.full {
+		err = d.closeBundle()
 	}
-	return &bundle{path: path, blobs: make(map[Hash]*blob, len(items))}, nil
+	return in, at, err
+}
+
+// openBundle makes the file that the next batches go to.
+func (d *Disk) openBundle() error {
+	d.mu.Lock()
+	d.last++
+	path := filepath.Join(d.bundles(), fmt.Sprintf("%016x", d.last))
+	d.mu.Unlock()
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	d.newest = &bundle{path: path, file: f, blobs: make(map[Hash]*blob)}
+	return nil
+}
+
+// closeBundle has the newest bundle take no more batches.
+func (d *Disk) closeBundle() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	in := d.newest
+	err := in.file.Close()
+	d.newest, in.file = nil, nil
+	if in.end == 0 { // nothing in it counts
+		return errors.Join(err, os.Remove(in.path))
+	}
+	if in.sparse() {
+		d.thin[in] = struct{}{}
+	}
+	return err
 }
 
 // flushSmall writes what waits in memory, and what is left of bundles that are
-// mostly dead, to a new bundle. The caller holds d.flushing, so nothing else
+// mostly dead, to the newest bundle. The caller holds d.flushing, so nothing else
 // writes bundles meanwhile.
 func (d *Disk) flushSmall() error {
 	d.mu.Lock()
 	items, thin, err := d.gather()
-	d.last++
-	number := d.last
 	d.mu.Unlock()
-	if err != nil || len(items) == 0 {
-		return err
-	}
-	for len(items) > 0 {
-		n := min(len(items), maxBundled)
-		in, err := d.writeBundle(number, items[:n])
-		if err != nil {
-			return fmt.Errorf("sync %d blobs: %w", len(items), err)
+	for err == nil && len(items) > 0 {
+		n := min(len(items), maxBatch)
+		in, at, failed := d.append(items[:n])
+		if failed != nil {
+			return fmt.Errorf("sync %d blobs: %w", len(items), failed)
 		}
 		d.mu.Lock()
-		err = d.settle(in, items[:n])
-		d.last++
-		number = d.last
+		err = d.settle(in, at, items[:n])
 		d.mu.Unlock()
-		if err != nil {
-			return err
-		}
 		items = items[n:]
+	}
+	if err != nil {
+		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	var errs []error
 	for _, in := range thin {
 		delete(d.thin, in)
+		if len(in.blobs) == 0 {
+			errs = append(errs, removed(in.path))
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// gather lists what a new bundle should hold. The caller holds d.mu.
+// gather lists what the next batch should hold. The caller holds d.mu.
 func (d *Disk) gather() (items []item, thin []*bundle, err error) {
 	for h, b := range d.waiting {
 		items = append(items, item{h, b, b.data})
@@ -226,9 +276,8 @@ func (d *Disk) gather() (items []item, thin []*bundle, err error) {
 	return items, thin, nil
 }
 
-// settle gives the blobs of a new bundle their place. The caller holds d.mu.
-func (d *Disk) settle(in *bundle, items []item) error {
-	at := int64(len(bundleMagic) + 4 + len(items)*bundleEntry)
+// settle gives the blobs of a new batch their place. The caller holds d.mu.
+func (d *Disk) settle(in *bundle, at int64, items []item) error {
 	var errs []error
 	for _, i := range items {
 		size := int64(len(i.data))
@@ -248,27 +297,32 @@ func (d *Disk) settle(in *bundle, items []item) error {
 		}
 		at += size
 	}
-	if len(in.blobs) == 0 {
-		errs = append(errs, os.Remove(in.path))
+	if in.sparse() { // it is full, and some went meanwhile
+		d.thin[in] = struct{}{}
 	}
 	return errors.Join(errs...)
 }
 
-// leave takes a blob out of its bundle, whose file goes with its last one. The
-// caller holds d.mu.
+// leave takes a blob out of its bundle, whose file goes with its last one, once
+// it takes no more. The caller holds d.mu.
 func (d *Disk) leave(h Hash, b *blob) error {
 	in := b.in
 	b.in = nil
 	delete(in.blobs, h)
 	in.live -= b.size
-	if len(in.blobs) > 0 {
+	if len(in.blobs) > 0 || in.file != nil {
 		if in.sparse() {
 			d.thin[in] = struct{}{}
 		}
 		return nil
 	}
 	delete(d.thin, in)
-	if err := os.Remove(in.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return removed(in.path)
+}
+
+// removed deletes a bundle's file, unless it is gone.
+func removed(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove bundle: %w", err)
 	}
 	return nil

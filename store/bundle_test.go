@@ -79,7 +79,7 @@ func TestCrashKeepsWhatWasSynced(t *testing.T) {
 		t.Fatal(err)
 	}
 	more := putMany(t, d, 9, 12)
-	if err := os.WriteFile(filepath.Join(dir, "tmp", "bundle-1"), []byte(bundleMagic), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "tmp", "bundle-1"), []byte(batchMagic), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d = open(t, dir, 0)
@@ -98,14 +98,14 @@ func TestCrashKeepsWhatWasSynced(t *testing.T) {
 func TestAlteredBundleIsRefused(t *testing.T) {
 	for name, alter := range map[string]func([]byte) []byte{
 		"flipped data":    func(b []byte) []byte { b[len(b)-3] ^= 1; return b },
-		"flipped hash":    func(b []byte) []byte { b[len(bundleMagic)+4+2*bundleEntry+7] ^= 1; return b },
+		"flipped hash":    func(b []byte) []byte { b[len(batchMagic)+4+2*bundleEntry+7] ^= 1; return b },
 		"truncated":       func(b []byte) []byte { return b[:len(b)-5] },
 		"truncated head":  func(b []byte) []byte { return b[:50] },
 		"emptied":         func([]byte) []byte { return nil },
 		"other magic":     func(b []byte) []byte { b[0]++; return b },
-		"too many":        func(b []byte) []byte { binary.LittleEndian.PutUint32(b[len(bundleMagic):], 1<<31); return b },
-		"a length grown":  func(b []byte) []byte { b[len(bundleMagic)+4+32]++; return b },
-		"a length beyond": func(b []byte) []byte { b[len(bundleMagic)+4+35] = 0xff; return b },
+		"too many":        func(b []byte) []byte { binary.LittleEndian.PutUint32(b[len(batchMagic):], 1<<31); return b },
+		"a length grown":  func(b []byte) []byte { b[len(batchMagic)+4+32]++; return b },
+		"a length beyond": func(b []byte) []byte { b[len(batchMagic)+4+35] = 0xff; return b },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -158,6 +158,7 @@ func TestAlteredBundleIsRefused(t *testing.T) {
 func TestDeadRoomInBundlesIsGivenBack(t *testing.T) {
 	dir := t.TempDir()
 	d := open(t, dir, 10_000)
+	d.full = 2500
 	keep := mustPut(t, d, bytes.Repeat([]byte{1}, 1000))
 	for i := range 8 {
 		mustPut(t, d, bytes.Repeat([]byte{byte(10 + i)}, 1000))
@@ -183,7 +184,7 @@ func TestDeadRoomInBundlesIsGivenBack(t *testing.T) {
 		}
 		onDisk += info.Size()
 	}
-	if onDisk > 2*10_000+3000 {
+	if onDisk > 2*10_000+2500 {
 		t.Errorf("%d bytes on disk under a quota of 10,000", onDisk)
 	}
 	for _, reopened := range []bool{false, true} {
@@ -232,6 +233,7 @@ func TestRandomHistoryWithCrashes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
 	d := open(t, dir, 20_000)
+	d.full = 4000
 	durable, put := map[Hash][]byte{}, map[Hash][]byte{}
 	for step := range 500 {
 		switch rng.IntN(12) {
@@ -246,6 +248,7 @@ func TestRandomHistoryWithCrashes(t *testing.T) {
 			}
 		case 1:
 			d = open(t, dir, 20_000)
+			d.full = 4000
 			put = map[Hash][]byte{}
 			for h, b := range durable {
 				if got, err := d.Get(h, 0); err != nil || !bytes.Equal(got, b) {
@@ -279,11 +282,11 @@ func TestRandomHistoryWithCrashes(t *testing.T) {
 func FuzzBundle(f *testing.F) {
 	data := []byte("content")
 	h := HashLeaf(data)
-	good := append([]byte(bundleMagic), 1, 0, 0, 0)
+	good := append([]byte(batchMagic), 1, 0, 0, 0)
 	good = append(append(good, h[:]...), byte(len(data)), 0, 0, 0)
 	f.Add(append(good, data...))
 	f.Add(good)
-	f.Add([]byte(bundleMagic))
+	f.Add([]byte(batchMagic))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, onDisk []byte) {
 		dir := t.TempDir()

@@ -21,15 +21,17 @@ type Disk struct {
 	root string
 
 	flushing sync.Mutex // one flush at a time: a second finds the first's work done
+	newest   *bundle    // that batches are added to, or nil; changed under flushing alone
 
 	mu        sync.Mutex
 	idx       index
-	pending   map[Hash]*blob // files put since Open and not yet flushed
-	waiting   map[Hash]*blob // small blobs in memory that no bundle has yet
-	unwritten int64          // their bytes
-	thin      map[*bundle]struct{}
-	last      uint64 // number of the newest bundle
-	small     int    // blobs up to this size are bundled
+	pending   map[Hash]*blob       // files put since Open and not yet flushed
+	waiting   map[Hash]*blob       // small blobs in memory that no bundle has yet
+	unwritten int64                // their bytes
+	thin      map[*bundle]struct{} // bundles of which most is gone
+	last      uint64               // number of the newest bundle
+	small     int                  // blobs up to this size are bundled
+	full      int64                // a bundle of this size takes no more batches
 
 	cached      []Hash // small blobs kept in memory after they were written, oldest first
 	cachedBytes int64
@@ -44,7 +46,8 @@ func Open(root string, quota int64) (*Disk, error) { return openDisk(root, quota
 
 func openDisk(root string, quota int64, small int) (*Disk, error) {
 	d := &Disk{
-		root: root, idx: newIndex(quota), pending: make(map[Hash]*blob), waiting: make(map[Hash]*blob), thin: make(map[*bundle]struct{}), small: small,
+		root: root, idx: newIndex(quota), pending: make(map[Hash]*blob), waiting: make(map[Hash]*blob), thin: make(map[*bundle]struct{}),
+		small: small, full: bundleFull,
 	}
 	if err := os.RemoveAll(d.tmp()); err != nil {
 		return nil, fmt.Errorf("open store: clean temporary files: %w", err)

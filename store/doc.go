@@ -6,11 +6,12 @@
 // A blob is verified on every Get: what does not match its name is removed and
 // reported, never handed out.
 //
-// Disk writes a file under a temporary name and renames it, so that a crash
-// leaves either a whole file or a temporary one that the next Open removes.
-// Small blobs wait in memory for Sync (or PutDurable), which writes them all to
-// one file: that is the barrier a peer passes before it tells anyone that it
-// holds the bytes, and it costs two flushes, however many blobs there are.
+// Disk writes a large blob under a temporary name and renames it, so that a
+// crash leaves either a whole file or a temporary one that the next Open
+// removes. Small blobs wait in memory for Sync (or PutDurable), which writes
+// them all to the end of one file: that is the barrier a peer passes before it
+// tells anyone that it holds the bytes, and it costs one flush, however many
+// blobs there are.
 //
 // Owners pin what must stay. Collection removes the unpinned blobs that were
 // used longest ago until the quota holds. Pins live in memory: after a start
