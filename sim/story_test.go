@@ -315,7 +315,7 @@ func TestLidClosed(t *testing.T) {
 // TestAdmissionsOfUnknownOutcome: several admissions of one worker reach the
 // log. It ends up with one slot, and nobody goes on giving it new ones.
 func TestAdmissionsOfUnknownOutcome(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(40) {
 		sc := Default(seed)
 		sc.Faults = []Fault{{Kind: Unknown, For: 3 * time.Second, Rate: 0.6}}
 		w := story(t, sc, nil)
