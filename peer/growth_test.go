@@ -211,3 +211,28 @@ func TestAverageIsEvaluated(t *testing.T) {
 		t.Errorf("opens the average of a training without one: %v", err)
 	}
 }
+
+// FuzzGrowthLoad: whatever a file holds, an accepted state stays within the schedule
+// for the steps that follow.
+func FuzzGrowthLoad(f *testing.F) {
+	first := newGrowth(4, 2, true)
+	good, err := first.save()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(`{"Micros":64,"Since":19,"Noise":{"Decay":0.95,"Signal":-1e300,"Noise":1e300,"Seen":7}}`)
+	f.Add(`{"Micros":1e9}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		g := newGrowth(4, 2, true)
+		if g.load(text) != nil {
+			return
+		}
+		for range 2 * growEvery {
+			g.learn(g.micros(1000), StepResult{Norm: 1, FirstNorm: 1.1})
+			if m := g.micros(1000); m < growAtLeast || m > growAtMost {
+				t.Fatalf("%d micro-batches after %q", m, text)
+			}
+		}
+	})
+}
