@@ -31,7 +31,6 @@ type host struct {
 	flips    int    // next outer steps that come out wrong
 	flipped  bool   // one did
 	full     bool   // the disk takes no more
-	backup   *disk
 }
 
 func (w *World) addHost(works bool) *host {

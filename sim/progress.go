@@ -56,8 +56,10 @@ func (r *referee) bounded() {
 			name    string
 			n, most int
 		}{
-			{"contributions of others", len(p.fetched), 2 * n}, {"own contributions", len(p.own), 2 * len(r.w.configs)},
-			{"shadows", len(p.shadows), 4 * len(r.w.configs)}, {"events", len(p.pending), 100},
+			{"contributions of others", len(p.fetched), 2 * n},
+			{"own contributions", len(p.own), 2 * len(r.w.configs)},
+			{"shadows", len(p.shadows), 4 * len(r.w.configs)},
+			{"events", len(p.pending), 100},
 		} {
 			if q.n > q.most {
 				r.w.fail("%s keeps %d %s, at most %d are needed", h.name, q.n, q.name, q.most)
