@@ -122,7 +122,7 @@ func (p *preparation) write(ctx context.Context, ordered <-chan *batch, free cha
 		if err := p.accept(b); err != nil {
 			return err
 		}
-		if b.err == io.EOF {
+		if errors.Is(b.err, io.EOF) {
 			return nil
 		}
 		if b.err != nil {

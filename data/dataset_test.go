@@ -236,8 +236,13 @@ func TestMixtureIsValidated(t *testing.T) {
 		counts  []int
 		weights []float64
 	}{
-		{nil, nil}, {[]int{0}, nil}, {[]int{1, 2}, []float64{1}}, {[]int{1, 2}, []float64{1, 0}}, {[]int{1, 2}, []float64{1, math.NaN()}},
-		{[]int{1, 2}, []float64{1, math.Inf(1)}}, {[]int{1, 5000}, []float64{1, 1}},
+		{nil, nil},
+		{[]int{0}, nil},
+		{[]int{1, 2}, []float64{1}},
+		{[]int{1, 2}, []float64{1, 0}},
+		{[]int{1, 2}, []float64{1, math.NaN()}},
+		{[]int{1, 2}, []float64{1, math.Inf(1)}},
+		{[]int{1, 5000}, []float64{1, 1}},
 	} {
 		if _, err := NewMixture(1, c.counts, c.weights); err == nil {
 			t.Errorf("%v with weights %v is accepted", c.counts, c.weights)

@@ -84,7 +84,7 @@ func (r *unitReader) next(dst []byte) (text []byte, last bool, err error) {
 			r.start = position{Input: r.index + 1}
 		}
 		text, last, err = r.now.next(dst)
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			return text, last, err
 		}
 		if err := r.now.close(); err != nil {
@@ -202,7 +202,7 @@ func (t *textSource) fill() error {
 		n, err := t.Read(t.buf[len(t.buf):cap(t.buf)])
 		t.buf = t.buf[:len(t.buf)+n]
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			t.ended = true
 		case err != nil:
 			return err
@@ -315,11 +315,11 @@ func (l *lineSource) readLine() ([]byte, error) {
 		switch {
 		case len(l.buf) > maxLine:
 			return nil, fmt.Errorf("%s:%d: a line of more than %d MiB: cut the document", l.path, l.line+1, maxLine>>20)
-		case err == bufio.ErrBufferFull:
+		case errors.Is(err, bufio.ErrBufferFull):
 			continue
-		case err == io.EOF && len(l.buf) == 0:
+		case errors.Is(err, io.EOF) && len(l.buf) == 0:
 			return nil, io.EOF
-		case err != nil && err != io.EOF:
+		case err != nil && !errors.Is(err, io.EOF):
 			return nil, fmt.Errorf("%s:%d: %w%s", l.path, l.line+1, err, cutShort(err))
 		}
 		l.offset += int64(len(l.buf))
@@ -389,7 +389,7 @@ func (r *rowSource) next(dst []byte) ([]byte, bool, error) {
 	for {
 		n := len(dst)
 		text, err := r.Next(dst)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return dst, false, err
 		}
 		if err != nil {

@@ -151,7 +151,7 @@ func looksLikeText(path string) (bool, error) {
 	}
 	defer s.Close()
 	start, err := s.Peek(4 << 10)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return false, fmt.Errorf("read %s: %w", path, err)
 	}
 	return bytes.IndexByte(start, 0) < 0, nil
@@ -198,7 +198,7 @@ func openStream(path string) (*stream, error) {
 
 func (s *stream) unpack() error {
 	start, err := s.Peek(4)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	switch {
@@ -208,7 +208,7 @@ func (s *stream) unpack() error {
 			return err
 		}
 		s.Reader = bufio.NewReaderSize(z, readSize)
-		s.decompress = func() { z.Close() }
+		s.decompress = func() { _ = z.Close() } // it only reads
 	case bytes.Equal(start, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		z, err := zstd.NewReader(s.Reader, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {

@@ -34,6 +34,7 @@ func (p pattern) next(text []byte) int {
 		return pieceLlama3(text, 3)
 	case patternQwen2:
 		return pieceLlama3(text, 1)
+	case patternGPT2:
 	}
 	return pieceGPT2(text)
 }

@@ -40,7 +40,7 @@ type PrepareConfig struct {
 const DefaultFileSize = 100_000_000
 
 // usualSaveEvery is a few seconds of work.
-const usualSaveEvery = 64 << 20
+const usualSaveEvery = 16 << 20
 
 // Validate lists every fault.
 func (c PrepareConfig) Validate() error {

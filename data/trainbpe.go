@@ -180,7 +180,7 @@ func (l *learner) read(ctx context.Context, cfg TrainBPEConfig, inputs []input) 
 		l.report.Read, l.report.Pieces = r.bytesRead(), len(l.seen)
 		cfg.Report(l.report)
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return errors.Join(err, r.close())
 	}
 	if len(l.seen) == 0 {

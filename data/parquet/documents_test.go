@@ -3,6 +3,7 @@ package parquet
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -55,7 +56,7 @@ func written(t testing.TB, path string, n int, codec compress.Codec) []string {
 func read(d data.Documents) (texts []string, err error) {
 	for {
 		b, err := d.Next(nil)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return texts, nil
 		}
 		if err != nil {
