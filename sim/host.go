@@ -40,6 +40,9 @@ func (w *World) addHost(works bool) *host {
 		h.name = "c"
 	}
 	h.id = wire.PeerIDOf(h.key)
+	if w.sc.Setup.Drift {
+		h.skew, h.rate = w.between(-time.Hour, time.Hour), 0.98+0.04*w.rng.Float64()
+	}
 	h.stepTime = w.sc.Setup.StepTime[i%len(w.sc.Setup.StepTime)]
 	w.hosts = append(w.hosts, h)
 	w.ids[h.id] = h

@@ -21,9 +21,13 @@ func Random(seed uint64) Scenario {
 		sc.Setup.Values[i] = pick(8, 160)
 	}
 	sc.Setup.H, sc.Setup.Batch, sc.Setup.Checkpoint = uint64(pick(4, 12)), uint64(pick(1, 3)), uint64(pick(2, 12))
+	if rng.IntN(16) == 0 {
+		sc.Workers = 8
+	}
 	if rng.IntN(4) == 0 {
 		sc.Setup.Merge = "reset"
 	}
+	sc.Setup.Drift = true
 	sc.Setup.StepTime = nil
 	fastest := pick(150, 400)
 	for range sc.Workers + 1 {

@@ -39,7 +39,7 @@ func play(sc Scenario) error {
 // TestRandom plays schedules of faults drawn from seeds; every promise must
 // hold at every moment, and everybody must get on once the faults are over.
 func TestRandom(t *testing.T) {
-	from, to := seeds(t, 150)
+	from, to := seeds(t, 120)
 	var wg sync.WaitGroup
 	next := make(chan uint64)
 	for range 2 {

@@ -36,6 +36,7 @@ type Setup struct {
 	Merge      string          // "rebase" or "reset"
 	StepTime   []time.Duration // of workers in turn
 	Deadlines  wire.DeadlineSpec
+	Drift      bool // clocks are wrong by up to an hour and run up to 2 % fast or slow
 }
 
 // Links describes every pair's connection at the start.
