@@ -188,6 +188,7 @@ func (p *Peer) open() error {
 		return err
 	}
 	p.store = disk{opened, p.inbox.put}
+	p.closers = append(p.closers, p.store.Sync) // what was put lately is in memory
 	for _, s := range append(slices.Clone(p.spec.Data.Train), p.spec.Data.HeldOut...) {
 		p.store.Pin(pinData, s.Hash)
 	}

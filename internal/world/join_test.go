@@ -21,6 +21,13 @@ func (w *world) end(workers ...*node) *status.Snapshot {
 			w.t.Errorf("worker %d: %v", i, err)
 		}
 	}
+	return w.agree(workers...)
+}
+
+// agree compares the states of workers that have finished with the
+// coordinator's, and ends it.
+func (w *world) agree(workers ...*node) *status.Snapshot {
+	w.t.Helper()
 	s := w.lead.await("the end", func(s *status.Snapshot) bool { return s.Run.Done })
 	for i, n := range workers {
 		if got := n.snapshot().Run; got.StateHash != s.Run.StateHash {

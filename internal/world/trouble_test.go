@@ -1,6 +1,7 @@
 package world
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	"dunlin/peer"
 	"dunlin/swarm/swarmtest"
+	"dunlin/wire"
 )
 
 // trouble is a swarm to which a seeded chance does harm.
@@ -48,7 +50,19 @@ func TestSwarmInTrouble(t *testing.T) {
 		for _, undo := range x.heal {
 			undo()
 		}
-		s := x.end(x.workers...)
+		var there []*node
+		for i, n := range x.workers {
+			var refused *peer.RefusedError
+			switch err := n.finish(); {
+			case errors.As(err, &refused) && refused.Code == wire.RefuseEnded:
+				t.Logf("seed %d: worker %d came back too late: %v", seed, i, err)
+			case err != nil:
+				t.Errorf("seed %d: worker %d: %v", seed, i, err)
+			default:
+				there = append(there, n)
+			}
+		}
+		s := x.agree(there...)
 		t.Logf("seed %d: %d tokens in %d commits, %d failed attempts, at %s", seed, s.Run.Tokens, s.Health.Commits, s.Health.FailedAttempts, s.At.Format("15:04:05"))
 		f := x.open(x.leadDir)
 		f.epoch()
