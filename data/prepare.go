@@ -39,6 +39,9 @@ type PrepareConfig struct {
 // DefaultFileSize is the usual number of tokens in a file.
 const DefaultFileSize = 100_000_000
 
+// lockName is the file by which the caller keeps other processes away from a folder.
+const lockName = "lock"
+
 // usualSaveEvery is a few seconds of work.
 const usualSaveEvery = 16 << 20
 
@@ -233,8 +236,14 @@ func (p *preparation) begin() (*Manifest, error) {
 	case !errors.Is(err, os.ErrNotExist):
 		return nil, fmt.Errorf("prepare %s: %w", dir, err)
 	}
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return nil, fmt.Errorf("prepare %s: the folder holds something else (%s): name a new one", dir, entries[0].Name())
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("prepare: %w", err)
+	}
+	for _, e := range entries {
+		if e.Name() != lockName {
+			return nil, fmt.Errorf("prepare %s: the folder holds something else (%s): name a new one", dir, e.Name())
+		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)

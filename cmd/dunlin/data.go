@@ -15,6 +15,7 @@ import (
 	"dunlin/data"
 	"dunlin/data/parquet"
 	"dunlin/store"
+	"dunlin/swarm"
 )
 
 func newData(t *terminal) *cobra.Command {
@@ -88,6 +89,17 @@ func (t *terminal) prepare(ctx context.Context, c *Config, args []string) error 
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(c.Out, 0o755); err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	lock, err := swarm.LockFolder(c.Out)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		_ = lock.Unlock()
+		_ = os.Remove(filepath.Join(c.Out, "lock")) // a folder of data holds nothing else
+	}()
 	p := t.progress(c)
 	defer p.close()
 	began, resumed := time.Now(), false

@@ -141,6 +141,34 @@ func TestPrepareReadsParquet(t *testing.T) {
 	}
 }
 
+// Stopped in the middle of a file, a preparation goes on to the same bytes.
+func TestPrepareGoesOnInTheMiddle(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.parquet")
+	written(t, path, 40_000, &parquet.Snappy)
+	cfg := data.PrepareConfig{
+		Inputs: []string{path}, Out: filepath.Join(dir, "whole"), Tokenizer: data.Bytes{}, Format: "auto", Field: "text", Dtype: "auto",
+		HeldOut: 0.1, FileSize: data.DefaultFileSize, Parquet: Open,
+	}
+	want, err := data.Prepare(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Out = filepath.Join(dir, "stopped")
+	ctx, cancel := context.WithCancel(context.Background())
+	cfg.Report = func(data.PrepareReport) { cancel() }
+	var unfinished *data.Unfinished
+	if _, err := data.Prepare(ctx, cfg); !errors.As(err, &unfinished) {
+		t.Fatal(err)
+	}
+	resumed := int64(0)
+	cfg.Report = func(r data.PrepareReport) { resumed = r.ResumedTokens }
+	got, err := data.Prepare(context.Background(), cfg)
+	if err != nil || resumed == 0 || got.Train.Files[0].SHA256 != want.Train.Files[0].SHA256 || got.HeldOut.Files[0].SHA256 != want.HeldOut.Files[0].SHA256 {
+		t.Errorf("went on behind %d tokens to %+v, want %+v, %v", resumed, got, want, err)
+	}
+}
+
 // FuzzOpen takes damaged files for Parquet: an error, never a panic.
 func FuzzOpen(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "a.parquet")
