@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"dunlin/compute/cpu"
 	"dunlin/data"
 	"dunlin/model"
@@ -44,7 +46,10 @@ func newWorld(t *testing.T, net *swarmtest.Network, change func(*peer.RunConfig)
 	t.Helper()
 	w := &world{t: t, net: net, patience: time.Minute}
 	if net != nil {
-		w.patience = 2 * time.Hour // of the bubble's clock
+		w.patience = 2 * time.Hour // of the bubble's clock; the bubble looks for goroutines that stay
+	} else {
+		before := goleak.IgnoreCurrent()
+		t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	}
 	w.run = peer.DefaultRun()
 	w.run.Name, w.run.TokenBudget = "test", 1<<40

@@ -10,7 +10,7 @@ import (
 // TestLoopbackSwarmTrains runs a coordinator and three workers of one process
 // over real TCP until the token budget is committed.
 func TestLoopbackSwarmTrains(t *testing.T) {
-	w := newWorld(t, nil, func(r *peer.RunConfig) { r.TokenBudget, r.Checkpoint = 300_000, 8 })
+	w := newWorld(t, nil, func(r *peer.RunConfig) { r.TokenBudget, r.Checkpoint = 150_000, 8 })
 	w.start(place{})
 	var workers []*node
 	for i := range 3 {
@@ -22,7 +22,7 @@ func TestLoopbackSwarmTrains(t *testing.T) {
 		}
 	}
 	s := w.lead.await("the end", func(s *status.Snapshot) bool { return s.Run.Done })
-	if s.Run.Tokens < 300_000 || s.Run.Phase != "ended" {
+	if s.Run.Tokens < 150_000 || s.Run.Phase != "ended" {
 		t.Errorf("run stands at %d tokens, %s", s.Run.Tokens, s.Run.Phase)
 	}
 	for _, p := range s.Peers {
