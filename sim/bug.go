@@ -77,7 +77,7 @@ func (w *World) tamperAppend(e core.Append) core.Append {
 }
 
 // tamperReady spoils what a worker claims.
-func (w *World) tamperReady(_ *process, r wire.Ready) wire.Ready {
+func (w *World) tamperReady(r wire.Ready) wire.Ready {
 	if w.has(BugIntervalReplayed) && r.From > 0 {
 		r.From--
 	}

@@ -133,7 +133,7 @@ func (p *process) spread(c *wire.Certified, table []byte) {
 }
 
 func (p *process) sendReady(r wire.Ready) {
-	r = p.w.tamperReady(p, r)
+	r = p.w.tamperReady(r)
 	signed := &wire.SignedReady{Ready: r, Sig: wire.Sign(p.h.key, wire.ReadyKind(p.w.run), wire.Encode(&r))}
 	if p.h.index == 0 {
 		p.next(core.Message{From: p.h.id, Message: signed})
@@ -342,7 +342,7 @@ func (p *process) heartbeat(e coordinator.SendHeartbeat) {
 	p.tell(p.w.hosts[0].id, h)
 }
 
-// note for people who debug a seed.
+// String says where a process stands, for people who look into a seed.
 func (p *process) String() string {
 	return fmt.Sprintf("%s: slot %d, %s since %v (%s), height %d, applied %d", p.h.name, p.slot, p.life.state, p.life.since, p.life.reason, p.chain.Height(), p.life.height)
 }

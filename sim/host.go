@@ -46,7 +46,7 @@ func (w *World) addHost(works bool) *host {
 	h.stepTime = w.sc.Setup.StepTime[i%len(w.sc.Setup.StepTime)]
 	w.hosts = append(w.hosts, h)
 	w.ids[h.id] = h
-	w.net.add(h)
+	w.net.add()
 	return h
 }
 

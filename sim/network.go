@@ -27,7 +27,8 @@ type mess struct {
 
 func newNetwork(w *World) *network { return &network{w: w} }
 
-func (n *network) add(h *host) {
+// add makes room for one more host.
+func (n *network) add() {
 	size := len(n.latency) + 1
 	links := n.w.sc.Links
 	for i := range n.latency {
@@ -44,7 +45,6 @@ func (n *network) add(h *host) {
 	}
 	n.cuts, n.since = append(n.cuts, make([]int, size)), append(n.since, make([]time.Duration, size))
 	n.slow, n.free = append(n.slow, 1), append(n.free, 0)
-	_ = h
 }
 
 // session is a connection between two processes.

@@ -372,13 +372,15 @@ func (r *referee) held(height uint64, c *wire.Commit, t *wire.CommitTable) {
 		whole := !slices.ContainsFunc(t.Slabs, func(s wire.SlabResult) bool { return !h.durable(s.Hash) })
 		switch {
 		case whole && h.index == 0:
-			seed = true
+			if seed = true; h.works {
+				n++
+			}
 		case whole:
 			n++
 		}
 	}
 	members := len(r.books.attempts[c.Attempt].Members)
-	if need := min(members, max(2, (members+1)/2)); (n < need && !r.w.sc.LeadWork) || !seed {
+	if need := min(members, max(2, (members+1)/2)); n < need || !seed {
 		r.w.fail("commit %d is held by %d workers of %d needed, by the seed: %t", height, n, need, seed)
 	}
 }
