@@ -98,8 +98,8 @@ func (r *referee) left() string {
 		if p == nil {
 			p = h.last
 		}
-		if p == nil || (p.finished != nil && !strings.Contains(p.finished.Reason, "the run has ended")) {
-			continue
+		if p == nil || (p.finished != nil && (p.finished.Code == wire.RefuseEnded || !strings.Contains(p.finished.Reason, "the run has ended"))) {
+			continue // it came back too late, or left before
 		}
 		if h.works && p.finished == nil {
 			return h.name + " does not leave a run that has ended"
