@@ -251,11 +251,15 @@ func (c *Config) workerSpeed(ctx context.Context) (float64, error) {
 	return s.TokensPerSecond, err
 }
 
+// localCheckpoint is the number of commits between two checkpoints of a local run, about half a minute: at each the
+// coordinator measures the held-out loss on the cores that train.
+const localCheckpoint = 48
+
 // runFlags are the coordinator's flags for a local run.
 func (c *Config) runFlags(name string, budget int) []string {
 	flags := []string{
 		"--name", name, "--preset", c.Preset, "--tokens", strconv.Itoa(budget), "--worker-batch", strconv.Itoa(c.WorkerBatch), "--h", strconv.Itoa(c.H),
-		"--fragments", strconv.Itoa(c.Fragments), "--lr", strconv.FormatFloat(c.LR, 'g', -1, 64), "--seed", strconv.FormatUint(c.Seed, 10),
+		"--fragments", strconv.Itoa(c.Fragments), "--checkpoint-every", strconv.Itoa(localCheckpoint), "--lr", strconv.FormatFloat(c.LR, 'g', -1, 64), "--seed", strconv.FormatUint(c.Seed, 10),
 	}
 	if c.Data != "" {
 		flags = append(flags, "--data", c.Data)

@@ -15,6 +15,7 @@ const (
 	killEvery   = 15 * time.Second
 	reviveAfter = 2 * time.Second
 	huntWithin  = 10 * time.Second // for an owner in mid-round; then whoever comes
+	chaosShare  = 0.7              // of the time, and of the budget; then calm
 )
 
 // chaos kills and replaces processes of a local swarm while it trains: workers at random times, at least one of them
@@ -45,7 +46,7 @@ type comeback struct {
 func newChaos(s *localSwarm, rng *rand.Rand, start time.Time, length float64) *chaos {
 	every := min(killEvery, seconds(length/4))
 	return &chaos{
-		swarm: s, rng: rng, every: every, next: start.Add(every), until: start.Add(seconds(length * 0.7)), lead: start.Add(seconds(length * 0.45)),
+		swarm: s, rng: rng, every: every, next: start.Add(every), until: start.Add(seconds(length * chaosShare)), lead: start.Add(seconds(length * 0.45)),
 	}
 }
 
@@ -55,7 +56,9 @@ func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
 	if err := c.revive(ctx, now); err != nil {
 		return err
 	}
-	if c.down || shot == nil || shot.Run.Phase != "training" || now.After(c.until) {
+	// A replacement needs a while to join, and to have a part in the end.
+	late := shot != nil && float64(shot.Run.Tokens) > chaosShare*float64(shot.Run.TokenBudget)
+	if c.down || shot == nil || shot.Run.Phase != "training" || now.After(c.until) || late {
 		c.hunting = false
 		return nil
 	}

@@ -101,7 +101,7 @@ func (r *demoResult) fill(d *demo, s *status.Snapshot) {
 	var sum counters
 	for _, w := range d.swarm.workers {
 		n, last := w.tally.total(), &w.tally.last
-		alive := !w.killed && (w.running() || w.err == nil)
+		alive := !w.killed && (w.running() || w.err == nil) && last.Clock > 0 // else the run ended before it came
 		if alive {
 			r.Height = max(r.Height, last.Height)
 		}
@@ -113,7 +113,7 @@ func (r *demoResult) fill(d *demo, s *status.Snapshot) {
 		shown.Name, shown.Alive, shown.Tokens, shown.Sent, shown.Received = w.name, alive, n.tokens, n.sent, n.received
 		shown.TokensPerSecond, shown.State, shown.Reason = w.tally.tokensPerSecond(), "", ""
 		if !alive {
-			shown.Reason = "ended by itself"
+			shown.Reason = "had no part in the end"
 			if w.killed {
 				shown.Reason = "killed"
 			}

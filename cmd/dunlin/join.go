@@ -86,7 +86,12 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 	line.say(fmt.Sprintf("dunlin joins run %s %q", token.Run.Short(), spec.Name), "joins", slog.String("run", token.Run.String()))
 	line.say(fmt.Sprintf("this machine   %s", device.Name()), "machine", slog.String("device", device.Name()))
 	line.say(fmt.Sprintf("it will        train %s on the CPU · web page %s", peer.Describe(spec), page.URL()), "will", slog.String("page", page.URL()))
-	return p.Run(ctx, transport{host})
+	err = p.Run(ctx, transport{host})
+	if refused := (*peer.RefusedError)(nil); errors.As(err, &refused) && refused.Code == wire.RefuseEnded {
+		line.say("nothing to do  "+refused.Reason, "nothing to do", slog.String("reason", refused.Reason))
+		return nil
+	}
+	return err
 }
 
 // workerLine is the one line that says what a worker does now.
