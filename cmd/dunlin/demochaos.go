@@ -15,7 +15,9 @@ const (
 	killEvery   = 15 * time.Second
 	reviveAfter = 2 * time.Second
 	huntWithin  = 10 * time.Second // for an owner in mid-round; then whoever comes
-	chaosShare  = 0.7              // of the time, and of the budget; then calm
+	huntedFirst = 0.2              // share of the run at which the first worker is killed, if that is earlier
+	leadKilled  = 0.45             // share at which the coordinator is
+	calmAfter   = 0.7              // share after which nobody is
 )
 
 // chaos kills and replaces processes of a local swarm while it trains: workers at random times, at least one of them
@@ -24,13 +26,14 @@ type chaos struct {
 	swarm *localSwarm
 	rng   *rand.Rand
 
+	start     time.Time
+	length    float64   // seconds
 	next      time.Time // kill of a worker
 	every     time.Duration
-	until     time.Time // no kill after
-	hunting   bool      // the next victim is to be an owner in mid-round
+	hunting   bool // the next victim is to be an owner in mid-round
 	huntUntil time.Time
-	lead      time.Time // kill of the coordinator; zero when it was done
-	down      bool      // the coordinator is dead
+	lead      bool // the coordinator has had its turn
+	down      bool // the coordinator is dead
 	leadBack  time.Time
 	returns   []comeback
 
@@ -45,9 +48,12 @@ type comeback struct {
 
 func newChaos(s *localSwarm, rng *rand.Rand, start time.Time, length float64) *chaos {
 	every := min(killEvery, seconds(length/4))
-	return &chaos{
-		swarm: s, rng: rng, every: every, next: start.Add(every), until: start.Add(seconds(length * chaosShare)), lead: start.Add(seconds(length * 0.45)),
-	}
+	return &chaos{swarm: s, rng: rng, start: start, length: length, every: every, next: start.Add(every)}
+}
+
+// share is how much of the run is over, by its time or by its budget.
+func (c *chaos) share(now time.Time, shot *status.Snapshot) float64 {
+	return max(now.Sub(c.start).Seconds()/c.length, float64(shot.Run.Tokens)/float64(max(1, shot.Run.TokenBudget)))
 }
 
 // act does what is due. shot is the newest snapshot, or nil.
@@ -56,18 +62,23 @@ func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
 	if err := c.revive(ctx, now); err != nil {
 		return err
 	}
-	// A replacement needs a while to join, and to have a part in the end.
-	late := shot != nil && float64(shot.Run.Tokens) > chaosShare*float64(shot.Run.TokenBudget)
-	if c.down || shot == nil || shot.Run.Phase != "training" || now.After(c.until) || late {
+	if c.down || shot == nil || shot.Run.Phase != "training" {
 		c.hunting = false
 		return nil
 	}
-	if !c.lead.IsZero() && now.After(c.lead) && len(c.returns) == 0 {
+	share := c.share(now, shot)
+	if !c.lead && share > leadKilled && len(c.returns) == 0 && !c.hunting {
 		c.swarm.coordinator.kill()
-		c.lead, c.down, c.leadBack = time.Time{}, true, now.Add(reviveAfter)
+		c.lead, c.down, c.leadBack = true, true, now.Add(reviveAfter)
 		return nil
 	}
-	if now.Before(c.next) || len(c.returns) > 0 || shot.Health.Training < min(3, len(c.alive())) {
+	// A replacement needs a while to join, and to have a part in the end.
+	if share > calmAfter {
+		c.hunting = false
+		return nil
+	}
+	early := c.killed == 0 && share > huntedFirst
+	if now.Before(c.next) && !early || len(c.returns) > 0 || shot.Health.Training < min(3, len(c.alive())) {
 		return nil
 	}
 	if c.owners == 0 && !c.hunting {
