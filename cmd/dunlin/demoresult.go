@@ -101,7 +101,7 @@ func (r *demoResult) fill(d *demo, s *status.Snapshot) {
 	var sum counters
 	for _, w := range d.swarm.workers {
 		n, last := w.tally.total(), &w.tally.last
-		alive := !w.killed && (w.running() || w.err == nil) && last.Clock > 0 // else the run ended before it came
+		alive := !w.killed && (w.running() || w.err == nil) && w.tally.present() // else the run ended before it came, or came back
 		if alive {
 			r.Height = max(r.Height, last.Height)
 		}

@@ -180,6 +180,7 @@ func (s *localSwarm) run(w *localWorker, env ...string) error {
 	}
 	p, err := startProcess(name, s.binary, s.path("logs/"+name+".log"), env, s.common(args)...)
 	w.process, w.killed = p, false
+	w.tally.restart()
 	return err
 }
 
@@ -308,7 +309,18 @@ type tally struct {
 	last  status.Peer                    // the newest heartbeat
 	base  counters                       // of earlier slots and processes
 	first struct{ tokens, clock uint64 } // of the present slot, once it trains
+	least uint64                         // slot of the present process: a rejoin gets one above any before
 }
+
+// restart says that a new process follows: what was heard so far is not its.
+func (t *tally) restart() {
+	if t.last.Clock > 0 {
+		t.least = t.last.Slot + 1
+	}
+}
+
+// present reports whether the present process was heard.
+func (t *tally) present() bool { return t.last.Clock > 0 && t.last.Slot >= t.least }
 
 // heard takes in a worker's newest figures.
 func (t *tally) heard(p *status.Peer) {

@@ -65,3 +65,27 @@ func TestTallySumsSlotsAndProcesses(t *testing.T) {
 		t.Errorf("%v tokens/s in the last slot, want 200", rate)
 	}
 }
+
+// TestTallyHearsAProcessOnlyInItsOwnSlot has a worker come back to its folder after the run has ended: the coordinator's
+// page still shows the heartbeat of the process that was killed.
+func TestTallyHearsAProcessOnlyInItsOwnSlot(t *testing.T) {
+	var w tally
+	w.restart() // the first process
+	if w.present() {
+		t.Error("present before anything was heard")
+	}
+	killed := status.Peer{Slot: 0, Clock: 3000, Tokens: 300}
+	w.heard(&killed)
+	if !w.present() {
+		t.Error("absent although it was heard")
+	}
+	w.restart()
+	w.heard(&killed)
+	if w.present() {
+		t.Error("present by the heartbeat of the process before")
+	}
+	w.heard(&status.Peer{Slot: 4, Clock: 500, Tokens: 10})
+	if total := w.total().tokens; !w.present() || total != 310 {
+		t.Errorf("present %v with %d tokens, want true with 310", w.present(), total)
+	}
+}
