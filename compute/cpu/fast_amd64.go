@@ -4,31 +4,19 @@ package cpu
 
 import "golang.org/x/sys/cpu"
 
-// fast is what the assembly paths keep in a Device.
-type fast struct {
-	matmul matmul
-	dots   dots
-}
-
-// fastKernels returns the assembly paths that this processor can run, best
-// first. x/sys/cpu also asks whether the operating system saves the registers.
-func fastKernels() []*kernels {
-	var paths []*kernels
+// instructionSets returns what this processor can run, best first. x/sys/cpu
+// also asks whether the operating system saves the registers.
+func instructionSets() []instructionSet {
+	var sets []instructionSet
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX2 && cpu.X86.HasFMA {
-		paths = append(paths, avx512Vectors().kernels("avx512", avx512Multiplier()))
+		multiplier := &multiplier{lanes: 16, rows: 8, vectors: 3, dot: dotAVX512}
+		sets = append(sets, instructionSet{"avx512", avx512Vectors(), multiplier, fmaLoopAVX512})
 	}
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
-		paths = append(paths, avx2Vectors().kernels("avx2", avx2Multiplier()))
+		multiplier := &multiplier{lanes: 8, rows: 6, vectors: 2, dot: dotAVX2}
+		sets = append(sets, instructionSet{"avx2", avx2Vectors(), multiplier, fmaLoopAVX2})
 	}
-	return paths
-}
-
-func avx512Multiplier() *multiplier {
-	return &multiplier{lanes: 16, rows: 8, vectors: 3, dot: dotAVX512}
-}
-
-func avx2Multiplier() *multiplier {
-	return &multiplier{lanes: 8, rows: 6, vectors: 2, dot: dotAVX2}
+	return sets
 }
 
 func avx512Vectors() *vectors {

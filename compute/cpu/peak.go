@@ -55,6 +55,9 @@ func peakRun(threads int, loop func(rounds int), operations float64) float64 {
 	return float64(total) * peakRounds * operations / seconds / 1e9
 }
 
+// portablePeakOperations are the operations of a round of portablePeak.
+const portablePeakOperations = 8 * 2
+
 // portablePeak runs rounds of eight independent multiply-adds.
 func portablePeak(rounds int) {
 	const m = 1 - 1.0/(1<<20)

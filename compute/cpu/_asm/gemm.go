@@ -2,7 +2,7 @@ package main
 
 import "fmt"
 
-// Offsets of type tile in ../gemm_amd64.go; a test compares them.
+// Offsets of type tile in ../gemm.go; a test compares them.
 const (
 	tileA      = 8 * iota // first row (or first k of the first row) of A
 	tileB                 // panel of B

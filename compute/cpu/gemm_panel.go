@@ -52,22 +52,7 @@ func (s *split) width() int { return parts(s.columns, s.lanes) * s.lanes }
 // into dst, which holds depth · vectors · lanes values.
 func (s *split) packRows(dst, b []float32, ld, depth, i int) {
 	column, vectors, tail := s.panel(i)
-	if s.lanes == 16 {
-		switch vectors {
-		case 1:
-			copyPanel1AVX512(&dst[0], &b[column], 4*ld, depth, tail)
-		case 2:
-			copyPanel2AVX512(&dst[0], &b[column], 4*ld, depth, tail)
-		default:
-			copyPanel3AVX512(&dst[0], &b[column], 4*ld, depth, tail)
-		}
-		return
-	}
-	if vectors == 1 {
-		copyPanel1AVX2(&dst[0], &b[column], 4*ld, depth, tail)
-	} else {
-		copyPanel2AVX2(&dst[0], &b[column], 4*ld, depth, tail)
-	}
+	copyPanel(s.lanes, vectors, &dst[0], &b[column], 4*ld, depth, tail)
 }
 
 // packColumns packs panel i of Bᵀ, B [columns, depth] with ld values from row
@@ -76,15 +61,15 @@ func (s *split) packColumns(dst, b []float32, ld, depth, i int) {
 	column, vectors, tail := s.panel(i)
 	width := vectors * s.lanes
 	columns := width - s.lanes + tail
-	whole := depth / 8 * 8
+	whole := depth / transposeSide * transposeSide
 	c := 0
-	for ; c+8 <= columns; c += 8 {
+	for ; c+transposeSide <= columns; c += transposeSide {
 		row := b[(column+c)*ld:]
 		if whole > 0 {
-			transpose8AVX2(&dst[c], 4*width, &row[0], 4*ld, whole/8)
+			transpose(&dst[c], 4*width, &row[0], 4*ld, whole/transposeSide)
 		}
 		for k := whole; k < depth; k++ {
-			for j := range 8 {
+			for j := range transposeSide {
 				dst[k*width+c+j] = row[j*ld+k]
 			}
 		}

@@ -24,25 +24,6 @@ func TestTileOffsets(t *testing.T) {
 	}
 }
 
-// set is one instruction set of this machine.
-type set struct {
-	name       string
-	vectors    *vectors
-	multiplier *multiplier
-}
-
-func sets(t *testing.T) []set {
-	var out []set
-	for _, path := range fastPaths(t) {
-		if path == "avx512" {
-			out = append(out, set{path, avx512Vectors(), avx512Multiplier()})
-		} else {
-			out = append(out, set{path, avx2Vectors(), avx2Multiplier()})
-		}
-	}
-	return out
-}
-
 const guard = float32(-12345)
 
 // guarded returns n values followed by guards that check looks at.
@@ -74,7 +55,7 @@ func near(t *testing.T, what string, got []float32, want func(i int) float64, n 
 // TestVectorKernels runs every row function at every length around the vector
 // widths against float64.
 func TestVectorKernels(t *testing.T) {
-	for _, s := range sets(t) {
+	for _, s := range instructionSets() {
 		t.Run(s.name, func(t *testing.T) {
 			for n := 1; n <= 50; n++ {
 				vectorKernels(t, s.vectors, n)
@@ -142,7 +123,7 @@ func geluSlopeOf(x float64) float64 {
 // TestNegativeMaximum checks rows whose values are all below zero, the value
 // of lanes past the end.
 func TestNegativeMaximum(t *testing.T) {
-	for _, s := range sets(t) {
+	for _, s := range instructionSets() {
 		for n := 1; n <= 40; n++ {
 			x := make([]float32, n)
 			for i := range x {
@@ -158,7 +139,7 @@ func TestNegativeMaximum(t *testing.T) {
 // TestExp compares the exponential with float64 over its whole range: at most
 // two units in the last place where the result is normal, and exact limits.
 func TestExp(t *testing.T) {
-	for _, s := range sets(t) {
+	for _, s := range instructionSets() {
 		exp := func(x float32) float32 {
 			in, out := [1]float32{x}, [1]float32{}
 			s.vectors.expSum(&out[0], &in[0], 1, 1, 0)
@@ -195,7 +176,7 @@ func TestExp(t *testing.T) {
 // TestTiles runs every micro-kernel, layout, kind of start and tail against
 // float64, and checks that it writes nothing beside its tile.
 func TestTiles(t *testing.T) {
-	for _, s := range sets(t) {
+	for _, s := range instructionSets() {
 		t.Run(s.name, func(t *testing.T) {
 			for rows := 1; rows <= 2*s.multiplier.rows+1; rows++ {
 				for columns := 1; columns <= s.multiplier.vectors*s.multiplier.lanes; columns += 5 {
@@ -271,7 +252,7 @@ func oneTile(t *testing.T, m *multiplier, rows, columns, depth int) {
 // TestSplit checks that panels cover all columns once, in order, whole vectors
 // but for the last.
 func TestSplit(t *testing.T) {
-	for _, s := range sets(t) {
+	for _, s := range instructionSets() {
 		for columns := 1; columns <= 500; columns++ {
 			cut := s.multiplier.split(columns)
 			next := 0
@@ -295,7 +276,7 @@ func TestSplit(t *testing.T) {
 // TestPackColumns compares the transposing pack with packing the transpose.
 func TestPackColumns(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	for _, s := range sets(t) {
+	for _, s := range instructionSets() {
 		for _, columns := range []int{1, 7, 8, 23, 48, 61} {
 			for _, depth := range []int{1, 7, 8, 9, 32, 35} {
 				b, bt := guarded(rng, columns*depth), make([]float32, columns*depth)
