@@ -54,6 +54,7 @@ func arrows() map[string][]string {
 		"internal/invariants": {},
 		"internal/archtest":   {},
 		"internal/world":      {everything},
+		"internal/world/link": {},
 		"tools/...":           {everything},
 	}
 }
