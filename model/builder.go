@@ -7,20 +7,36 @@ import "dunlin/compute"
 type builder struct {
 	dev           compute.Device
 	cfg           Config
+	room          Room
 	rows          int // of the largest batch
 	params        map[string]Param
 	weights, grad compute.Buffer
+	lender        lender
+	desk          compute.Buffer // for the logits, and in turn for what blocks do not keep
 	owned         []compute.Buffer
 	failed        error
 }
 
-func newBuilder(cfg Config, dev compute.Device, maxBatch int) *builder {
-	b := &builder{dev: dev, cfg: cfg, rows: maxBatch * cfg.Context, params: map[string]Param{}}
+func newBuilder(cfg Config, dev compute.Device, room Room) *builder {
+	b := &builder{dev: dev, cfg: cfg, room: room, rows: room.Batch * cfg.Context, params: map[string]Param{}}
 	for _, p := range cfg.Params() {
 		b.params[p.Name] = p
 	}
 	b.weights, b.grad = b.buffer(cfg.Parameters()), b.buffer(cfg.Parameters())
+	b.lender.grads = b.grad
+	if !cfg.Untied {
+		b.lender.from = cfg.Vocab * cfg.Width // the head's gradient, which backward begins with
+	}
+	b.desk = b.buffer(max(cfg.chunk(b.rows)*cfg.Vocab, b.rows*cfg.passing(room.kept(0))))
 	return b
+}
+
+// until lets what is allocated from now on borrow the memory of the gradients of
+// the layers before this one.
+func (b *builder) until(layer compute.Range) {
+	if b.room.Lend {
+		b.lender.to = layer.From
+	}
 }
 
 // buffer returns n values, or nothing after an error.
@@ -36,8 +52,15 @@ func (b *builder) buffer(n int) compute.Buffer {
 	return buffer
 }
 
-// values returns n values for each row.
-func (b *builder) values(n int) compute.Buffer { return b.buffer(b.rows * n) }
+// values returns n values for each row that nothing but the layer they belong to needs.
+func (b *builder) values(n int) compute.Buffer {
+	if b.failed == nil {
+		if lent, ok := b.lender.take(b.rows * n); ok {
+			return lent
+		}
+	}
+	return b.buffer(b.rows * n)
+}
 
 // parameter returns parameters that lie side by side, and their gradients.
 func (b *builder) parameter(names ...string) (value, grad compute.Buffer) {

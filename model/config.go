@@ -127,14 +127,6 @@ func (c Config) qkvWidth() int {
 	return 3 * c.Width
 }
 
-// widest returns the most values of a position whose gradient a block holds.
-func (c Config) widest() int {
-	if c.Family == Llama {
-		return max(c.Hidden, c.qkvWidth())
-	}
-	return 4 * c.Width
-}
-
 // blockProducts returns the weights of a block that inputs are multiplied with.
 func (c Config) blockProducts() int {
 	if c.Family == Llama {

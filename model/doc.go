@@ -15,8 +15,9 @@
 // runs forward and backward by hand, one operation after the other. A family is
 // its kind of block (gpt2.go, llama.go): in each the backward pass of a line of
 // forward is found in backward in reverse order. All memory is allocated by
-// New: a training step allocates nothing. Arguments from outside (tokens,
-// batches, tensors) are checked before work.
+// New: a training step allocates nothing. Room (room.go) says what waits in memory
+// between the passes and what is computed again, which changes no bit. Arguments
+// from outside (tokens, batches, tensors) are checked before work.
 //
 // A Model is used by one goroutine at a time.
 package model

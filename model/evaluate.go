@@ -29,13 +29,13 @@ func (m *Model) Evaluate(ctx context.Context, windows Windows, indices []int) (f
 	if n < 1 || n > m.cfg.Context {
 		return 0, fmt.Errorf("evaluate: windows of %d tokens, the model takes 1 to %d", n, m.cfg.Context)
 	}
-	inputs, targets := make([]int32, m.maxBatch*n), make([]int32, m.maxBatch*n)
+	inputs, targets := make([]int32, m.room.Batch*n), make([]int32, m.room.Batch*n)
 	var sum float64
-	for at := 0; at < len(indices); at += m.maxBatch {
+	for at := 0; at < len(indices); at += m.room.Batch {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		some := indices[at:min(len(indices), at+m.maxBatch)]
+		some := indices[at:min(len(indices), at+m.room.Batch)]
 		in, out := inputs[:len(some)*n], targets[:len(some)*n]
 		if err := windows.Batch(in, out, some...); err != nil {
 			return 0, fmt.Errorf("evaluate: %w", err)

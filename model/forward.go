@@ -21,7 +21,7 @@ func (m *Model) Loss(tokens, targets []int32, batch int) (float32, error) {
 }
 
 // ForwardBackward returns the same loss as Loss and adds its gradient to the
-// gradients.
+// gradients, or replaces them by it where their memory is lent.
 func (m *Model) ForwardBackward(tokens, targets []int32, batch int) (float32, error) {
 	positions, err := m.place(tokens, targets, batch)
 	if err != nil {
@@ -58,8 +58,8 @@ func (m *Model) Logits(dst []float32, tokens []int32, batch int) error {
 // place checks a batch and moves it to the device. Without targets only the
 // tokens are placed.
 func (m *Model) place(tokens, targets []int32, batch int) (positions int, err error) {
-	if batch < 1 || batch > m.maxBatch {
-		return 0, fmt.Errorf("batch of %d windows: the model has room for 1 to %d", batch, m.maxBatch)
+	if batch < 1 || batch > m.room.Batch {
+		return 0, fmt.Errorf("batch of %d windows: the model has room for 1 to %d", batch, m.room.Batch)
 	}
 	positions = len(tokens) / batch
 	if len(tokens) == 0 || len(tokens)%batch != 0 || positions > m.cfg.Context {
@@ -122,6 +122,9 @@ func (m *Model) logits(from, to int) {
 // added, of the head.
 func (m *Model) score(rows int, grad bool) {
 	c, v, a := m.cfg.Width, m.cfg.Vocab, &m.act
+	if grad {
+		m.reclaim(m.head.grad)
+	}
 	for from := 0; from < rows; from += a.chunk {
 		to := min(rows, from+a.chunk)
 		m.logits(from, to)
@@ -148,14 +151,29 @@ func (m *Model) score(rows int, grad bool) {
 func (m *Model) backward(batch, positions int) {
 	e := extent{batch: batch, to: positions}
 	f, streams := &m.act.flight, m.act.streams
-	m.last.backward(f.stream, f.narrow, streams[len(m.blocks)], e.rows(), false)
 	for i := len(m.blocks) - 1; i >= 0; i-- {
+		m.reclaim(m.grads.Slice(m.layers[i].From, m.layers[i].To))
+		if i == len(m.blocks)-1 {
+			m.last.backward(f.stream, f.narrow, streams[i+1], e.rows(), false)
+		}
 		m.blocks[i].backward(streams[i], f, e)
+	}
+	m.reclaim(m.embed.positionsGrad)
+	if m.cfg.Untied {
+		m.reclaim(m.embed.tokensGrad)
 	}
 	m.dev.EmbedGrad(compute.EmbedGrad{
 		DWTE: m.embed.tokensGrad, DWPE: m.embed.positionsGrad, DOut: f.stream,
 		Tokens: m.tokens, B: batch, T: positions, C: m.cfg.Width,
 	})
+}
+
+// reclaim clears gradients whose memory was lent, when nothing there is needed
+// any more and before they are written.
+func (m *Model) reclaim(grads compute.Buffer) {
+	if m.room.Lend {
+		m.dev.Zero(grads)
+	}
 }
 
 // meanLoss waits for the losses and sums them in row order in float64.

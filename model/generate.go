@@ -43,6 +43,9 @@ func (m *Model) Generate(ctx context.Context, prompt []int32, n int, s Sampling,
 	if err := s.Validate(); err != nil {
 		return err
 	}
+	if m.room.kept(0) == KeptInput {
+		return errors.New("generate: this model does not keep the keys and values of earlier positions: give it more memory")
+	}
 	if len(prompt) == 0 {
 		return errors.New("generate: empty prompt, at least one token is needed")
 	}

@@ -34,48 +34,43 @@ func (l *lister) gpt2(c Config) {
 
 func gpt2Name(layer int, name string) string { return fmt.Sprintf("transformer.h.%d.%s", layer, name) }
 
-func (m *Model) allocateGPT2(b *builder) {
+// allocateGPT2 takes what is not a block's and returns what makes those.
+func (m *Model) allocateGPT2(b *builder) (add func(layer int) block) {
 	m.embed.tokens, m.embed.tokensGrad = b.parameter("transformer.wte.weight")
 	m.embed.positions, m.embed.positionsGrad = b.parameter("transformer.wpe.weight")
 	m.head = head{weight: m.embed.tokens, grad: m.embed.tokensGrad}
-	for layer := range m.cfg.Layers {
-		m.blocks = append(m.blocks, b.gpt2Block(layer))
-	}
-	last := b.layerNorm("transformer.ln_f")
-	m.last = &last
+	return func(layer int) block { return b.gpt2Block(layer) }
 }
 
 // gpt2Block is x + attention(norm(x)), then x + mlp(norm(x)).
 type gpt2Block struct {
 	dev                compute.Device
 	heads, width       int
+	kept               Kept
 	norm1, norm2       layerNorm
 	qkv, out, up, down linear
-
-	// Kept for the gradient.
-	normed1  compute.Buffer // [rows,C]
-	parts    compute.Buffer // [rows,3C] queries, keys, values
-	attended compute.Buffer // [rows,C] attention's output
-	lse      compute.Buffer // [rows·H]
-	mid      compute.Buffer // [rows,C] the residual stream after attention
-	normed2  compute.Buffer // [rows,C]
-	pre      compute.Buffer // [rows,4C] before GELU
-	active   compute.Buffer // [rows,4C] after GELU
+	trace
 }
 
 func (b *builder) gpt2Block(layer int) *gpt2Block {
 	c := b.cfg.Width
 	name := func(part string) string { return gpt2Name(layer, part) }
 	return &gpt2Block{
-		dev: b.dev, heads: b.cfg.Heads, width: c,
+		dev: b.dev, heads: b.cfg.Heads, width: c, kept: b.room.kept(layer),
 		norm1: b.layerNorm(name("ln_1")), qkv: b.affine(c, 3*c, name("attn.c_attn")), out: b.affine(c, c, name("attn.c_proj")),
 		norm2: b.layerNorm(name("ln_2")), up: b.affine(c, 4*c, name("mlp.c_fc")), down: b.affine(4*c, c, name("mlp.c_proj")),
-		normed1: b.values(c), parts: b.values(3 * c), attended: b.values(c), lse: b.values(b.cfg.Heads),
-		mid: b.values(c), normed2: b.values(c), pre: b.values(4 * c), active: b.values(4 * c),
+		trace: b.trace(layer),
 	}
 }
 
 func (k *gpt2Block) forward(in, out compute.Buffer, e extent) {
+	k.attend(in, e)
+	k.expand(e)
+	k.down.forward(out, e.of(k.active, 4*k.width), e.rows(), compute.Epilogue{Residual: e.of(k.mid, k.width)})
+}
+
+// attend is the attention half, up to mid.
+func (k *gpt2Block) attend(in compute.Buffer, e extent) {
 	c, n := k.width, e.rows()
 	k.norm1.forward(k.normed1, in, e)
 	k.qkv.forward(e.of(k.parts, 3*c), e.of(k.normed1, c), n, compute.Epilogue{})
@@ -85,26 +80,48 @@ func (k *gpt2Block) forward(in, out compute.Buffer, e extent) {
 		op.LSE = k.lse
 	}
 	k.dev.Attention(op)
-	mid := e.of(k.mid, c)
-	k.out.forward(mid, attended, n, compute.Epilogue{Residual: e.of(in, c)})
+	k.out.forward(e.of(k.mid, c), attended, n, compute.Epilogue{Residual: e.of(in, c)})
+}
+
+// expand goes on from mid to active.
+func (k *gpt2Block) expand(e extent) {
+	c := k.width
 	k.norm2.forward(k.normed2, k.mid, e)
-	active := e.of(k.active, 4*c)
-	k.up.forward(active, e.of(k.normed2, c), n, compute.Epilogue{Pre: e.of(k.pre, 4*c), GELU: true})
-	k.down.forward(out, active, n, compute.Epilogue{Residual: mid})
+	k.up.forward(e.of(k.active, 4*c), e.of(k.normed2, c), e.rows(), compute.Epilogue{Pre: e.of(k.pre, 4*c), GELU: true})
+}
+
+// restore makes again what forward did not keep.
+func (k *gpt2Block) restore(in compute.Buffer, e extent) {
+	switch k.kept {
+	case KeptAll:
+	case KeptProducts:
+		wide := e.rows() * 4 * k.width
+		k.norm1.forward(k.normed1, in, e)
+		k.norm2.forward(k.normed2, k.mid, e)
+		k.dev.GELU(k.active.Slice(0, wide), k.pre.Slice(0, wide))
+	case KeptAttention:
+		k.norm1.forward(k.normed1, in, e)
+		k.expand(e)
+	case KeptInput:
+		k.attend(in, e)
+		k.expand(e)
+	}
 }
 
 func (k *gpt2Block) backward(in compute.Buffer, f *flight, e extent) {
 	rows := e.rows()
-	k.down.backward(f.wide, f.stream, k.active, rows)
-	wide := f.wide.Slice(0, rows*4*k.width)
+	k.restore(in, e)
+	wide := k.active.Slice(0, rows*4*k.width)
+	k.down.backward(wide, f.stream, wide, rows)
 	k.dev.GELUGrad(wide, wide, k.pre)
 	k.up.backward(f.narrow, wide, k.normed2, rows)
 	k.norm2.backward(f.stream, f.narrow, k.mid, rows, true)
 
 	k.out.backward(f.narrow, f.stream, k.attended, rows)
+	parts := k.pre
 	k.dev.AttentionGrad(compute.AttentionGrad{
-		DQKV: f.wide, DOut: f.narrow, QKV: k.parts, Out: k.attended, LSE: k.lse, B: e.batch, T: e.to, H: k.heads, C: k.width,
+		DQKV: parts, DOut: f.narrow, QKV: k.parts, Out: k.attended, LSE: k.lse, B: e.batch, T: e.to, H: k.heads, C: k.width,
 	})
-	k.qkv.backward(f.narrow, f.wide, k.normed1, rows)
+	k.qkv.backward(f.narrow, parts, k.normed1, rows)
 	k.norm1.backward(f.stream, f.narrow, in, rows, true)
 }

@@ -35,7 +35,6 @@ type block interface {
 type flight struct {
 	stream compute.Buffer // [rows,C] of the residual stream
 	narrow compute.Buffer // [rows,C]
-	wide   compute.Buffer // [rows,wide] of what is widest inside a block
 }
 
 // linear is y = x·weight + bias.
@@ -57,7 +56,8 @@ func (l *linear) forward(y, x compute.Buffer, rows int, e compute.Epilogue) {
 	l.dev.MatMul(compute.MatMul{Form: form, M: rows, N: l.out, K: l.in, A: x, B: l.weight, C: y, Epilogue: e})
 }
 
-// backward sets dx [rows,in] and adds to the parameters' gradients.
+// backward adds to the parameters' gradients and then sets dx [rows,in], which
+// may be x.
 func (l *linear) backward(dx, dy, x compute.Buffer, rows int) {
 	if l.bias.Len() > 0 {
 		l.dev.BiasGrad(compute.BiasGrad{DBias: l.biasGrad, DY: dy, Rows: rows, N: l.out})

@@ -33,7 +33,8 @@ func (l *lister) llama(c Config) {
 
 func llamaName(layer int, name string) string { return fmt.Sprintf("model.layers.%d.%s", layer, name) }
 
-func (m *Model) allocateLlama(b *builder) {
+// allocateLlama takes what is not a block's and returns what makes those.
+func (m *Model) allocateLlama(b *builder) (add func(layer int) block) {
 	m.embed.tokens, m.embed.tokensGrad = b.parameter("model.embed_tokens.weight")
 	m.head = head{weight: m.embed.tokens, grad: m.embed.tokensGrad}
 	if m.cfg.Untied {
@@ -43,11 +44,7 @@ func (m *Model) allocateLlama(b *builder) {
 	if b.failed == nil {
 		m.dev.Upload(table, angles(m.cfg.Context, m.cfg.headSize(), m.cfg.RopeTheta))
 	}
-	for layer := range m.cfg.Layers {
-		m.blocks = append(m.blocks, b.llamaBlock(layer, table))
-	}
-	last := b.rmsNorm("model.norm")
-	m.last = &last
+	return func(layer int) block { return b.llamaBlock(layer, table) }
 }
 
 // angles returns the table of compute.Rotary: the cosines, then the sines, of
@@ -72,19 +69,11 @@ type llamaBlock struct {
 	heads, keys            int
 	width, qkvWidth        int
 	hidden                 int
+	kept                   Kept
 	table                  compute.Buffer // of rotary angles, shared by all blocks
 	norm1, norm2           rmsNorm
 	qkv, out, gateUp, down linear
-
-	// Kept for the gradient.
-	normed1  compute.Buffer // [rows,C]
-	parts    compute.Buffer // [rows,qkvWidth] queries and keys, turned, and values
-	attended compute.Buffer // [rows,C] attention's output
-	lse      compute.Buffer // [rows·H]
-	mid      compute.Buffer // [rows,C] the residual stream after attention
-	normed2  compute.Buffer // [rows,C]
-	gates    compute.Buffer // [rows,2·hidden]; backward leaves its gradient there
-	active   compute.Buffer // [rows,hidden] after SwiGLU
+	trace                  // its pre holds gates and values, and backward leaves their gradient there
 }
 
 func (b *builder) llamaBlock(layer int, table compute.Buffer) *llamaBlock {
@@ -92,15 +81,13 @@ func (b *builder) llamaBlock(layer int, table compute.Buffer) *llamaBlock {
 	c, hidden, qkv := cfg.Width, cfg.Hidden, cfg.qkvWidth()
 	name := func(part string) string { return llamaName(layer, part) }
 	return &llamaBlock{
-		dev: b.dev, heads: cfg.Heads, keys: cfg.KVHeads, width: c, qkvWidth: qkv, hidden: hidden, table: table,
+		dev: b.dev, heads: cfg.Heads, keys: cfg.KVHeads, width: c, qkvWidth: qkv, hidden: hidden, kept: b.room.kept(layer), table: table,
 		norm1: b.rmsNorm(name("input_layernorm")), norm2: b.rmsNorm(name("post_attention_layernorm")),
 		qkv:    b.projection(c, qkv, name("self_attn.q_proj"), name("self_attn.k_proj"), name("self_attn.v_proj")),
 		out:    b.projection(c, c, name("self_attn.o_proj")),
 		gateUp: b.projection(c, 2*hidden, name("mlp.gate_proj"), name("mlp.up_proj")),
 		down:   b.projection(hidden, c, name("mlp.down_proj")),
-
-		normed1: b.values(c), parts: b.values(qkv), attended: b.values(c), lse: b.values(cfg.Heads),
-		mid: b.values(c), normed2: b.values(c), gates: b.values(2 * hidden), active: b.values(hidden),
+		trace:  b.trace(layer),
 	}
 }
 
@@ -113,6 +100,13 @@ func (k *llamaBlock) turn(parts compute.Buffer, e extent, back bool) {
 }
 
 func (k *llamaBlock) forward(in, out compute.Buffer, e extent) {
+	k.attend(in, e)
+	k.expand(e)
+	k.down.forward(out, e.of(k.active, k.hidden), e.rows(), compute.Epilogue{Residual: e.of(k.mid, k.width)})
+}
+
+// attend is the attention half, up to mid.
+func (k *llamaBlock) attend(in compute.Buffer, e extent) {
 	c, n := k.width, e.rows()
 	k.norm1.forward(k.normed1, in, e)
 	parts := e.of(k.parts, k.qkvWidth)
@@ -124,28 +118,52 @@ func (k *llamaBlock) forward(in, out compute.Buffer, e extent) {
 		op.LSE = k.lse
 	}
 	k.dev.Attention(op)
-	mid := e.of(k.mid, c)
-	k.out.forward(mid, attended, n, compute.Epilogue{Residual: e.of(in, c)})
+	k.out.forward(e.of(k.mid, c), attended, n, compute.Epilogue{Residual: e.of(in, c)})
+}
+
+// expand goes on from mid to active.
+func (k *llamaBlock) expand(e extent) {
 	k.norm2.forward(k.normed2, k.mid, e)
-	gates, active := e.of(k.gates, 2*k.hidden), e.of(k.active, k.hidden)
-	k.gateUp.forward(gates, e.of(k.normed2, c), n, compute.Epilogue{})
-	k.dev.SwiGLU(compute.SwiGLU{Y: active, GateUp: gates, Rows: n, N: k.hidden})
-	k.down.forward(out, active, n, compute.Epilogue{Residual: mid})
+	k.gateUp.forward(e.of(k.pre, 2*k.hidden), e.of(k.normed2, k.width), e.rows(), compute.Epilogue{})
+	k.activate(e)
+}
+
+func (k *llamaBlock) activate(e extent) {
+	k.dev.SwiGLU(compute.SwiGLU{Y: e.of(k.active, k.hidden), GateUp: e.of(k.pre, 2*k.hidden), Rows: e.rows(), N: k.hidden})
+}
+
+// restore makes again what forward did not keep.
+func (k *llamaBlock) restore(in compute.Buffer, e extent) {
+	switch k.kept {
+	case KeptAll:
+	case KeptProducts:
+		k.norm1.forward(k.normed1, in, e)
+		k.norm2.forward(k.normed2, k.mid, e)
+		k.activate(e)
+	case KeptAttention:
+		k.norm1.forward(k.normed1, in, e)
+		k.expand(e)
+	case KeptInput:
+		k.attend(in, e)
+		k.expand(e)
+	}
 }
 
 func (k *llamaBlock) backward(in compute.Buffer, f *flight, e extent) {
 	rows := e.rows()
-	k.down.backward(f.wide, f.stream, k.active, rows)
-	k.dev.SwiGLUGrad(compute.SwiGLUGrad{DGateUp: k.gates, DY: f.wide, GateUp: k.gates, Rows: rows, N: k.hidden})
-	k.gateUp.backward(f.narrow, k.gates, k.normed2, rows)
+	k.restore(in, e)
+	k.down.backward(k.active, f.stream, k.active, rows)
+	k.dev.SwiGLUGrad(compute.SwiGLUGrad{DGateUp: k.pre, DY: k.active, GateUp: k.pre, Rows: rows, N: k.hidden})
+	k.gateUp.backward(f.narrow, k.pre, k.normed2, rows)
 	k.norm2.backward(f.stream, f.narrow, k.mid, rows, true)
 
 	k.out.backward(f.narrow, f.stream, k.attended, rows)
+	parts := k.pre
 	k.dev.AttentionGrad(compute.AttentionGrad{
-		DQKV: f.wide, DOut: f.narrow, QKV: k.parts, Out: k.attended, LSE: k.lse,
+		DQKV: parts, DOut: f.narrow, QKV: k.parts, Out: k.attended, LSE: k.lse,
 		B: e.batch, T: e.to, H: k.heads, KV: k.keys, C: k.width,
 	})
-	k.turn(f.wide, e, true)
-	k.qkv.backward(f.narrow, f.wide, k.normed1, rows)
+	k.turn(parts, e, true)
+	k.qkv.backward(f.narrow, parts, k.normed1, rows)
 	k.norm1.backward(f.stream, f.narrow, in, rows, true)
 }

@@ -9,23 +9,21 @@ import (
 	"dunlin/compute"
 )
 
-// maxLogits bounds the values of the logits buffer: a large vocabulary goes
-// through the head in chunks of rows.
-const maxLogits = 1 << 24
-
 // headName is the output head's parameter, where it has one of its own.
 const headName = "lm_head.weight"
 
 // Model is a decoder on one device, with room for batches up to MaxBatch
 // windows of Config.Context positions.
 type Model struct {
-	cfg      Config
-	dev      compute.Device
-	maxBatch int
-	params   []Param
-	owned    []compute.Buffer // all that Close frees
+	cfg    Config
+	dev    compute.Device
+	room   Room
+	params []Param
+	layers []compute.Range  // of params, one a block
+	owned  []compute.Buffer // all that Close frees
 
 	weights, grads compute.Buffer // all parameters and their gradients
+	desk           compute.Buffer // for the logits, and in turn for what blocks do not keep
 	embed          embedding
 	blocks         []block
 	last           norm
@@ -52,46 +50,48 @@ type head struct{ weight, grad compute.Buffer } // [V,C]
 type activations struct {
 	streams  []compute.Buffer // [rows,C] the residual stream before each block, and after the last
 	lastNorm compute.Buffer   // [rows,C]
-	logits   compute.Buffer   // [chunk,V]
+	logits   compute.Buffer   // [chunk,V]; between forward and backward, other values lie there
 	losses   compute.Buffer   // [rows]
 	chunk    int              // rows of logits at a time
 	flight   flight
 }
 
 // New allocates a model with zero parameters on dev, for at most maxBatch
-// windows at a time (1 to 4,096).
+// windows at a time (1 to 4,096), that keeps everything for backward.
 func New(cfg Config, dev compute.Device, maxBatch int) (*Model, error) {
+	return NewIn(Room{Batch: maxBatch}, cfg, dev)
+}
+
+// NewIn is New with the memory that room says.
+func NewIn(room Room, cfg Config, dev compute.Device) (*Model, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if maxBatch < 1 || maxBatch > 4096 {
-		return nil, fmt.Errorf("model batch %d: allowed are 1 to 4096", maxBatch)
+	if err := room.Validate(cfg.Layers); err != nil {
+		return nil, err
 	}
-	m := &Model{cfg: cfg, dev: dev, maxBatch: maxBatch, params: cfg.Params()}
+	m := &Model{cfg: cfg, dev: dev, room: room, params: cfg.Params(), layers: cfg.layers()}
 	if err := m.allocate(); err != nil {
 		return nil, errors.Join(fmt.Errorf("allocate model of %d parameters for %d windows of %d tokens: %w",
-			cfg.Parameters(), maxBatch, cfg.Context, err), m.Close())
+			cfg.Parameters(), room.Batch, cfg.Context, err), m.Close())
 	}
 	return m, nil
 }
 
 func (m *Model) allocate() error {
-	b := newBuilder(m.cfg, m.dev, m.maxBatch)
-	m.weights, m.grads = b.weights, b.grad
+	b := newBuilder(m.cfg, m.dev, m.room)
+	m.weights, m.grads, m.desk = b.weights, b.grad, b.desk
+	add := m.allocateGPT2
 	if m.cfg.Family == Llama {
-		m.allocateLlama(b)
-	} else {
-		m.allocateGPT2(b)
+		add = m.allocateLlama
 	}
-	c := m.cfg.Width
-	for range m.cfg.Layers + 1 {
-		m.act.streams = append(m.act.streams, b.values(c))
+	newBlock := add(b)
+	for layer, span := range m.layers {
+		b.until(span)
+		m.act.streams = append(m.act.streams, b.values(m.cfg.Width))
+		m.blocks = append(m.blocks, newBlock(layer))
 	}
-	m.act.lastNorm, m.act.losses = b.values(c), b.values(1)
-	m.act.chunk = min(b.rows, max(1, maxLogits/m.cfg.Vocab))
-	m.act.logits = b.buffer(m.act.chunk * m.cfg.Vocab)
-	m.act.flight = flight{stream: b.values(c), narrow: b.values(c), wide: b.values(m.cfg.widest())}
-	m.losses = make([]float32, b.rows)
+	m.finish(b)
 	m.owned = b.owned
 	if b.failed != nil {
 		return b.failed
@@ -102,6 +102,26 @@ func (m *Model) allocate() error {
 	}
 	m.targets, err = m.dev.AllocInts(b.rows)
 	return err
+}
+
+// finish allocates what comes after the blocks.
+func (m *Model) finish(b *builder) {
+	cfg, a := m.cfg, &m.act
+	b.until(m.layers[cfg.Layers-1])
+	a.streams, a.lastNorm = append(a.streams, b.values(cfg.Width)), b.values(cfg.Width)
+	if cfg.Family == Llama {
+		last := b.rmsNorm("model.norm")
+		m.last = &last
+	} else {
+		last := b.layerNorm("transformer.ln_f")
+		m.last = &last
+	}
+	a.flight = flight{stream: b.buffer(b.rows * cfg.Width), narrow: b.buffer(b.rows * cfg.Width)}
+	a.losses, a.chunk = b.buffer(b.rows), cfg.chunk(b.rows)
+	if b.failed == nil {
+		a.logits = b.desk.Slice(0, a.chunk*cfg.Vocab)
+	}
+	m.losses = make([]float32, b.rows)
 }
 
 // Close waits for the device and frees the model's memory there; the device
@@ -122,7 +142,7 @@ func (m *Model) Close() error {
 func (m *Model) Config() Config { return m.cfg }
 
 // MaxBatch returns the largest number of windows of a call.
-func (m *Model) MaxBatch() int { return m.maxBatch }
+func (m *Model) MaxBatch() int { return m.room.Batch }
 
 // Params returns all parameters in one flat buffer, in Config.Params' order.
 func (m *Model) Params() compute.Buffer { return m.weights }
@@ -130,16 +150,26 @@ func (m *Model) Params() compute.Buffer { return m.weights }
 // Grads returns all gradients, laid out like Params.
 func (m *Model) Grads() compute.Buffer { return m.grads }
 
-// ZeroGrad sets every gradient to 0.
-func (m *Model) ZeroGrad() { m.dev.Zero(m.grads) }
+// ZeroGrad sets every gradient to 0. A model that lends their memory does so by
+// itself in ForwardBackward.
+func (m *Model) ZeroGrad() {
+	if !m.room.Lend {
+		m.dev.Zero(m.grads)
+	}
+}
 
 // Init sets every parameter to its initial value for a seed: the same bits on
 // every machine.
 func (m *Model) Init(seed uint64) {
 	for _, p := range m.params {
+		span := p.span(m.weights)
+		if span.Host != nil { // no copy of what may be a third of the model
+			p.Fill(span.Host, seed)
+			continue
+		}
 		values := make([]float32, p.Size)
 		p.Fill(values, seed)
-		m.dev.Upload(p.span(m.weights), values)
+		m.dev.Upload(span, values)
 	}
 }
 

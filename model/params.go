@@ -90,3 +90,20 @@ func (p Param) Fill(dst []float32, seed uint64) {
 func (p Param) span(flat compute.Buffer) compute.Buffer {
 	return flat.Slice(p.Offset, p.Offset+p.Size)
 }
+
+// layers returns the span of each block's parameters in the flat buffer; the last
+// one's holds the last norm too.
+func (c Config) layers() []compute.Range {
+	spans := make([]compute.Range, c.Layers)
+	for _, p := range c.Params() {
+		if p.Layer < 0 {
+			continue
+		}
+		span := &spans[p.Layer]
+		if span.To == 0 {
+			span.From = p.Offset
+		}
+		span.To = p.Offset + p.Size
+	}
+	return spans
+}
