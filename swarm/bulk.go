@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -17,7 +15,7 @@ import (
 
 const (
 	serviceBulk = "dunlin.bulk"
-	bulkChunk   = 32 << 10 // bytes written at a time; the watchdogs count chunks
+	bulkChunk   = 32 << 10 // most bytes written at a time; the watchdogs count chunks
 )
 
 // First byte of an answer.
@@ -45,7 +43,9 @@ type RefusedError struct{ Text string }
 func (e *RefusedError) Error() string { return "the remote refused: " + e.Text }
 
 // Fetch asks a peer one bulk request and returns the answer, at most maxBytes
-// long. The class is counted, here and at the remote. Errors: ErrNotConnected,
+// long. Equal requests have equal answers, whoever gives them: a transfer that
+// broke goes on where it stopped when it is asked for again, also of another
+// peer. The class is counted, here and at the remote. Errors: ErrNotConnected,
 // ErrUnreachable, ErrStalled, ErrBusy, ErrTooLarge, *RefusedError, the context's.
 func (h *Host) Fetch(ctx context.Context, from wire.PeerID, class wire.Class, req []byte, maxBytes int) ([]byte, error) {
 	answer, err := h.fetch(ctx, from, class, req, maxBytes)
@@ -83,9 +83,13 @@ func (h *Host) fetch(ctx context.Context, from wire.PeerID, class wire.Class, re
 	if err != nil {
 		return nil, err
 	}
-	answer, err := h.ask(ctx, s, st, class, req, maxBytes)
+	have := h.partials.take(req, maxBytes)
+	answer, err := h.ask(ctx, s, st, class, req, maxBytes, have)
 	if err != nil {
 		st.Reset()
+		if resumable(err) {
+			h.partials.keep(req, answer)
+		}
 		return nil, err
 	}
 	st.Close()
@@ -107,24 +111,30 @@ func (h *Host) openBulk(ctx context.Context, s *session, r *remote) (network.Str
 	return st, nil
 }
 
-func (h *Host) ask(ctx context.Context, s *session, st network.Stream, class wire.Class, req []byte, maxBytes int) ([]byte, error) {
+// ask sends a request and takes in its answer behind have, bytes that came
+// before. On an error it returns what has come by then.
+func (h *Host) ask(ctx context.Context, s *session, st network.Stream, class wire.Class, req []byte, maxBytes int, have []byte) ([]byte, error) {
 	// Whatever ends the wait resets the stream, which ends reads and writes.
 	defer context.AfterFunc(ctx, func() { st.Reset() })()
 	defer context.AfterFunc(s.ctx, func() { st.Reset() })()
-	if err := h.sendBulk(st, class, appendFrame([]byte{byte(class)}, req)); err != nil {
-		return nil, transferError(err)
+	credit := &credit{pace: h.receiving, turn: h.receiving.turn(class), stream: st, within: h.limits.Write, wake: make(chan struct{}, 1)}
+	defer credit.settle()
+	first, err := credit.take(ctx, max(maxBytes-len(have), 1))
+	if err != nil {
+		return have, err
 	}
-	if err := st.CloseWrite(); err != nil {
-		return nil, transferError(err)
+	head := appendRequest(nil, request{class: class, offset: len(have), credit: first, body: req})
+	if err := h.sendSmall(st, class, head); err != nil {
+		return have, transferError(err)
 	}
 	timed := &timedReader{stream: st, limit: h.limits.Answer}
 	in := bufio.NewReaderSize(timed, 4<<10)
 	kind, size, err := readAnswerHead(in)
 	if err != nil {
-		return nil, transferError(err)
+		return have, transferError(err)
 	}
 	timed.limit = h.limits.Stall
-	limit := maxBytes
+	limit := maxBytes - len(have)
 	if kind != answerBytes {
 		limit = h.limits.RefusalBytes
 	}
@@ -132,22 +142,39 @@ func (h *Host) ask(ctx context.Context, s *session, st network.Stream, class wir
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are wanted", ErrTooLarge, size, limit)
 	}
 	if err := st.Scope().ReserveMemory(int(size), network.ReservationPriorityMedium); err != nil {
-		return nil, fmt.Errorf("memory for %d bytes: %w", size, err)
+		return have, fmt.Errorf("memory for %d bytes: %w", size, err)
 	}
-	answer, err := readExactly(in, int(size))
-	h.meter.classes[class].in.Add(uint64(1 + uvarintLen(int(size)) + len(answer)))
+	if kind != answerBytes {
+		text, err := readExactly(in, int(size))
+		h.count(class, 1+uvarintLen(int(size))+len(text))
+		return have, refusal(kind, text, err)
+	}
+	h.count(class, 1+uvarintLen(int(size)))
+	answer, err := credit.read(ctx, in, have, int(size))
+	h.meter.classes[class].in.Add(uint64(len(answer) - len(have)))
 	if err != nil {
-		return nil, transferError(err)
+		return answer, transferError(err)
 	}
-	switch kind {
-	case answerBytes:
-		return answer, nil
-	case answerBusy:
-		return nil, ErrBusy
-	case answerRefused:
-		return nil, &RefusedError{Text: printable(string(answer))}
+	return answer, nil
+}
+
+// count takes in bytes that no transfer asked for: heads and refusals.
+func (h *Host) count(class wire.Class, n int) {
+	h.meter.classes[class].in.Add(uint64(n))
+	h.receiving.spend(n)
+}
+
+// refusal is the error of an answer that holds no bytes.
+func refusal(kind byte, text []byte, err error) error {
+	switch {
+	case err != nil:
+		return transferError(err)
+	case kind == answerBusy:
+		return ErrBusy
+	case kind == answerRefused:
+		return &RefusedError{Text: printable(string(text))}
 	default:
-		return nil, fmt.Errorf("%w: answer of kind %d", ErrUnreachable, kind)
+		return fmt.Errorf("%w: answer of kind %d", ErrUnreachable, kind)
 	}
 }
 
@@ -169,137 +196,13 @@ func readAnswerHead(in *bufio.Reader) (kind byte, size uint64, err error) {
 	return kind, size, nil
 }
 
-// sendBulk writes b in chunks, each of which the remote must take within
-// Limits.Write. When rates are limited, classes take turns here.
-func (h *Host) sendBulk(st network.Stream, class wire.Class, b []byte) error {
-	for len(b) > 0 {
-		if err := st.SetWriteDeadline(time.Now().Add(h.limits.Write)); err != nil {
-			return err
-		}
-		n, err := st.Write(b[:min(len(b), bulkChunk)])
-		h.meter.classes[class].out.Add(uint64(n))
-		if err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
-}
-
-// handleBulk answers one request.
-func (h *Host) handleBulk(st network.Stream) {
-	if err := h.serveBulk(st); err != nil {
-		st.ResetWithError(network.StreamProtocolViolation)
-		return
-	}
-	st.Close()
-}
-
-func (h *Host) serveBulk(st network.Stream) error {
-	if err := st.Scope().SetService(serviceBulk); err != nil {
+// sendSmall writes what waits for no turn: requests, and the word that this host is busy.
+func (h *Host) sendSmall(st network.Stream, class wire.Class, b []byte) error {
+	if err := st.SetWriteDeadline(time.Now().Add(h.limits.Write)); err != nil {
 		return err
 	}
-	r, err := h.borrow(st.Conn().RemotePeer())
-	if err != nil {
-		return err
-	}
-	defer h.release(r)
-	r.deliver.Lock()
-	s := h.up(r)
-	r.deliver.Unlock()
-	if s == nil {
-		return ErrNotConnected
-	}
-	defer context.AfterFunc(s.ctx, func() { st.Reset() })()
-	done, ok := h.admitRequest(r)
-	if !ok {
-		return h.sendBulk(st, wire.ClassControl, []byte{answerBusy, 0})
-	}
-	defer done()
-	class, req, err := h.readRequest(r, st)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(s.ctx, h.limits.Serve)
-	defer cancel()
-	answer, err := h.cfg.Handler.Serve(ctx, r.id, req)
-	kind := byte(answerBytes)
-	if err != nil {
-		kind, answer = answerRefused, []byte(clip(printable(err.Error()), h.limits.RefusalBytes-len("…")))
-	}
-	head := binary.AppendUvarint([]byte{kind}, uint64(len(answer)))
-	if len(answer) <= bulkChunk {
-		return h.sendBulk(st, class, append(head, answer...)) // one packet where two would go
-	}
-	if err := h.sendBulk(st, class, head); err != nil {
-		return err
-	}
-	return h.sendBulk(st, class, answer)
-}
-
-// admitRequest takes a place among the requests being answered, or reports false.
-func (h *Host) admitRequest(r *remote) (done func(), ok bool) {
-	select {
-	case r.serves <- struct{}{}:
-	default:
-		return nil, false
-	}
-	select {
-	case h.serves <- struct{}{}:
-		return func() { <-h.serves; <-r.serves }, true
-	default:
-		<-r.serves
-		return nil, false
-	}
-}
-
-func (h *Host) readRequest(r *remote, st network.Stream) (wire.Class, []byte, error) {
-	if err := st.Scope().ReserveMemory(h.limits.Request, network.ReservationPriorityMedium); err != nil {
-		return 0, nil, err
-	}
-	class, req, err := parseRequest(bufio.NewReaderSize(&timedReader{stream: st, limit: h.limits.Stall}, 4<<10), h.limits.Request)
-	if err == nil {
-		h.meter.classes[class].in.Add(uint64(1 + uvarintLen(len(req)) + len(req)))
-		return class, req, nil
-	}
-	var broken *protocolError
-	if errors.As(err, &broken) {
-		h.cutOff(r, broken.Error())
-	}
-	return 0, nil, err
-}
-
-func parseRequest(in *bufio.Reader, limit int) (wire.Class, []byte, error) {
-	b, err := in.ReadByte()
-	if err != nil {
-		return 0, nil, noEOF(err)
-	}
-	if b >= wire.Classes {
-		return 0, nil, &protocolError{fmt.Sprintf("a request of class %d", b)}
-	}
-	size, err := readFrameSize(in, limit)
-	if err != nil {
-		return 0, nil, err
-	}
-	req, err := readExactly(in, size)
-	if err != nil {
-		return 0, nil, err
-	}
-	if _, err := in.ReadByte(); !errors.Is(err, io.EOF) {
-		if err == nil {
-			return 0, nil, &protocolError{"bytes after a request"}
-		}
-		return 0, nil, err
-	}
-	return wire.Class(b), req, nil
-}
-
-// printable keeps text from the network from moving a terminal's cursor.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == '\u2028' || r == '\u2029' || r >= 0x80 && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
+	n, err := st.Write(b)
+	h.meter.classes[class].out.Add(uint64(n))
+	h.sending.spend(n)
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -64,6 +65,7 @@ func (h *Host) writeControl(r *remote, s *session) {
 		st.SetWriteDeadline(time.Now().Add(h.limits.Write))
 		n, err := st.Write(buf)
 		h.meter.classes[wire.ClassControl].out.Add(uint64(n))
+		h.sending.spend(n)
 		if err != nil {
 			if isTimeout(err) {
 				err = fmt.Errorf("it took no bytes for %s", h.limits.Write)
@@ -199,7 +201,7 @@ func (h *Host) readMessages(r *remote, s *session, timed *timedReader, in *bufio
 		if err != nil {
 			return err
 		}
-		h.meter.classes[wire.ClassControl].in.Add(uint64(size + uvarintLen(size)))
+		h.count(wire.ClassControl, size+uvarintLen(size))
 		if !r.messages.Allow() || !r.bytes.AllowN(time.Now(), size) {
 			return &protocolError{"it floods: more control messages than any peer needs"}
 		}
@@ -243,7 +245,19 @@ func appendFrame(b, msg []byte) []byte {
 
 // readFrameSize reads a length in 1..limit, in its shortest form.
 func readFrameSize(in io.ByteReader, limit int) (int, error) {
-	var size uint64
+	size, err := readUvarint(in)
+	if err != nil {
+		return 0, err
+	}
+	if size == 0 || size > uint64(limit) {
+		return 0, &protocolError{fmt.Sprintf("a message of %d bytes, want 1 to %d", size, limit)}
+	}
+	return int(size), nil
+}
+
+// readUvarint reads a number below 2³⁵ in its shortest form.
+func readUvarint(in io.ByteReader) (uint64, error) {
+	var n uint64
 	for shift := uint(0); ; shift += 7 {
 		b, err := in.ReadByte()
 		if err != nil {
@@ -252,31 +266,37 @@ func readFrameSize(in io.ByteReader, limit int) (int, error) {
 		if shift > 28 || b == 0 && shift > 0 {
 			return 0, &protocolError{"garbage where a length should be"}
 		}
-		size |= uint64(b&0x7f) << shift
+		n |= uint64(b&0x7f) << shift
 		if b < 0x80 {
-			break
+			return n, nil
 		}
 	}
-	if size == 0 || size > uint64(limit) {
-		return 0, &protocolError{fmt.Sprintf("a message of %d bytes, want 1 to %d", size, limit)}
-	}
-	return int(size), nil
 }
 
 // readExactly reads size bytes. Memory grows with what arrives, not with what was announced.
 func readExactly(in io.Reader, size int) ([]byte, error) {
+	b, err := readBehind(nil, in, size)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// readBehind appends size bytes to have, or as many as come before an error.
+func readBehind(have []byte, in io.Reader, size int) ([]byte, error) {
 	const step = 64 << 10
-	buf := make([]byte, 0, min(size, step))
-	for len(buf) < size {
+	end := len(have) + size
+	buf := slices.Grow(have, min(size, step))
+	for len(buf) < end {
 		if len(buf) == cap(buf) {
-			grown := make([]byte, len(buf), min(size, 2*cap(buf)))
+			grown := make([]byte, len(buf), min(end, 2*cap(buf)))
 			copy(grown, buf)
 			buf = grown
 		}
-		n, err := in.Read(buf[len(buf):cap(buf)])
+		n, err := in.Read(buf[len(buf):min(end, cap(buf))])
 		buf = buf[:len(buf)+n]
-		if err != nil && len(buf) < size {
-			return nil, noEOF(err)
+		if err != nil && len(buf) < end {
+			return buf, noEOF(err)
 		}
 	}
 	return buf, nil

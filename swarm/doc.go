@@ -8,8 +8,9 @@
 //	                   frame  = length(uvarint) bytes       length in 1..Limits.Message
 //	                   Nothing flows back on the stream.
 //	<prefix>/bulk      one stream per request:
-//	                   -> class(1) length(uvarint) request
-//	                   <- 0x00 length(uvarint) bytes        answered
+//	                   -> class(1) offset(uvarint) credit(uvarint) length(uvarint) request
+//	                   -> credit(uvarint) …                 as the requester's download limit allows
+//	                   <- 0x00 length(uvarint) bytes        the answer from the offset on, sent as far as there is credit
 //	                   <- 0x01 length(uvarint) text         refused, with the reason
 //	                   <- 0x02 0x00                         busy, ask again later
 //
@@ -19,6 +20,11 @@
 // same identity) ends the session, closes the connections and begins afresh. A
 // silent peer is not noticed here: heartbeats belong to the layer above. A dead
 // process is: at once over TCP, within 8 seconds over QUIC (4/3 of Limits.QUICIdle).
+//
+// Both directions have a rate limit (Config.Up, Config.Down) that all transfers
+// share, served by class and age; control goes at once and is paid for by bulk.
+// Equal requests have equal answers: a transfer that broke goes on where it
+// stopped, with whoever is asked next.
 //
 // Everything a remote can grow is bounded by Limits. A peer that breaks the
 // protocol or floods is cut off: its connections close and none is accepted

@@ -58,6 +58,7 @@ type Config struct {
 	Listen   []string           // multiaddresses; none means Loopback()
 	Protocol string             // prefix of the run's protocols, such as "/dunlin/1/<run id>"
 	MDNS     bool               // find peers of the same run on the local network
+	Up, Down int                // most bits a second to send and to receive, on the wire; 0: no limit
 	Handler  Handler
 	Limits   Limits        // zero value: DefaultLimits
 	Logger   *slog.Logger  // nil: silent
@@ -79,11 +80,20 @@ func (c Config) Validate() error {
 	if _, err := parseListen(c.Listen); err != nil {
 		faults = append(faults, err)
 	}
+	for name, bits := range map[string]int{"upload": c.Up, "download": c.Down} {
+		if bits != 0 && bits < MinRate {
+			faults = append(faults, fmt.Errorf("%s limit of %d bits a second: want at least %d, or 0 for none", name, bits, MinRate))
+		}
+	}
 	if c.Limits != (Limits{}) {
 		faults = append(faults, c.Limits.Validate())
 	}
 	return errors.Join(faults...)
 }
+
+// MinRate is the lowest rate limit, bits a second: below it a heartbeat and a
+// slab would not go within their deadlines.
+const MinRate = 64_000
 
 // Errors that callers branch on.
 var (
@@ -105,13 +115,16 @@ type Host struct {
 	control  protocol.ID
 	bulk     protocol.ID
 
-	p2p    p2phost.Host
-	meter  *meter
-	gate   *gate
-	mdns   io.Closer
-	events event.Subscription
-	serves chan struct{} // a token for each request being answered
-	queued atomic.Int64  // bytes in all send queues
+	p2p       p2phost.Host
+	meter     *meter
+	gate      *gate
+	sending   *pacer
+	receiving *pacer
+	partials  partials
+	mdns      io.Closer
+	events    event.Subscription
+	serves    chan struct{} // a token for each request being answered
+	queued    atomic.Int64  // bytes in all send queues
 
 	ctx    context.Context //nolint:containedctx // ends every goroutine of the host
 	cancel context.CancelFunc
@@ -141,13 +154,16 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	rand.Read(instance[:])
 	h := &Host{
 		cfg: cfg, limits: cfg.Limits, log: cfg.Logger, id: wire.PeerIDOf(cfg.Key),
-		instance: binary.BigEndian.Uint64(instance[:]) | 1,
-		control:  protocol.ID(cfg.Protocol + "/control"),
-		bulk:     protocol.ID(cfg.Protocol + "/bulk"),
-		meter:    &meter{},
-		gate:     newGate(),
-		serves:   make(chan struct{}, cfg.Limits.ServesTotal),
-		peers:    make(map[p2ppeer.ID]*remote),
+		instance:  binary.BigEndian.Uint64(instance[:]) | 1,
+		control:   protocol.ID(cfg.Protocol + "/control"),
+		bulk:      protocol.ID(cfg.Protocol + "/bulk"),
+		meter:     &meter{},
+		gate:      newGate(),
+		sending:   newPacer(cfg.Up),
+		receiving: newPacer(cfg.Down),
+		partials:  partials{limit: cfg.Limits.Partials},
+		serves:    make(chan struct{}, cfg.Limits.ServesTotal),
+		peers:     make(map[p2ppeer.ID]*remote),
 	}
 	h.ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := h.start(); err != nil {
@@ -233,6 +249,8 @@ func (h *Host) Close() error {
 		faults = append(faults, h.p2p.Close())
 	}
 	h.wg.Wait()
+	h.sending.close()
+	h.receiving.close()
 	if err := errors.Join(faults...); err != nil {
 		return fmt.Errorf("network: close: %w", err)
 	}

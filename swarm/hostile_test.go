@@ -104,9 +104,10 @@ func TestHostilePeersAreCutOff(t *testing.T) {
 		"flood":          {flood, "floods"},
 		"other's stream": {func(*hostile, *Host) {}, "not its own"},
 		"stream churn":   {churn, "too often"},
-		"class":          {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{wire.Classes, 1, 'x'}) }, "class 6"},
-		"long request":   {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{1, 0xff, 0xff, 0xff, 0x7f}) }, "want 1 to 65536"},
-		"long tail":      {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{1, 1, 'x', 'y'}) }, "after a request"},
+		"class":          {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{wire.Classes, 0, 1, 1, 'x'}) }, "class 6"},
+		"long request":   {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{1, 0, 1, 0xff, 0xff, 0xff, 0x7f}) }, "want 1 to 65536"},
+		"no credit":      {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{1, 0, 0, 1, 'x'}) }, "for no bytes"},
+		"padded offset":  {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{1, 0x80, 0, 1, 1, 'x'}) }, "garbage"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, heard := startHost(t, 1, func(c *Config) { c.Limits.MessageBurst = 100 })
@@ -196,12 +197,12 @@ func TestHalfARequestIsGivenUp(t *testing.T) {
 	h, heard := startHost(t, 1, func(c *Config) { c.Limits.Stall = 100 * time.Millisecond; c.Limits.Serves = 1 })
 	e := newHostile(t, h, nil, nil)
 	heard.expect(t, "up", e.id(), "")
-	st := e.open(h, testBulk, []byte{1, 10, 'x'})
+	st := e.open(h, testBulk, []byte{1, 0, 20, 10, 'x'})
 	st.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if _, err := st.Read(make([]byte, 1)); !errors.Is(err, network.ErrReset) {
 		t.Errorf("half a request: %v, want a reset", err)
 	}
-	whole := e.open(h, testBulk, []byte{1, 1, 'x'})
+	whole := e.open(h, testBulk, []byte{1, 0, 20, 1, 'x'})
 	whole.CloseWrite()
 	answer, err := io.ReadAll(whole)
 	if err != nil || string(answer) != "\x00\x05re: x" {

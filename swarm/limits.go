@@ -38,6 +38,7 @@ type Limits struct {
 	Serves       int // requests of one peer answered at a time; more are told "busy"
 	ServesTotal  int // requests of all peers answered at a time
 	RefusalBytes int // bytes of a refusal's text
+	Partials     int // bytes kept of answers whose transfer broke
 
 	Dial       time.Duration // one attempt to connect, identification included
 	BackoffMin time.Duration // wait after the first failed attempt; doubles
@@ -75,6 +76,7 @@ func DefaultLimits() Limits {
 		Serves:       32,
 		ServesTotal:  256,
 		RefusalBytes: 512,
+		Partials:     128 << 20,
 
 		Dial:       10 * time.Second,
 		BackoffMin: 200 * time.Millisecond,
@@ -116,6 +118,7 @@ func (l Limits) Validate() error {
 	check("Serves", float64(l.Serves), 1, 1024)
 	check("ServesTotal", float64(l.ServesTotal), float64(l.Serves), 1<<16)
 	check("RefusalBytes", float64(l.RefusalBytes), 16, 64<<10)
+	check("Partials", float64(l.Partials), 0, 16*gib)
 	for name, d := range map[string]time.Duration{
 		"Dial": l.Dial, "BackoffMin": l.BackoffMin, "BackoffMax": l.BackoffMax, "Answer": l.Answer,
 		"Stall": l.Stall, "Write": l.Write, "Serve": l.Serve, "QUICIdle": l.QUICIdle, "Shun": l.Shun,

@@ -23,7 +23,7 @@ const (
 	WhatManifest What = 4 // answer: Manifest of the fragment state whose hash is Hash
 )
 
-// Class is the byte class that a transfer is counted and, later, scheduled in.
+// Class is the byte class that a transfer is counted and scheduled in.
 type Class uint8
 
 // Byte classes in order of urgency.

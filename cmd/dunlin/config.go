@@ -62,6 +62,7 @@ type Config struct {
 	Loopback bool    // reachable from this machine only
 	MDNS     bool    // find peers of the run on the local network
 	Verbose  bool    // log every decision
+	Up, Down int     // most bits a second to send and to receive; 0 is no limit
 	Disk     float64 // GB that old bytes may take before they are let go
 	Listen   string  // address of the web page
 
@@ -140,6 +141,8 @@ func (c *Config) local(seconds float64, out string) []option {
 		whole(&c.H, "h", 24, 1, 500, "inner steps between two rounds of a fragment"),
 		whole(&c.Fragments, "fragments", 2, 1, 64, "parts of the model that are synchronised one by one"),
 		number(&c.LR, "lr", 2e-3, 1e-9, 10, "peak of the inner learning rate"),
+		bandwidth(&c.Up, "up", "most that each worker sends, headers included; without it, what the machine gives"),
+		bandwidth(&c.Down, "down", "most that each worker receives, headers included"),
 		yes(&c.Verbose, "verbose", "log every decision and its reason"),
 		c.seed(),
 	}
@@ -160,6 +163,8 @@ func (c *Config) network() []option {
 		yes(&c.Loopback, "loopback", "reachable from this machine only"),
 		yes(&c.MDNS, "mdns", "find peers of the run on the local network"),
 		yes(&c.Verbose, "verbose", "log every decision and its reason"),
+		bandwidth(&c.Up, "up", "most that it sends, headers included; without it, what the link gives"),
+		bandwidth(&c.Down, "down", "most that it receives, headers included"),
 		number(&c.Disk, "disk", 20, 0.1, 1e6, "GB of results and checkpoints to keep before the oldest unneeded are let go"),
 	}
 }

@@ -24,7 +24,7 @@ import (
 func newDemo(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	return t.command("demo", "train with a real swarm on this machine: a coordinator and workers as processes, on loopback",
-		"  dunlin demo\n  dunlin demo --seconds 60 --data book.txt\n  dunlin demo --chaos --seconds 120 --json",
+		"  dunlin demo\n  dunlin demo --seconds 60 --data book.txt\n  dunlin demo --chaos --seconds 120 --json\n  dunlin demo --up 2mbit --down 20mbit",
 		exactly(), t.demo, append(c.local(150, "out/demo"), c.page(), yes(&c.Chaos, "chaos", "kill and replace workers, and the coordinator once, while it runs"))...)
 }
 
@@ -73,7 +73,7 @@ func (d *demo) run(ctx context.Context) (*demoResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.swarm = &localSwarm{dir: c.Out, threads: c.Threads, verbose: c.Verbose, listen: c.Listen, fault: os.Getenv("DUNLIN_FAULT")}
+	d.swarm = &localSwarm{dir: c.Out, threads: c.Threads, up: c.Up, down: c.Down, verbose: c.Verbose, listen: c.Listen, fault: os.Getenv("DUNLIN_FAULT")}
 	if err := d.swarm.prepare(); err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ func newJoin(t *terminal) *cobra.Command {
 	options := append(c.compute(), c.network()...)
 	options = append(options, c.page(), c.seed(), c.control(), short(&c.Name, "name", 64, "of this machine, for the others in the run"))
 	return t.command("join INVITE", "join a run and train for it on this machine",
-		"  dunlin join dunlin1:…\n  dunlin join dunlin1:… --threads 2 --data-dir /mnt/big/dunlin",
+		"  dunlin join dunlin1:…\n  dunlin join dunlin1:… --threads 2 --data-dir /mnt/big/dunlin\n  dunlin join dunlin1:… --up 2mbit --down 20mbit",
 		exactly("the invite"), t.join, options...)
 }
 

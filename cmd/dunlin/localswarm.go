@@ -26,6 +26,8 @@ type localSwarm struct {
 	dir     string   // everything is below it
 	flags   []string // of the coordinator, that make the run
 	threads int      // of a worker
+	up      int      // bits a second that a worker sends at most; 0 is no limit
+	down    int      // and receives
 	verbose bool
 	fault   string // given to the newest worker of the start, for a test
 
@@ -177,6 +179,12 @@ func (s *localSwarm) run(w *localWorker, env ...string) error {
 	args := []string{
 		"join", s.invite, "--name", name, "--loopback", "--control-stdin", "--data-dir", w.folder, "--listen", status.Loopback,
 		"--threads", strconv.Itoa(s.threads),
+	}
+	if s.up > 0 {
+		args = append(args, "--up", formatRate(s.up))
+	}
+	if s.down > 0 {
+		args = append(args, "--down", formatRate(s.down))
 	}
 	p, err := startProcess(name, s.binary, s.path("logs/"+name+".log"), env, s.common(args)...)
 	w.process, w.killed = p, false

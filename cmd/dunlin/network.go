@@ -64,7 +64,7 @@ func (c *Config) host(ctx context.Context, key ed25519.PrivateKey, run wire.Hash
 		}
 	}
 	return swarm.New(ctx, swarm.Config{
-		Key: key, Listen: listen, Protocol: protocolOf(run), MDNS: c.MDNS && !c.Loopback, Handler: handler, Logger: log,
+		Key: key, Listen: listen, Protocol: protocolOf(run), MDNS: c.MDNS && !c.Loopback, Up: c.Up, Down: c.Down, Handler: handler, Logger: log,
 	})
 }
 

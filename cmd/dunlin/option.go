@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"dunlin/swarm"
 )
 
 // option is one setting: how it is called, what it may be, and where it goes. Flags, environment and file all give
@@ -67,6 +69,41 @@ func number(to *float64, key string, fallback, low, high float64, usage string) 
 		return nil
 	}}
 }
+
+// bandwidth is a number of bits a second, from swarm.MinRate up; "" is no limit, 0.
+func bandwidth(to *int, key, usage string) option {
+	return option{key, usage, "rate", "", fmt.Sprintf("like 500kbit, 10mbit or 1gbit a second, at least %dkbit", swarm.MinRate/1000), func(text string) error {
+		if *to = 0; text == "" {
+			return nil
+		}
+		x, err := parseRate(text)
+		switch {
+		case err != nil:
+			return err
+		case x < swarm.MinRate || x > 1e12:
+			return errors.New("out of range")
+		}
+		*to = int(x)
+		return nil
+	}}
+}
+
+// parseRate reads bits a second.
+func parseRate(text string) (float64, error) {
+	for unit, factor := range map[string]float64{"kbit": 1e3, "mbit": 1e6, "gbit": 1e9} {
+		if number, ok := strings.CutSuffix(strings.ToLower(text), unit); ok {
+			x, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+			if err != nil || math.IsNaN(x) {
+				return 0, errors.New("not a number before the unit")
+			}
+			return x * factor, nil
+		}
+	}
+	return 0, errors.New("no unit")
+}
+
+// formatRate is parseRate's inverse for whole bits.
+func formatRate(bits int) string { return strconv.FormatFloat(float64(bits)/1e3, 'f', -1, 64) + "kbit" }
 
 // choice is one of a few words.
 func choice(to *string, key, fallback, usage string, words ...string) option {

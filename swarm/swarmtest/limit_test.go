@@ -1,0 +1,150 @@
+package swarmtest_test
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"dunlin/swarm"
+	"dunlin/swarm/swarmtest"
+	"dunlin/wire"
+)
+
+// wide is a link that limits nothing here.
+var wide = swarmtest.Link{RTT: 50 * time.Millisecond, Up: 200e6, Down: 200e6}
+
+// udpHeaders is what each packet weighs beside its payload, bytes: IPv4 and UDP.
+const udpHeaders = 28
+
+// TestRateLimitsHold moves answers, 16 at a time, under a limit of either side:
+// goodput is within 5 % below the limit, and the wire carries no more than it.
+func TestRateLimitsHold(t *testing.T) {
+	const count = 24
+	for _, bits := range []int{1_000_000, 20_000_000} {
+		for _, side := range []string{"up", "down"} {
+			t.Run(fmt.Sprintf("%s/%d", side, bits), func(t *testing.T) {
+				swarmtest.Run(t, func(t *testing.T) {
+					network := swarmtest.New(t, wide)
+					blob := make([]byte, bits/8/4) // of a quarter of a second
+					giver := network.Host(newHandler(blob), func(c *swarm.Config) {
+						if side == "up" {
+							c.Up = bits
+						}
+					})
+					taker := network.Host(newHandler(nil), func(c *swarm.Config) {
+						if side == "down" {
+							c.Down = bits
+						}
+					})
+					if err := taker.Connect(t.Context(), giver.ID(), giver.Addrs()); err != nil {
+						t.Fatal(err)
+					}
+					before, start := giver.Stats(), time.Now()
+					fetchAll(t, taker, giver, count, len(blob))
+					after, seconds := giver.Stats(), time.Since(start).Seconds()
+					goodput := count * float64(len(blob)) * 8 / seconds / float64(bits)
+					sent := after.Socket.Out - before.Socket.Out
+					onWire := float64(sent+sent/1250*udpHeaders) * 8 / seconds / float64(bits)
+					t.Logf("goodput %.3f of the limit, wire %.3f", goodput, onWire)
+					if goodput < 0.95 || onWire > 1.05 {
+						t.Errorf("goodput %.3f of the limit, want 0.95; on the wire %.3f, want at most 1.05", goodput, onWire)
+					}
+				})
+			})
+		}
+	}
+}
+
+func fetchAll(t *testing.T, taker, giver *swarm.Host, count, size int) {
+	t.Helper()
+	var all sync.WaitGroup
+	for i := range count {
+		all.Go(func() {
+			if got, err := taker.Fetch(t.Context(), giver.ID(), wire.ClassResult, fmt.Appendf(nil, "blob %d", i), size); err != nil || len(got) != size {
+				t.Errorf("fetched %d bytes, %v", len(got), err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestUrgentBulkOvertakes fetches a large answer of low urgency and, while it
+// comes, results: these come at the limit's rate, and the first does not stall
+// although there is nothing left for it for ten seconds.
+func TestUrgentBulkOvertakes(t *testing.T) {
+	swarmtest.Run(t, func(t *testing.T) {
+		network := swarmtest.New(t, wide)
+		second := 1_000_000 / 8
+		giver := network.Host(newHandler(make([]byte, 10*second)), func(c *swarm.Config) { c.Up = 1_000_000 })
+		taker := network.Host(newHandler(nil), nil)
+		if err := taker.Connect(t.Context(), giver.ID(), giver.Addrs()); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		slow := make(chan error, 1)
+		go func() {
+			_, err := taker.Fetch(t.Context(), giver.ID(), wire.ClassData, []byte("a shard"), 10*second)
+			slow <- err
+		}()
+		time.Sleep(time.Second)
+		began := time.Now()
+		if _, err := taker.Fetch(t.Context(), giver.ID(), wire.ClassResult, []byte("a result"), 10*second); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 11500*time.Millisecond {
+			t.Errorf("ten seconds of results took %s beside data", took)
+		}
+		if err := <-slow; err != nil {
+			t.Errorf("the data: %v", err)
+		}
+		if took := time.Since(start); took > 22*time.Second {
+			t.Errorf("twenty seconds of bulk took %s", took)
+		}
+	})
+}
+
+// TestBrokenTransferGoesOnElsewhere cuts a holder off in the middle of a large
+// answer: another holder sends the rest only.
+func TestBrokenTransferGoesOnElsewhere(t *testing.T) {
+	for _, down := range []int{0, 8_000_000} {
+		t.Run(fmt.Sprint(down), func(t *testing.T) {
+			swarmtest.Run(t, func(t *testing.T) {
+				network := swarmtest.New(t, home)
+				blob := make([]byte, 4<<20)
+				for i := range blob {
+					blob[i] = byte(i * i >> 7)
+				}
+				first, second := network.Host(newHandler(blob), nil), network.Host(newHandler(blob), nil)
+				taker := network.Host(newHandler(nil), func(c *swarm.Config) { c.Down = down })
+				for _, h := range []*swarm.Host{first, second} {
+					if err := taker.Connect(t.Context(), h.ID(), h.Addrs()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				broke := make(chan error, 1)
+				go func() {
+					_, err := taker.Fetch(t.Context(), first.ID(), wire.ClassJoin, []byte("blob"), len(blob))
+					broke <- err
+				}()
+				time.Sleep(2 * time.Second)
+				network.Cut(first)
+				if err := <-broke; err == nil {
+					t.Fatal("the transfer ended well across a cut")
+				}
+				before := second.Stats().Classes[wire.ClassJoin].Out
+				came := taker.Stats().Classes[wire.ClassJoin].In
+				got, err := taker.Fetch(t.Context(), second.ID(), wire.ClassJoin, []byte("blob"), len(blob))
+				if err != nil || !bytes.Equal(got, blob) {
+					t.Fatalf("fetched %d bytes, %v", len(got), err)
+				}
+				sent := second.Stats().Classes[wire.ClassJoin].Out - before
+				t.Logf("%d bytes came before the cut, %d after", came, sent)
+				if came < 1<<20 || sent > uint64(len(blob))-came+100 {
+					t.Errorf("%d bytes came before the cut, yet %d of %d were sent again", came, sent, len(blob))
+				}
+			})
+		})
+	}
+}
