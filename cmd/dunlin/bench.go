@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,8 +22,24 @@ func newBench(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	options := append([]option{c.preset(model.Presets()...), c.batch(), c.optimizer(), c.seconds(5), c.precision()}, c.compute()...)
 	bench.AddCommand(t.command("train", "tokens a second of training, and the share of this machine's peak",
-		"  dunlin bench train --preset small --batch 4 --threads 2 --json", exactly(), t.benchTrain, options...), newBenchSwarm(t))
+		"  dunlin bench train --preset small --batch 4 --threads 2 --json", exactly(), t.benchTrain, options...), newBenchSwarm(t),
+		t.command("peak", "the most float32 multiply-adds that this machine makes a second",
+			"  dunlin bench peak --threads 2 --json", exactly(), t.benchPeak, c.threads()))
 	return bench
+}
+
+// benchPeak takes a second. Beside other measurements it tells whether the machine gave all of its processors meanwhile.
+func (t *terminal) benchPeak(_ context.Context, c *Config, _ []string) error {
+	threads := c.Threads
+	if threads == 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	peak := cpu.Peak(threads)
+	if c.JSON {
+		return json.NewEncoder(t.out).Encode(map[string]any{"threads": threads, "fma_peak_gflops": peak})
+	}
+	_, err := fmt.Fprintf(t.out, "%s GFLOP/s of float32 multiply-adds (threads: %d)\n", rate(peak), threads)
+	return err
 }
 
 func (t *terminal) benchTrain(ctx context.Context, c *Config, _ []string) error {
@@ -35,7 +52,7 @@ func (t *terminal) benchTrain(ctx context.Context, c *Config, _ []string) error 
 		return err
 	}
 	defer device.Close()
-	before := cpu.Peak(device.Threads())
+	before, start := cpu.Peak(device.Threads()), residentBytes()
 	speed, err := peer.MeasureSpeed(ctx, device, c.trainer(shape), time.Duration(c.Seconds*float64(time.Second)))
 	if err != nil {
 		return err
@@ -45,10 +62,11 @@ func (t *terminal) benchTrain(ctx context.Context, c *Config, _ []string) error 
 	if c.JSON {
 		return json.NewEncoder(t.out).Encode(map[string]any{
 			"preset": c.Preset, "precision": c.Precision, "threads": device.Threads(), "batch": c.Batch, "kernels": device.Path(),
-			"tokens_per_second": speed.TokensPerSecond, "fma_peak_gflops": peak, "peak_share": share, "max_rss_bytes": maxRSS(),
+			"tokens_per_second": speed.TokensPerSecond, "fma_peak_gflops": peak, "peak_share": share,
+			"max_rss_bytes": maxResidentBytes(), "start_rss_bytes": start,
 		})
 	}
-	_, err = fmt.Fprintf(t.out, "%s, %s, batch %d on %s\n%s tokens/s, %.0f %% of the fp32 peak of %s GFLOP/s measured beside it, %s MB of memory\n",
-		c.Preset, c.Precision, c.Batch, device.Name(), rate(speed.TokensPerSecond), 100*share, rate(peak), grouped(maxRSS()/1_000_000))
+	_, err = fmt.Fprintf(t.out, "%s, %s, batch %d on %s\n%s tokens/s, %.0f %% of the fp32 peak of %s GFLOP/s measured beside it, %s MB of memory, %s of them before the model\n",
+		c.Preset, c.Precision, c.Batch, device.Name(), rate(speed.TokensPerSecond), 100*share, rate(peak), grouped(maxResidentBytes()/1_000_000), grouped(start/1_000_000))
 	return err
 }

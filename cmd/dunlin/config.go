@@ -193,8 +193,12 @@ func (c *Config) compute() []option {
 	return []option{
 		choice(&c.Device, "device", "cpu", "what computes", "cpu"),
 		choice(&c.Kernels, "kernels", "auto", "which CPU kernels; auto takes the fastest that this machine has", "auto", "portable", "avx2", "avx512"),
-		whole(&c.Threads, "threads", 0, 0, 1024, "CPU threads; 0 takes all"),
+		c.threads(),
 	}
+}
+
+func (c *Config) threads() option {
+	return whole(&c.Threads, "threads", 0, 0, 1024, "CPU threads; 0 takes all")
 }
 
 func (c *Config) training() []option {

@@ -71,7 +71,7 @@ func (c *Config) preparing() []option {
 		choice(&c.Dtype, "dtype", "auto", "of a token in a file; auto takes uint16 where it suffices", data.Dtypes()...),
 		number(&c.HeldOut, "held-out", 0.05, 0, 0.5, "share of the documents to hold out; 0 is none, which train refuses"),
 		whole(&c.FileSize, "file-tokens", data.DefaultFileSize, 1000, 1<<40, "tokens in a file at most"),
-		whole(&c.Threads, "threads", 0, 0, 1024, "CPU threads; 0 takes all"),
+		c.threads(),
 	)
 }
 

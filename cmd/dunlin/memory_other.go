@@ -2,5 +2,8 @@
 
 package main
 
-// maxRSS returns 0: this system does not tell the most memory a process has had resident.
-func maxRSS() int64 { return 0 }
+// maxResidentBytes returns 0: this system does not tell the most memory a process has had resident.
+func maxResidentBytes() int64 { return 0 }
+
+// residentBytes returns 0 likewise.
+func residentBytes() int64 { return 0 }
