@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"dunlin/compress"
+	"dunlin/wire"
 )
 
 var (
@@ -36,12 +37,16 @@ type Sum struct {
 	Weight   uint64  // sum of the weights that went into it
 	Included []bool  // by rank
 	Faults   []error // by rank: why a share that arrived was refused, else nil
+
+	// Hashes of the owner's error feedback before and after (R10); of an [Owner] that
+	// keeps none both are zero, Before also where it was empty.
+	Before, After wire.Hash
 }
 
 // Summer sums slabs for their owner. It keeps scratch memory: one goroutine at a time.
 type Summer struct {
 	contribution, result compress.Codec
-	share, mean          []float32
+	share, mean, scaled  []float32
 }
 
 // NewSummer makes a summer that decodes shares with one codec and encodes results
@@ -58,12 +63,43 @@ func NewSummer(contribution, result compress.Codec) *Summer {
 // alone than stated for all. When no share is left the error is ErrEmpty, and Sum
 // still says why.
 func (s *Summer) Sum(values int, shares []Share) (Sum, error) {
+	return s.sumOnto(nil, values, shares)
+}
+
+// SumWith is Sum of an owner that keeps error feedback with decay β: the products are
+// added to βe, and after is what the frame lacks of the whole (protocol, R10). e is
+// empty or has one value for each of the slab. Whoever has the contributions and e can
+// tell by it whether an owner summed as it should.
+func (s *Summer) SumWith(e []float32, decay float32, values int, shares []Share) (sum Sum, after []float32, err error) {
+	if len(e) != 0 && len(e) != values {
+		return Sum{}, nil, fmt.Errorf("error feedback of %d values for a slab of %d", len(e), values)
+	}
+	s.scaled = s.scaled[:0]
+	for _, x := range e {
+		s.scaled = append(s.scaled, float32(decay*x))
+	}
+	if sum, err = s.sumOnto(s.scaled, values, shares); err != nil {
+		return sum, nil, err
+	}
+	after = make([]float32, values)
+	if err := s.result.Decode(after, sum.Frame); err != nil {
+		return sum, nil, fmt.Errorf("own result: %w", err)
+	}
+	for i, x := range after {
+		after[i] = s.mean[i] - x
+	}
+	return sum, after, nil
+}
+
+// sumOnto is Sum with the products added to the values of onto instead of zeros.
+func (s *Summer) sumOnto(onto []float32, values int, shares []Share) (Sum, error) {
 	if values < 1 || values > compress.MaxSlabValues {
 		return Sum{}, fmt.Errorf("sum a slab of %d values: allowed are 1 to %d", values, compress.MaxSlabValues)
 	}
 	s.share = sized(s.share, values)
 	s.mean = sized(s.mean, values)
 	clear(s.mean)
+	copy(s.mean, onto)
 	out := Sum{Included: make([]bool, len(shares)), Faults: make([]error, len(shares))}
 	for i := range shares {
 		if shares[i].Frame == nil {

@@ -35,7 +35,8 @@ type Config struct {
 	Layout *compress.Layout
 	Codec  compress.Codec
 	Merge  optimizer.Merge
-	Decay  float32 // β, above 0 to 1
+	Decay  float32 // β, above 0 to 1; 0 with Lerp
+	Alpha  float32 // of Lerp, above 0 and below 1; else 0
 }
 
 // Validate checks that the parts are there and fit together (protocol, R1).
@@ -43,7 +44,7 @@ func (c Config) Validate() error {
 	if c.Layout == nil || c.Codec == nil {
 		return errors.New("contribution: a layout and a codec are needed")
 	}
-	return c.Merge.Validate(c.Decay)
+	return c.Merge.Validate(c.Decay, c.Alpha)
 }
 
 // Tracker follows one fragment of one worker. Weights are in the layout's block
@@ -56,7 +57,7 @@ type Tracker struct {
 	mu       sync.Mutex
 	version  uint64
 	anchor   []float32 // committed weights merged last; shared with the replica, never written
-	feedback []float32 // e; while a contribution is undecided a = βe + Δ
+	feedback []float32 // e; while a contribution is undecided a = βe + Δ. With Lerp always zero
 	snapshot []float32 // live parameters at the snapshot, when taken
 	taken    bool
 	pending  *Contribution // encoded and undecided
@@ -208,6 +209,9 @@ func (t *Tracker) encode() (*Contribution, error) {
 // fold moves the movement up to the snapshot into the error feedback: e becomes
 // a = βe + Δ. From here on the live drift counts from the snapshot.
 func (t *Tracker) fold() {
+	if t.cfg.Merge == optimizer.Lerp {
+		return // it stays in the live parameters
+	}
 	withFeedback(t.feedback, t.feedback, t.anchor, t.snapshot, t.cfg.Decay)
 }
 
@@ -243,6 +247,7 @@ type Outcome struct {
 //
 //	rebase, or no snapshot outstanding: θ ← θ_g' + (θ − base)
 //	reset after a snapshot:             θ ← θ_g'
+//	lerp:                               θ ← αθ + (1−α)θ_g', and no e
 //
 // with base the snapshot, or the old anchor where there is none.
 //
@@ -260,6 +265,9 @@ func (t *Tracker) Merge(live [][]float32, c Commit) (Outcome, error) {
 	}
 	out := Outcome{Slabs: t.cfg.Layout.Slabs()}
 	base, rule := t.anchor, optimizer.Rebase
+	if t.cfg.Merge == optimizer.Lerp {
+		rule = optimizer.Lerp
+	}
 	if t.taken {
 		n, err := t.settle(c.Included)
 		if err != nil {
@@ -287,6 +295,9 @@ func (t *Tracker) settle(included func(int) bool) (int, error) {
 		if t.pending == nil || included == nil || !included(i) {
 			continue
 		}
+		if taken++; t.cfg.Merge == optimizer.Lerp {
+			continue
+		}
 		from, to := t.cfg.Layout.SlabValues(i)
 		slab := t.slab[:to-from]
 		if err := t.cfg.Codec.Decode(slab, t.pending.Frames[i]); err != nil {
@@ -296,14 +307,13 @@ func (t *Tracker) settle(included func(int) bool) (int, error) {
 		for j, s := range slab {
 			e[j] -= s
 		}
-		taken++
 	}
 	t.taken, t.pending = false, nil
 	return taken, nil
 }
 
 func (t *Tracker) decay(slept uint64) {
-	if slept == 0 || t.cfg.Decay == 1 {
+	if slept == 0 || t.cfg.Decay == 1 || t.cfg.Decay == 0 {
 		return
 	}
 	factor := float32(math.Pow(float64(t.cfg.Decay), float64(slept)))
@@ -318,7 +328,7 @@ func (t *Tracker) apply(live [][]float32, weights, base []float32, rule optimize
 		from, to := l.SlabValues(i)
 		slab := t.slab[:to-from]
 		l.GatherSlab(slab, live, i)
-		rule.Apply(slab, weights[from:to], base[from:to])
+		rule.Apply(slab, weights[from:to], base[from:to], t.cfg.Alpha)
 		l.ScatterSlab(live, slab, i)
 	}
 }

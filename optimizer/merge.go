@@ -12,30 +12,54 @@ const (
 	Rebase Merge = "rebase"
 	// Reset drops it: θ ← θ_committed.
 	Reset Merge = "reset"
+	// Lerp takes a mean: θ ← αθ_now + (1−α)θ_committed (Streaming DiLoCo, arXiv
+	// 2501.18512, algorithm 2). What a commit did not take stays in θ, so that there is
+	// no error feedback beside it.
+	Lerp Merge = "lerp"
 )
 
 // Validate checks the rule together with the decay β of the contributor's error
-// feedback. Both rules hold back in error feedback whatever a commit did not take,
-// so β must be above 0 and at most 1.
-func (m Merge) Validate(decay float32) error {
-	if m != Rebase && m != Reset {
-		return fmt.Errorf("unknown merge rule %q: choose %s or %s", string(m), Rebase, Reset)
-	}
-	if !(decay > 0 && decay <= 1) {
-		return fmt.Errorf("merge rule %s with error feedback decay %g: it keeps error feedback, so the decay must be above 0 and at most 1", m, decay)
+// feedback and with α. Rebase and reset hold back in error feedback whatever a commit
+// did not take, so β must be above 0 and at most 1; lerp leaves it in the live
+// parameters, so β must be 0 (both at once would apply it more than once) and α above
+// 0 and below 1.
+func (m Merge) Validate(decay, alpha float32) error {
+	switch m {
+	case Rebase, Reset:
+		if !(decay > 0 && decay <= 1) {
+			return fmt.Errorf("merge rule %s with error feedback decay %g: it keeps error feedback, so the decay must be above 0 and at most 1", m, decay)
+		}
+		if alpha != 0 {
+			return fmt.Errorf("merge rule %s with alpha %g: only %s has one", m, alpha, Lerp)
+		}
+	case Lerp:
+		if decay != 0 {
+			return fmt.Errorf("merge rule %s with error feedback decay %g: it keeps no error feedback, so the decay must be 0", m, decay)
+		}
+		if !(alpha > 0 && alpha < 1) {
+			return fmt.Errorf("merge rule %s with alpha %g: above 0 and below 1 is allowed", m, alpha)
+		}
+	default:
+		return fmt.Errorf("unknown merge rule %q: choose %s, %s or %s", string(m), Rebase, Reset, Lerp)
 	}
 	return nil
 }
 
-// Apply replaces live parameters by the merge of committed weights with the drift
-// since base (the snapshot, or the anchor where there is none). Equal lengths; base
-// is not used by Reset.
-func (m Merge) Apply(live, committed, base []float32) {
-	if m == Reset {
+// Apply replaces live parameters by their merge with committed weights. base is what
+// drift counts from: the snapshot, or the anchor where there is none; only Rebase reads
+// it. alpha is Lerp's. Equal lengths.
+func (m Merge) Apply(live, committed, base []float32, alpha float32) {
+	switch m {
+	case Reset:
 		copy(live, committed)
-		return
+	case Lerp:
+		committed = committed[:len(live)]
+		for i, x := range live {
+			live[i] = alpha*x + (1-alpha)*committed[i]
+		}
+	default:
+		RebaseOnto(live, committed, base)
 	}
-	RebaseOnto(live, committed, base)
 }
 
 // RebaseOnto sets live to committed + (live − base), rounded twice. Equal lengths.

@@ -12,33 +12,43 @@ import (
 func TestMerge(t *testing.T) {
 	committed, base := []float32{10, 20, 30}, []float32{1, 2, 3}
 	live := []float32{1.5, 2, 2}
-	optimizer.Rebase.Apply(live, committed, base)
+	optimizer.Rebase.Apply(live, committed, base, 0)
 	if !slices.Equal(live, []float32{10.5, 20, 29}) {
 		t.Errorf("rebase gives %v", live)
 	}
-	optimizer.Reset.Apply(live, committed, nil)
+	optimizer.Reset.Apply(live, committed, nil, 0)
 	if !slices.Equal(live, committed) {
 		t.Errorf("reset gives %v", live)
+	}
+	live = []float32{2, 4, 6}
+	optimizer.Lerp.Apply(live, committed, nil, 0.25)
+	if !slices.Equal(live, []float32{8, 16, 24}) {
+		t.Errorf("lerp gives %v", live)
 	}
 }
 
 func TestMergeValidate(t *testing.T) {
 	for _, c := range []struct {
-		merge optimizer.Merge
-		decay float32
-		fault string
+		merge        optimizer.Merge
+		decay, alpha float32
+		fault        string
 	}{
-		{optimizer.Rebase, 1, ""},
-		{optimizer.Reset, 0.95, ""},
-		{optimizer.Rebase, 0, "decay"},
-		{optimizer.Reset, 1.5, "decay"},
-		{optimizer.Rebase, float32(math.NaN()), "decay"},
-		{"lerp", 1, "choose rebase or reset"},
-		{"", 1, "choose rebase or reset"},
+		{optimizer.Rebase, 1, 0, ""},
+		{optimizer.Reset, 0.95, 0, ""},
+		{optimizer.Lerp, 0, 0.5, ""},
+		{optimizer.Rebase, 0, 0, "decay"},
+		{optimizer.Reset, 1.5, 0, "decay"},
+		{optimizer.Rebase, float32(math.NaN()), 0, "decay"},
+		{optimizer.Rebase, 1, 0.5, "alpha"},
+		{optimizer.Lerp, 0.95, 0.5, "keeps no error feedback"},
+		{optimizer.Lerp, 0, 1, "alpha"},
+		{optimizer.Lerp, 0, 0, "alpha"},
+		{"mean", 1, 0, "choose rebase, reset or lerp"},
+		{"", 1, 0, "choose rebase, reset or lerp"},
 	} {
-		err := c.merge.Validate(c.decay)
+		err := c.merge.Validate(c.decay, c.alpha)
 		if (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {
-			t.Errorf("%s with decay %g: %v", c.merge, c.decay, err)
+			t.Errorf("%s with decay %g and alpha %g: %v", c.merge, c.decay, c.alpha, err)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"dunlin/compress"
 	"dunlin/contribution"
 	"dunlin/store"
 	"dunlin/wire"
@@ -22,10 +21,17 @@ type (
 		fragment uint64
 		attempt  wire.AttemptID
 		slab     uint64
+		base     uint64
 		ranks    []int // of the shares, which are in rank order
 		shares   []contribution.Share
 	}
 )
+
+// settleOrder tells the owner's error feedback of a commit.
+type settleOrder struct {
+	fragment, base uint64
+	table          *wire.CommitTable
+}
 
 // Reports of the codecs' goroutine.
 type (
@@ -36,10 +42,9 @@ type (
 	}
 	sumDone struct {
 		order   sumOrder
+		sum     contribution.Sum
 		hash    wire.Hash // of the frame, which is durable
-		length  int
 		members uint64
-		faults  []error
 		err     error
 	}
 )
@@ -47,18 +52,17 @@ type (
 // codecs encodes contributions and sums slabs beside the inner loop.
 type codecs struct {
 	configs []contribution.Config
-	result  compress.Codec
+	owner   *contribution.Owner
 	orders  *mailbox[any]
 	store   store.Store
 	report  func(any)
 }
 
-func newCodecs(configs []contribution.Config, result compress.Codec, s store.Store, report func(any)) *codecs {
-	return &codecs{configs: configs, result: result, store: s, orders: newMailbox[any](), report: report}
+func newCodecs(configs []contribution.Config, owner *contribution.Owner, s store.Store, report func(any)) *codecs {
+	return &codecs{configs: configs, owner: owner, store: s, orders: newMailbox[any](), report: report}
 }
 
 func (c *codecs) run(ctx context.Context) {
-	summer := contribution.NewSummer(c.configs[0].Codec, c.result)
 	for {
 		select {
 		case <-ctx.Done():
@@ -75,7 +79,9 @@ func (c *codecs) run(ctx context.Context) {
 				made, err := o.tracker.Encode()
 				c.report(encodeDone{order: o, contribution: made, err: err})
 			case sumOrder:
-				sums = append(sums, c.sum(summer, o))
+				sums = append(sums, c.sum(o))
+			case settleOrder:
+				c.owner.Settle(o.fragment, o.base, o.table)
 			}
 		}
 		c.publish(sums)
@@ -96,14 +102,14 @@ func (c *codecs) publish(sums []sumDone) {
 	}
 }
 
-func (c *codecs) sum(summer *contribution.Summer, o sumOrder) sumDone {
+func (c *codecs) sum(o sumOrder) sumDone {
 	layout := c.configs[o.fragment].Layout
 	if int(o.slab) >= layout.Slabs() {
 		return sumDone{order: o, err: fmt.Errorf("slab %d of %d", o.slab, layout.Slabs())}
 	}
 	from, to := layout.SlabValues(int(o.slab))
-	sum, err := summer.Sum(to-from, o.shares)
-	done := sumDone{order: o, length: len(sum.Frame), faults: sum.Faults, err: err}
+	sum, err := c.owner.Sum(contribution.Work{Fragment: o.fragment, Slab: o.slab, Base: o.base, Values: to - from}, o.shares)
+	done := sumDone{order: o, sum: sum, err: err}
 	if err == nil {
 		c.store.Pin(pinSummed(o.attempt), store.HashLeaf(sum.Frame))
 		done.hash, done.err = c.store.Put(sum.Frame)

@@ -154,6 +154,8 @@ func (p *Peer) doRound(_ context.Context, effect round.Effect) {
 		p.fetchSlab(e)
 	case round.SumSlab:
 		p.codecs.orders.put(p.sumOrder(e))
+	case round.Settle:
+		p.codecs.orders.put(settleOrder{e.Fragment, e.Base, e.Table})
 	case round.DropSlabs:
 		p.slabs.drop(e.Roots)
 	case round.TakeSnapshot:

@@ -15,6 +15,7 @@ type figures struct {
 	merges          uint64 // commits merged into live weights, over all fragments
 	contributed     uint64 // bytes of contributions encoded here
 	diverged        uint64
+	ownerRestarts   uint64 // slabs whose sum began with empty error feedback, but for first versions
 	commits         uint64
 	commitHeight    uint64 // of the newest
 	unigram, bigram *float64

@@ -129,7 +129,7 @@ func (p *Peer) encoded(e encodeDone) {
 
 // sumOrder gathers what the owner pulled; a rank whose slab is not here is left out.
 func (p *Peer) sumOrder(e round.SumSlab) sumOrder {
-	o := sumOrder{fragment: e.Fragment, attempt: e.Attempt, slab: e.Slab}
+	o := sumOrder{fragment: e.Fragment, attempt: e.Attempt, slab: e.Slab, base: e.Base}
 	for rank, m := range e.Members {
 		if e.Ranks>>uint(rank)&1 == 0 {
 			continue
@@ -146,7 +146,7 @@ func (p *Peer) summed(d sumDone) {
 	if p.newest[d.order.fragment] != d.order.attempt { // decided meanwhile
 		p.store.Unpin(pinSummed(d.order.attempt))
 	}
-	for _, fault := range d.faults {
+	for _, fault := range d.sum.Faults {
 		if fault != nil {
 			p.note(fmt.Sprintf("attempt %s, slab %d: %v", d.order.attempt, d.order.slab, fault))
 		}
@@ -157,7 +157,7 @@ func (p *Peer) summed(d sumDone) {
 	}
 	p.next(round.Summed{
 		Fragment: d.order.fragment, Attempt: d.order.attempt, Slab: d.order.slab,
-		Hash: d.hash, Length: uint64(d.length), Members: d.members,
+		Hash: d.hash, Length: uint64(len(d.sum.Frame)), Members: d.members, Before: d.sum.Before, After: d.sum.After,
 	})
 }
 
@@ -194,6 +194,9 @@ func (p *Peer) advanced(e catchup.Advanced) {
 	if w, ok := p.weights[int(c.Fragment)]; ok && w.version == c.Base+1 {
 		w.tokens, w.members = c.Tokens, len(e.Table.Contributors)
 		p.weights[int(c.Fragment)] = w
+	}
+	if c.Base > 0 {
+		p.figures.ownerRestarts += uint64(e.Table.Restarts())
 	}
 	p.life.height = e.Height
 	if p.judgeDue && e.Height >= p.figures.commitHeight {

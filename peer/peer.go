@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"dunlin/compress"
 	"dunlin/compute"
 	"dunlin/contribution"
 	"dunlin/coordinator"
@@ -205,7 +206,11 @@ func (p *Peer) open() error {
 		return err
 	}
 	p.closers = append(p.closers, p.ledger.Close)
-	codec, err := resultCodec(p.spec)
+	result, err := compress.ByName(p.spec.Result)
+	if err != nil {
+		return err
+	}
+	owner, err := slabOwner(p.spec, p.self)
 	if err != nil {
 		return err
 	}
@@ -216,7 +221,7 @@ func (p *Peer) open() error {
 	for _, c := range p.configs {
 		from, to := c.Layout.SlabValues(0)
 		cc.Slabs = append(cc.Slabs, c.Layout.Slabs())
-		cc.SlabBytes = append(cc.SlabBytes, uint64(codec.EncodedSlabBytes(to-from)))
+		cc.SlabBytes = append(cc.SlabBytes, uint64(result.EncodedSlabBytes(to-from)))
 	}
 	if p.self != p.lead {
 		p.addrs[p.lead] = p.cfg.Coordinator
@@ -226,7 +231,7 @@ func (p *Peer) open() error {
 	}
 	p.keeper = newKeeper(p.replica, p.store, p.inbox.put)
 	p.fetcher = &fetcher{jobs: newMailbox[fetchJob]()}
-	p.codecs = newCodecs(p.configs, codec, p.store, p.inbox.put)
+	p.codecs = newCodecs(p.configs, owner, p.store, p.inbox.put)
 	if p.retention, err = openRetention(p.cfg.Dir, p.store); err != nil {
 		return err
 	}

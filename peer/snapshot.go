@@ -148,7 +148,7 @@ func firstOf(a, b string) string {
 
 func (p *Peer) health(now time.Time) status.Health {
 	f := p.figures
-	h := status.Health{Commits: f.commits, Diverged: f.diverged}
+	h := status.Health{Commits: f.commits, Diverged: f.diverged, OwnerRestarts: f.ownerRestarts}
 	byHeight := map[uint64]wire.Hash{}
 	agree, compared := true, false
 	for _, m := range f.members {

@@ -99,7 +99,7 @@ func contributionConfigs(spec *wire.RunSpec) ([]contribution.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("run spec: %w", err)
 		}
-		c := contribution.Config{Layout: layout, Codec: codec, Merge: optimizer.Merge(spec.Merge), Decay: spec.Decay.Value()}
+		c := contribution.Config{Layout: layout, Codec: codec, Merge: optimizer.Merge(spec.Merge), Decay: spec.Decay.Value(), Alpha: spec.Alpha.Value()}
 		if err := c.Validate(); err != nil {
 			return nil, fmt.Errorf("run spec: %w", err)
 		}
@@ -108,19 +108,23 @@ func contributionConfigs(spec *wire.RunSpec) ([]contribution.Config, error) {
 	return configs, nil
 }
 
-// resultCodec returns the codec of results.
-func resultCodec(spec *wire.RunSpec) (compress.Codec, error) {
-	codec, err := compress.ByName(spec.Result)
+// slabOwner returns a peer's side of the sums.
+func slabOwner(spec *wire.RunSpec, self wire.PeerID) (*contribution.Owner, error) {
+	contributions, err := compress.ByName(spec.Contribution)
+	if err != nil {
+		return nil, fmt.Errorf("run spec: contribution: %w", err)
+	}
+	results, err := compress.ByName(spec.Result)
 	if err != nil {
 		return nil, fmt.Errorf("run spec: result: %w", err)
 	}
-	return codec, nil
+	return contribution.NewOwner(self, contributions, results, spec.OwnerDecay.Value()), nil
 }
 
 // CheckSpec reports everything in a valid RunSpec that this program cannot do.
 func CheckSpec(spec *wire.RunSpec) error {
 	_, trainer := trainerConfig(spec)
 	_, contributions := contributionConfigs(spec)
-	_, result := resultCodec(spec)
+	_, result := slabOwner(spec, wire.PeerID{})
 	return errors.Join(trainer, contributions, result)
 }

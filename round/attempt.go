@@ -112,7 +112,11 @@ func (l *Leader) slabDone(ev SlabDoneFrom) {
 	rank := a.rank(ev.Peer)
 	for i := range ev.Done.Slabs {
 		s := &ev.Done.Slabs[i]
-		if reason := a.refuseResult(rank, ev.Peer, s); reason != "" {
+		reason := a.refuseResult(rank, ev.Peer, s)
+		if reason == "" {
+			reason = l.refuseFeedback(r.fragment, s)
+		}
+		if reason != "" {
 			l.note("refused from %s: f%d %s slab %d: %s", ev.Peer.Short(), r.fragment, a.id, s.Slab, reason)
 			continue
 		}
@@ -144,6 +148,18 @@ func (a *attempt) refuseResult(rank int, peer wire.PeerID, s *wire.SlabResult) s
 		return fmt.Sprintf("members %b are below quorum", s.Members)
 	case a.rows[s.Slab].done != nil && *a.rows[s.Slab].done != *s:
 		return "it was announced with another result"
+	}
+	return ""
+}
+
+// refuseFeedback returns why the error feedback that a sum names cannot be the
+// owner's, or "" (R10).
+func (l *Leader) refuseFeedback(fragment int, s *wire.SlabResult) string {
+	switch {
+	case s.After.IsZero() == l.cfg.OwnerFeedback:
+		return "error feedback is named where owners keep none, or the other way round"
+	case !l.history.follows(fragment, s):
+		return "its error feedback is not what the newest commit left it with"
 	}
 	return ""
 }

@@ -62,6 +62,14 @@ type (
 		Members  []wire.AttemptMember // of the whole attempt, read only
 	}
 
+	// Settle tells the owner's error feedback which sums a commit made part of
+	// the run; the others never were (R10).
+	Settle struct {
+		Fragment uint64
+		Base     uint64
+		Table    *wire.CommitTable
+	}
+
 	// DropSlabs frees what is kept of these contributions of other members.
 	DropSlabs struct{ Roots []wire.Hash }
 
@@ -105,6 +113,7 @@ func (ProposeCommit) effect() {}
 func (Send) effect()          {}
 func (FetchSlab) effect()     {}
 func (SumSlab) effect()       {}
+func (Settle) effect()        {}
 func (DropSlabs) effect()     {}
 func (Report) effect()        {}
 func (TakeSnapshot) effect()  {}
@@ -132,6 +141,8 @@ func (e FetchSlab) String() string {
 func (e SumSlab) String() string {
 	return fmt.Sprintf("sum f%d@%d %s slab %d of %b", e.Fragment, e.Base, e.Attempt, e.Slab, e.Ranks)
 }
+
+func (e Settle) String() string { return fmt.Sprintf("settle f%d@%d", e.Fragment, e.Base) }
 
 func (e DropSlabs) String() string {
 	roots := make([]string, len(e.Roots))

@@ -120,6 +120,8 @@ type (
 		Hash     wire.Hash
 		Length   uint64
 		Members  uint64
+		// Of the owner's error feedback, as in wire.SlabResult.
+		Before, After wire.Hash
 	}
 
 	// SumFailed answers SumSlab when this peer could not sum or store.

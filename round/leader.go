@@ -17,7 +17,7 @@ type LeaderConfig struct {
 	Heads        []wire.FragmentHead // at the start, in fragment order
 	Settings     wire.Settings       // in force
 	SettingsHash wire.Hash           // zero before the first entry of settings
-	Intervals    *Intervals          // of all commits so far; nil in a run without any
+	History      *History            // of all commits so far; nil in a run without any
 }
 
 // Validate lists every fault at once.
@@ -28,8 +28,8 @@ func (c LeaderConfig) Validate() error {
 	if len(c.Heads) != len(c.Slabs) {
 		return fmt.Errorf("round: %d heads of %d fragments", len(c.Heads), len(c.Slabs))
 	}
-	if c.Intervals != nil && c.Intervals.fragments != len(c.Slabs) {
-		return fmt.Errorf("round: intervals of %d fragments for %d", c.Intervals.fragments, len(c.Slabs))
+	if c.History != nil && c.History.fragments != len(c.Slabs) {
+		return fmt.Errorf("round: history of %d fragments for %d", c.History.fragments, len(c.Slabs))
 	}
 	if c.Seed.IsZero() {
 		return fmt.Errorf("round: the leader needs the seed's id")
@@ -41,21 +41,21 @@ func (c LeaderConfig) Validate() error {
 // moves only by what stands in the log; what it holds otherwise (Readys, sums,
 // holders) is lost with it and sent again to the next one.
 type Leader struct {
-	cfg       LeaderConfig
-	settings  wire.Settings
-	inForce   wire.Hash // hash of the settings
-	deposed   bool      // the log has a later term
-	listed    bool      // a first list of members came
-	counter   uint64    // of attempts in this term
-	workers   []Worker  // ascending slot
-	slots     map[wire.Slot]*slotRecord
-	intervals *Intervals
-	rounds    []*leaderRound
-	closed    []RoundStatus // newest last, at most keepClosed
-	attempts  uint64
-	failed    uint64
-	now       time.Time
-	out       []Effect
+	cfg      LeaderConfig
+	settings wire.Settings
+	inForce  wire.Hash // hash of the settings
+	deposed  bool      // the log has a later term
+	listed   bool      // a first list of members came
+	counter  uint64    // of attempts in this term
+	workers  []Worker  // ascending slot
+	slots    map[wire.Slot]*slotRecord
+	history  *History
+	rounds   []*leaderRound
+	closed   []RoundStatus // newest last, at most keepClosed
+	attempts uint64
+	failed   uint64
+	now      time.Time
+	out      []Effect
 }
 
 // slotRecord is what the Leader remembers of a slot while it lasts.
@@ -103,9 +103,9 @@ func NewLeader(cfg LeaderConfig) (*Leader, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	l := &Leader{cfg: cfg, slots: make(map[wire.Slot]*slotRecord), intervals: cfg.Intervals}
-	if l.intervals == nil {
-		l.intervals = NewIntervals(len(cfg.Slabs))
+	l := &Leader{cfg: cfg, slots: make(map[wire.Slot]*slotRecord), history: cfg.History}
+	if l.history == nil {
+		l.history = NewHistory(len(cfg.Slabs))
 	}
 	l.settings, l.inForce = cfg.Settings, cfg.SettingsHash
 	for f, head := range cfg.Heads {
@@ -315,7 +315,7 @@ func (l *Leader) collect(r *leaderRound) {
 func (l *Leader) propose(r *leaderRound, members []candidate) {
 	l.counter++
 	id := wire.AttemptID{Term: l.cfg.Term, Counter: l.counter}
-	table := attemptTable(members, l.cfg.Slabs[r.fragment], l.counter, paceOf(l.workers))
+	table := attemptTable(members, l.owners(r.fragment, members), paceOf(l.workers))
 	encoded := wire.Encode(table)
 	for _, m := range members {
 		r.readys[m.worker.Slot].quoted = true
@@ -400,7 +400,7 @@ func (l *Leader) reopen(r *leaderRound) {
 // remove forgets a slot that ended and what it had ready.
 func (l *Leader) remove(slot wire.Slot) {
 	delete(l.slots, slot)
-	l.intervals.Ended(slot)
+	l.history.Ended(slot)
 	l.workers = slices.DeleteFunc(l.workers, func(w Worker) bool { return w.Slot == slot })
 	for _, r := range l.rounds {
 		delete(r.readys, slot)
@@ -452,7 +452,7 @@ func (l *Leader) committed(c *wire.Commit, encoded []byte) {
 	r.reset()
 }
 
-// settle records which intervals a commit made part of the run.
+// settle records what a commit leaves for later rounds.
 func (l *Leader) settle(r *leaderRound, c *wire.Commit, encoded []byte) {
 	var table wire.CommitTable
 	switch {
@@ -464,9 +464,10 @@ func (l *Leader) settle(r *leaderRound, c *wire.Commit, encoded []byte) {
 			return
 		}
 	default:
+		l.history.Untold(r.fragment)
 		return
 	}
-	l.intervals.Committed(c, &table)
+	l.history.Committed(c, &table)
 }
 
 // appendFailed hears that the log did not take an entry, or may not have.

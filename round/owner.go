@@ -88,6 +88,7 @@ func (o *Owner) Step(now time.Time, ev Event) []Effect {
 		case *wire.Attempt:
 			o.opened(b, ev.Table)
 		case *wire.Commit:
+			o.settle(b, ev.Table)
 			o.committed(b)
 		case *wire.Settings:
 			if b.Phase == wire.PhaseEnded {
@@ -380,7 +381,10 @@ func (o *Owner) summed(ev Summed) {
 		return
 	}
 	j.state = done
-	j.result = wire.SlabResult{Slab: ev.Slab, Owner: o.self, Hash: ev.Hash, Length: ev.Length, Weight: weightOf(t.members, in), Members: in}
+	j.result = wire.SlabResult{
+		Slab: ev.Slab, Owner: o.self, Hash: ev.Hash, Length: ev.Length, Weight: weightOf(t.members, in), Members: in,
+		Before: ev.Before, After: ev.After,
+	}
 	o.emit(Report{&wire.SlabDone{Fragment: ev.Fragment, Attempt: t.id, Slabs: []wire.SlabResult{j.result}}})
 }
 
@@ -441,6 +445,20 @@ func (o *Owner) expire() {
 			}
 		}
 	}
+}
+
+// settle passes a commit on to the error feedback. A commit whose table is not at
+// hand is not: what follows it begins with empty error feedback, as the rows say.
+func (o *Owner) settle(c *wire.Commit, encoded []byte) {
+	if !o.spec.OwnerFeedback || len(encoded) == 0 || wire.HashLeaf(encoded) != c.Table {
+		return
+	}
+	var table wire.CommitTable
+	if err := wire.Decode(encoded, &table); err != nil {
+		o.note("f%d@%d: commit table: %v", c.Fragment, c.Base, err)
+		return
+	}
+	o.emit(Settle{Fragment: c.Fragment, Base: c.Base, Table: &table})
 }
 
 // committed drops everything of rounds that are over.

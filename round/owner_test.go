@@ -14,8 +14,8 @@ func TestOwnerAsksAnotherMemberForTheSameBytes(t *testing.T) {
 	members := []candidate{someone(1, 10, 1, 0), someone(2, 10, 1, 0), someone(3, 10, 1, 0)}
 	root := members[1].ready.Ready.Root
 	members[2].ready.Ready.Root = root
-	encoded := wire.Encode(attemptTable(members, 1, 0, 0))
-	table := attemptTable(members, 1, 0, 0)
+	encoded := wire.Encode(attemptTable(members, shares(members, 1, 0), 0))
+	table := attemptTable(members, shares(members, 1, 0), 0)
 	self, second, third := members[0].worker.Peer, members[1].worker.Peer, members[2].worker.Peer
 	if table.Owners[0].Owner != 2 {
 		t.Fatalf("rank %d owns the slab", table.Owners[0].Owner)

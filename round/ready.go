@@ -60,7 +60,7 @@ func (l *Leader) refuseReady(peer wire.PeerID, ready *wire.Ready) string {
 	if reason := l.refuseWork(ready); reason != "" {
 		return reason
 	}
-	if end := l.intervals.at(ready.Slot, r.fragment).end; ready.From < end {
+	if end := l.history.at(ready.Slot, r.fragment).end; ready.From < end {
 		return fmt.Sprintf("steps up to %d are committed", end)
 	}
 	if old := r.readys[ready.Slot]; old != nil && old.quoted && !sameReady(&old.signed.Ready, ready) {
@@ -163,7 +163,7 @@ func (l *Leader) candidates(r *leaderRound) []candidate {
 		if ready == nil || !w.Connected {
 			continue
 		}
-		c := candidate{worker: w, ready: ready.signed, included: l.intervals.at(w.Slot, r.fragment).included}
+		c := candidate{worker: w, ready: ready.signed, included: l.history.at(w.Slot, r.fragment).included}
 		all = append(all, c)
 		if r.strikes[w.Slot] < 2 {
 			good = append(good, c)

@@ -15,6 +15,8 @@ type Spec struct {
 	StepTokens uint64 // tokens of an inner step
 	Context    uint64 // tokens of a window
 	Deadlines  wire.DeadlineSpec
+	// OwnerFeedback: owners keep error feedback, so slabs stay with them (R10).
+	OwnerFeedback bool
 }
 
 // Validate lists every fault at once.

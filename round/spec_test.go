@@ -55,7 +55,7 @@ func TestSpecNamesEveryFault(t *testing.T) {
 	for _, cfg := range []LeaderConfig{
 		{Spec: good, Seed: wire.PeerID{1}},
 		{Spec: good, Heads: make([]wire.FragmentHead, 1)},
-		{Spec: good, Heads: make([]wire.FragmentHead, 1), Seed: wire.PeerID{1}, Intervals: NewIntervals(2)},
+		{Spec: good, Heads: make([]wire.FragmentHead, 1), Seed: wire.PeerID{1}, History: NewHistory(2)},
 	} {
 		if _, err := NewLeader(cfg); err == nil {
 			t.Errorf("a leader of %+v", cfg)

@@ -42,9 +42,8 @@ func choose(ready []candidate) []candidate {
 }
 
 // attemptTable builds the table of an attempt from its members in rank order.
-// turn rotates the owners, so that rounding favours nobody for long.
-func attemptTable(members []candidate, slabs int, turn, pace uint64) *wire.AttemptTable {
-	t := &wire.AttemptTable{Members: make([]wire.AttemptMember, len(members)), Owners: shares(members, slabs, turn), Pace: pace}
+func attemptTable(members []candidate, owners []wire.Share, pace uint64) *wire.AttemptTable {
+	t := &wire.AttemptTable{Members: make([]wire.AttemptMember, len(members)), Owners: owners, Pace: pace}
 	tokens := make([]uint64, len(members))
 	norms := make([]float64, len(members))
 	for i, m := range members {
@@ -74,39 +73,6 @@ func clip(typical, own float64, n int) float32 {
 		return 1
 	}
 	return max(minClip, float32(clipFactor*typical/own))
-}
-
-// shares cuts the slabs into contiguous shares proportional to the members'
-// upload; unknown and unlimited count as the fastest known. Members beyond the
-// number of slabs own none.
-func shares(members []candidate, slabs int, turn uint64) []wire.Share {
-	const most = 1 << 40 // keeps slabs × the sum within 64 bits
-	n := uint64(len(members))
-	fastest := uint64(1)
-	for _, m := range members {
-		fastest = max(fastest, min(m.worker.Upload, most))
-	}
-	upload := func(rank uint64) uint64 {
-		if u := members[rank].worker.Upload; u > 0 {
-			return min(u, most)
-		}
-		return fastest
-	}
-	var total uint64
-	for r := range n {
-		total += upload(r)
-	}
-	var out []wire.Share
-	var sum, from uint64
-	for i := range n {
-		rank := (turn + i) % n
-		sum += upload(rank)
-		if to := uint64(slabs) * sum / total; to > from {
-			out = append(out, wire.Share{From: from, To: to, Owner: rank, Standby: (rank + 1) % n})
-			from = to
-		}
-	}
-	return out
 }
 
 // commitTable says who contributed and who summed. Members that no slab's sum

@@ -1,6 +1,7 @@
 package round
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -19,7 +20,7 @@ func someone(slot wire.Slot, tokens uint64, norm float32, upload uint64) candida
 
 func TestRanksAscendBySlotAndWeightsAreCapped(t *testing.T) {
 	members := choose([]candidate{someone(9, 100, 1, 0), someone(2, 100, 1, 0), someone(5, 1000, 10, 0)})
-	table := attemptTable(members, 7, 1, 60)
+	table := attemptTable(members, shares(members, 7, 1), 60)
 	if err := table.Validate(7); err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func TestOfTooManyTheLeastRecentlyIncludedComeFirst(t *testing.T) {
 	if !slices.IsSortedFunc(chosen, func(a, b candidate) int { return int(a.worker.Slot) - int(b.worker.Slot) }) {
 		t.Fatal("ranks do not ascend by slot")
 	}
-	if err := attemptTable(chosen, 3, 8, 0).Validate(3); err != nil {
+	if err := attemptTable(chosen, shares(chosen, 3, 8), 0).Validate(3); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -77,7 +78,7 @@ func TestClip(t *testing.T) {
 		for i, n := range c.norms {
 			members = append(members, someone(wire.Slot(i+1), 10, n, 0))
 		}
-		table := attemptTable(members, 1, 1, 0)
+		table := attemptTable(members, shares(members, 1, 1), 0)
 		if err := table.Validate(1); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
@@ -98,7 +99,7 @@ func TestSharesCoverAndFollowUpload(t *testing.T) {
 		for i := range members {
 			members[i] = someone(wire.Slot(i+1), 10, 1, rng.Uint64N(3)*rng.Uint64N(1<<50))
 		}
-		if err := attemptTable(members, slabs, rng.Uint64(), 0).Validate(slabs); err != nil {
+		if err := attemptTable(members, shares(members, slabs, rng.Uint64()), 0).Validate(slabs); err != nil {
 			t.Fatalf("seed %d: %d members, %d slabs: %v", seed, n, slabs, err)
 		}
 	}
@@ -114,6 +115,81 @@ func TestSharesCoverAndFollowUpload(t *testing.T) {
 	}
 }
 
+// Slabs stay with the owner that has their error feedback; a member that comes gets its
+// part, one that goes leaves its slabs to the others (R10).
+func TestLastingShares(t *testing.T) {
+	last := make([]wire.PeerID, 12)
+	assign := func(members ...candidate) (owned map[wire.Slot]int, moved int) {
+		owned = make(map[wire.Slot]int)
+		out := lastingShares(members, last, 0)
+		if err := attemptTable(members, out, 0).Validate(len(last)); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range out {
+			for i := s.From; i < s.To; i++ {
+				m := members[s.Owner].worker
+				if last[i] != m.Peer {
+					moved++
+				}
+				last[i] = m.Peer
+				owned[m.Slot]++
+			}
+		}
+		return owned, moved
+	}
+	a, b, c := someone(1, 1, 1, 0), someone(2, 1, 1, 0), someone(3, 1, 1, 0)
+	for i, step := range []struct {
+		members []candidate
+		owned   map[wire.Slot]int
+		moved   int
+	}{
+		{[]candidate{a, b}, map[wire.Slot]int{1: 6, 2: 6}, 12},
+		{[]candidate{a, b}, map[wire.Slot]int{1: 6, 2: 6}, 0},
+		{[]candidate{a, b, c}, map[wire.Slot]int{1: 4, 2: 4, 3: 4}, 4},
+		{[]candidate{b, c}, map[wire.Slot]int{2: 6, 3: 6}, 4},
+		{[]candidate{b, someone(3, 1, 1, 100), someone(4, 1, 1, 200)}, map[wire.Slot]int{2: 5, 3: 3, 4: 4}, 4},
+	} {
+		if owned, moved := assign(step.members...); !maps.Equal(owned, step.owned) || moved != step.moved {
+			t.Errorf("step %d: slabs by slot %v, %d moved; want %v, %d", i, owned, moved, step.owned, step.moved)
+		}
+	}
+	if one := lastingShares([]candidate{a, b, c}, make([]wire.PeerID, 1), 4); one[0].Owner != 1 {
+		t.Errorf("the only slab of the fifth slab's fragment goes to rank %d", one[0].Owner)
+	}
+}
+
+// A sum must begin with the error feedback that its owner was left with, or with none.
+func TestSumFollowsTheOwnersFeedback(t *testing.T) {
+	h := NewHistory(2)
+	first, other := wire.Hash{1}, wire.Hash{2}
+	owner, stranger := wire.PeerID{1}, wire.PeerID{2}
+	row := func(by wire.PeerID, before wire.Hash) *wire.SlabResult {
+		return &wire.SlabResult{Slab: 0, Owner: by, Before: before, After: other}
+	}
+	if h.follows(0, row(owner, first)) || !h.follows(0, row(owner, wire.Hash{})) {
+		t.Error("before any commit only empty error feedback is right")
+	}
+	h.Committed(&wire.Commit{}, &wire.CommitTable{Slabs: []wire.SlabResult{{Owner: owner, After: first}}})
+	for name, c := range map[string]struct {
+		fragment int
+		row      *wire.SlabResult
+		want     bool
+	}{
+		"what the commit left": {0, row(owner, first), true},
+		"nothing":              {0, row(owner, wire.Hash{}), true},
+		"something else":       {0, row(owner, other), false},
+		"another owner's":      {0, row(stranger, first), false},
+		"of another fragment":  {1, row(owner, first), false},
+	} {
+		if h.follows(c.fragment, c.row) != c.want {
+			t.Errorf("%s: follows is %t", name, !c.want)
+		}
+	}
+	if h.Untold(0); h.follows(0, row(owner, first)) {
+		t.Error("a commit whose table is not known leaves nothing to go on from")
+	}
+}
+
 func TestRotationSharesASingleSlab(t *testing.T) {
 	members := []candidate{someone(1, 1, 1, 0), someone(2, 1, 1, 0), someone(3, 1, 1, 0)}
 	owners := make(map[uint64]int)
@@ -126,7 +202,8 @@ func TestRotationSharesASingleSlab(t *testing.T) {
 }
 
 func TestCommitTableLeavesOutWhoIsInNoSlab(t *testing.T) {
-	members := attemptTable([]candidate{someone(1, 10, 1, 0), someone(2, 10, 1, 0), someone(3, 20, 1, 0)}, 2, 0, 0).Members
+	ready := []candidate{someone(1, 10, 1, 0), someone(2, 10, 1, 0), someone(3, 20, 1, 0)}
+	members := attemptTable(ready, shares(ready, 2, 0), 0).Members
 	h := wire.Hash{1}
 	table := commitTable(members, []wire.SlabResult{
 		{Slab: 0, Hash: h, Length: 1, Weight: 30, Members: 0b101},

@@ -510,7 +510,7 @@ func (s *ownerStory) attempt(t *testing.T, d *datadriven.TestData) []Effect {
 		members = append(members, c)
 	}
 	s.id = wire.AttemptID{Term: 1, Counter: number(t, d, "counter", s.id.Counter+1)}
-	table := attemptTable(members, s.spec.Slabs[0], number(t, d, "turn", 0), 0)
+	table := attemptTable(members, shares(members, s.spec.Slabs[0], number(t, d, "turn", 0)), 0)
 	s.tables[s.id] = table
 	encoded := wire.Encode(table)
 	body := &wire.Attempt{Base: base, ID: s.id, Table: wire.HashLeaf(encoded)}
@@ -594,7 +594,8 @@ func (s *memberStory) command(t *testing.T, d *datadriven.TestData) string {
 	case "merged":
 		out = s.do(Merged{Fragment: f, Version: base + 1})
 	case "pace":
-		table := attemptTable([]candidate{someone(9, 1000, 1, 0)}, s.spec.Slabs[0], 0, number(t, d, "time", 0))
+		members := []candidate{someone(9, 1000, 1, 0)}
+		table := attemptTable(members, shares(members, s.spec.Slabs[0], 0), number(t, d, "time", 0))
 		encoded := wire.Encode(table)
 		out = s.do(Logged{Term: 1, Body: &wire.Attempt{ID: wire.AttemptID{Term: 1, Counter: 1}, Table: wire.HashLeaf(encoded)}, Table: encoded})
 	case "settings":

@@ -30,7 +30,7 @@ type world struct {
 	heads    []wire.FragmentHead
 	latest   []wire.AttemptID
 	settings wire.Hash
-	history  *Intervals
+	history  *History
 	workers  map[wire.PeerID]*simWorker
 	slots    wire.Slot
 	next     uint64 // position of the next window
@@ -74,7 +74,7 @@ func newSimWorld(t testing.TB, seed uint64, fragments, workers int) *world {
 			Deadlines: wire.DeadlineSpec{ReadyMin: 1000, Stall: 3000, Attempt: 15000, Leave: 5000, Silence: 45000},
 		},
 		seed: wire.PeerID{0xee}, workers: make(map[wire.PeerID]*simWorker), ends: make(map[[2]uint64]uint64),
-		history: NewIntervals(fragments), latest: make([]wire.AttemptID, fragments),
+		history: NewHistory(fragments), latest: make([]wire.AttemptID, fragments),
 	}
 	for f := range fragments {
 		w.spec.Slabs = append(w.spec.Slabs, 1+f*3)
@@ -102,7 +102,7 @@ func (w *world) reign() {
 	w.term++
 	leader, err := NewLeader(LeaderConfig{
 		Spec: w.spec, Term: w.term, Seed: w.seed, Heads: slices.Clone(w.heads), Settings: wire.Settings{Phase: wire.PhaseTraining},
-		SettingsHash: w.settings, Intervals: w.history,
+		SettingsHash: w.settings, History: w.history,
 	})
 	if err != nil {
 		w.fatalf("%v", err)

@@ -36,6 +36,7 @@ const (
 	BugTokensTwice        Bug = "tokens counted for every fragment"
 	BugAssignedEarly      Bug = "slot assigned before the last step of the old one"
 	BugEntriesBare        Bug = "entries given without their tables"
+	BugOwnerSettlesAtSum  Bug = "owner's error feedback settled at the sum"
 )
 
 // Bugs lists them all.
@@ -44,7 +45,7 @@ func Bugs() []Bug {
 		BugAppendUnchecked, BugFeedbackAtSend, BugAttemptReused, BugHaveBeforeSync, BugDoneBeforeSync, BugAppliedEarly, BugLeasedTwice,
 		BugWindowsTwice, BugResultNotVerified, BugSlabNotVerified, BugIntervalReplayed, BugStateNotCompared, BugMissNotMerged,
 		BugMergedTwice, BugNotDivided, BugOrderReversed, BugLateSum, BugTermNotDurable, BugHeardBeforeDurable, BugFeedbackKept,
-		BugStepUntold, BugTablesLost, BugTokensTwice, BugAssignedEarly, BugEntriesBare,
+		BugStepUntold, BugTablesLost, BugTokensTwice, BugAssignedEarly, BugEntriesBare, BugOwnerSettlesAtSum,
 	}
 }
 
@@ -90,6 +91,13 @@ func (w *World) tamperMerge(o takeCommit) takeCommit {
 		o.included = func(int) bool { return true }
 	}
 	return o
+}
+
+// settleAtSum makes a sum part of the owner's error feedback before any commit took it;
+// a second sum of the round then goes on from it.
+func (p *process) settleAtSum(work contribution.Work, sum *contribution.Sum) {
+	row := wire.SlabResult{Slab: work.Slab, Owner: p.h.id, Hash: wire.HashLeaf(sum.Frame), Before: sum.Before, After: sum.After}
+	p.owner.Settle(work.Fragment, work.Base, &wire.CommitTable{Slabs: []wire.SlabResult{row}})
 }
 
 // tamperShares spoils a sum.

@@ -173,6 +173,8 @@ func (p *process) doRound(effect round.Effect) {
 		p.fetchSlab(e)
 	case round.SumSlab:
 		p.codecs.do(p, p.w.between(time.Millisecond, 10*time.Millisecond), func() { p.sum(e) })
+	case round.Settle:
+		p.codecs.do(p, 0, func() { p.owner.Settle(e.Fragment, e.Base, e.Table) })
 	case round.DropSlabs:
 		for _, r := range e.Roots {
 			delete(p.fetched, r)

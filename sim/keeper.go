@@ -53,7 +53,7 @@ func (p *process) outer(fragment, base uint64, table *wire.CommitTable) (*replic
 	if p.h.flips > 0 {
 		p.h.flips--
 		p.h.flipped = true
-		other, err := p.w.codec.Encode(nil, make([]float32, p.w.configs[fragment].Layout.Values()/len(frames)))
+		other, err := p.w.result.Encode(nil, make([]float32, p.w.configs[fragment].Layout.Values()/len(frames)))
 		if err == nil {
 			frames[0] = other
 		}

@@ -32,7 +32,7 @@ type process struct {
 	ticks    int // in a row without time passing
 	keeper   lane
 	codecs   lane
-	summer   *contribution.Summer
+	owner    *contribution.Owner
 	trainer  *trainer
 	term     uint64 // that this process leads
 	crashIn  int    // crash points until this process dies; 0: never
@@ -103,7 +103,7 @@ func newProcess(h *host) (*process, error) {
 		w: w, h: h, shadows: map[shadowKey]*replica.Shadow{}, sessions: make([]*session, 1+w.sc.Workers+len(w.sc.Faults)), tickAt: -1,
 		own: map[wire.Hash]*contribution.Contribution{}, newest: make([]wire.Hash, len(w.configs)), fetched: map[wire.Hash]map[uint64][]byte{},
 		weights: map[uint64]committed{}, lastSum: map[sumKey]round.Summed{},
-		summer: contribution.NewSummer(w.codec, w.codec),
+		owner: contribution.NewOwner(h.id, w.codec, w.result, w.spec.OwnerDecay.Value()),
 	}
 	var err error
 	if p.replica, err = replica.NewFlat(w.spec, w.sc.Setup.SlabValues); err != nil {
@@ -122,7 +122,7 @@ func newProcess(h *host) (*process, error) {
 	}
 	for _, c := range w.configs {
 		cfg.Slabs = append(cfg.Slabs, c.Layout.Slabs())
-		cfg.SlabBytes = append(cfg.SlabBytes, uint64(w.codec.EncodedSlabBytes(w.sc.Setup.SlabValues)))
+		cfg.SlabBytes = append(cfg.SlabBytes, uint64(w.result.EncodedSlabBytes(w.sc.Setup.SlabValues)))
 	}
 	p.core, err = core.New(cfg)
 	return p, err

@@ -25,7 +25,7 @@ func Random(seed uint64) Scenario {
 		sc.Workers = 8
 	}
 	if rng.IntN(4) == 0 {
-		sc.Setup.Merge = "reset"
+		sc.Setup.Rules.Merge = "reset"
 	}
 	sc.Setup.Drift = true
 	sc.Setup.StepTime = nil
@@ -39,7 +39,20 @@ func Random(seed uint64) Scenario {
 		sc.Faults = append(sc.Faults, randomFault(rng, &sc))
 	}
 	sc.Faults = apart(sc.Faults)
+	sc.Setup.Rules = randomRules(seed, sc.Setup.Rules)
 	return sc
+}
+
+// randomRules draws whether owners keep error feedback and whether workers do.
+func randomRules(seed uint64, r Rules) Rules {
+	rng := rand.New(rand.NewPCG(seed, 0x2073))
+	switch rng.IntN(5) {
+	case 0, 1:
+		r.OwnerDecay, r.OuterLR, r.Momentum = 1, 1, 0.5
+	case 2:
+		r.Merge, r.Alpha, r.Decay, r.OuterLR = "lerp", 0.5, 0, 0.4
+	}
+	return r
 }
 
 // apart keeps other faults away from a restored backup: what the lost disk knew

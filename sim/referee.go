@@ -19,6 +19,7 @@ type referee struct {
 	holders   map[wire.PeerID]wire.Slot
 	have      map[wire.Hash]wire.Hash         // result root and base -> state
 	results   map[wire.Hash]*wire.CommitTable // announced, by root
+	summed    map[wire.Hash]*process          // who announced a sum, by the error feedback after it
 	ledTerm   uint64
 	repairs   int
 	atCalm    []uint64
@@ -49,6 +50,7 @@ type books struct {
 	lastSlot wire.Slot
 	tokens   uint64
 	settings wire.Settings
+	kept     map[slabOf]*kept // owners' error feedback
 }
 
 type slotFragment struct {
@@ -67,7 +69,7 @@ type made struct {
 func newReferee(w *World) (*referee, error) {
 	r := &referee{
 		w: w, made: map[wire.Hash]*made{}, steps: map[wire.Slot][]wire.Range{}, holders: map[wire.PeerID]wire.Slot{},
-		have: map[wire.Hash]wire.Hash{}, results: map[wire.Hash]*wire.CommitTable{}, since: map[wire.PeerID]uint64{}, recording: true,
+		have: map[wire.Hash]wire.Hash{}, results: map[wire.Hash]*wire.CommitTable{}, since: map[wire.PeerID]uint64{}, summed: map[wire.Hash]*process{}, recording: true,
 		repeatable: slices.ContainsFunc(w.sc.Faults, func(f Fault) bool { return f.Kind == Unknown }),
 	}
 	return r, r.reset()
@@ -81,7 +83,7 @@ func (r *referee) reset() error {
 	r.books = books{
 		tables: map[uint64][]byte{}, audit: audit, heads: slices.Clone(r.w.state0), attempts: map[wire.AttemptID]*wire.AttemptTable{},
 		newest: make([]wire.AttemptID, len(r.w.configs)), ends: map[slotFragment]uint64{}, owner: map[uint64]wire.Slot{},
-		leased: map[uint64]wire.Slot{}, live: map[wire.Slot]wire.PeerID{},
+		leased: map[uint64]wire.Slot{}, live: map[wire.Slot]wire.PeerID{}, kept: map[slabOf]*kept{},
 	}
 	for _, h := range r.w.state0 {
 		r.books.states = append(r.books.states, []wire.Hash{h.State})
@@ -332,7 +334,7 @@ func (r *referee) audit(height uint64, c *wire.Commit, t *wire.CommitTable) {
 	for _, m := range attempt.Members {
 		weight += m.Weight
 	}
-	summer := contribution.NewSummer(r.w.codec, r.w.codec)
+	summer := contribution.NewSummer(r.w.codec, r.w.result)
 	frames := make([][]byte, len(t.Slabs))
 	for i, s := range t.Slabs {
 		var shares []contribution.Share
@@ -346,7 +348,7 @@ func (r *referee) audit(height uint64, c *wire.Commit, t *wire.CommitTable) {
 			shares = append(shares, contribution.Share{Frame: made.c.Frames[i], Weight: m.Weight, Clip: m.Clip.Value(), Norm: made.c.Norm})
 		}
 		from, to := r.w.configs[c.Fragment].Layout.SlabValues(i)
-		sum, err := summer.Sum(to-from, shares)
+		sum, err := r.sum(height, summer, c.Fragment, &s, to-from, shares)
 		if err != nil {
 			r.w.fail("commit %d: slab %d has no sum: %v", height, i, err)
 			return

@@ -31,12 +31,20 @@ type Setup struct {
 	Values     []int // of each fragment's one tensor
 	SlabValues int
 	H          uint64
-	Batch      uint64          // windows in an inner step
-	Checkpoint uint64          // commits between two
-	Merge      string          // "rebase" or "reset"
+	Batch      uint64 // windows in an inner step
+	Checkpoint uint64 // commits between two
+	Rules      Rules
 	StepTime   []time.Duration // of workers in turn
 	Deadlines  wire.DeadlineSpec
 	Drift      bool // clocks are wrong by up to an hour and run up to 2 % fast or slow
+}
+
+// Rules are what a row of the run spec's table fixes together (wire.Rows).
+type Rules struct {
+	Contribution, Result     string  // codecs
+	Merge                    string  // "rebase", "reset" or "lerp"
+	Decay, OwnerDecay, Alpha float32 // R1's law is checked where Decay is 1
+	OuterLR, Momentum        float32
 }
 
 // Links describes every pair's connection at the start.
@@ -50,7 +58,8 @@ func Default(seed uint64) Scenario {
 	return Scenario{
 		Seed: seed, Workers: 3,
 		Setup: Setup{
-			Values: []int{90, 40}, SlabValues: 32, H: 6, Batch: 2, Checkpoint: 4, Merge: "rebase",
+			Values: []int{90, 40}, SlabValues: 32, H: 6, Batch: 2, Checkpoint: 4,
+			Rules:     Rules{Contribution: "int8", Result: "int8", Merge: "rebase", Decay: 1, OuterLR: 0.7, Momentum: 0.9},
 			StepTime:  []time.Duration{200 * time.Millisecond, 230 * time.Millisecond, 310 * time.Millisecond},
 			Deadlines: wire.DeadlineSpec{ReadyMin: 1000, Stall: 2000, Attempt: 8000, Leave: 5000, Silence: 20000},
 		},
@@ -100,6 +109,7 @@ const windowTokens = 4
 // runSpec describes the run of a scenario.
 func (s *Scenario) runSpec() (*wire.RunSpec, error) {
 	f := wire.FloatOf
+	rules := &s.Setup.Rules
 	lead := wire.PeerIDOf(keyOf(s.Seed, 0))
 	shard := []wire.ShardSpec{{Hash: wire.HashLeaf([]byte("text")), Tokens: 1 << 20}}
 	spec := &wire.RunSpec{
@@ -107,8 +117,9 @@ func (s *Scenario) runSpec() (*wire.RunSpec, error) {
 		Model: wire.ModelSpec{Family: "gpt2", Layers: 1, Heads: 1, Width: 1, Context: windowTokens, Vocab: 256},
 		Data:  wire.DataSpec{Tokenizer: "byte", Train: shard, HeldOut: shard, Windows: 1 << 30, Seed: s.Seed, Batch: s.Setup.Batch},
 		Inner: wire.InnerSpec{LR: f(1e-3), Beta1: f(0.9), Beta2: f(0.95), Eps: f(1e-8), Clip: f(1)},
-		Outer: wire.OuterSpec{LR: f(0.7), Momentum: f(0.9)}, Fragments: uint64(len(s.Setup.Values)), H: s.Setup.H,
-		Contribution: "int8", Result: "int8", Merge: s.Setup.Merge, Decay: f(1), TokenBudget: 1 << 50,
+		Outer: wire.OuterSpec{LR: f(rules.OuterLR), Momentum: f(rules.Momentum)}, Fragments: uint64(len(s.Setup.Values)), H: s.Setup.H,
+		Contribution: rules.Contribution, Result: rules.Result, Merge: rules.Merge,
+		Decay: f(rules.Decay), OwnerDecay: f(rules.OwnerDecay), Alpha: f(rules.Alpha), TokenBudget: 1 << 50,
 		Deadlines: s.Setup.Deadlines, Checkpoint: s.Setup.Checkpoint, Coordinators: []wire.PeerID{lead}, Organiser: lead,
 	}
 	for i, n := range s.Setup.Values {

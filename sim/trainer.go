@@ -270,7 +270,7 @@ func (t *trainer) merge(o takeCommit) error {
 	for v := b.version; v < o.version; v++ {
 		p.w.referee.share(o.fragment, v, b)
 	}
-	if outcome.Dropped || (p.w.sc.Setup.Merge == "reset" && b.snapshot != nil) {
+	if outcome.Dropped || (p.w.sc.Setup.Rules.Merge == "reset" && b.snapshot != nil) {
 		for i := range b.moved { // this drift is gone by rule
 			b.moved[i] -= float64(before[i]) - float64(base[i])
 		}
@@ -321,7 +321,11 @@ func (p *process) sum(e round.SumSlab) {
 		slices.Reverse(ranks)
 	}
 	from, to := p.w.configs[e.Fragment].Layout.SlabValues(int(e.Slab))
-	sum, err := p.summer.Sum(to-from, p.w.tamperShares(shares))
+	work := contribution.Work{Fragment: e.Fragment, Base: e.Base, Slab: e.Slab, Values: to - from}
+	sum, err := p.owner.Sum(work, p.w.tamperShares(shares))
+	if err == nil && p.w.has(BugOwnerSettlesAtSum) {
+		p.settleAtSum(work, &sum)
+	}
 	var hash wire.Hash
 	if err == nil {
 		hash, err = p.h.put(sum.Frame)
@@ -334,7 +338,7 @@ func (p *process) sum(e round.SumSlab) {
 			p.next(round.SumFailed{Fragment: e.Fragment, Attempt: e.Attempt, Slab: e.Slab, Reason: err.Error()})
 			return
 		}
-		done := round.Summed{Fragment: e.Fragment, Attempt: e.Attempt, Slab: e.Slab, Hash: hash, Length: uint64(len(sum.Frame))}
+		done := round.Summed{Fragment: e.Fragment, Attempt: e.Attempt, Slab: e.Slab, Hash: hash, Length: uint64(len(sum.Frame)), Before: sum.Before, After: sum.After}
 		for i, in := range sum.Included {
 			if in && i < len(ranks) {
 				done.Members |= 1 << uint(ranks[i])
@@ -342,7 +346,7 @@ func (p *process) sum(e round.SumSlab) {
 		}
 		key := sumKey{e.Fragment, e.Base, e.Slab}
 		if old, ok := p.lastSum[key]; ok && p.w.has(BugLateSum) {
-			done.Hash, done.Length = old.Hash, old.Length
+			done.Hash, done.Length, done.Before, done.After = old.Hash, old.Length, old.Before, old.After
 		}
 		p.lastSum[key] = done
 		p.next(done)

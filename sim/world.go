@@ -20,7 +20,8 @@ type World struct {
 	sc       Scenario
 	spec     *wire.RunSpec
 	run      wire.Hash
-	codec    compress.Codec
+	codec    compress.Codec // of contributions
+	result   compress.Codec
 	configs  []contribution.Config // by fragment
 	state0   []wire.FragmentHead
 	rng      *rand.Rand
@@ -82,7 +83,10 @@ func New(sc Scenario) (*World, error) {
 		return nil, err
 	}
 	w := &World{sc: sc, spec: spec, run: spec.ID(), rng: rand.New(rand.NewPCG(sc.Seed, 0x51)), ids: map[wire.PeerID]*host{}}
-	if w.codec, err = compress.ByName(spec.Result); err != nil {
+	if w.codec, err = compress.ByName(spec.Contribution); err != nil {
+		return nil, err
+	}
+	if w.result, err = compress.ByName(spec.Result); err != nil {
 		return nil, err
 	}
 	for f := range sc.Setup.Values {
@@ -90,7 +94,7 @@ func New(sc Scenario) (*World, error) {
 		if err != nil {
 			return nil, err
 		}
-		w.configs = append(w.configs, contribution.Config{Layout: layout, Codec: w.codec, Merge: optimizer.Merge(spec.Merge), Decay: 1})
+		w.configs = append(w.configs, contribution.Config{Layout: layout, Codec: w.codec, Merge: optimizer.Merge(spec.Merge), Decay: spec.Decay.Value(), Alpha: spec.Alpha.Value()})
 	}
 	first, err := replica.NewFlat(spec, sc.Setup.SlabValues)
 	if err != nil {

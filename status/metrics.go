@@ -32,6 +32,7 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	b.one("dunlin_workers_lost", "gauge", "workers lost in the last ten minutes", float64(n.Health.Lost))
 	b.one("dunlin_commits_total", "counter", "commits seen here", float64(n.Health.Commits))
 	b.one("dunlin_failed_attempts_total", "counter", "attempts of rounds that failed", float64(n.Health.FailedAttempts))
+	b.one("dunlin_owner_restarts_total", "counter", "slabs whose sum began with empty error feedback", float64(n.Health.OwnerRestarts))
 	b.one("dunlin_diverged_total", "counter", "replicas found with another state", float64(n.Health.Diverged))
 	b.maybe("dunlin_bits_per_parameter", "contribution bits a parameter and outer step", n.Cost.BitsPerParameter)
 	b.maybe("dunlin_upload_bits_per_parameter", "uploaded bits a parameter and outer step", n.Cost.UploadBitsPerParameter)

@@ -90,6 +90,7 @@ type Health struct {
 	LastFailure    string `json:"last_failure,omitempty"`
 	StatesAgree    *bool  `json:"states_agree"` // all workers' state hashes at one height
 	Diverged       uint64 `json:"diverged"`
+	OwnerRestarts  uint64 `json:"owner_restarts"` // slabs whose sum began with empty error feedback, after their first
 }
 
 // Cost is what taking part costs, as the protocol defines its figures.

@@ -90,6 +90,9 @@ func healthLine(s *Snapshot) []string {
 		failed += " (" + plain(h.LastFailure) + ")"
 	}
 	parts = append(parts, Count(h.Commits)+" commits", failed)
+	if h.OwnerRestarts > 0 {
+		parts = append(parts, Count(h.OwnerRestarts)+" sums began without error feedback")
+	}
 	if h.Lost > 0 {
 		parts = append(parts, Count(uint64(h.Lost))+" lost in 10 m ("+plain(h.LastLost)+")")
 	}

@@ -28,14 +28,19 @@ type RunSpec struct {
 	H            uint64       `cbor:"10,keyasint"` // inner steps between two rounds of a fragment
 	Contribution string       `cbor:"11,keyasint"` // codec of contributions
 	Result       string       `cbor:"12,keyasint"` // codec of results
-	Merge        string       `cbor:"13,keyasint"` // "rebase" or "reset"
-	Decay        Float        `cbor:"14,keyasint"` // β of the contributors' error feedback
+	Merge        string       `cbor:"13,keyasint"` // "rebase", "reset" or "lerp"
+	Decay        Float        `cbor:"14,keyasint"` // β of the contributors' error feedback; 0 with lerp, which keeps none
 	TokenBudget  uint64       `cbor:"15,keyasint"` // tokens; progress = committed ÷ this
 	Deadlines    DeadlineSpec `cbor:"16,keyasint"`
 	Checkpoint   uint64       `cbor:"17,keyasint"` // commits between two checkpoint entries
 	Secret       Hash         `cbor:"18,keyasint"` // HashLeaf of the join secret; zero for a public run
 	Coordinators []PeerID     `cbor:"19,keyasint"` // whose signatures certify entries
 	Organiser    PeerID       `cbor:"20,keyasint"` // who signed this spec
+
+	// What follows is absent where it is zero.
+
+	OwnerDecay Float `cbor:"21,keyasint,omitempty"` // β of the owners' error feedback (R10); 0: they keep none
+	Alpha      Float `cbor:"22,keyasint,omitempty"` // share of the live weights that lerp keeps
 }
 
 // ModelSpec names a model's shape.
@@ -165,12 +170,7 @@ func (s *RunSpec) Validate() error {
 	if s.H < 1 || s.H > MaxH {
 		fault("h %d: 1 to %d inner steps are allowed", s.H, MaxH)
 	}
-	if d := s.Decay.Value(); !(d >= 0 && d <= 1) {
-		fault("decay %v: 0 to 1 is allowed", d)
-	}
-	if s.Merge != "rebase" && s.Merge != "reset" {
-		fault("merge %q: rebase and reset are allowed", clip(s.Merge))
-	}
+	s.validateRow(fault)
 	if s.TokenBudget < 1 || s.TokenBudget > 1<<56 {
 		fault("token budget %d: 1 to 2^56 is allowed", s.TokenBudget)
 	}

@@ -138,10 +138,25 @@ type SlabResult struct {
 	Length  uint64 `cbor:"4,keyasint"` // bytes of the frame
 	Weight  uint64 `cbor:"5,keyasint"` // sum over this slab's contributors
 	Members uint64 `cbor:"6,keyasint"` // bit r: the member of rank r is in the sum
+	// Hashes of the owner's error feedback before and after the sum (R10); Before is zero
+	// where it was empty, both are absent in a run whose owners keep none.
+	Before Hash `cbor:"7,keyasint,omitzero"`
+	After  Hash `cbor:"8,keyasint,omitzero"`
 }
 
 // Includes reports whether the member of that rank is in the slab's sum.
 func (s *SlabResult) Includes(rank int) bool { return s.Members>>uint(rank)&1 == 1 }
+
+// Restarts returns the number of slabs whose sum began with empty error feedback.
+func (t *CommitTable) Restarts() int {
+	n := 0
+	for i := range t.Slabs {
+		if s := &t.Slabs[i]; s.Before.IsZero() && !s.After.IsZero() {
+			n++
+		}
+	}
+	return n
+}
 
 // MaxFrame bounds one encoded slab, in bytes.
 const MaxFrame = MaxMessage
@@ -149,6 +164,9 @@ const MaxFrame = MaxMessage
 func (s *SlabResult) validate() error {
 	if s.Hash.IsZero() || s.Slab >= MaxSlabs || s.Length == 0 || s.Length > MaxFrame || s.Members == 0 {
 		return fmt.Errorf("slab result %d: %d bytes from %b", s.Slab, s.Length, s.Members)
+	}
+	if s.After.IsZero() && !s.Before.IsZero() {
+		return fmt.Errorf("slab result %d: error feedback before the sum and none after", s.Slab)
 	}
 	return nil
 }

@@ -41,6 +41,18 @@ func llamaSpec() *RunSpec {
 	return s
 }
 
+// ownerSpec is testSpec with error feedback at the owners.
+func ownerSpec() *RunSpec {
+	s := testSpec()
+	s.OwnerDecay, s.Outer.Momentum = FloatOf(0.95), FloatOf(0.5)
+	return s
+}
+
+// ownerRow is a slab's row in such a run.
+func ownerRow() *SlabResult {
+	return &SlabResult{Owner: PeerIDOf(testKey()), Hash: HashLeaf([]byte("frame")), Length: 5, Weight: 6144, Members: 1, Before: HashLeaf([]byte("e7")), After: HashLeaf([]byte("e8"))}
+}
+
 // examples has one value of every kind that crosses the network.
 func examples() map[string]any {
 	key := testKey()
@@ -57,7 +69,7 @@ func examples() map[string]any {
 	certified := Certified{Entry: entry, Certs: []Attestation{Attest(&entry, 0, key)}}
 	attempt := AttemptID{Term: 2, Counter: 9}
 	return map[string]any{
-		"runspec": testSpec(), "runspec-llama": llamaSpec(), "entry-commit": &certified, "attempt-table": &attempts, "commit-table": &table,
+		"runspec": testSpec(), "runspec-llama": llamaSpec(), "runspec-owner": ownerSpec(), "slab-owner": ownerRow(), "entry-commit": &certified, "attempt-table": &attempts, "commit-table": &table,
 		"body-member":     &Member{Op: MemberAdmit, Slot: 3, Peer: PeerIDOf(key), Addrs: []string{"/ip4/127.0.0.1/tcp/1"}},
 		"body-lease":      &Lease{Slot: 3, Ranges: []Range{{From: 96, To: 192}}},
 		"body-attempt":    &Attempt{Fragment: 1, Base: 7, ID: attempt, Table: HashLeaf(Encode(&attempts))},

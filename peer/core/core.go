@@ -34,13 +34,13 @@ type Core struct {
 	owner  *round.Owner
 	catch  *catchup.Machine
 
-	log       logState
-	intervals *round.Intervals // of all commits
-	members   []round.Worker
-	caught    uint64 // height that catchup reached in the sync under way; 0: none
-	data      bool
-	draining  bool   // a hand-over is under way
-	applied   uint64 // height of the newest commit in the replica
+	log      logState
+	history  *round.History // of all commits
+	members  []round.Worker
+	caught   uint64 // height that catchup reached in the sync under way; 0: none
+	data     bool
+	draining bool   // a hand-over is under way
+	applied  uint64 // height of the newest commit in the replica
 
 	now time.Time
 	out []Effect
@@ -58,7 +58,7 @@ type logState struct {
 // New makes the core of a peer that has logged nothing yet; the driver feeds
 // its ledger from height 1, then coordinator.Started when the peer coordinates.
 func New(cfg Config) (*Core, error) {
-	c := &Core{cfg: cfg, intervals: round.NewIntervals(len(cfg.Slabs))}
+	c := &Core{cfg: cfg, history: round.NewHistory(len(cfg.Slabs))}
 	c.log.heads = append(c.log.heads, cfg.State...)
 	c.log.settings.Phase = wire.PhaseTraining
 	var err error
@@ -90,7 +90,10 @@ const maxWorkers = 10_000
 
 func (c *Core) spec() round.Spec {
 	s := c.cfg.Spec
-	return round.Spec{H: s.H, Slabs: c.cfg.Slabs, StepTokens: s.StepTokens(), Context: s.Model.Context, Deadlines: s.Deadlines}
+	return round.Spec{
+		H: s.H, Slabs: c.cfg.Slabs, StepTokens: s.StepTokens(), Context: s.Model.Context, Deadlines: s.Deadlines,
+		OwnerFeedback: s.OwnerDecay != 0,
+	}
 }
 
 // Step takes an event in and returns what is to be done, in order.

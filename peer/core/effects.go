@@ -49,7 +49,7 @@ func workers(list []coordinator.Member) []round.Worker {
 func (c *Core) reign(term uint64) {
 	leader, err := round.NewLeader(round.LeaderConfig{
 		Spec: c.spec(), Term: term, Seed: c.cfg.Self, Heads: c.log.heads, Settings: c.log.settings, SettingsHash: c.log.hash,
-		Intervals: c.intervals,
+		History: c.history,
 	})
 	if err != nil {
 		c.notef("lead term %d: %v", term, err)
@@ -123,7 +123,7 @@ func (c *Core) roundEffect(e round.Effect) {
 		c.emit(e)
 		c.toJoiner(coordinator.Diverged{Reason: e.Reason})
 		c.startSync(c.log.height)
-	case round.FetchSlab, round.SumSlab, round.DropSlabs, round.TakeSnapshot, round.Merge, round.Append, round.ProposeCommit:
+	case round.FetchSlab, round.SumSlab, round.Settle, round.DropSlabs, round.TakeSnapshot, round.Merge, round.Append, round.ProposeCommit:
 		c.emit(e)
 	}
 }

@@ -64,7 +64,7 @@ func (c *Core) logged(ev Logged) {
 		c.log.settings, c.log.hash = *b, b.Hash()
 	case *wire.Member:
 		if b.Op != wire.MemberAdmit {
-			c.intervals.Ended(b.Slot)
+			c.history.Ended(b.Slot)
 		}
 	case *wire.Lease, *wire.Attempt, *wire.Checkpoint:
 	}
@@ -75,9 +75,13 @@ func (c *Core) logged(ev Logged) {
 	c.toJoiner(coordinator.Logged(ev))
 }
 
-// committed keeps the intervals that a coordinator's next term starts from.
+// committed keeps the history that a coordinator's next term starts from.
 func (c *Core) committed(b *wire.Commit, encoded []byte) {
-	if c.lead == nil || encoded == nil {
+	if c.lead == nil {
+		return
+	}
+	if encoded == nil {
+		c.history.Untold(int(b.Fragment))
 		return
 	}
 	var table wire.CommitTable
@@ -85,7 +89,7 @@ func (c *Core) committed(b *wire.Commit, encoded []byte) {
 		c.notef("table of a commit: %v", err)
 		return
 	}
-	c.intervals.Committed(b, &table)
+	c.history.Committed(b, &table)
 }
 
 func (c *Core) peerUp(p wire.PeerID) {
