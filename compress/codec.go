@@ -14,7 +14,7 @@ type Codec interface {
 	// Name is the codec's name in a RunSpec, for example "int8".
 	Name() string
 
-	// EncodedSlabBytes returns the size of a frame of the given number of values
+	// EncodedSlabBytes bounds the size of a frame of the given number of values
 	// (1 to MaxSlabValues): no frame is larger, and for a codec of a fixed rate
 	// none is smaller.
 	EncodedSlabBytes(values int) int
@@ -38,28 +38,53 @@ var (
 )
 
 // A frame begins with 12 bytes: the magic "dnlf", the format's version, the
-// codec's id, two zero bytes, and the number of values (uint32, little-endian).
+// codec's id, the codec's parameter (uint16; 0 for codecs without one), and the
+// number of values (uint32), little-endian.
 const (
 	frameMagic   = "dnlf"
 	frameVersion = 1
 	headerBytes  = 12
 
-	idFP32 = 1
-	idInt8 = 2
+	idFP32    = 1
+	idInt8    = 2
+	idInt4    = 3
+	idE3M0    = 4
+	idTernary = 5
+	idTopK2   = 6
 )
 
-// Names lists the codecs that ByName knows.
-func Names() []string { return []string{"fp32", "int8"} }
+// Names lists one codec of each kind that ByName knows, those that take a share with
+// the share they are mostly used with.
+func Names() []string {
+	return []string{"fp32", "int8", "int4", "e3m0", "ternary-20", "topk2-1.56"}
+}
 
-// ByName returns the codec of that name.
+// ByName returns the codec of that name. In "ternary-P" and "topk2-P" P is the share
+// of each block that is kept, in percent with at most two decimals, 0.1 to 50.
 func ByName(name string) (Codec, error) {
 	switch name {
 	case "fp32":
 		return FP32{}, nil
 	case "int8":
 		return Int8{}, nil
+	case "int4":
+		return Int4{}, nil
+	case "e3m0":
+		return E3M0{}, nil
 	}
-	return nil, fmt.Errorf("unknown codec %q: choose one of %s", name, strings.Join(Names(), ", "))
+	kind, percent, _ := strings.Cut(name, "-")
+	switch kind {
+	case "ternary", "topk2":
+		share, err := parseShare(percent)
+		if err != nil {
+			return nil, fmt.Errorf("codec %q: %w", name, err)
+		}
+		if kind == "ternary" {
+			return NewTernary(share)
+		}
+		return NewTopK2(share)
+	}
+	return nil, fmt.Errorf("unknown codec %q: choose fp32, int8, int4, e3m0, ternary-P or topk2-P, P percent of the values", name)
 }
 
 // EncodedBlockBytes returns what one block adds to a frame of the codec, the
@@ -69,17 +94,18 @@ func EncodedBlockBytes(c Codec) int {
 }
 
 // appendHeader appends the header of a frame after checking the count.
-func appendHeader(dst []byte, id byte, values int) ([]byte, error) {
+func appendHeader(dst []byte, id byte, parameter uint16, values int) ([]byte, error) {
 	if values < 1 || values > MaxSlabValues {
 		return dst, fmt.Errorf("encode %d values: a frame holds 1 to %d", values, MaxSlabValues)
 	}
 	dst = append(dst, frameMagic...)
-	dst = append(dst, frameVersion, id, 0, 0)
+	dst = append(dst, frameVersion, id)
+	dst = binary.LittleEndian.AppendUint16(dst, parameter)
 	return binary.LittleEndian.AppendUint32(dst, uint32(values)), nil
 }
 
-// body checks the header and the length of a frame and returns what follows.
-func body(frame []byte, id byte, values, wantBytes int) ([]byte, error) {
+// body checks the header of a frame and returns what follows.
+func body(frame []byte, id byte, parameter uint16, values int) ([]byte, error) {
 	if len(frame) < headerBytes {
 		return nil, fmt.Errorf("%w: %d bytes are less than a header", ErrFrame, len(frame))
 	}
@@ -91,16 +117,23 @@ func body(frame []byte, id byte, values, wantBytes int) ([]byte, error) {
 		return nil, fmt.Errorf("%w: version %d, this build reads %d", ErrFrame, head[4], frameVersion)
 	case head[5] != id:
 		return nil, fmt.Errorf("%w: codec id %d, want %d", ErrFrame, head[5], id)
-	case head[6] != 0 || head[7] != 0:
-		return nil, fmt.Errorf("%w: reserved bytes are not zero", ErrFrame)
 	}
-	if n := binary.LittleEndian.Uint32(head[8:]); uint64(n) != uint64(values) {
+	if p := binary.LittleEndian.Uint16(head[6:]); p != parameter {
+		return nil, fmt.Errorf("%w: codec parameter %d, want %d", ErrFrame, p, parameter)
+	}
+	if n := binary.LittleEndian.Uint32(head[8:]); uint64(n) != uint64(values) || values < 1 {
 		return nil, fmt.Errorf("%w: %d values, want %d", ErrFrame, n, values)
 	}
-	if len(frame) != wantBytes {
-		return nil, fmt.Errorf("%w: %d bytes for %d values, want %d", ErrFrame, len(frame), values, wantBytes)
-	}
 	return frame[headerBytes:], nil
+}
+
+// fixedBody is body for a codec of a fixed rate, whose frames have wantBytes.
+func fixedBody(frame []byte, id byte, values, wantBytes int) ([]byte, error) {
+	in, err := body(frame, id, 0, values)
+	if err == nil && len(frame) != wantBytes {
+		err = fmt.Errorf("%w: %d bytes for %d values, want %d", ErrFrame, len(frame), values, wantBytes)
+	}
+	return in, err
 }
 
 // grow makes room for n more bytes and returns dst longer by n, contents undefined.

@@ -19,22 +19,61 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestConformance(t *testing.T) {
-	t.Run("fp32", func(t *testing.T) {
-		compresstest.Run(t, compress.FP32{}, compresstest.Properties{Exact: true, BitsPerValue: 32.03, FixedRate: true})
-	})
-	t.Run("int8", func(t *testing.T) {
-		compresstest.Run(t, compress.Int8{}, compresstest.Properties{
-			Group:        256,
-			BitsPerValue: 8.15,
-			FixedRate:    true,
+	for name, p := range map[string]compresstest.Properties{
+		"fp32": {Exact: true, BitsPerValue: 32.03, FixedRate: true},
+		"int8": {
+			Group: 256, BitsPerValue: 8.15, FixedRate: true, GaussError: 0.0069,
 			MaxError: func(x, absmax float64) float64 {
 				if absmax < 127*0x1p-126 {
 					return absmax
 				}
 				return absmax / 254 * (1 + 0x1p-16)
 			},
+		},
+		"int4": {
+			Group: 64, BitsPerValue: 4.28, FixedRate: true, GaussError: 0.1075,
+			MaxError: func(x, absmax float64) float64 {
+				if absmax < 7.1*0x1p-126 {
+					return absmax
+				}
+				return absmax / 14 * (1 + 0x1p-7)
+			},
+		},
+		"e3m0": {
+			Group: 256, BitsPerValue: 4.09, FixedRate: true, GaussError: 0.19,
+			MaxError: func(x, absmax float64) float64 {
+				if absmax < 0x1p-126 {
+					return absmax
+				}
+				return max(math.Abs(x)/3, absmax*0x1p-7) + absmax*0x1p-8
+			},
+		},
+		"ternary-20":   sparse(0.20, 1, 0.6197, 1.0),
+		"ternary-35":   sparse(0.35, 1, 0.4815, 1.4),
+		"topk2-1.56":   sparse(0.0156, 2, 0.940, 0.20),
+		"topk2-12.5":   sparse(0.125, 2, 0.709, 0.95),
+		"ternary-0.1":  sparse(0.001, 1, 0.994, 0.05),
+		"ternary-50":   sparse(0.50, 1, 0.4365, 2.1),
+		"topk2-7.77":   sparse(0.0777, 2, 0.775, 0.7),
+		"ternary-13.2": sparse(0.132, 1, 0.705, 0.8),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := compress.ByName(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compresstest.Run(t, c, p)
 		})
-	})
+	}
+}
+
+// sparse gives what a codec promises that keeps a share with the given bits a value.
+func sparse(share, bits, gauss, most float64) compresstest.Properties {
+	entropy := -share*math.Log2(share) - (1-share)*math.Log2(1-share)
+	return compresstest.Properties{
+		Group: compress.BlockValues, BitsPerValue: most, GaussError: gauss, Entropy: entropy + share*bits,
+		MaxError: func(x, absmax float64) float64 { return absmax },
+	}
 }
 
 func TestByName(t *testing.T) {
@@ -45,6 +84,14 @@ func TestByName(t *testing.T) {
 	}
 	if _, err := compress.ByName("int9"); err == nil || !strings.Contains(err.Error(), "int8") {
 		t.Errorf("an unknown name gives %v; it should say what is known", err)
+	}
+	for _, name := range []string{
+		"ternary", "ternary-", "ternary-0", "ternary-0.09", "ternary-50.01", "ternary-20.0", "ternary-020", "ternary-+20", "ternary-.5",
+		"ternary-20-", "topk2-1.567", "topk2-1.", "topk2-NaN", "topk2-99999999999999999999", "topk2--1", "int8-20", "Ternary-20", "ternary-2é0",
+	} {
+		if c, err := compress.ByName(name); err == nil {
+			t.Errorf("ByName(%q) = %v", name, c)
+		}
 	}
 }
 

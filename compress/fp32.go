@@ -19,7 +19,7 @@ func (FP32) EncodedSlabBytes(values int) int { return headerBytes + 4*values }
 // Encode implements Codec.
 func (c FP32) Encode(dst []byte, src []float32) ([]byte, error) {
 	start := len(dst)
-	dst, err := appendHeader(dst, idFP32, len(src))
+	dst, err := appendHeader(dst, idFP32, 0, len(src))
 	if err != nil {
 		return dst, err
 	}
@@ -41,7 +41,7 @@ func (c FP32) Encode(dst []byte, src []float32) ([]byte, error) {
 
 // Decode implements Codec.
 func (c FP32) Decode(dst []float32, frame []byte) error {
-	in, err := body(frame, idFP32, len(dst), c.EncodedSlabBytes(len(dst)))
+	in, err := fixedBody(frame, idFP32, len(dst), c.EncodedSlabBytes(len(dst)))
 	if err != nil {
 		return fmt.Errorf("decode fp32: %w", err)
 	}

@@ -41,7 +41,7 @@ func (Int8) EncodedSlabBytes(values int) int {
 // Encode implements Codec.
 func (c Int8) Encode(dst []byte, src []float32) ([]byte, error) {
 	start := len(dst)
-	dst, err := appendHeader(dst, idInt8, len(src))
+	dst, err := appendHeader(dst, idInt8, 0, len(src))
 	if err != nil {
 		return dst, err
 	}
@@ -84,7 +84,7 @@ func encodeGroup(out []byte, src []float32) bool {
 
 // Decode implements Codec.
 func (c Int8) Decode(dst []float32, frame []byte) error {
-	in, err := body(frame, idInt8, len(dst), c.EncodedSlabBytes(len(dst)))
+	in, err := fixedBody(frame, idInt8, len(dst), c.EncodedSlabBytes(len(dst)))
 	if err != nil {
 		return fmt.Errorf("decode int8: %w", err)
 	}

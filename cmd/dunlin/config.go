@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
-	"dunlin/compress"
 	"dunlin/data"
 	"dunlin/model"
 	"dunlin/optimizer"
@@ -120,7 +119,7 @@ func (c *Config) run() []option {
 		number(&c.LR, "lr", 2e-3, 1e-9, 10, "peak of the inner learning rate"),
 		number(&c.OuterLR, "outer-lr", 0.7, 1e-6, 2, "outer learning rate"),
 		number(&c.Momentum, "momentum", 0.9, 0, 0.999, "outer momentum (Nesterov)"),
-		choice(&c.Codec, "codec", "int8", "how contributions and results become bytes", compress.Names()...),
+		choice(&c.Codec, "codec", "int8", "how contributions and results become bytes", "fp32", "int8", "int4", "e3m0"),
 		whole(&c.CheckpointEvery, "checkpoint-every", 24, 1, 1<<20, "commits between two checkpoints"),
 		yes(&c.Private, "private", "only who has the invite may join"),
 		text(&c.Export, "out", "", "path", "folder for the run's model when the run ends"),

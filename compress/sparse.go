@@ -1,0 +1,229 @@
+package compress
+
+import (
+	"fmt"
+	"math"
+)
+
+// Sparse keeps the largest values of each block of 4,096 as their places, signs and one
+// or two magnitudes a block; all others become 0. It is used with error feedback: what
+// is not sent grows until it is.
+//
+// Block of n values, of which k = max(1, round(n·share)) are kept: the magnitudes as
+// bfloat16, the smaller first; the sign bit of the first is set when fewer than k
+// values are kept, and then their number follows in 12 bits. For each kept value in
+// order: the number of values left out before it in the Golomb code of the share (see
+// golombFor), a bit that is set when it is negative, and with two magnitudes a bit
+// that is set when it has the larger one. Bits are packed from the lowest, blocks
+// follow one another without a gap, the last byte is filled up with zeros. A block in which
+// nothing is kept is 16 zero bits.
+type Sparse struct {
+	share  int // kept values in hundredths of a percent
+	levels int // magnitudes a block, 1 or 2
+	code   golomb
+}
+
+// NewTernary returns the codec "ternary-P", which keeps a share in hundredths of a percent
+// (MinShare to MaxShare) with one magnitude, their mean. A value costs about H(p) + p
+// bits: 0.94 at 20 %, 1.31 at 35 %.
+func NewTernary(share int) (Sparse, error) { return newSparse(share, 1) }
+
+// NewTopK2 returns the codec "topk2-P", which keeps a share in hundredths of a percent
+// (MinShare to MaxShare) with two bits each, a sign and one of two magnitudes, after
+// A. Sarfi et al., SparseLoCo, arXiv 2508.15706, 2025. A value costs about H(p) + 2p
+// bits: 0.16 at 1.56 %, which are 64 values of each 4,096.
+func NewTopK2(share int) (Sparse, error) { return newSparse(share, 2) }
+
+func newSparse(share, levels int) (Sparse, error) {
+	if err := checkShare(share); err != nil {
+		return Sparse{}, err
+	}
+	return Sparse{share: share, levels: levels, code: golombFor(share)}, nil
+}
+
+// Name returns "ternary-P" or "topk2-P" with P the share in percent.
+func (c Sparse) Name() string {
+	if c.levels == 1 {
+		return "ternary-" + formatShare(c.share)
+	}
+	return "topk2-" + formatShare(c.share)
+}
+
+func (c Sparse) id() byte {
+	if c.levels == 1 {
+		return idTernary
+	}
+	return idTopK2
+}
+
+// EncodedSlabBytes bounds a frame; the usual one is 3 to 10 % smaller.
+func (c Sparse) EncodedSlabBytes(values int) int {
+	blocks, last := values/BlockValues, values%BlockValues
+	n := headerBytes + bitSlack + blocks*c.blockBytes(BlockValues)
+	if last > 0 {
+		n += c.blockBytes(last)
+	}
+	return n
+}
+
+func (c Sparse) blockBytes(values int) int {
+	k := keptOf(values, c.share)
+	return ceilDiv(16*c.levels+12+c.levels*k+c.code.maxBits(k, values-k), 8)
+}
+
+// Encode implements Codec.
+func (c Sparse) Encode(dst []byte, src []float32) ([]byte, error) {
+	start := len(dst)
+	dst, err := appendHeader(dst, c.id(), uint16(c.share), len(src))
+	if err != nil {
+		return dst, err
+	}
+	at := len(dst)
+	dst = grow(dst, c.EncodedSlabBytes(len(src))-headerBytes)
+	w := bitWriter{out: dst[at:]}
+	for len(src) > 0 {
+		n := min(BlockValues, len(src))
+		if !c.encodeBlock(&w, src[:n]) {
+			return dst[:start], fmt.Errorf("encode %s: %w", c.Name(), ErrNotFinite)
+		}
+		src = src[n:]
+	}
+	return dst[:at+w.close()], nil
+}
+
+// encodeBlock writes one block and says whether all values are finite.
+func (c Sparse) encodeBlock(w *bitWriter, src []float32) bool {
+	var places positions
+	k := keptOf(len(src), c.share)
+	n, ok := largest(&places, src, k)
+	if !ok {
+		return false
+	}
+	kept := places[:n]
+	small, large, limit := c.magnitudes(src, kept)
+	if small == 0 {
+		w.put(0, 16)
+		return true
+	}
+	if n == k {
+		w.put(uint64(small), 16)
+	} else {
+		w.put(uint64(small)|0x8000, 16)
+	}
+	if c.levels == 2 {
+		w.put(uint64(large), 16)
+	}
+	if n != k {
+		w.put(uint64(n), 12)
+	}
+	next := 0
+	for _, at := range kept {
+		x := math.Float32bits(src[at])
+		tail := uint64(x >> 31)
+		if c.levels == 2 {
+			tail |= uint64((limit-x&^(1<<31))>>31) << 1
+		}
+		c.code.put(w, int(at)-next, tail, uint(c.levels))
+		next = int(at) + 1
+	}
+	return true
+}
+
+// magnitudes returns the two magnitudes that stand for the kept values, and the largest
+// magnitude that the smaller one stands for. With one level both are the mean. Else
+// the border begins at the mean and is moved twice to the middle between the means on
+// its two sides (S. P. Lloyd, Least squares quantization in PCM, 1982).
+func (c Sparse) magnitudes(src []float32, kept []uint16) (small, large uint16, limit uint32) {
+	low, high := means(src, kept, math.MaxFloat32)
+	if c.levels == 2 {
+		middle := low
+		for range 3 {
+			border := float32(middle)
+			limit = math.Float32bits(border)
+			low, high = means(src, kept, border)
+			middle = (low + high) / 2
+		}
+	}
+	small, large = scale16(float32(low), maxScale16), scale16(float32(high), maxScale16)
+	if large > 0 {
+		small = max(small, 1) // a block that keeps something has no magnitude of 0
+	}
+	return small, large, limit
+}
+
+// means returns the mean magnitude of the kept values up to border and of those above it; where there are
+// none, it is the other mean, or 0.
+func means(src []float32, kept []uint16, border float32) (low, high float64) {
+	var sum, above float64
+	n := 0
+	for _, at := range kept {
+		m := math.Abs(float64(src[at]))
+		sum += m
+		if m > float64(border) {
+			above += m
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		low = sum / float64(max(1, len(kept)))
+		return low, low
+	case len(kept):
+		high = sum / float64(n)
+		return high, high
+	}
+	return (sum - above) / float64(len(kept)-n), above / float64(n)
+}
+
+// Decode implements Codec.
+func (c Sparse) Decode(dst []float32, frame []byte) error {
+	in, err := body(frame, c.id(), uint16(c.share), len(dst))
+	if err == nil {
+		r := bitReader{in: in}
+		for len(dst) > 0 && err == nil {
+			n := min(BlockValues, len(dst))
+			err = c.decodeBlock(&r, dst[:n])
+			dst = dst[n:]
+		}
+		if err == nil && !r.closed() {
+			err = fmt.Errorf("%w: it does not end with its last block", ErrFrame)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("decode %s: %w", c.Name(), err)
+	}
+	return nil
+}
+
+// decodeBlock is normative (protocol, R9): a value is one of the block's magnitudes
+// with a sign, or +0.
+func (c Sparse) decodeBlock(r *bitReader, dst []float32) error {
+	clear(dst)
+	head := uint16(r.take(16))
+	if head == 0 {
+		return r.err()
+	}
+	small, k := head&0x7fff, keptOf(len(dst), c.share)
+	large, n := small, k
+	if c.levels == 2 {
+		large = uint16(r.take(16))
+	}
+	if head>>15 == 1 {
+		n = int(r.take(12))
+	}
+	if small == 0 || small > large || large > maxScale16 || n == 0 || n > k || n == k && head>>15 == 1 {
+		return fmt.Errorf("%w: magnitudes %#04x, %#04x for %d values are not canonical", ErrFrame, head, large, n)
+	}
+	values := [4]float32{scaleValue(small), -scaleValue(small), scaleValue(large), -scaleValue(large)}
+	at := 0
+	for range n {
+		at += c.code.take(r)
+		tail := r.take(uint(c.levels))
+		if at >= len(dst) {
+			return fmt.Errorf("%w: a value behind the end of its block", ErrFrame)
+		}
+		dst[at] = values[tail&3]
+		at++
+	}
+	return r.err()
+}
