@@ -14,7 +14,7 @@ DATA ?=
 DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS))
 
 .DEFAULT_GOAL := help
-.PHONY: run test build lint race golden fuzz bench cross clean help
+.PHONY: run test build lint race golden fuzz bench netns-test cross clean help
 
 run: build ## build, then train a small model with a swarm on this machine (DATA=path for your own text, SECONDS=n)
 	bin/dunlin demo $(DEMO_FLAGS)
@@ -52,6 +52,9 @@ bench: build ## micro-benchmarks of the numeric packages, a whole training step,
 	bin/dunlin bench train --preset nano
 	bin/dunlin bench swarm
 
+netns-test: ## real processes in network namespaces behind slow, lossy links (Linux and root; some minutes)
+	NETNS=1 $(GO) test -count=1 -timeout 30m -v -run 'Netns|Router' ./internal/world ./internal/world/link
+
 cross: ## build for every supported system without cgo, into .cache/cross
 	@set -e; for system in $(CROSS); do \
 		out=$(CACHE)/cross/dunlin-$${system%/*}-$${system#*/}; \
@@ -63,4 +66,4 @@ clean: ## remove what the targets above leave behind
 	rm -rf bin out $(CACHE)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

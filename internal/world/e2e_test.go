@@ -272,13 +272,19 @@ type process struct {
 
 func begin(t *testing.T, path string, args ...string) *process {
 	t.Helper()
+	return beginBy(t, (*exec.Cmd).Start, path, args...)
+}
+
+// beginBy is begin with another way to start the process.
+func beginBy(t *testing.T, start func(*exec.Cmd) error, path string, args ...string) *process {
+	t.Helper()
 	p := &process{cmd: exec.Command(path, args...)}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.cmd.Stderr = &p.logs
-	if err := p.cmd.Start(); err != nil {
+	if err := start(p.cmd); err != nil {
 		t.Fatal(err)
 	}
 	p.lines = bufio.NewScanner(out)
@@ -296,11 +302,18 @@ func begin(t *testing.T, path string, args ...string) *process {
 func coordinate(t *testing.T, path string, args ...string) (p *process, invite, page string) {
 	t.Helper()
 	p = begin(t, path, append([]string{"coordinator", "--json", "--loopback"}, args...)...)
+	invite, page = p.where(t)
+	return p, invite, page
+}
+
+// where reads a coordinator's first line.
+func (p *process) where(t *testing.T) (invite, page string) {
+	t.Helper()
 	var where struct{ Invite, Page string }
 	if !p.lines.Scan() || json.Unmarshal(p.lines.Bytes(), &where) != nil {
 		t.Fatalf("the coordinator said %q", p.lines.Text())
 	}
-	return p, where.Invite, where.Page
+	return where.Invite, where.Page
 }
 
 // follow reads a page's events until a snapshot is as wanted.

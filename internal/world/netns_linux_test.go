@@ -1,0 +1,264 @@
+package world
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"dunlin/internal/world/link"
+	"dunlin/status"
+)
+
+// Tests of this file run the real binary, each process in a network namespace of its own behind a slow and lossy link.
+// They take minutes: `make netns-test` runs them, other test runs skip them.
+
+// town is a run whose peers live on different machines, as far as the kernel can tell.
+type town struct {
+	t       *testing.T
+	net     *link.Network
+	binary  string
+	dir     string
+	lead    *resident
+	workers []*resident
+	invite  string
+	page    string
+	client  http.Client // dials from inside the coordinator's host
+}
+
+// resident is one machine of a town and the process on it.
+type resident struct {
+	*process
+	host *link.Host
+	dir  string
+}
+
+// homeLink is the link of a volunteer: 5 Mbit/s up and 20 down, 50 ms from another, a packet in a thousand lost.
+func homeLink() link.Path {
+	return link.Path{Up: 5e6, Down: 20e6, Delay: 12500 * time.Microsecond, Loss: 0.0005, Reorder: 0.001}
+}
+
+// newTown starts a coordinator and workers behind links.
+func newTown(t *testing.T, workers int, path link.Path, flags ...string) *town {
+	t.Helper()
+	if os.Getenv("NETNS") == "" {
+		t.Skip("make netns-test runs this test")
+	}
+	seed := rand.Uint64()
+	t.Logf("seed of the links %d", seed)
+	network, err := link.New(seed)
+	if errors.Is(err, link.ErrUnavailable) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &town{t: t, net: network, binary: binary(t, ""), dir: t.TempDir()}
+	t.Cleanup(func() {
+		if err := network.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.lead = w.resident("coordinator", path)
+	w.client.Transport = &http.Transport{DialContext: w.lead.host.Dial}
+	t.Cleanup(w.client.CloseIdleConnections)
+	flags = append([]string{"--data", corpusFile(t), "--tokens", "1000000000", "--eval-windows", "8"}, flags...)
+	w.coordinate(flags...)
+	for i := range workers {
+		r := w.resident(fmt.Sprint("w", i+1), path)
+		w.workers = append(w.workers, r)
+		w.join(r)
+	}
+	return w
+}
+
+func (w *town) resident(name string, path link.Path) *resident {
+	w.t.Helper()
+	host, err := w.net.Host(path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &resident{host: host, dir: filepath.Join(w.dir, name)}
+}
+
+// coordinate starts the coordinator, for the first time or again.
+func (w *town) coordinate(flags ...string) {
+	w.t.Helper()
+	args := []string{"coordinator", "--json", "--mdns=false", "--port", "7300", "--listen", "127.0.0.1:7310", "--data-dir", w.lead.dir}
+	w.lead.process = beginBy(w.t, w.lead.host.Start, w.binary, append(args, flags...)...)
+	w.invite, w.page = w.lead.where(w.t)
+}
+
+// join starts a worker, for the first time or again.
+func (w *town) join(r *resident) {
+	w.t.Helper()
+	r.process = beginBy(w.t, r.host.Start, w.binary, "join", w.invite, "--mdns=false", "--name", filepath.Base(r.dir), "--threads", "1",
+		"--listen", "127.0.0.1:0", "--data-dir", r.dir)
+}
+
+// look fetches the coordinator's snapshot, or returns nil while it cannot be had.
+func (w *town) look() *status.Snapshot {
+	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, w.page+"api/v1/snapshot", http.NoBody)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	response, err := w.client.Do(request)
+	if err != nil {
+		return nil
+	}
+	defer response.Body.Close()
+	shot := new(status.Snapshot)
+	if json.NewDecoder(response.Body).Decode(shot) != nil {
+		return nil
+	}
+	return shot
+}
+
+// until looks again and again, every 20 ms, until a snapshot is as wanted, and returns it.
+func (w *town) until(what string, within time.Duration, wanted func(*status.Snapshot) bool) *status.Snapshot {
+	w.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	var last *status.Snapshot
+	for limit := time.After(within); ; {
+		select {
+		case <-limit:
+			w.t.Fatalf("%s: not within %s; the last snapshot %s", what, within, describe(last))
+		case <-tick.C:
+		}
+		shot := w.look()
+		if shot == nil {
+			continue
+		}
+		if last = shot; wanted(shot) {
+			return shot
+		}
+	}
+}
+
+func describe(s *status.Snapshot) string {
+	if s == nil {
+		return "was never had"
+	}
+	var peers []string
+	for _, p := range s.Peers {
+		peers = append(peers, fmt.Sprintf("%s slot %d alive %v %s %s", p.Name, p.Slot, p.Alive, p.State, p.Reason))
+	}
+	return fmt.Sprintf("has versions %v, %d commits, %d training; peers: %s; rounds %+v", s.Run.Versions, s.Health.Commits, s.Health.Training, strings.Join(peers, ", "), s.Rounds)
+}
+
+// settle waits until all workers train and each fragment has had some commits since, and returns the fragments'
+// intervals between commits.
+func (w *town) settle() []time.Duration {
+	w.t.Helper()
+	const rounds = 3
+	start := w.until("all workers train", 3*time.Minute, func(s *status.Snapshot) bool { return s.Health.Training == len(w.workers) && len(s.Run.Versions) > 0 })
+	intervals := make([]time.Duration, len(start.Run.Versions))
+	first, began := slices.Clone(start.Run.Versions), make([]time.Time, len(start.Run.Versions))
+	w.until("commits go on", 3*time.Minute, func(s *status.Snapshot) bool {
+		done := true
+		for f, v := range s.Run.Versions {
+			switch {
+			case intervals[f] > 0:
+			case began[f].IsZero():
+				if done = false; v > first[f] {
+					began[f], first[f] = s.At, v
+				}
+			case v >= first[f]+rounds:
+				intervals[f] = s.At.Sub(began[f]) / time.Duration(v-first[f])
+			default:
+				done = false
+			}
+		}
+		return done
+	})
+	return intervals
+}
+
+// leave has everybody drain on a signal and checks what they leave behind.
+func (w *town) leave() {
+	w.t.Helper()
+	for _, r := range w.workers {
+		if err := r.cmd.Process.Signal(os.Interrupt); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	for _, r := range w.workers {
+		r.ends(w.t, filepath.Base(r.dir))
+	}
+	last := w.until("all have left", time.Minute, func(s *status.Snapshot) bool { return s.Health.Training == 0 })
+	if err := w.lead.cmd.Process.Signal(os.Interrupt); err != nil {
+		w.t.Fatal(err)
+	}
+	w.lead.ends(w.t, "the coordinator")
+	if agree := last.Health.StatesAgree; agree != nil && !*agree || last.Health.Diverged > 0 {
+		w.t.Errorf("states disagree, or %d diverged", last.Health.Diverged)
+	}
+	for _, r := range append([]*resident{w.lead}, w.workers...) {
+		if o := command(w.t, time.Minute, w.binary, nil, "ledger", "verify", r.dir); o.code != 0 {
+			w.t.Errorf("ledger of %s: %s", filepath.Base(r.dir), o.stderr)
+		}
+	}
+}
+
+// TestNetnsSwarmInTrouble has a swarm on slow links live through a killed worker, a frozen one, one that is cut off, one
+// that is heard but does not hear, and a killed coordinator.
+func TestNetnsSwarmInTrouble(t *testing.T) {
+	w := newTown(t, 4, homeLink(), "--preset", "pico", "--h", "200")
+	w.settle()
+	more := func(what string, n uint64) {
+		t.Helper()
+		from := uint64(0)
+		if s := w.look(); s != nil {
+			from = s.Health.Commits
+		}
+		w.until(what, 2*time.Minute, func(s *status.Snapshot) bool { return s.Health.Commits >= from+n })
+	}
+	a, b, c, d := w.workers[0], w.workers[1], w.workers[2], w.workers[3]
+	w.kill(a)
+	more("commits without a killed worker", 6)
+	w.join(a)
+	w.freeze(b)
+	more("commits without a frozen worker", 6)
+	w.thaw(b)
+	w.net.Isolate(c.host, true)
+	more("commits without a worker that is cut off", 6)
+	w.net.Isolate(c.host, false)
+	w.net.Cut(w.lead.host, d.host)
+	more("commits without a worker that hears nothing", 6)
+	w.net.Heal(w.lead.host, d.host)
+	w.kill(w.lead)
+	w.coordinate()
+	w.until("all train again", 2*time.Minute, func(s *status.Snapshot) bool { return s.Health.Training == 4 })
+	more("commits with everyone back", 6)
+	w.leave()
+}
+
+func (w *town) kill(r *resident) {
+	w.t.Helper()
+	if err := r.cmd.Process.Kill(); err != nil {
+		w.t.Fatal(err)
+	}
+	_ = r.cmd.Wait() // it was killed
+}
+
+func (w *town) freeze(r *resident) { w.signal(r, syscall.SIGSTOP) }
+func (w *town) thaw(r *resident)   { w.signal(r, syscall.SIGCONT) }
+
+func (w *town) signal(r *resident, s syscall.Signal) {
+	w.t.Helper()
+	if err := r.cmd.Process.Signal(s); err != nil {
+		w.t.Fatal(err)
+	}
+}
