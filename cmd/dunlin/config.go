@@ -191,7 +191,7 @@ func (c *Config) global() []option {
 func (c *Config) compute() []option {
 	return []option{
 		choice(&c.Device, "device", "cpu", "what computes", "cpu"),
-		choice(&c.Kernels, "kernels", "auto", "which CPU kernels; auto takes the fastest that this machine has", "auto", "portable", "avx2", "avx512"),
+		choice(&c.Kernels, "kernels", "auto", "which CPU kernels; auto takes the fastest that this machine has", "auto", "portable", "avx2", "avx512", "neon"),
 		c.threads(),
 	}
 }

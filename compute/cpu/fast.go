@@ -1,4 +1,4 @@
-//go:build amd64 && !noasm
+//go:build (amd64 || arm64) && !noasm
 
 package cpu
 
@@ -15,11 +15,9 @@ type instructionSet struct {
 	vectors    *vectors
 	multiplier *multiplier
 	// fmaLoop runs rounds of fmaChains independent multiply-adds of vectors.
-	fmaLoop func(rounds int)
+	fmaLoop   func(rounds int)
+	fmaChains int
 }
-
-// fmaChains is what the generator writes into fmaLoop.
-const fmaChains = 12
 
 // fastKernels returns the assembly paths that this processor can run, best
 // first.
@@ -35,7 +33,7 @@ func fastKernels() []*kernels {
 // for each lane of every chain.
 func peakLoop() (loop func(rounds int), operations float64) {
 	if sets := instructionSets(); len(sets) > 0 {
-		return sets[0].fmaLoop, float64(2 * fmaChains * sets[0].vectors.lanes)
+		return sets[0].fmaLoop, float64(2 * sets[0].fmaChains * sets[0].vectors.lanes)
 	}
 	return portablePeak, portablePeakOperations
 }

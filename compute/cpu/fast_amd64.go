@@ -10,11 +10,11 @@ func instructionSets() []instructionSet {
 	var sets []instructionSet
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX2 && cpu.X86.HasFMA {
 		multiplier := &multiplier{lanes: 16, rows: 8, vectors: 3, dot: dotAVX512}
-		sets = append(sets, instructionSet{"avx512", avx512Vectors(), multiplier, fmaLoopAVX512})
+		sets = append(sets, instructionSet{"avx512", avx512Vectors(), multiplier, fmaLoopAVX512, 12})
 	}
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
 		multiplier := &multiplier{lanes: 8, rows: 6, vectors: 2, dot: dotAVX2}
-		sets = append(sets, instructionSet{"avx2", avx2Vectors(), multiplier, fmaLoopAVX2})
+		sets = append(sets, instructionSet{"avx2", avx2Vectors(), multiplier, fmaLoopAVX2, 12})
 	}
 	return sets
 }

@@ -20,7 +20,10 @@ func TestGeneratedIsCurrent(t *testing.T) {
 	if out, err := run.CombinedOutput(); err != nil {
 		t.Fatalf("generate: %v\n%s", err, out)
 	}
-	for _, name := range []string{"gemm_amd64.s", "gemm_stubs_amd64.go", "vector_amd64.s", "vector_stubs_amd64.go"} {
+	for _, name := range []string{
+		"gemm_amd64.s", "gemm_stubs_amd64.go", "vector_amd64.s", "vector_stubs_amd64.go",
+		"gemm_arm64.s", "gemm_stubs_arm64.go", "vector_arm64.s", "vector_stubs_arm64.go",
+	} {
 		want, err := os.ReadFile(filepath.Join(folder, name))
 		if err != nil {
 			t.Fatal(err)

@@ -34,11 +34,6 @@ func scoreGradAVX512(dp *float32, p *float32, n int, d float32, s float32)
 //go:noescape
 func dotAVX512(a *float32, b *float32, n int) (ret float32)
 
-// rowMaxAVX512 returns the largest of n ≥ 1 values; NaN may be passed over.
-//
-//go:noescape
-func rowMaxAVX512(src *float32, n int) (ret float32)
-
 // expSumAVX512 sets dst = exp(scale·src - shift) and returns the sum; dst may be src.
 //
 //go:noescape
@@ -49,7 +44,12 @@ func expSumAVX512(dst *float32, src *float32, n int, scale float32, shift float3
 //go:noescape
 func expTotalAVX512(src *float32, n int, scale float32, shift float32) (ret float32)
 
-// sumSquaresAVX512 returns the float64 sum of squares of n values, n a multiple of 16.
+// rowMaxAVX512 returns the largest of n ≥ 1 values; NaN may be passed over.
+//
+//go:noescape
+func rowMaxAVX512(src *float32, n int) (ret float32)
+
+// sumSquaresAVX512 returns the float64 sum of squares of n ≥ 1 values, n a multiple of 16.
 //
 //go:noescape
 func sumSquaresAVX512(src *float32, n int) (ret float64)
@@ -159,11 +159,6 @@ func scoreGradAVX2(dp *float32, p *float32, n int, d float32, s float32)
 //go:noescape
 func dotAVX2(a *float32, b *float32, n int) (ret float32)
 
-// rowMaxAVX2 returns the largest of n ≥ 1 values; NaN may be passed over.
-//
-//go:noescape
-func rowMaxAVX2(src *float32, n int) (ret float32)
-
 // expSumAVX2 sets dst = exp(scale·src - shift) and returns the sum; dst may be src.
 //
 //go:noescape
@@ -174,7 +169,12 @@ func expSumAVX2(dst *float32, src *float32, n int, scale float32, shift float32)
 //go:noescape
 func expTotalAVX2(src *float32, n int, scale float32, shift float32) (ret float32)
 
-// sumSquaresAVX2 returns the float64 sum of squares of n values, n a multiple of 8.
+// rowMaxAVX2 returns the largest of n ≥ 1 values; NaN may be passed over.
+//
+//go:noescape
+func rowMaxAVX2(src *float32, n int) (ret float32)
+
+// sumSquaresAVX2 returns the float64 sum of squares of n ≥ 1 values, n a multiple of 8.
 //
 //go:noescape
 func sumSquaresAVX2(src *float32, n int) (ret float64)

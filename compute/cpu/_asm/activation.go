@@ -16,46 +16,24 @@ func (fn *function) exp(r, n, p string) {
 	for i, v := range coefficients {
 		c[i] = fn.constant(word(v))
 	}
-	// The second source is what a comparison with NaN returns: keep x there.
-	fn.op("VMOVUPS", most, n)
-	fn.op("VMINPS", r, n, r)
-	fn.op("VMOVUPS", least, n)
-	fn.op("VMAXPS", r, n, r)
-	fn.op("VMULPS", log2e, r, n)
-	if fn.lanes == 16 {
-		fn.op("VRNDSCALEPS", "$8", n, n)
-	} else {
-		fn.op("VROUNDPS", "$8", n, n)
-	}
-	fn.op("VFNMADD231PS", high, n, r)
-	fn.op("VFNMADD231PS", low, n, r)
-	fn.op("VMOVUPS", c[0], p)
-	for _, next := range c[1:] {
-		fn.op("VFMADD213PS", next, r, p)
-	}
-	if fn.lanes == 16 {
-		fn.op("VSCALEFPS", n, p, p)
-		return
-	}
-	// 2**n in two factors, so that results near the limits stay exact.
-	bias := fn.constant(127)
-	fn.op("VCVTPS2DQ", n, n)
-	fn.op("VPSRAD", "$1", n, r)
-	fn.op("VPSUBD", r, n, n)
-	fn.op("VPADDD", bias, r, r)
-	fn.op("VPSLLD", "$23", r, r)
-	fn.op("VMULPS", r, p, p)
-	fn.op("VPADDD", bias, n, n)
-	fn.op("VPSLLD", "$23", n, n)
-	fn.op("VMULPS", n, p, p)
+	fn.limit(r, least, most, n)
+	fn.mul(n, r, log2e)
+	fn.round(n, n)
+	fn.fnma(r, n, high, r)
+	fn.fnma(r, n, low, r)
+	fn.horner(p, r, c)
+	fn.power(p, n, r)
 }
 
 // warm loads the constants of exp, so that no load stands inside of a loop.
 func (fn *function) warm() {
-	if fn.lanes == 16 {
+	if fn.lanes != 8 {
 		for _, v := range []float32{math.Log2E, 0.693359375, -2.12194440e-4, 89, -104, 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1} {
 			fn.constant(word(v))
 		}
+	}
+	if fn.neon() {
+		fn.constant(127)
 	}
 }
 
@@ -67,14 +45,19 @@ const (
 // gelu's gate: leaves 1/(1+exp(-2u)) in p for x in a, with u = √(2/π)(x +
 // 0.044715x³); 0.5(1 + tanh u) is that. t and n are overwritten.
 func (fn *function) gate(a, t, n, p string) {
-	fn.op("VMULPS", a, a, t)
-	fn.op("VMOVUPS", fn.constant(word(-2*geluA)), n)
-	fn.op("VFMADD132PS", fn.constant(word(-2*geluA*geluB)), n, t)
-	fn.op("VMULPS", a, t, t)
+	fn.mul(t, a, a)
+	fn.move(n, fn.constant(word(-2*geluA)))
+	fn.fma(n, t, fn.constant(word(-2*geluA*geluB)), n)
+	fn.mul(t, a, n)
 	fn.exp(t, n, p)
-	fn.op("VADDPS", fn.constant(word(1)), p, p)
-	fn.op("VMOVUPS", fn.constant(word(1)), n)
-	fn.op("VDIVPS", p, n, p)
+	fn.inverseOfNext(p, n)
+}
+
+// inverseOfNext sets p to 1/(1+p); t is overwritten.
+func (fn *function) inverseOfNext(p, t string) {
+	fn.add(p, p, fn.constant(word(1)))
+	fn.move(t, fn.constant(word(1)))
+	fn.div(p, t, p)
 }
 
 func genActivations(f *file, set isa) {
@@ -86,7 +69,7 @@ func genActivations(f *file, set isa) {
 	fn.each(func(l loop) {
 		l.load(p["src"], fn.v(0))
 		fn.gate(fn.v(0), fn.v(1), fn.v(2), fn.v(3))
-		fn.op("VMULPS", fn.v(3), fn.v(0), fn.v(0))
+		fn.mul(fn.v(0), fn.v(0), fn.v(3))
 		l.save(fn.v(0), p["dst"])
 	})
 	fn.end()
@@ -99,23 +82,20 @@ func genActivations(f *file, set isa) {
 		fn.constant(word(v))
 	}
 	fn.each(func(l loop) {
-		x, t, s := fn.v(0), fn.v(1), fn.v(3)
+		x, t, u, s := fn.v(0), fn.v(1), fn.v(2), fn.v(3)
 		l.load(p["src"], x)
 		// Beyond ±12 the slope is 0 or 1; without the limit, x³ would overflow.
-		fn.op("VMOVUPS", fn.constant(word(12)), t)
-		fn.op("VMINPS", x, t, x)
-		fn.op("VMOVUPS", fn.constant(word(-12)), t)
-		fn.op("VMAXPS", x, t, x)
-		fn.gate(x, t, fn.v(2), s)
-		fn.op("VMULPS", x, x, t)
-		fn.op("VMOVUPS", fn.constant(word(2*geluA)), fn.v(2))
-		fn.op("VFMADD132PS", fn.constant(word(6*geluA*geluB)), fn.v(2), t) // 2u'
-		fn.op("VMULPS", x, t, t)
-		fn.op("VFNMADD213PS", t, s, t) // t - s·t
-		fn.op("VFMADD213PS", s, s, t)  // s + s·t
+		fn.limit(x, fn.constant(word(-12)), fn.constant(word(12)), t)
+		fn.gate(x, t, u, s)
+		fn.mul(t, x, x)
+		fn.move(u, fn.constant(word(2*geluA)))
+		fn.fma(u, t, fn.constant(word(6*geluA*geluB)), u) // 2u'
+		fn.mul(t, x, u)
+		fn.fnma(t, s, t, t) // t - s·t
+		fn.fma(s, s, t, s)
 		l.load(p["dy"], x)
-		fn.op("VMULPS", x, t, t)
-		l.save(t, p["dx"])
+		fn.mul(s, s, x)
+		l.save(s, p["dx"])
 	})
 	fn.end()
 }

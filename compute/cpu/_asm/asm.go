@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// isa is one vector instruction set: AVX-512F with 16 lanes or AVX2 with FMA
-// and 8 lanes.
+// isa is one vector instruction set: AVX-512F with 16 lanes, AVX2 with FMA and 8
+// lanes, or NEON (arm64's Advanced SIMD) with 4 lanes.
 type isa struct {
 	suffix string // of function names
 	lanes  int
@@ -17,6 +17,7 @@ type isa struct {
 var (
 	avx512 = isa{suffix: "AVX512", lanes: 16, reg: "Z", regs: 32}
 	avx2   = isa{suffix: "AVX2", lanes: 8, reg: "Y", regs: 16}
+	neon   = isa{suffix: "NEON", lanes: 4, reg: "V", regs: 32}
 )
 
 // param is one argument of an assembly function; all take 8 bytes but float32.
@@ -46,7 +47,10 @@ type function struct {
 // begin starts a function with doc (one sentence) and parameters; results come
 // last and their names begin with ret.
 func (f *file) begin(set isa, name, doc string, params ...param) *function {
-	fn := &function{file: f, isa: set, name: name + set.suffix, next: set.regs - 1, args: map[string]string{}, held: map[string]string{}}
+	fn := &function{file: f, isa: set, name: name + set.suffix, next: set.regs - 2, args: map[string]string{}, held: map[string]string{}}
+	if set.lanes == 16 {
+		fn.next++ // nothing is reserved
+	}
 	offset, in, out := 0, []string{}, []string{}
 	offsets := map[string]int{}
 	for _, p := range params {
@@ -115,7 +119,9 @@ func (fn *function) place(label string) { fmt.Fprintf(&fn.text, "%s:\n", label) 
 
 // end leaves the function.
 func (fn *function) end() {
-	fn.op("VZEROUPPER")
+	if !fn.neon() {
+		fn.op("VZEROUPPER")
+	}
 	fn.op("RET")
 }
 
@@ -145,20 +151,25 @@ func (f *file) word(bits uint32) string {
 	return symbol
 }
 
-// constant returns an operand for the word in every lane: with AVX-512 a
-// register loaded once (call it before the loop), with AVX2 memory.
+// constant returns an operand for the word in every lane: with AVX2 memory,
+// else a register loaded once (call it before the loop).
 func (fn *function) constant(bits uint32) string {
-	symbol := fn.word(bits)
 	if fn.lanes == 8 {
-		return symbol + "(SB)"
+		return fn.word(bits) + "(SB)"
 	}
-	if r, ok := fn.held[symbol]; ok {
+	key := fmt.Sprint(bits)
+	if r, ok := fn.held[key]; ok {
 		return r
 	}
 	r := fn.v(fn.next)
 	fn.next--
-	fn.op("VMOVUPS", symbol+"(SB)", r)
-	fn.held[symbol] = r
+	if fn.neon() {
+		fn.op("MOVW", fmt.Sprintf("$0x%08x", bits), "R14")
+		fn.op("VDUP", "R14", r+".S4")
+	} else {
+		fn.op("VMOVUPS", fn.word(bits)+"(SB)", r)
+	}
+	fn.held[key] = r
 	return r
 }
 
@@ -166,18 +177,14 @@ func (fn *function) constant(bits uint32) string {
 // the whole function.
 func (fn *function) broadcast(name string) string {
 	r := fn.v(fn.next)
-	fn.next--
-	fn.op("VBROADCASTSS", fn.arg(name), r)
-	return r
-}
-
-// zero clears vector register r.
-func (fn *function) zero(r string) {
-	if fn.lanes == 16 {
-		fn.op("VPXORD", r, r, r)
+	if fn.neon() {
+		fn.op("FMOVS", fn.arg(name), s(fn.next))
+		fn.spread(r, fn.next)
 	} else {
-		fn.op("VXORPS", r, r, r)
+		fn.op("VBROADCASTSS", fn.arg(name), r)
 	}
+	fn.next--
+	return r
 }
 
 // at formats a memory operand.

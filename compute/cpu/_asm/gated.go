@@ -7,22 +7,18 @@ func genRMSNorm(f *file, set isa) {
 	fn.zero(fn.v(0))
 	fn.each(func(l loop) {
 		l.load(p["x"], fn.v(2))
-		fn.op("VFMADD231PS", fn.v(2), fn.v(2), fn.v(0))
+		fn.fma(fn.v(0), fn.v(2), fn.v(2), fn.v(0))
 	})
 	fn.sum(0, 1)
-	fn.op("VMULSS", fn.arg("inv"), x(0), x(0))
-	fn.op("VADDSS", fn.arg("eps"), x(0), x(0))
-	fn.op("VSQRTSS", x(0), x(0), x(0))
-	fn.op("VMOVSS", fn.word(word(1))+"(SB)", x(1))
-	fn.op("VDIVSS", x(0), x(1), x(0))
-	fn.op("VMOVSS", x(0), fn.arg("retRStd"))
+	fn.inverseRoot(0, 1)
+	fn.give(0, "retRStd")
 	rstd := fn.v(4)
-	fn.op("VBROADCASTSS", x(0), rstd)
+	fn.spread(rstd, 0)
 	fn.each(func(l loop) {
 		l.load(p["x"], fn.v(2))
 		l.load(p["gain"], fn.v(0))
-		fn.op("VMULPS", rstd, fn.v(2), fn.v(2))
-		fn.op("VMULPS", fn.v(0), fn.v(2), fn.v(2))
+		fn.mul(fn.v(2), fn.v(2), rstd)
+		fn.mul(fn.v(2), fn.v(2), fn.v(0))
 		l.save(fn.v(2), p["y"])
 	})
 	fn.end()
@@ -35,33 +31,33 @@ func genRMSNorm(f *file, set isa) {
 		fn = f.begin(set, name, doc+" the gradient of one row; inv = 1/n.",
 			ptr("dx"), ptr("dy"), ptr("x"), ptr("gain"), n, num("rstd"), num("inv"))
 		p = fn.take("dx", "dy", "x", "gain")
-		rstd := fn.broadcastBelowMask("rstd")
+		rstd := fn.broadcast("rstd")
 		// v2: x̂, v3: dy·gain.
 		parts := func(l loop) {
 			l.load(p["x"], fn.v(2))
 			l.load(p["dy"], fn.v(3))
 			l.load(p["gain"], fn.v(4))
-			fn.op("VMULPS", rstd, fn.v(2), fn.v(2))
-			fn.op("VMULPS", fn.v(4), fn.v(3), fn.v(3))
+			fn.mul(fn.v(2), fn.v(2), rstd)
+			fn.mul(fn.v(3), fn.v(3), fn.v(4))
 		}
 		fn.zero(fn.v(0))
 		fn.each(func(l loop) {
 			parts(l)
-			fn.op("VFMADD231PS", fn.v(3), fn.v(2), fn.v(0))
+			fn.fma(fn.v(0), fn.v(2), fn.v(3), fn.v(0))
 		})
 		fn.sum(0, 1)
-		fn.op("VMULSS", fn.arg("inv"), x(0), x(0))
-		fn.op("VBROADCASTSS", x(0), fn.v(1))
+		fn.timesArg(0, 1, "inv")
+		fn.spread(fn.v(1), 0)
 		fn.each(func(l loop) {
 			parts(l)
-			fn.op("VFNMADD231PS", fn.v(1), fn.v(2), fn.v(3))
+			fn.fnma(fn.v(3), fn.v(2), fn.v(1), fn.v(3))
 			if accumulate {
 				l.load(p["dx"], fn.v(4))
-				fn.op("VFMADD213PS", fn.v(4), rstd, fn.v(3))
+				fn.fma(fn.v(4), fn.v(3), rstd, fn.v(4))
 			} else {
-				fn.op("VMULPS", rstd, fn.v(3), fn.v(3))
+				fn.mul(fn.v(4), fn.v(3), rstd)
 			}
-			l.save(fn.v(3), p["dx"])
+			l.save(fn.v(4), p["dx"])
 		})
 		fn.end()
 	}
@@ -71,16 +67,13 @@ func genRMSNorm(f *file, set isa) {
 	p = fn.take("dgain", "dy", "x", "rstd", "ld")
 	fn.each(func(l loop) {
 		l.load(p["dgain"], fn.v(0))
-		fn.op("LEAQ", at(0, p["dy"], index, 4), "R15")
-		fn.op("XORQ", "R11", "R11")
-		fn.overRows(p["x"], p["ld"], 1, func(_ int, row string) {
-			l.loadFrom(row, fn.v(2))
-			fn.op("VBROADCASTSS", at(0, p["rstd"], "R11", 4), fn.v(3))
-			fn.op("VMULPS", fn.v(3), fn.v(2), fn.v(2))
-			l.loadFrom("(R15)", fn.v(3))
-			fn.op("VFMADD231PS", fn.v(3), fn.v(2), fn.v(0))
-			fn.op("ADDQ", p["ld"], "R15")
-			fn.op("INCQ", "R11")
+		c := columns{loop: l, sources: []string{p["x"], p["dy"]}, scalars: []string{p["rstd"]}, ld: p["ld"]}
+		c.over(1, func(int) {
+			c.read(0, fn.v(2))
+			c.scalar(0, fn.v(3))
+			fn.mul(fn.v(2), fn.v(2), fn.v(3))
+			c.read(1, fn.v(3))
+			fn.fma(fn.v(0), fn.v(2), fn.v(3), fn.v(0))
 		})
 		l.save(fn.v(0), p["dgain"])
 	})
@@ -89,11 +82,9 @@ func genRMSNorm(f *file, set isa) {
 
 // logistic leaves 1/(1+exp(-g)) in s; t and n are overwritten.
 func (fn *function) logistic(g, t, n, s string) {
-	fn.op("VMULPS", fn.constant(word(-1)), g, t)
+	fn.mul(t, g, fn.constant(word(-1)))
 	fn.exp(t, n, s)
-	fn.op("VADDPS", fn.constant(word(1)), s, s)
-	fn.op("VMOVUPS", fn.constant(word(1)), n)
-	fn.op("VDIVPS", s, n, s)
+	fn.inverseOfNext(s, n)
 }
 
 func genSwiGLU(f *file, set isa) {
@@ -106,8 +97,8 @@ func genSwiGLU(f *file, set isa) {
 		l.load(p["gate"], g)
 		fn.logistic(g, t, fn.v(2), s)
 		l.load(p["up"], t)
-		fn.op("VMULPS", s, g, g)
-		fn.op("VMULPS", t, g, g)
+		fn.mul(g, g, s)
+		fn.mul(g, g, t)
 		l.save(g, p["dst"])
 	})
 	fn.end()
@@ -122,15 +113,15 @@ func genSwiGLU(f *file, set isa) {
 		g, gs, t, s := fn.v(0), fn.v(1), fn.v(2), fn.v(3)
 		l.load(p["gate"], g)
 		fn.logistic(g, gs, t, s)
-		fn.op("VMULPS", s, g, gs)
-		fn.op("VMOVUPS", gs, g)
-		fn.op("VFNMADD231PS", s, gs, g)
-		fn.op("VADDPS", s, g, g) // the slope
+		fn.mul(gs, g, s)
+		fn.move(g, gs)
+		fn.fnma(g, gs, s, g)
+		fn.add(g, g, s) // the slope
 		l.load(p["dy"], t)
 		l.load(p["up"], s)
-		fn.op("VMULPS", s, g, g)
-		fn.op("VMULPS", t, g, g)
-		fn.op("VMULPS", t, gs, gs)
+		fn.mul(g, g, s)
+		fn.mul(g, g, t)
+		fn.mul(gs, gs, t)
 		l.save(g, p["dgate"])
 		l.save(gs, p["dup"])
 	})
@@ -141,22 +132,23 @@ func genRotate(f *file, set isa) {
 	fn := f.begin(set, "rotate", "turns rows ≥ 1 heads, ld bytes apart, whose n values and the n values half bytes on are points, by angles given as cosines and sines; sign is 1 or -1.",
 		ptr("x"), ptr("cos"), ptr("sin"), n, param{"rows", "int"}, param{"ld", "int"}, param{"half", "int"}, num("sign"))
 	p := fn.take("x", "cos", "sin", "ld", "half")
-	sign := fn.broadcastBelowMask("sign")
+	fn.increase(p["half"], p["x"]) // the second value of the first point
+	sign := fn.broadcast("sign")
 	fn.each(func(l loop) {
 		cos, sin, low, high := fn.v(0), fn.v(1), fn.v(2), fn.v(3)
 		l.load(p["cos"], cos)
 		l.load(p["sin"], sin)
-		fn.op("VMULPS", sign, sin, sin)
-		fn.overRows(p["x"], p["ld"], 1, func(_ int, row string) {
-			second := at(0, "R12", p["half"], 1)
-			l.loadFrom(row, low)
-			l.loadFrom(second, high)
-			fn.op("VMULPS", sin, high, fn.v(4))
-			fn.op("VMULPS", sin, low, fn.v(5))
-			fn.op("VFMSUB213PS", fn.v(4), cos, low)
-			fn.op("VFMADD213PS", fn.v(5), cos, high)
-			l.saveTo(low, row)
-			l.saveTo(high, second)
+		fn.mul(sin, sin, sign)
+		c := columns{loop: l, sources: []string{p["x"], p["half"]}, ld: p["ld"]}
+		c.over(1, func(int) {
+			c.read(0, low)
+			c.read(1, high)
+			fn.mul(fn.v(4), high, sin)
+			fn.mul(fn.v(5), low, sin)
+			fn.fms(fn.v(4), low, cos, fn.v(4))
+			fn.fma(fn.v(5), high, cos, fn.v(5))
+			c.write(fn.v(4), 0)
+			c.write(fn.v(5), 1)
 		})
 	})
 	fn.end()

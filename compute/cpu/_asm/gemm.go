@@ -262,10 +262,14 @@ func (f *file) maskTable() string {
 	return symbol
 }
 
+func copyPanelDoc(vectors int) string {
+	return fmt.Sprintf("packs k rows of %d vectors, the last with tail lanes and then zeros; ldsrc is in bytes.", vectors)
+}
+
 // genCopyPanel writes the packing of B as it lies: k rows of vectors.
 func genCopyPanel(f *file, set isa, vectors int) {
 	fn := f.begin(set, fmt.Sprintf("copyPanel%d", vectors),
-		fmt.Sprintf("packs k rows of %d vectors, the last with tail lanes and then zeros; ldsrc is in bytes.", vectors),
+		copyPanelDoc(vectors),
 		param{"dst", "*float32"}, param{"src", "*float32"}, param{"ldsrc", "int"}, param{"k", "int"}, param{"tail", "int"})
 	wide := 4 * fn.lanes
 	fn.op("MOVQ", fn.arg("dst"), "DX")
@@ -313,10 +317,14 @@ func genCopyPanel(f *file, set isa, vectors int) {
 	fn.end()
 }
 
+func transposeDoc(side int) string {
+	return fmt.Sprintf("sets dst[i][j] = src[j][i] for %d rows of src and %d·blocks of its columns; ld are in bytes.", side, side)
+}
+
 // genTranspose writes the packing of a transposed B, 8 × 8 values at a time.
 // It needs AVX only and serves both instruction sets.
 func genTranspose(f *file) {
-	fn := f.begin(avx2, "transpose8", "sets dst[i][j] = src[j][i] for 8 rows of src and 8·blocks of its columns; ld are in bytes.",
+	fn := f.begin(avx2, "transpose8", transposeDoc(8),
 		param{"dst", "*float32"}, param{"lddst", "int"}, param{"src", "*float32"}, param{"ldsrc", "int"}, param{"blocks", "int"})
 	fn.op("MOVQ", fn.arg("dst"), "DX")
 	fn.op("MOVQ", fn.arg("lddst"), "R8")
@@ -362,9 +370,13 @@ func genTranspose(f *file) {
 
 // genPeak writes a loop of fused multiply-adds in registers.
 func genPeak(f *file, set isa) {
-	const chains = 12
+	chains := 12
+	if set.neon() { // some processors have four multiply-adders of four cycles
+		chains = 24
+	}
 	fn := f.begin(set, "fmaLoop", fmt.Sprintf("runs n rounds of %d independent fused multiply-adds of %d lanes.", chains, set.lanes), param{"n", "int"})
-	fn.op("MOVQ", fn.arg("n"), "CX")
+	count := fn.machine().count
+	fn.op(fn.machine().move, fn.arg("n"), count)
 	for i := range chains + 2 {
 		fn.zero(fn.v(i))
 	}
@@ -372,9 +384,9 @@ func genPeak(f *file, set isa) {
 	fn.op("PCALIGN", "$32")
 	fn.place(again)
 	for i := range chains {
-		fn.op("VFMADD231PS", fn.v(chains), fn.v(chains+1), fn.v(i))
+		fn.fma(fn.v(i), fn.v(chains+1), fn.v(chains), fn.v(i))
 	}
-	fn.op("DECQ", "CX")
-	fn.op("JNE", again)
+	fn.decrease(count, 1)
+	fn.jump("≠", again)
 	fn.end()
 }

@@ -8,7 +8,7 @@ func genElementwise(f *file, set isa) {
 	fn.each(func(l loop) {
 		l.load(p["a"], fn.v(0))
 		l.load(p["b"], fn.v(1))
-		fn.op("VADDPS", fn.v(1), fn.v(0), fn.v(0))
+		fn.add(fn.v(0), fn.v(0), fn.v(1))
 		l.save(fn.v(0), p["dst"])
 	})
 	fn.end()
@@ -19,34 +19,35 @@ func genElementwise(f *file, set isa) {
 	fn.each(func(l loop) {
 		l.load(p["dst"], fn.v(0))
 		fn.zero(fn.v(1))
-		fn.overRows(p["src"], p["ld"], 2, func(i int, row string) {
-			l.loadFrom(row, fn.v(2+i))
-			fn.op("VADDPS", fn.v(2+i), fn.v(i), fn.v(i))
+		c := columns{loop: l, sources: []string{p["src"]}, ld: p["ld"]}
+		c.over(2, func(i int) {
+			c.read(0, fn.v(2+i))
+			fn.add(fn.v(i), fn.v(i), fn.v(2+i))
 		})
-		fn.op("VADDPS", fn.v(1), fn.v(0), fn.v(0))
+		fn.add(fn.v(0), fn.v(0), fn.v(1))
 		l.save(fn.v(0), p["dst"])
 	})
 	fn.end()
 
 	fn = f.begin(set, "scale", "sets dst = s·src; dst may be src.", ptr("dst"), ptr("src"), n, num("s"))
 	p = fn.take("dst", "src")
-	s := fn.broadcastBelowMask("s")
+	s := fn.broadcast("s")
 	fn.each(func(l loop) {
 		l.load(p["src"], fn.v(0))
-		fn.op("VMULPS", s, fn.v(0), fn.v(0))
+		fn.mul(fn.v(0), fn.v(0), s)
 		l.save(fn.v(0), p["dst"])
 	})
 	fn.end()
 
 	fn = f.begin(set, "combine", "sets dst = s·a + t·b; dst may be a or b.", ptr("dst"), ptr("a"), ptr("b"), n, num("s"), num("t"))
 	p = fn.take("dst", "a", "b")
-	s = fn.broadcastBelowMask("s")
-	t := fn.broadcastBelowMask("t")
+	s = fn.broadcast("s")
+	t := fn.broadcast("t")
 	fn.each(func(l loop) {
 		l.load(p["a"], fn.v(0))
 		l.load(p["b"], fn.v(1))
-		fn.op("VMULPS", s, fn.v(0), fn.v(0))
-		fn.op("VFMADD231PS", t, fn.v(1), fn.v(0))
+		fn.mul(fn.v(0), fn.v(0), s)
+		fn.fma(fn.v(0), fn.v(1), t, fn.v(0))
 		l.save(fn.v(0), p["dst"])
 	})
 	fn.end()
@@ -54,18 +55,19 @@ func genElementwise(f *file, set isa) {
 	fn = f.begin(set, "scoreGrad", "sets dp = p·(dp - d)·s, the gradient of a row of attention scores.",
 		ptr("dp"), ptr("p"), n, num("d"), num("s"))
 	p = fn.take("dp", "p")
-	d := fn.broadcastBelowMask("d")
-	s = fn.broadcastBelowMask("s")
+	d := fn.broadcast("d")
+	s = fn.broadcast("s")
 	fn.each(func(l loop) {
 		l.load(p["dp"], fn.v(0))
 		l.load(p["p"], fn.v(1))
-		fn.op("VSUBPS", d, fn.v(0), fn.v(0))
-		fn.op("VMULPS", s, fn.v(1), fn.v(1))
-		fn.op("VMULPS", fn.v(1), fn.v(0), fn.v(0))
+		fn.sub(fn.v(0), fn.v(0), d)
+		fn.mul(fn.v(1), fn.v(1), s)
+		fn.mul(fn.v(0), fn.v(0), fn.v(1))
 		l.save(fn.v(0), p["dp"])
 	})
 	fn.end()
 }
+
 func genReductions(f *file, set isa) {
 	fn := f.begin(set, "dot", "returns the sum of a·b.", ptr("a"), ptr("b"), n, ret)
 	p := fn.take("a", "b")
@@ -73,36 +75,10 @@ func genReductions(f *file, set isa) {
 	fn.each(func(l loop) {
 		l.load(p["a"], fn.v(1))
 		l.load(p["b"], fn.v(2))
-		fn.op("VFMADD231PS", fn.v(1), fn.v(2), fn.v(0))
+		fn.fma(fn.v(0), fn.v(2), fn.v(1), fn.v(0))
 	})
 	fn.sum(0, 1)
-	fn.op("VMOVSS", x(0), fn.arg("ret"))
-	fn.end()
-
-	// The lanes past the end are taken one by one: a zero could be the maximum.
-	fn = f.begin(set, "rowMax", "returns the largest of n ≥ 1 values; NaN may be passed over.", ptr("src"), n, ret)
-	p = fn.take("src")
-	fn.op("VBROADCASTSS", at(0, p["src"]), fn.v(0))
-	fn.op("MOVQ", fn.arg("n"), count)
-	again, single, done, fold := fn.label("vector"), fn.label("single"), fn.label("done"), fn.label("fold")
-	fn.op("SUBQ", fmt.Sprintf("$%d", fn.lanes), count)
-	fn.op("JLT", fold)
-	fn.place(again)
-	fn.op("VMAXPS", at(0, p["src"]), fn.v(0), fn.v(0))
-	fn.op("ADDQ", fmt.Sprintf("$%d", 4*fn.lanes), p["src"])
-	fn.op("SUBQ", fmt.Sprintf("$%d", fn.lanes), count)
-	fn.op("JGE", again)
-	fn.place(fold)
-	fn.fold("VMAXPS", 0, 1)
-	fn.op("ADDQ", fmt.Sprintf("$%d", fn.lanes), count)
-	fn.op("JEQ", done)
-	fn.place(single)
-	fn.op("VMAXSS", at(0, p["src"]), x(0), x(0))
-	fn.op("ADDQ", "$4", p["src"])
-	fn.op("DECQ", count)
-	fn.op("JNE", single)
-	fn.place(done)
-	fn.op("VMOVSS", x(0), fn.arg("ret"))
+	fn.give(0, "ret")
 	fn.end()
 
 	for _, keep := range []bool{true, false} {
@@ -115,45 +91,115 @@ func genReductions(f *file, set isa) {
 				ptr("src"), n, num("scale"), num("shift"), ret)
 			p = fn.take("src")
 		}
-		scale := fn.broadcastBelowMask("scale")
-		shift := fn.broadcastBelowMask("shift")
+		scale := fn.broadcast("scale")
+		shift := fn.broadcast("shift")
 		fn.warm()
 		fn.zero(fn.v(0))
 		fn.each(func(l loop) {
 			l.load(p["src"], fn.v(1))
-			fn.op("VFMSUB213PS", shift, scale, fn.v(1))
+			fn.fms(fn.v(1), fn.v(1), scale, shift)
 			fn.exp(fn.v(1), fn.v(2), fn.v(3))
 			l.clip(fn.v(3))
-			fn.op("VADDPS", fn.v(3), fn.v(0), fn.v(0))
+			fn.add(fn.v(0), fn.v(0), fn.v(3))
 			if keep {
 				l.save(fn.v(3), p["dst"])
 			}
 		})
 		fn.sum(0, 1)
-		fn.op("VMOVSS", x(0), fn.arg("ret"))
+		fn.give(0, "ret")
 		fn.end()
 	}
+	genRowMax(f, set)
+	genSumSquares(f, set)
+}
 
-	// Sums of squares in float64, n a multiple of the lanes.
-	fn = f.begin(set, "sumSquares", fmt.Sprintf("returns the float64 sum of squares of n values, n a multiple of %d.", set.lanes),
+// genRowMax takes the values past the last vector one by one: a zero could be
+// the maximum.
+func genRowMax(f *file, set isa) {
+	fn := f.begin(set, "rowMax", "returns the largest of n ≥ 1 values; NaN may be passed over.", ptr("src"), n, ret)
+	p := fn.take("src")
+	src, count := p["src"], fn.machine().count
+	vector, scalar := func() { fn.op("VMAXPS", at(0, src), fn.v(0), fn.v(0)) }, func() { fn.op("VMAXSS", at(0, src), x(0), x(0)) }
+	if fn.neon() {
+		fn.op("VLD1R", at(0, src), "["+fn.v(0)+".S4]")
+		vector = func() {
+			fn.op("FMOVQ", at(0, src), s(1))
+			fn.encode(neonMax, fn.v(0), fn.v(0), fn.v(1))
+		}
+		scalar = func() {
+			fn.op("FMOVS", at(0, src), s(1))
+			fn.op("FMAXS", s(1), s(0), s(0))
+		}
+	} else {
+		fn.op("VBROADCASTSS", at(0, src), fn.v(0))
+	}
+	again, single, done, fold := fn.label("vector"), fn.label("single"), fn.label("done"), fn.label("fold")
+	fn.op(fn.machine().move, fn.arg("n"), count)
+	fn.decrease(count, fn.lanes)
+	fn.jump("<", fold)
+	fn.place(again)
+	vector()
+	fn.increase(src, 4*fn.lanes)
+	fn.decrease(count, fn.lanes)
+	fn.jump("≥", again)
+	fn.place(fold)
+	if fn.neon() {
+		fn.encode(neonMaxLanes, fn.v(0), fn.v(0))
+	} else {
+		fn.fold("VMAXPS", 0, 1)
+	}
+	fn.increase(count, fn.lanes)
+	fn.jump("=", done)
+	fn.place(single)
+	scalar()
+	fn.increase(src, 4)
+	fn.decrease(count, 1)
+	fn.jump("≠", single)
+	fn.place(done)
+	fn.give(0, "ret")
+	fn.end()
+}
+
+// genSumSquares sums in float64.
+func genSumSquares(f *file, set isa) {
+	fn := f.begin(set, "sumSquares", fmt.Sprintf("returns the float64 sum of squares of n ≥ 1 values, n a multiple of %d.", set.lanes),
 		ptr("src"), n, param{"ret", "float64"})
-	p = fn.take("src")
-	fn.op("MOVQ", fn.arg("n"), count)
-	for i := range 4 {
+	p := fn.take("src")
+	src, count := p["src"], fn.machine().count
+	for i := range 2 {
 		fn.zero(fn.v(i))
 	}
-	again, done = fn.label("vector"), fn.label("done")
-	fn.op("TESTQ", count, count)
-	fn.op("JEQ", done)
+	again := fn.label("vector")
+	fn.op(fn.machine().move, fn.arg("n"), count)
 	fn.place(again)
-	for i := range 2 {
-		fn.op("VCVTPS2PD", at(2*fn.lanes*i, p["src"]), fn.v(4+i))
-		fn.op("VFMADD231PD", fn.v(4+i), fn.v(4+i), fn.v(i))
+	if fn.neon() {
+		fn.op("FMOVQ", at(0, src), s(6))
+		fn.encode(neonWidenLow, fn.v(4), fn.v(6))
+		fn.encode(neonWidenHigh, fn.v(5), fn.v(6))
 	}
-	fn.op("ADDQ", fmt.Sprintf("$%d", 4*fn.lanes), p["src"])
-	fn.op("SUBQ", fmt.Sprintf("$%d", fn.lanes), count)
-	fn.op("JNE", again)
-	fn.place(done)
+	for i := range 2 {
+		if fn.neon() {
+			fn.op("VFMLA", fn.v(4+i)+".D2", fn.v(4+i)+".D2", fn.v(i)+".D2")
+		} else {
+			fn.op("VCVTPS2PD", at(2*fn.lanes*i, src), fn.v(4+i))
+			fn.op("VFMADD231PD", fn.v(4+i), fn.v(4+i), fn.v(i))
+		}
+	}
+	fn.increase(src, 4*fn.lanes)
+	fn.decrease(count, fn.lanes)
+	fn.jump("≠", again)
+	fn.sum64()
+	fn.end()
+}
+
+// sum64 returns the sum of all float64 lanes of registers 0 and 1.
+func (fn *function) sum64() {
+	if fn.neon() {
+		fn.encode(neonAdd64, fn.v(0), fn.v(0), fn.v(1))
+		fn.encode(neonAddPair64, fn.v(0), fn.v(0))
+		fn.op("FMOVD", s(0), fn.arg("ret"))
+		return
+	}
 	fn.op("VADDPD", fn.v(1), fn.v(0), fn.v(0))
 	if fn.lanes == 16 {
 		fn.op("VEXTRACTF64X4", "$1", "Z0", "Y1")
@@ -164,5 +210,4 @@ func genReductions(f *file, set isa) {
 	fn.op("VPERMILPD", "$1", "X0", "X1")
 	fn.op("VADDSD", "X1", "X0", "X0")
 	fn.op("VMOVSD", "X0", fn.arg("ret"))
-	fn.end()
 }
