@@ -18,6 +18,7 @@ import (
 //	identity.key        this machine's key (0600)
 //	organiser.key       the organiser's, on the machine that made the run (0600)
 //	current             id of the run that was used last
+//	page                address of the web page of the process that uses the folder
 //	runs/<run id>/      spec, ledger.db, store/, checkpoint-<height>.head, secret, moments
 type Folder struct{ Dir string }
 
@@ -36,6 +37,22 @@ func (f Folder) Run(run wire.Hash) string { return filepath.Join(f.Dir, "runs", 
 // Moments is the file in which a worker of a run keeps its optimizer's moments.
 func (f Folder) Moments(run wire.Hash) string {
 	return filepath.Join(f.Run(run), "moments.safetensors")
+}
+
+// Announce leaves the address of this process's web page for others on the machine; withdraw takes it back.
+func (f Folder) Announce(url string) (withdraw func() error, err error) {
+	path := filepath.Join(f.Dir, "page")
+	if err := store.WriteFile(path, []byte(url+"\n"), 0o600); err != nil {
+		return nil, fmt.Errorf("announce the web page: %w", err)
+	}
+	return func() error { return os.Remove(path) }, nil
+}
+
+// Page returns the address that the last process left; fs.ErrNotExist when none did, or it took it back. A process that
+// was killed leaves an address at which nobody answers.
+func (f Folder) Page() (string, error) {
+	b, err := os.ReadFile(filepath.Join(f.Dir, "page"))
+	return strings.TrimSpace(string(b)), err
 }
 
 // Current returns the run that was used last, or ErrNoRun.

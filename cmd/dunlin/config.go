@@ -76,7 +76,10 @@ type Config struct {
 	CheckpointEvery int     // commits between two checkpoints
 	Private         bool    // the invite holds a secret
 	Export          string  // folder for the run's model when it ends
+	Init            bool    // write a file of settings instead
 	ControlStdin    bool    // orders come on the standard input
+
+	Watch bool // show a page's figures again and again
 
 	Workers int  // of a swarm on this machine
 	Chaos   bool // kill and replace them
@@ -304,7 +307,8 @@ func (c *Config) seed() option {
 // settings fills a Config from flags, environment and file.
 type settings struct {
 	config Config
-	file   string // the YAML file, "" for none
+	file   string            // the YAML file, "" for none
+	values map[string]string // of the command's options, as they were given
 }
 
 // bind adds options to a command's flags.
@@ -332,8 +336,10 @@ func (s *settings) load(flags *pflag.FlagSet, options []option) error {
 		return err
 	}
 	var faults []error
+	s.values = make(map[string]string)
 	for _, o := range append(s.config.global(), options...) {
 		value := v.GetString(o.key)
+		s.values[o.key] = value
 		if err := o.set(value); err != nil {
 			faults = append(faults, fmt.Errorf("%s %q (from %s): %w; allowed: %s", o.key, shorten(value), s.source(v, flags, o.key), err, o.allowed))
 		}

@@ -25,10 +25,12 @@ import (
 
 func newCoordinator(t *terminal) *cobra.Command {
 	c := &t.settings.config
-	options := append(c.run(), c.network()...)
-	options = append(options, c.page(), c.seed(), c.control())
+	lasting := append(c.run(), c.network()...)
+	lasting = append(lasting, c.page(), c.seed())
+	options := append(lasting[:len(lasting):len(lasting)], c.control(), yes(&c.Init, initKey, "write RUN.yaml (run.yaml) with every setting explained, and stop"))
+	t.runSettings = lasting
 	return t.command("coordinator [RUN.yaml]", "create a run and coordinate it, or resume the one in the data folder",
-		"  dunlin coordinator run.yaml\n  dunlin coordinator --name \"Go tutor\" --preset nano --tokens 100000000\n  dunlin coordinator --data book.txt --private --listen 127.0.0.1:7310",
+		"  dunlin coordinator --init && dunlin coordinator run.yaml\n  dunlin coordinator --name \"Go tutor\" --preset nano --tokens 100000000\n  dunlin coordinator --data book.txt --private --listen 127.0.0.1:7310",
 		t.runFile, t.coordinator, options...)
 }
 
@@ -36,6 +38,9 @@ func newCoordinator(t *terminal) *cobra.Command {
 func (t *terminal) runFile(cmd *cobra.Command, args []string) error {
 	if len(args) > 1 {
 		return fmt.Errorf("%s: %q is one argument too many; usage: %s", cmd.CommandPath(), args[1], cmd.UseLine())
+	}
+	if len(args) == 1 && cmd.Flags().Lookup(initKey).Value.String() == "true" {
+		return nil // it is to be written
 	}
 	if len(args) == 1 && t.settings.file != "" {
 		return fmt.Errorf("%s: settings come from %s or from %s, not from both", cmd.CommandPath(), args[0], t.settings.file)
@@ -46,7 +51,10 @@ func (t *terminal) runFile(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-func (t *terminal) coordinator(ctx context.Context, c *Config, _ []string) (err error) {
+func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (err error) {
+	if c.Init {
+		return t.initRun(args)
+	}
 	folder, lock, err := c.folder("coordinator")
 	if err != nil {
 		return err
@@ -79,6 +87,11 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, _ []string) (err 
 		return err
 	}
 	defer closing(&err, page.Close)
+	withdraw, err := folder.Announce(page.URL())
+	if err != nil {
+		return err
+	}
+	defer closing(&err, withdraw)
 	token := ""
 	p, err := peer.New(peer.Config{
 		Key: key, Signed: signed, Run: run, Dir: folder.Run(run), Quota: c.quota(), Version: release, Export: c.Export, Logger: log, Seed: c.Seed,

@@ -58,6 +58,11 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 		return err
 	}
 	defer closing(&err, page.Close)
+	withdraw, err := folder.Announce(page.URL())
+	if err != nil {
+		return err
+	}
+	defer closing(&err, withdraw)
 	line := t.progress(c)
 	defer line.close()
 	show := func(s *status.Snapshot) {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -38,7 +37,6 @@ type localSwarm struct {
 	page        string
 	coordinator *process
 	workers     []*localWorker // in the order of their start
-	client      http.Client
 }
 
 // localWorker is one worker of a localSwarm: an identity, its folder and its present process.
@@ -194,23 +192,9 @@ func (s *localSwarm) run(w *localWorker, env ...string) error {
 
 // look fetches the coordinator's snapshot and counts what workers report in it.
 func (s *localSwarm) look(ctx context.Context) (*status.Snapshot, error) {
-	ctx, cancel := context.WithTimeout(ctx, askWithin)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.page+"api/v1/snapshot", http.NoBody)
+	shot, _, err := askPage(ctx, s.page)
 	if err != nil {
 		return nil, err
-	}
-	response, err := s.client.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the coordinator's page answers %s", response.Status)
-	}
-	shot := new(status.Snapshot)
-	if err := json.NewDecoder(response.Body).Decode(shot); err != nil {
-		return nil, fmt.Errorf("read snapshot: %w", err)
 	}
 	for i := range shot.Peers {
 		if w := s.worker(shot.Peers[i].ID); w != nil {

@@ -10,8 +10,9 @@ import (
 
 // terminal is what a command writes to: results to out, logs and progress to err.
 type terminal struct {
-	out, err io.Writer
-	settings *settings
+	out, err    io.Writer
+	settings    *settings
+	runSettings []option // what coordinator --init writes
 }
 
 // newRoot builds the command tree.
@@ -33,7 +34,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.SetErr(stderr)
 	root.PersistentFlags().StringVar(&t.settings.file, "config", "", "YAML `file` with settings")
 	t.settings.bind(root.PersistentFlags(), t.settings.config.global()...)
-	root.AddCommand(newTrain(t), newEval(t), newSample(t), newBench(t), newVersion(t), newCoordinator(t), newJoin(t), newDemo(t), newLedger(t), newInspect(t), newData(t))
+	root.AddCommand(newTrain(t), newEval(t), newSample(t), newBench(t), newVersion(t), newCoordinator(t), newJoin(t), newDemo(t), newStatus(t), newLedger(t), newInspect(t), newData(t))
 	return root
 }
 
@@ -67,6 +68,16 @@ func exactly(names ...string) cobra.PositionalArgs {
 		}
 		if len(args) > len(names) {
 			return fmt.Errorf("%s: %q is one argument too many; usage: %s", cmd.CommandPath(), args[len(names)], cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// optionally takes at most the named argument.
+func optionally(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return fmt.Errorf("%s: %q is one argument too many behind %s; usage: %s", cmd.CommandPath(), args[1], name, cmd.UseLine())
 		}
 		return nil
 	}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"dunlin/peer"
+	"dunlin/status"
+)
+
+func newStatus(t *terminal) *cobra.Command {
+	c := &t.settings.config
+	return t.command("status [URL]", "show how a run goes, as the web page of one of its peers has it",
+		"  dunlin status\n  dunlin status --data-dir out/demo/coordinator\n  dunlin status http://127.0.0.1:7310/ --watch\n  dunlin status --json",
+		optionally("the page's address"), t.status,
+		text(&c.DataDir, "data-dir", "", "path", "folder of the peer whose page is meant; without it, this machine's worker or coordinator"),
+		yes(&c.Watch, "watch", "show it again every second until Ctrl-C, on a terminal in place"))
+}
+
+const (
+	statusEvery = time.Second
+	maxSnapshot = 16 << 20 // bytes
+)
+
+func (t *terminal) status(ctx context.Context, c *Config, args []string) error {
+	pages, err := c.pages(args)
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	for first := true; ; first = false {
+		shot, body, err := askPages(ctx, pages)
+		if err == nil {
+			err = t.showStatus(c, shot, body, c.Watch && !first)
+		} else if c.Watch && !first && ctx.Err() == nil {
+			fmt.Fprintln(t.err, err)
+			err = nil
+		}
+		if !c.Watch || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// pages lists where to ask: the address given, or those that peers of this machine left in their data folders.
+func (c *Config) pages(args []string) ([]string, error) {
+	if len(args) == 1 {
+		u, err := url.Parse(args[0])
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return nil, fmt.Errorf("page %q: want the address that join or coordinator printed, like http://127.0.0.1:7310/", shorten(args[0]))
+		}
+		return []string{u.String()}, nil
+	}
+	folders := []string{filepath.Join(dataHome(), "worker"), filepath.Join(dataHome(), "coordinator")}
+	if c.DataDir != "" {
+		folders = []string{c.DataDir}
+	}
+	var pages []string
+	for _, dir := range folders {
+		page, err := peer.Folder{Dir: dir}.Page()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("page of the peer in %s: %w", dir, err)
+		}
+		if err == nil {
+			pages = append(pages, page)
+		}
+	}
+	if len(pages) == 0 {
+		return nil, fmt.Errorf("no peer runs in %s: start one with dunlin join, or give its --data-dir or the address of its page", strings.Join(folders, " or "))
+	}
+	return pages, nil
+}
+
+// askPages returns the snapshot of the first page that answers, also as it came.
+func askPages(ctx context.Context, pages []string) (*status.Snapshot, []byte, error) {
+	var errs []error
+	for _, page := range pages {
+		shot, body, err := askPage(ctx, page)
+		if err == nil {
+			return shot, body, nil
+		}
+		errs = append(errs, fmt.Errorf("no answer from %s: %w", page, err))
+	}
+	return nil, nil, errors.Join(errs...)
+}
+
+func askPage(ctx context.Context, page string) (*status.Snapshot, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	u, err := url.Parse(page)
+	if err != nil {
+		return nil, nil, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.JoinPath("api/v1/snapshot").String(), http.NoBody)
+	if err != nil {
+		return nil, nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxSnapshot))
+	if err != nil {
+		return nil, nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, nil, fmt.Errorf("%s: %s", response.Status, shorten(strings.TrimSpace(string(body))))
+	}
+	shot := new(status.Snapshot)
+	if err := json.Unmarshal(body, shot); err != nil {
+		return nil, nil, fmt.Errorf("read snapshot: %w", err)
+	}
+	return shot, body, nil
+}
+
+// showStatus prints a snapshot; again says that it takes the place of the one before.
+func (t *terminal) showStatus(c *Config, shot *status.Snapshot, body []byte, again bool) error {
+	if c.JSON {
+		_, err := fmt.Fprintf(t.out, "%s\n", strings.TrimSpace(string(body)))
+		return err
+	}
+	width, clear := 0, ""
+	if f, ok := t.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil {
+			width = columns
+		}
+		if c.Watch {
+			clear = "\x1b[H\x1b[J"
+		}
+	} else if again {
+		clear = "\n"
+	}
+	_, err := fmt.Fprint(t.out, clear, status.Text(shot, width))
+	return err
+}
