@@ -97,10 +97,14 @@ func (h *Host) fetch(ctx context.Context, from wire.PeerID, class wire.Class, re
 }
 
 func (h *Host) openBulk(ctx context.Context, s *session, r *remote) (network.Stream, error) {
-	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "a session has its connections"), h.limits.Answer)
+	ctx, cancel := context.WithTimeout(ctx, h.limits.Answer)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	st, err := h.p2p.NewStream(ctx, r.pid, h.bulk)
+	lane, err := h.reachLane(ctx, r, s)
+	if err != nil {
+		return nil, fmt.Errorf("%w: no connection for bulk: %w", ErrUnreachable, err)
+	}
+	st, err := h.lane.p2p.NewStream(network.WithNoDial(ctx, "it was dialled"), lane, h.bulk)
 	if err != nil {
 		return nil, fmt.Errorf("%w: open stream: %w", ErrUnreachable, err)
 	}

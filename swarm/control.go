@@ -11,14 +11,16 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	p2ppeer "github.com/libp2p/go-libp2p/core/peer"
 
 	"dunlin/wire"
 )
 
 const (
 	serviceControl = "dunlin.control"
-	helloVersion   = 1
-	helloBytes     = 9
+	helloVersion   = 2
+	// helloTaken is the one byte that flows back on a control stream: the lane in its hello may connect.
+	helloTaken = 1
 	// controlBuffer is the read buffer of a control stream and the size up to
 	// which messages that wait travel in one write, bytes.
 	controlBuffer = 16 << 10
@@ -60,7 +62,7 @@ func (h *Host) writeControl(r *remote, s *session) {
 	if !h.spawn(func() { h.watchControl(r, s, st) }) {
 		return
 	}
-	buf := appendHello(nil, h.instance)
+	buf := appendHello(nil, h.newHello())
 	for {
 		st.SetWriteDeadline(time.Now().Add(h.limits.Write))
 		n, err := st.Write(buf)
@@ -101,11 +103,16 @@ func (h *Host) openControl(r *remote, s *session) (network.Stream, error) {
 	return st, nil
 }
 
-// watchControl reads the silent side of our own control stream: it ends when
-// the remote gives the stream up, which an idle writer would not notice.
+// watchControl reads the other side of our own control stream: one byte when
+// the remote has taken the hello, and then the end when it gives the stream up,
+// which an idle writer would not notice.
 func (h *Host) watchControl(r *remote, s *session, st network.Stream) {
 	var b [1]byte
 	n, err := st.Read(b[:])
+	if n > 0 && b[0] == helloTaken {
+		close(s.heard)
+		n, err = st.Read(b[:])
+	}
 	if n > 0 {
 		h.cutOff(r, "it wrote on a control stream that is not its own")
 		return
@@ -127,13 +134,23 @@ func (h *Host) handleControl(st network.Stream) {
 	}
 	timed := &timedReader{stream: st, limit: h.limits.Write}
 	in := bufio.NewReaderSize(timed, controlBuffer)
-	instance, err := readHello(in)
+	hi, err := readHello(in)
 	if err != nil {
 		h.endControl(r, nil, err)
 		return
 	}
-	s := h.adopt(r, st, instance)
+	lane, err := h.laneOf(r.id, hi)
+	if err != nil {
+		h.endControl(r, nil, err)
+		return
+	}
+	s := h.adopt(r, st, hi.instance, lane)
 	if s == nil {
+		return
+	}
+	st.SetWriteDeadline(time.Now().Add(h.limits.Write))
+	if _, err := st.Write([]byte{helloTaken}); err != nil {
+		h.endControl(r, s, err)
 		return
 	}
 	h.endControl(r, s, h.readMessages(r, s, timed, in))
@@ -149,7 +166,7 @@ func (h *Host) admitControl(st network.Stream) error {
 // adopt makes st the inbound control stream of the peer's session. A second
 // stream in one session means that the remote began a new one, perhaps as a
 // new process: ours ends too, and the next begins.
-func (h *Host) adopt(r *remote, st network.Stream, instance uint64) *session {
+func (h *Host) adopt(r *remote, st network.Stream, instance uint64, lane p2ppeer.AddrInfo) *session {
 	r.deliver.Lock()
 	s := r.session.Load()
 	if s != nil && (s.inbound != nil || s.instance != 0 && s.instance != instance) {
@@ -163,7 +180,9 @@ func (h *Host) adopt(r *remote, st network.Stream, instance uint64) *session {
 	}
 	s = h.up(r)
 	if s != nil {
-		s.inbound, s.instance = st, instance
+		s.inbound, s.instance, s.lane = st, instance, lane
+		h.lane.expect(lane.ID, lane.Addrs, r)
+		close(s.told)
 	}
 	r.deliver.Unlock()
 	return s
@@ -189,7 +208,7 @@ func (h *Host) readMessages(r *remote, s *session, timed *timedReader, in *bufio
 			return err
 		}
 		timed.idle = false
-		size, err := readFrameSize(in, h.limits.Message)
+		size, err := readMessageSize(in, h.limits.Message)
 		if err != nil {
 			return err
 		}
@@ -210,7 +229,11 @@ func (h *Host) readMessages(r *remote, s *session, timed *timedReader, in *bufio
 			r.deliver.Unlock()
 			return ErrNotConnected
 		}
-		h.cfg.Handler.Message(r.id, msg)
+		if size == 0 {
+			h.called(s)
+		} else {
+			h.cfg.Handler.Message(r.id, msg)
+		}
 		r.deliver.Unlock()
 	}
 }
@@ -220,36 +243,26 @@ type protocolError struct{ text string }
 
 func (e *protocolError) Error() string { return e.text }
 
-func appendHello(b []byte, instance uint64) []byte {
-	return binary.BigEndian.AppendUint64(append(b, helloVersion), instance)
-}
-
-func readHello(in io.Reader) (instance uint64, err error) {
-	var b [helloBytes]byte
-	if _, err := io.ReadFull(in, b[:]); err != nil {
-		return 0, err
-	}
-	if b[0] != helloVersion {
-		return 0, &protocolError{fmt.Sprintf("its hello has version %d, this host speaks %d", b[0], helloVersion)}
-	}
-	instance = binary.BigEndian.Uint64(b[1:])
-	if instance == 0 {
-		return 0, &protocolError{"its hello names no instance"}
-	}
-	return instance, nil
-}
-
 func appendFrame(b, msg []byte) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(msg))), msg...)
 }
 
 // readFrameSize reads a length in 1..limit, in its shortest form.
 func readFrameSize(in io.ByteReader, limit int) (int, error) {
+	size, err := readMessageSize(in, limit)
+	if err == nil && size == 0 {
+		return 0, &protocolError{fmt.Sprintf("a frame of 0 bytes, want 1 to %d", limit)}
+	}
+	return size, err
+}
+
+// readMessageSize reads a length in 0..limit; 0 calls for a connection for bulk.
+func readMessageSize(in io.ByteReader, limit int) (int, error) {
 	size, err := readUvarint(in)
 	if err != nil {
 		return 0, err
 	}
-	if size == 0 || size > uint64(limit) {
+	if size > uint64(limit) {
 		return 0, &protocolError{fmt.Sprintf("a message of %d bytes, want 1 to %d", size, limit)}
 	}
 	return int(size), nil

@@ -220,7 +220,7 @@ func dialError(err error) error {
 // negotiates asks the remote itself whether it speaks the run's protocol: a host
 // that has just started may not have told in its identification.
 func (h *Host) negotiates(ctx context.Context, pid p2ppeer.ID) bool {
-	st, err := h.p2p.NewStream(network.WithNoDial(ctx, "just dialled"), pid, h.bulk)
+	st, err := h.p2p.NewStream(network.WithNoDial(ctx, "just dialled"), pid, h.control)
 	if err != nil {
 		return false
 	}

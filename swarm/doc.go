@@ -1,16 +1,19 @@
-// Package swarm is the network of a run: one libp2p host that keeps peers
-// connected, carries small control messages and answers bulk requests.
+// Package swarm is the network of a run: it keeps peers connected, carries small
+// control messages and answers bulk requests. A process has two libp2p hosts, so
+// that control never waits behind bulk on a connection: one under the identity,
+// and the lane, for bulk, under a key that the identity certifies.
 //
 // Two protocols, both under the run's prefix ("/dunlin/1/<run id>"):
 //
 //	<prefix>/control   one stream per direction and peer, opened when a session begins:
-//	                   hello  = 0x01 instance(8)            instance: random number of the process
-//	                   frame  = length(uvarint) bytes       length in 1..Limits.Message
-//	                   Nothing flows back on the stream.
-//	<prefix>/bulk      one stream per request:
+//	                   -> hello: 0x02 instance(8) lane key(32) signatures(64, 64) count(uvarint) {length(uvarint) address}…
+//	                      instance: random number of the process; lane: where bulk is served
+//	                   <- 0x01 the hello is taken, the lane in it may connect
+//	                   -> frame: length(uvarint) bytes      1..Limits.Message; length 0: please connect for bulk
+//	<prefix>/bulk      between lanes, one stream per request:
 //	                   -> class(1) offset(uvarint) credit(uvarint) length(uvarint) request
 //	                   -> credit(uvarint) …                 as the requester's download limit allows
-//	                   <- 0x00 length(uvarint) bytes        the answer from the offset on, sent as far as there is credit
+//	                   <- 0x00 length(uvarint) bytes        the answer from the offset on, as far as there is credit
 //	                   <- 0x01 length(uvarint) text         refused, with the reason
 //	                   <- 0x02 0x00                         busy, ask again later
 //
@@ -32,7 +35,5 @@
 //
 // TCP (Noise or TLS 1.3, yamux) is dialled first and QUIC only when that does
 // not answer; no relay, DHT, address discovery service or telemetry is used.
-//
-// The package also keeps what identity needs on disk: LoadOrCreateKey and
-// LockFolder.
+// LoadOrCreateKey and LockFolder keep what identity needs on disk.
 package swarm

@@ -115,7 +115,8 @@ type Host struct {
 	control  protocol.ID
 	bulk     protocol.ID
 
-	p2p       p2phost.Host
+	p2p       p2phost.Host // control
+	lane      *lane        // bulk
 	meter     *meter
 	gate      *gate
 	sending   *pacer
@@ -165,6 +166,10 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		serves:    make(chan struct{}, cfg.Limits.ServesTotal),
 		peers:     make(map[p2ppeer.ID]*remote),
 	}
+	var err error
+	if h.lane, err = newLane(); err != nil {
+		return nil, fmt.Errorf("network: %w", err)
+	}
 	h.ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := h.start(); err != nil {
 		_ = h.Close() // the first error is the one to tell
@@ -174,7 +179,11 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 }
 
 func (h *Host) start() error {
-	options, err := h.options()
+	resources, err := h.limits.controlResources(h.control)
+	if err != nil {
+		return fmt.Errorf("resource manager: %w", err)
+	}
+	options, err := h.options(h.cfg.Key, h.gate, resources)
 	if err != nil {
 		return err
 	}
@@ -192,26 +201,36 @@ func (h *Host) start() error {
 		h.spawn(func() { h.connectionClosed(c) })
 	}})
 	h.p2p.SetStreamHandler(h.control, h.tracked(h.handleControl))
-	h.p2p.SetStreamHandler(h.bulk, h.tracked(h.handleBulk))
 	addrs, err := parseListen(h.cfg.Listen)
 	if err != nil {
 		return err
 	}
+	// A session needs the lane, and sessions begin as soon as one can be dialled.
+	if err := h.startLane(addrs); err != nil {
+		return err
+	}
+	if err := h.listen(h.p2p, addrs); err != nil {
+		return err
+	}
+	if h.cfg.MDNS {
+		if h.mdns, err = h.startMDNS(); err != nil {
+			// Multicast is often missing (containers, some Wi-Fi); bootstrap addresses still work.
+			h.log.Warn("looking for peers on the local network is not possible here", "err", err)
+		}
+	}
+	return nil
+}
+
+// listen opens addresses one at a time: libp2p is content when any of several succeeds.
+func (h *Host) listen(host p2phost.Host, addrs []multiaddr.Multiaddr) error {
 	for i, addr := range addrs {
-		// One at a time: libp2p is content when any of several succeeds.
-		err := h.p2p.Network().Listen(addr)
+		err := host.Network().Listen(addr)
 		if err != nil && i > 0 && manet.IsIPUnspecified(addr) && isIP6(addr) {
 			h.log.Info("this machine has no IPv6 to listen on", "addr", addr.String(), "err", err)
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("listen on %s (is the port taken? choose another address): %w", addr, err)
-		}
-	}
-	if h.cfg.MDNS {
-		if h.mdns, err = h.startMDNS(); err != nil {
-			// Multicast is often missing (containers, some Wi-Fi); bootstrap addresses still work.
-			h.log.Warn("looking for peers on the local network is not possible here", "err", err)
 		}
 	}
 	return nil
@@ -245,8 +264,10 @@ func (h *Host) Close() error {
 	if h.events != nil {
 		faults = append(faults, h.events.Close())
 	}
-	if h.p2p != nil {
-		faults = append(faults, h.p2p.Close())
+	for _, host := range []p2phost.Host{h.p2p, h.lane.p2p} {
+		if host != nil {
+			faults = append(faults, host.Close())
+		}
 	}
 	h.wg.Wait()
 	h.sending.close()

@@ -1,7 +1,10 @@
 package swarm
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -25,34 +28,89 @@ const (
 	testBulk    = protocol.ID(testProtocol + "/bulk")
 )
 
-// hostile is a libp2p host that speaks the run's protocols by hand, badly.
+// hostile is a pair of libp2p hosts that speak the run's protocols by hand, badly.
 type hostile struct {
 	p2phost.Host
-	t *testing.T
+	lane         p2phost.Host
+	key, laneKey ed25519.PrivateKey
+	t            *testing.T
+}
+
+func hostileHost(t *testing.T) (p2phost.Host, ed25519.PrivateKey) {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity, err := p2pcrypto.UnmarshalEd25519PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := libp2p.New(libp2p.Identity(identity), libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay(), libp2p.DisableMetrics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { host.Close() })
+	return host, key
 }
 
 // newHostile connects a hostile host to h; its handlers are the attack's.
 func newHostile(t *testing.T, h *Host, control, bulk network.StreamHandler) *hostile {
 	t.Helper()
-	host, err := libp2p.New(libp2p.NoListenAddrs, libp2p.DisableRelay(), libp2p.DisableMetrics())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { host.Close() })
-	e := &hostile{Host: host, t: t}
+	e := &hostile{t: t}
+	e.Host, e.key = hostileHost(t)
+	e.lane, e.laneKey = hostileHost(t)
 	ignore := func(st network.Stream) { io.Copy(io.Discard, st) }
 	if control == nil {
-		control = ignore
+		control = func(st network.Stream) {
+			st.Write([]byte{helloTaken})
+			ignore(st)
+		}
 	}
 	if bulk == nil {
 		bulk = ignore
 	}
-	host.SetStreamHandler(testControl, control)
-	host.SetStreamHandler(testBulk, bulk)
+	e.SetStreamHandler(testControl, control)
+	e.lane.SetStreamHandler(testBulk, bulk)
 	if err := e.connect(h); err != nil {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// hello is a proper one.
+func (e *hostile) hello(instance uint64) []byte {
+	id := wire.PeerIDOf(e.laneKey)
+	text := laneText(testProtocol, wire.PeerIDOf(e.key), id)
+	return appendHello(nil, hello{
+		instance: instance, lane: id, addrs: e.lane.Addrs(),
+		identity: wire.Sign(e.key, kindLane, text), proof: wire.Sign(e.laneKey, kindLane, text),
+	})
+}
+
+// join says hello and connects for bulk.
+func (e *hostile) join(h *Host) {
+	e.t.Helper()
+	st := e.open(h, testControl, e.hello(1))
+	if _, err := st.Read(make([]byte, 1)); err != nil {
+		e.t.Fatal(err)
+	}
+	if err := e.lane.Connect(e.t.Context(), p2ppeer.AddrInfo{ID: h.lane.p2p.ID(), Addrs: h.lane.p2p.Addrs()}); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// ask starts a bulk stream to h, which knows e's lane, with the first bytes.
+func (e *hostile) ask(h *Host, b []byte) network.Stream {
+	e.t.Helper()
+	st, err := e.lane.NewStream(e.t.Context(), h.lane.p2p.ID(), testBulk)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if _, err := st.Write(b); err != nil {
+		e.t.Fatal(err)
+	}
+	return st
 }
 
 func (e *hostile) connect(h *Host) error {
@@ -84,30 +142,29 @@ func (e *hostile) open(h *Host, proto protocol.ID, b []byte) network.Stream {
 	return st
 }
 
-func hello(instance uint64) []byte { return appendHello(nil, instance) }
-
 func TestHostilePeersAreCutOff(t *testing.T) {
-	huge := binary.AppendUvarint(hello(1), 1<<40)
 	for name, test := range map[string]struct {
 		attack func(e *hostile, h *Host)
 		reason string
 	}{
-		"other version": {func(e *hostile, h *Host) { e.open(h, testControl, append([]byte{9}, make([]byte, 8)...)) }, "version 9"},
-		"no instance":   {func(e *hostile, h *Host) { e.open(h, testControl, hello(0)) }, "no instance"},
+		"other version": {func(e *hostile, h *Host) { e.open(h, testControl, append([]byte{9}, e.hello(1)[1:]...)) }, "version 9"},
+		"no instance":   {func(e *hostile, h *Host) { e.open(h, testControl, e.hello(0)) }, "no instance"},
 		"garbage": {func(e *hostile, h *Host) {
-			e.open(h, testControl, append(hello(1), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff))
+			e.open(h, testControl, append(e.hello(1), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff))
 		}, "garbage"},
-		"padded length":  {func(e *hostile, h *Host) { e.open(h, testControl, append(hello(1), 0x81, 0x00)) }, "garbage"},
-		"huge length":    {func(e *hostile, h *Host) { e.open(h, testControl, huge) }, "garbage"},
-		"long message":   {func(e *hostile, h *Host) { e.open(h, testControl, binary.AppendUvarint(hello(1), 1<<21)) }, "a message of 2097152 bytes"},
-		"empty message":  {func(e *hostile, h *Host) { e.open(h, testControl, append(hello(1), 0)) }, "a message of 0 bytes"},
+		"padded length":  {func(e *hostile, h *Host) { e.open(h, testControl, append(e.hello(1), 0x81, 0x00)) }, "garbage"},
+		"huge length":    {func(e *hostile, h *Host) { e.open(h, testControl, binary.AppendUvarint(e.hello(1), 1<<40)) }, "garbage"},
+		"long message":   {func(e *hostile, h *Host) { e.open(h, testControl, binary.AppendUvarint(e.hello(1), 1<<21)) }, "a message of 2097152 bytes"},
+		"many addresses": {func(e *hostile, h *Host) { e.open(h, testControl, append(e.hello(1)[:9+32+64+64], 17)) }, "17 addresses"},
+		"no address":     {func(e *hostile, h *Host) { e.open(h, testControl, append(e.hello(1)[:9+32+64+64], 1, 1, 0xff)) }, "no address"},
+		"other's lane":   {claim, "not its own"},
 		"flood":          {flood, "floods"},
 		"other's stream": {func(*hostile, *Host) {}, "not its own"},
 		"stream churn":   {churn, "too often"},
-		"class":          {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{wire.Classes, 0, 1, 1, 'x'}) }, "class 6"},
-		"long request":   {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{1, 0, 1, 0xff, 0xff, 0xff, 0x7f}) }, "want 1 to 65536"},
-		"no credit":      {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{1, 0, 0, 1, 'x'}) }, "for no bytes"},
-		"padded offset":  {func(e *hostile, h *Host) { e.open(h, testBulk, []byte{1, 0x80, 0, 1, 1, 'x'}) }, "garbage"},
+		"class":          {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{wire.Classes, 0, 1, 1, 'x'}) }, "class 6"},
+		"long request":   {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{1, 0, 1, 0xff, 0xff, 0xff, 0x7f}) }, "want 1 to 65536"},
+		"no credit":      {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{1, 0, 0, 1, 'x'}) }, "for no bytes"},
+		"padded offset":  {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{1, 0x80, 0, 1, 1, 'x'}) }, "garbage"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, heard := startHost(t, 1, func(c *Config) { c.Limits.MessageBurst = 100 })
@@ -130,8 +187,19 @@ func TestHostilePeersAreCutOff(t *testing.T) {
 	}
 }
 
+// claim names a lane that h knows as another's.
+func claim(e *hostile, h *Host) {
+	hi, err := readHello(bufio.NewReader(bytes.NewReader(e.hello(1))))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	hi.lane = wire.PeerIDOf(h.lane.key)
+	hi.identity = wire.Sign(e.key, kindLane, laneText(testProtocol, e.id(), hi.lane))
+	e.open(h, testControl, appendHello(nil, hi))
+}
+
 func flood(e *hostile, h *Host) {
-	st := e.open(h, testControl, hello(1))
+	st := e.open(h, testControl, e.hello(1))
 	for range 100000 {
 		if _, err := st.Write(appendFrame(nil, []byte("x"))); err != nil {
 			return
@@ -145,7 +213,7 @@ func churn(e *hostile, h *Host) {
 		if err != nil {
 			continue // it was thrown out and dials again
 		}
-		st.Write(appendFrame(hello(1), []byte("x")))
+		st.Write(appendFrame(e.hello(1), []byte("x")))
 	}
 }
 
@@ -153,7 +221,7 @@ func TestCutOffPeerReturnsAfterItsTime(t *testing.T) {
 	h, heard := startHost(t, 1, func(c *Config) { c.Limits.Shun = 300 * time.Millisecond })
 	e := newHostile(t, h, nil, nil)
 	heard.expect(t, "up", e.id(), "")
-	e.open(h, testControl, hello(0))
+	e.open(h, testControl, e.hello(0))
 	heard.expect(t, "down", e.id(), "")
 	until := h.Stats().CutOffs[0].Until
 	for e.connect(h) != nil || h.p2p.Network().Connectedness(e.ID()) != network.Connected {
@@ -185,9 +253,9 @@ func TestHelloOfANewProcessEndsTheSession(t *testing.T) {
 	h, heard := startHost(t, 1, nil)
 	e := newHostile(t, h, nil, nil)
 	heard.expect(t, "up", e.id(), "")
-	e.open(h, testControl, appendFrame(hello(1), []byte("old")))
+	e.open(h, testControl, appendFrame(e.hello(1), []byte("old")))
 	heard.expect(t, "message", e.id(), "old")
-	e.open(h, testControl, appendFrame(hello(2), []byte("new")))
+	e.open(h, testControl, appendFrame(e.hello(2), []byte("new")))
 	heard.expect(t, "down", e.id(), "")
 	heard.expect(t, "up", e.id(), "")
 	heard.expect(t, "message", e.id(), "new")
@@ -197,12 +265,13 @@ func TestHalfARequestIsGivenUp(t *testing.T) {
 	h, heard := startHost(t, 1, func(c *Config) { c.Limits.Stall = 100 * time.Millisecond; c.Limits.Serves = 1 })
 	e := newHostile(t, h, nil, nil)
 	heard.expect(t, "up", e.id(), "")
-	st := e.open(h, testBulk, []byte{1, 0, 20, 10, 'x'})
+	e.join(h)
+	st := e.ask(h, []byte{1, 0, 20, 10, 'x'})
 	st.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if _, err := st.Read(make([]byte, 1)); !errors.Is(err, network.ErrReset) {
 		t.Errorf("half a request: %v, want a reset", err)
 	}
-	whole := e.open(h, testBulk, []byte{1, 0, 20, 1, 'x'})
+	whole := e.ask(h, []byte{1, 0, 20, 1, 'x'})
 	whole.CloseWrite()
 	answer, err := io.ReadAll(whole)
 	if err != nil || string(answer) != "\x00\x05re: x" {
@@ -240,6 +309,7 @@ func TestFetchFromHostileServer(t *testing.T) {
 			})
 			e := newHostile(t, h, nil, test.serve)
 			heard.expect(t, "up", e.id(), "")
+			e.join(h)
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			got, err := h.Fetch(ctx, e.id(), wire.ClassData, []byte("x"), 1<<20)
@@ -265,7 +335,7 @@ func TestOtherKindsOfIdentityAreRefused(t *testing.T) {
 	if e.connect(h) == nil {
 		// The dialler may believe in a connection that the other side has refused.
 		if st, err := host.NewStream(t.Context(), h.p2p.ID(), testControl); err == nil {
-			st.Write(hello(1))
+			st.Write(e.hello(1))
 			if _, err := st.Read(make([]byte, 1)); err == nil {
 				t.Error("a secp256k1 identity was served")
 			}

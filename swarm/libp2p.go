@@ -2,11 +2,14 @@ package swarm
 
 import (
 	"context"
+	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"net"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	connmgrcore "github.com/libp2p/go-libp2p/core/connmgr"
 	p2pcrypto "github.com/libp2p/go-libp2p/core/crypto"
 	p2phost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -32,20 +35,15 @@ func newLibp2p(options []libp2p.Option) (p2phost.Host, error) {
 }
 
 // options names every part of libp2p that a host uses; nothing is left to its defaults.
-func (h *Host) options() ([]libp2p.Option, error) {
-	key, err := p2pcrypto.UnmarshalEd25519PrivateKey(h.cfg.Key)
+func (h *Host) options(identity ed25519.PrivateKey, gate connmgrcore.ConnectionGater, resources network.ResourceManager) ([]libp2p.Option, error) {
+	key, err := p2pcrypto.UnmarshalEd25519PrivateKey(identity)
 	if err != nil {
-		return nil, fmt.Errorf("identity key: %w", err)
-	}
-	resources, err := h.limits.resources(h.control, h.bulk)
-	if err != nil {
-		return nil, fmt.Errorf("resource manager: %w", err)
+		return nil, errors.Join(fmt.Errorf("identity key: %w", err), resources.Close())
 	}
 	high := h.limits.Conns * 7 / 8
 	connections, err := connmgr.NewConnManager(high*7/8, high, connmgr.WithGracePeriod(30*time.Second))
 	if err != nil {
-		_ = resources.Close()
-		return nil, fmt.Errorf("connection manager: %w", err)
+		return nil, errors.Join(fmt.Errorf("connection manager: %w", err), resources.Close())
 	}
 	options := []libp2p.Option{
 		libp2p.Identity(key),
@@ -62,7 +60,7 @@ func (h *Host) options() ([]libp2p.Option, error) {
 		libp2p.Muxer(yamux.ID, muxer()),
 		libp2p.ResourceManager(resources),
 		libp2p.ConnectionManager(connections),
-		libp2p.ConnectionGater(h.gate),
+		libp2p.ConnectionGater(gate),
 		libp2p.WithDialTimeout(h.limits.Dial),
 		libp2p.SwarmOpts(p2pswarm.WithDialRanker(rankDials)),
 		libp2p.QUICReuse(h.quicManager),

@@ -133,13 +133,21 @@ func (l Limits) Validate() error {
 	return errors.Join(faults...)
 }
 
-// resources turns the limits into libp2p's resource manager.
-func (l Limits) resources(control, bulk protocol.ID) (network.ResourceManager, error) {
-	// A peer needs two control streams, its bulk streams (twice over, since a
-	// closed stream is counted until both ends know) and a few for identify.
-	bulkStreams := 2 * (l.Serves + l.Fetches)
-	perPeer := bulkStreams + 16
-	total := 2*l.ServesTotal + l.Conns*8
+// controlResources are the limits of the host for control: a peer needs two
+// streams and a few for identify.
+func (l Limits) controlResources(control protocol.ID) (network.ResourceManager, error) {
+	return l.resources(control, 8, l.Conns*8)
+}
+
+// bulkResources are those of the host for bulk: streams count twice, since a
+// closed one is there until both ends know.
+func (l Limits) bulkResources(bulk protocol.ID) (network.ResourceManager, error) {
+	return l.resources(bulk, 2*(l.Serves+l.Fetches), 2*l.ServesTotal+l.Conns*8)
+}
+
+// resources is a resource manager of libp2p for a host with one protocol.
+func (l Limits) resources(proto protocol.ID, streams, total int) (network.ResourceManager, error) {
+	perPeer := streams + 16
 	bound := func(conns, streams, memory int) rcmgr.ResourceLimits {
 		return rcmgr.ResourceLimits{
 			Conns: rcmgr.LimitVal(conns), ConnsInbound: rcmgr.LimitVal(conns), ConnsOutbound: rcmgr.LimitVal(conns),
@@ -154,8 +162,7 @@ func (l Limits) resources(control, bulk protocol.ID) (network.ResourceManager, e
 		PeerDefault:         bound(l.ConnsPerPeer, perPeer, l.MemoryPerPeer),
 		ProtocolPeerDefault: bound(l.ConnsPerPeer, 8, l.MemoryPerPeer),
 		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{
-			control: bound(l.ConnsPerPeer, 8, l.MemoryPerPeer),
-			bulk:    bound(l.ConnsPerPeer, bulkStreams, l.MemoryPerPeer),
+			proto: bound(l.ConnsPerPeer, streams, l.MemoryPerPeer),
 		},
 	}
 	perHost := connrate.Limit{RPS: 1, Burst: 2 * l.ConnsPerHost}

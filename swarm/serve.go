@@ -28,14 +28,11 @@ func (h *Host) serveBulk(st network.Stream) error {
 	if err := st.Scope().SetService(serviceBulk); err != nil {
 		return err
 	}
-	r, err := h.borrow(st.Conn().RemotePeer())
-	if err != nil {
-		return err
+	r := h.lane.remote(st.Conn().RemotePeer())
+	if r == nil {
+		return ErrNotConnected
 	}
-	defer h.release(r)
-	r.deliver.Lock()
-	s := h.up(r)
-	r.deliver.Unlock()
+	s := r.session.Load()
 	if s == nil {
 		return ErrNotConnected
 	}

@@ -44,6 +44,11 @@ type session struct {
 	began    time.Time
 	instance uint64         // of the remote process, 0 until its hello; guarded by remote.deliver
 	inbound  network.Stream // its control stream; guarded by remote.deliver
+
+	told    chan struct{}    // closed when the remote's hello has come
+	lane    p2ppeer.AddrInfo // of the remote; read after told
+	heard   chan struct{}    // closed when the remote has taken ours, and with it this host's lane
+	calling atomic.Bool      // a connection for bulk is being made because the remote asks for it
 }
 
 // A remote whose hello replaces the session may do so so often.
@@ -117,7 +122,7 @@ func (h *Host) up(r *remote) *session {
 	if h.ctx.Err() != nil || !h.alive(r.pid) {
 		return nil
 	}
-	s := &session{queue: newSendQueue(h.limits, &h.queued), began: time.Now()}
+	s := &session{queue: newSendQueue(h.limits, &h.queued), began: time.Now(), told: make(chan struct{}), heard: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(h.ctx)
 	r.session.Store(s)
 	if !h.spawn(func() { h.writeControl(r, s) }) {
@@ -153,6 +158,12 @@ func (h *Host) downLocked(r *remote, s *session, reason string) {
 	s.queue.close()
 	if s.inbound != nil {
 		s.inbound.Reset()
+		left := h.lane.forget(s.lane.ID)
+		h.spawn(func() {
+			for _, c := range left {
+				_ = c.Close() // it may be closed already
+			}
+		})
 	}
 	h.p2p.ConnManager().Unprotect(r.pid, "session")
 	h.log.Debug("session ended", "peer", r.id.Short(), "reason", reason)

@@ -161,7 +161,7 @@ func (c *Config) control() option {
 func (c *Config) network() []option {
 	return []option{
 		text(&c.DataDir, "data-dir", "", "path", "folder of keys and state; without it, one below the XDG data folder"),
-		whole(&c.Port, "port", 0, 0, 65535, "port of the swarm, TCP and UDP; 0 takes a free one"),
+		whole(&c.Port, "port", 0, 0, 65534, "port of the swarm, TCP and UDP; bulk takes the next one; 0 takes free ones"),
 		yes(&c.Loopback, "loopback", "reachable from this machine only"),
 		yes(&c.MDNS, "mdns", "find peers of the run on the local network"),
 		yes(&c.Verbose, "verbose", "log every decision and its reason"),

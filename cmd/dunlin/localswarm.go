@@ -264,12 +264,12 @@ const (
 	highPort = 32000
 )
 
-// freePort returns a port of loopback that is free for TCP and UDP now.
+// freePort returns a port of loopback that is free for TCP and UDP now, as is the one above it, which is for bulk.
 func freePort() (int, error) {
 	var last error
 	for range 50 {
 		port := lowPort + rand.IntN(highPort-lowPort)
-		if last = tryPort(port); last == nil {
+		if last = errors.Join(tryPort(port), tryPort(port+1)); last == nil {
 			return port, nil
 		}
 	}

@@ -41,6 +41,7 @@ func TestRateLimitsHold(t *testing.T) {
 					if err := taker.Connect(t.Context(), giver.ID(), giver.Addrs()); err != nil {
 						t.Fatal(err)
 					}
+					fetchAll(t, taker, giver, 1, len(blob)) // connects for bulk
 					before, start := giver.Stats(), time.Now()
 					fetchAll(t, taker, giver, count, len(blob))
 					after, seconds := giver.Stats(), time.Since(start).Seconds()
@@ -143,6 +144,52 @@ func TestBrokenTransferGoesOnElsewhere(t *testing.T) {
 				t.Logf("%d bytes came before the cut, %d after", came, sent)
 				if came < 1<<20 || sent > uint64(len(blob))-came+100 {
 					t.Errorf("%d bytes came before the cut, yet %d of %d were sent again", came, sent, len(blob))
+				}
+			})
+		})
+	}
+}
+
+// TestControlDoesNotWaitBehindBulk sends a heartbeat every second up a link of
+// 1 Mbit/s that is full of slabs. With the limit a little below the link's rate
+// a heartbeat stands behind a packet or two; without one, behind the slabs that
+// wait in the router.
+func TestControlDoesNotWaitBehindBulk(t *testing.T) {
+	for up, most := range map[int]time.Duration{900_000: 100 * time.Millisecond, 0: time.Second} {
+		t.Run(fmt.Sprint(up), func(t *testing.T) {
+			swarmtest.Run(t, func(t *testing.T) {
+				link := home
+				link.Up = 1_000_000
+				network := swarmtest.New(t, link)
+				giver := network.Host(newHandler(make([]byte, 2_000_000)), func(c *swarm.Config) { c.Up = up })
+				heard := newHandler(nil)
+				taker := network.Host(heard, nil)
+				if err := taker.Connect(t.Context(), giver.ID(), giver.Addrs()); err != nil {
+					t.Fatal(err)
+				}
+				done := make(chan error, 1)
+				go func() {
+					_, err := taker.Fetch(t.Context(), giver.ID(), wire.ClassContribution, []byte("slabs"), 2_000_000)
+					done <- err
+				}()
+				var worst time.Duration
+				for i := range 12 {
+					time.Sleep(time.Second)
+					sent := time.Now()
+					if err := giver.Send(taker.ID(), fmt.Appendf(nil, "heartbeat %d", i)); err != nil {
+						t.Fatal(err)
+					}
+					for heard.count(giver.ID()) <= i {
+						time.Sleep(time.Millisecond)
+					}
+					worst = max(worst, time.Since(sent))
+				}
+				t.Logf("a heartbeat took at most %s", worst)
+				if worst > most {
+					t.Errorf("a heartbeat took %s, want at most %s", worst, most)
+				}
+				if err := <-done; err != nil {
+					t.Error(err)
 				}
 			})
 		})

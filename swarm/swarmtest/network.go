@@ -95,7 +95,7 @@ func (n *Network) Host(handler swarm.Handler, change func(*swarm.Config)) *swarm
 		change(&cfg)
 	}
 	cfg.Listen = []string{fmt.Sprintf("/ip4/%s/udp/%d/quic-v1", ip, port)}
-	cfg.Packets = &attachment{network: n, ip: ip}
+	cfg.Packets = &attachment{network: n, ip: ip, sockets: make(map[int]*socket), link: n.endpoint(ip)}
 	h, err := swarm.New(n.t.Context(), cfg)
 	if err != nil {
 		n.t.Fatal(err)
@@ -109,6 +109,16 @@ func (n *Network) Host(handler swarm.Handler, change func(*swarm.Config)) *swarm
 	n.ips[h] = ip.String()
 	n.mu.Unlock()
 	return h
+}
+
+// endpoint is a new host's link.
+func (n *Network) endpoint(ip net.IP) *simnet.SimConn {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.sim.NewEndpoint(&net.UDPAddr{IP: ip, Port: port}, simnet.NodeBiDiLinkSettings{
+		Uplink:   simnet.LinkSettings{BitsPerSecond: n.link.Up},
+		Downlink: simnet.LinkSettings{BitsPerSecond: n.link.Down},
+	})
 }
 
 // Cut drops every packet to and from h until Heal; h itself runs on.
@@ -155,45 +165,4 @@ func (n *Network) drops(from, to string) bool {
 		return true
 	}
 	return n.link.Loss > 0 && n.rng.Float64() < n.link.Loss
-}
-
-// attachment is one host's swarm.PacketNetwork.
-type attachment struct {
-	network *Network
-	ip      net.IP
-}
-
-// SourceIP implements swarm.PacketNetwork.
-func (a *attachment) SourceIP() net.IP { return a.ip }
-
-// ListenPacket implements swarm.PacketNetwork.
-func (a *attachment) ListenPacket(addr *net.UDPAddr) (net.PacketConn, error) {
-	if !addr.IP.Equal(a.ip) {
-		return nil, fmt.Errorf("listen on %s: this host has the address %s only", addr.IP, a.ip)
-	}
-	n := a.network
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return &lossyConn{
-		SimConn: n.sim.NewEndpoint(addr, simnet.NodeBiDiLinkSettings{
-			Uplink:   simnet.LinkSettings{BitsPerSecond: n.link.Up},
-			Downlink: simnet.LinkSettings{BitsPerSecond: n.link.Down},
-		}),
-		network: n, ip: a.ip.String(),
-	}, nil
-}
-
-// lossyConn loses packets on purpose; simnet itself never does.
-type lossyConn struct {
-	*simnet.SimConn
-	network *Network
-	ip      string
-}
-
-// WriteTo implements net.PacketConn.
-func (c *lossyConn) WriteTo(b []byte, addr net.Addr) (int, error) {
-	if to, ok := addr.(*net.UDPAddr); ok && c.network.drops(c.ip, to.IP.String()) {
-		return len(b), nil
-	}
-	return c.SimConn.WriteTo(b, addr)
 }

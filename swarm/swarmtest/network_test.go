@@ -55,6 +55,13 @@ func (h *handler) Message(from wire.PeerID, msg []byte) {
 
 func (h *handler) Serve(context.Context, wire.PeerID, []byte) ([]byte, error) { return h.blob, nil }
 
+// count returns how many messages came from a peer.
+func (h *handler) count(from wire.PeerID) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.messages[from])
+}
+
 // peers counts the sessions that are open.
 func (h *handler) peers() int {
 	h.mu.Lock()
