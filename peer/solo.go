@@ -1,7 +1,10 @@
 package peer
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -19,15 +22,16 @@ import (
 type SoloConfig struct {
 	Trainer     TrainerConfig
 	Data        *data.Dataset
-	Seed        uint64  // of initial weights and data order
-	Steps       int     // of the whole training; progress is windows read ÷ windows that so many steps read
-	Accumulate  int     // micro-batches in a step, at most 4,096; 0 is 1
-	Adaptive    bool    // let that number grow with the gradient noise scale, from at least 2; fewer steps read the same windows
-	Average     float64 // decay of the moving average of the weights with each step of the first batch; 0 keeps none
-	Out         string  // folder of the checkpoints
-	SaveEvery   int     // steps between checkpoints; 0 saves at the end only
-	LogEvery    int     // steps between reports
-	EvalWindows int     // most held-out windows to measure the loss on; 0 is all
+	Seed        uint64                 // of initial weights and data order
+	Init        *checkpoint.Checkpoint // the weights to begin with instead of drawn ones; nil draws them
+	Steps       int                    // of the whole training; progress is windows read ÷ windows that so many steps read
+	Accumulate  int                    // micro-batches in a step, at most 4,096; 0 is 1
+	Adaptive    bool                   // let that number grow with the gradient noise scale, from at least 2; fewer steps read the same windows
+	Average     float64                // decay of the moving average of the weights with each step of the first batch; 0 keeps none
+	Out         string                 // folder of the checkpoints
+	SaveEvery   int                    // steps between checkpoints; 0 saves at the end only
+	LogEvery    int                    // steps between reports
+	EvalWindows int                    // most held-out windows to measure the loss on; 0 is all
 
 	// Report hears of every LogEvery-th step and of the last, on the goroutine that trains.
 	Report func(SoloReport)
@@ -44,6 +48,9 @@ func (c SoloConfig) Validate() error {
 		fault("no data")
 	} else if have, want := c.Trainer.Model.Vocab, c.Data.Tokenizer.Vocab(); have < want || have >= want+vocabRoom {
 		fault("model with a vocabulary of %d: the data are %s, which have %d tokens; choose another preset or change the shape's vocabulary", have, c.Data.Tokenizer.Name(), want)
+	}
+	if c.Init != nil && c.Init.Tokenizer != nil && c.Data != nil && !bytes.Equal(c.Init.Tokenizer, c.Data.Tokenizer.File()) {
+		fault("the weights to begin with belong to another tokenizer than the data, which are %s: prepare the data with the model's %s", c.Data.Tokenizer.Name(), data.TokenizerFile)
 	}
 	if c.Steps < 1 {
 		fault("%d steps: at least 1 is needed", c.Steps)
@@ -141,6 +148,9 @@ func NewSolo(device compute.Device, cfg SoloConfig) (*Solo, error) {
 		return nil, err
 	}
 	s.settings = cfg.settings()
+	if s.settings["set of weights"], err = weightsID(cfg.Init); err != nil {
+		return nil, fmt.Errorf("weights to begin with: %w", err)
+	}
 	if s.trainer, err = NewTrainer(device, cfg.Trainer); err != nil {
 		return nil, err
 	}
@@ -153,6 +163,7 @@ func NewSolo(device compute.Device, cfg SoloConfig) (*Solo, error) {
 	if err := s.start(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.cfg.Init = nil // as large as the model
 	return s, nil
 }
 
@@ -167,7 +178,8 @@ func (s *Solo) Close() error {
 // ResumedAt returns the step that training goes on from, 0 for a new one.
 func (s *Solo) ResumedAt() int { return s.resumed }
 
-// settings names everything that the bits of a training depend on, but for the number of steps, which may grow.
+// settings names everything that the bits of a training depend on, but for the number of steps, which may grow, and the
+// weights that it began with, which take reading.
 func (c SoloConfig) settings() map[string]string {
 	t := c.Trainer
 	return map[string]string{
@@ -184,10 +196,23 @@ func (c SoloConfig) settings() map[string]string {
 	}
 }
 
+// weightsID changes with every bit of the weights; of none it is "".
+func weightsID(c *checkpoint.Checkpoint) (string, error) {
+	if c == nil {
+		return "", nil
+	}
+	d := sha256.New()
+	err := checkpoint.Write(d, c.Model, nil)
+	return hex.EncodeToString(d.Sum(nil)[:8]), err
+}
+
 // start initialises the model or restores it from the newest checkpoint.
 func (s *Solo) start() error {
 	c, err := checkpoint.Open(s.cfg.Out)
 	if errors.Is(err, checkpoint.ErrNone) {
+		if s.cfg.Init != nil {
+			return s.trainer.Model().Load(s.cfg.Init.Model)
+		}
 		s.trainer.Model().Init(s.cfg.Seed)
 		return nil
 	}
@@ -214,7 +239,7 @@ func (s *Solo) restore(c *checkpoint.Checkpoint) error {
 	if c.Trainer == nil {
 		return errors.New("it holds a model without the state of its training: choose another --out")
 	}
-	for _, key := range []string{"model", "data", "batch", "seed", "lr", "weight decay", "optimizer", "accumulate", "adaptive", "average"} {
+	for _, key := range []string{"model", "data", "batch", "seed", "lr", "weight decay", "optimizer", "accumulate", "adaptive", "average", "set of weights"} {
 		if was := c.Trainer.Meta[metaPrefix+key]; was != s.settings[key] {
 			return fmt.Errorf("it was trained with another %s (%s, now %s): use the same settings, or another --out", key, was, s.settings[key])
 		}

@@ -208,6 +208,57 @@ func TestResumingRefusesOtherSettings(t *testing.T) {
 	}
 }
 
+func TestTrainingBeginsWithGivenWeights(t *testing.T) {
+	first := filepath.Join(t.TempDir(), "first")
+	learned := train(t, soloConfig(t, 60, first))
+
+	out := filepath.Join(t.TempDir(), "out")
+	given := func() SoloConfig {
+		cfg := soloConfig(t, 5, out)
+		cfg.Init = open(t, first)
+		return cfg
+	}
+	s, err := NewSolo(device(t), given())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	have, err := s.trainer.Model().Tensors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a, b bytes.Buffer
+	if err := errors.Join(checkpoint.Write(&a, have, nil), checkpoint.Write(&b, open(t, first).Model, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(a.Bytes(), b.Bytes()) || s.step != 0 || s.trainer.Steps() != 0 {
+		t.Errorf("step %d, the optimizer's %d: want the given weights and nothing else", s.step, s.trainer.Steps())
+	}
+	if r, err := s.Run(t.Context()); err != nil || math.Abs(r.ValLoss-learned.ValLoss) > 0.5 {
+		t.Errorf("ends with %v, %v; began with %v", r.ValLoss, err, learned.ValLoss)
+	}
+
+	if r := train(t, given()); r.ResumedAt != 5 {
+		t.Errorf("went on from step %d, want 5", r.ResumedAt)
+	}
+	other := given()
+	other.Init.Model[0].Data[0]++
+	for name, cfg := range map[string]SoloConfig{"none": soloConfig(t, 5, out), "other": other} {
+		if _, err := NewSolo(device(t), cfg); err == nil || !strings.Contains(err.Error(), "another set of weights") {
+			t.Errorf("%s: went on with weights that it did not begin with: %v", name, err)
+		}
+	}
+	wrong := given()
+	wrong.Out, wrong.Init.Tokenizer = filepath.Join(t.TempDir(), "wrong"), []byte("{}")
+	if _, err := NewSolo(device(t), wrong); err == nil || !strings.Contains(err.Error(), "another tokenizer") {
+		t.Errorf("trains weights on tokens that they do not know: %v", err)
+	}
+	wrong.Init.Tokenizer, wrong.Trainer.Model.Width = nil, 32
+	if _, err := NewSolo(device(t), wrong); err == nil || !strings.Contains(err.Error(), "transformer.wte.weight") {
+		t.Errorf("loads weights of another shape: %v", err)
+	}
+}
+
 func TestDamagedCheckpointIsNotTrainedOn(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	train(t, soloConfig(t, 5, out))

@@ -25,6 +25,7 @@ type Config struct {
 
 	Data      string  // a file, a folder or a glob of text; "" is the Go source tree of this machine
 	Preset    string  // the model's shape
+	Weights   string  // folder of the weights that training begins with; "" draws them
 	Steps     int     // optimizer steps of the whole training
 	Batch     int     // training windows in one micro-batch
 	LR        float64 // peak learning rate; in train 0 is the optimizer's own
@@ -207,6 +208,7 @@ func (c *Config) training() []option {
 	return []option{
 		text(&c.Data, "data", "", "path", "a file, a folder or a quoted glob of text, or what dunlin data prepare made: DIR, or DIR@3,DIR@1 for a mixture; without it, the Go source tree of this machine"),
 		c.preset(model.Presets()...),
+		text(&c.Weights, "weights", "", "path", "folder of a checkpoint whose weights and shape training begins with, instead of drawing them by --preset; the optimizer starts afresh"),
 		whole(&c.Steps, "steps", 1000, 1, 1_000_000_000, "optimizer steps of the whole training"),
 		c.batch(),
 		c.optimizer(),

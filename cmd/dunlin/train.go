@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dunlin/checkpoint"
 	"dunlin/compute"
 	"dunlin/compute/cpu"
 	"dunlin/data"
@@ -22,7 +23,8 @@ func newTrain(t *terminal) *cobra.Command {
 	options := append(c.training(), c.seed(), c.windows(512))
 	return t.command("train", "train a model on this machine, without a network",
 		"  dunlin train --preset nano --steps 1000 --out out/first\n  dunlin train --data book.txt --preset pico --steps 300 --log-format json\n"+
-			"  dunlin train --data out/web@3,out/code@1 --preset small",
+			"  dunlin train --data out/web@3,out/code@1 --preset small\n"+
+			"  dunlin train --data code.txt --weights out/first --lr 2e-4 --out out/tuned",
 		exactly(), t.train, append(options, c.compute()...)...)
 }
 
@@ -41,8 +43,12 @@ func (t *terminal) train(ctx context.Context, c *Config, _ []string) error {
 	defer p.close()
 	p.say(fmt.Sprintf("data           %s", cfg.Data.Description), "data", slog.String("description", cfg.Data.Description),
 		slog.Int("train_tokens", cfg.Data.TrainTokens()), slog.Int("held_out_tokens", cfg.Data.HeldOutTokens()), slog.Int("vocabulary", cfg.Data.Tokenizer.Vocab()))
-	p.say(fmt.Sprintf("this machine   %s · %s, %s parameters", device.Name(), c.Preset, grouped(cfg.Trainer.Model.Parameters())), "machine",
-		slog.String("device", device.Name()), slog.String("preset", c.Preset), slog.Int("parameters", cfg.Trainer.Model.Parameters()))
+	what := c.Preset
+	if c.Weights != "" {
+		what = "weights of " + c.Weights
+	}
+	p.say(fmt.Sprintf("this machine   %s · %s, %s parameters", device.Name(), what, grouped(cfg.Trainer.Model.Parameters())), "machine",
+		slog.String("device", device.Name()), slog.String("preset", what), slog.Int("parameters", cfg.Trainer.Model.Parameters()))
 	cfg.Report = func(r peer.SoloReport) { c.report(p, r) }
 	solo, err := peer.NewSolo(device, cfg)
 	if err != nil {
@@ -134,7 +140,7 @@ func unitOf(t data.Tokenizer) string {
 
 // solo turns settings into a training.
 func (c *Config) solo() (peer.SoloConfig, error) {
-	shape, err := c.shape()
+	shape, weights, err := c.beginning()
 	if err != nil {
 		return peer.SoloConfig{}, err
 	}
@@ -142,14 +148,29 @@ func (c *Config) solo() (peer.SoloConfig, error) {
 	if err != nil {
 		return peer.SoloConfig{}, err
 	}
-	if !isShapeFile(c.Preset) {
+	if weights == nil && !isShapeFile(c.Preset) {
 		shape.Vocab = from.Tokenizer.Vocab()
 	}
 	return peer.SoloConfig{
-		Trainer: c.trainer(shape), Data: from, Seed: c.Seed, Steps: c.Steps, Out: c.Out,
+		Trainer: c.trainer(shape), Init: weights, Data: from, Seed: c.Seed, Steps: c.Steps, Out: c.Out,
 		Accumulate: c.Micros, Adaptive: c.Adaptive, Average: c.EMA,
 		SaveEvery: c.SaveEvery, LogEvery: c.LogEvery, EvalWindows: c.Windows,
 	}, nil
+}
+
+// beginning returns the shape of the model to train and the weights that --weights names, nil for none.
+func (c *Config) beginning() (shape model.Config, weights *checkpoint.Checkpoint, err error) {
+	if c.Weights == "" {
+		shape, err = c.shape()
+		return shape, nil, err
+	}
+	if weights, err = checkpoint.Open(c.Weights); err != nil {
+		return shape, nil, err
+	}
+	if err = json.Unmarshal(weights.Config, &shape); err != nil {
+		err = fmt.Errorf("open checkpoint %s: %w", c.Weights, err)
+	}
+	return shape, weights, err
 }
 
 // trainer turns settings into an inner step.
