@@ -1,4 +1,4 @@
-# Every target needs Go, git and make only; `race` also needs gcc.
+# Every target needs Go, git and make only; `race` also needs gcc, `check-arm64` qemu.
 SHELL := /bin/bash
 GO ?= go
 LINT_VERSION := 2.15.0
@@ -6,6 +6,7 @@ CACHE := $(CURDIR)/.cache
 LINT := $(CACHE)/bin/golangci-lint
 TEST_TIMEOUT ?= 20m
 FUZZTIME ?= 10s
+NUMERICS := ./compute/... ./compress/... ./optimizer/... ./model/... ./replica/...
 CROSS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
 # `make run` passes these on: DATA=path (a file, a folder or a glob of text) and SECONDS=n, which counts from make's
@@ -14,7 +15,7 @@ DATA ?=
 DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS))
 
 .DEFAULT_GOAL := help
-.PHONY: run test build lint race golden fuzz bench netns-test cross clean help
+.PHONY: run test build lint race golden fuzz bench netns-test check-arm64 cross clean help
 
 run: build ## build, then train a small model with a swarm on this machine (DATA=path for your own text, SECONDS=n)
 	bin/dunlin demo $(DEMO_FLAGS)
@@ -55,6 +56,12 @@ bench: build ## micro-benchmarks of the numeric packages, a whole training step,
 netns-test: ## real processes in network namespaces behind slow, lossy links (Linux and root; some minutes)
 	NETNS=1 $(GO) test -count=1 -timeout 30m -v -run 'Netns|Router' ./internal/world ./internal/world/link
 
+check-arm64: ## the tests of the numeric packages as an arm64 processor computes them, emulated by qemu (qemu-user-static)
+	@if ! qemu=$$(command -v qemu-aarch64-static || command -v qemu-aarch64); then \
+		echo "check-arm64: skipped, for there is no qemu-aarch64; Debian has it in qemu-user-static"; exit 0; fi; \
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) vet $(NUMERICS) && \
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) test -count=1 -timeout 40m -exec "$$qemu" $(NUMERICS)
+
 cross: ## build for every supported system without cgo, into .cache/cross
 	@set -e; for system in $(CROSS); do \
 		out=$(CACHE)/cross/dunlin-$${system%/*}-$${system#*/}; \
@@ -66,4 +73,4 @@ clean: ## remove what the targets above leave behind
 	rm -rf bin out $(CACHE)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

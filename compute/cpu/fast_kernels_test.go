@@ -179,7 +179,7 @@ func TestTiles(t *testing.T) {
 	for _, s := range instructionSets() {
 		t.Run(s.name, func(t *testing.T) {
 			for rows := 1; rows <= 2*s.multiplier.rows+1; rows++ {
-				for columns := 1; columns <= s.multiplier.vectors*s.multiplier.lanes; columns += 5 {
+				for columns := 1; columns <= s.multiplier.vectors*s.multiplier.lanes; columns += s.multiplier.lanes / 3 {
 					for _, depth := range []int{1, 3, 4, 9} {
 						oneTile(t, s.multiplier, rows, columns, depth)
 					}

@@ -114,14 +114,14 @@ three12:
 four10:
 	FMOVQ (R12), F8
 tailDone13:
-	WORD $0x4e28d400
-	WORD $0x4e28d421
-	WORD $0x4e28d442
-	WORD $0x4e28d463
-	WORD $0x4e28d484
-	WORD $0x4e28d4a5
-	WORD $0x4e28d4c6
-	WORD $0x4e28d4e7
+	WORD $0x4e28d400 // fadd v0.4s, v0.4s, v8.4s
+	WORD $0x4e28d421 // fadd v1.4s, v1.4s, v8.4s
+	WORD $0x4e28d442 // fadd v2.4s, v2.4s, v8.4s
+	WORD $0x4e28d463 // fadd v3.4s, v3.4s, v8.4s
+	WORD $0x4e28d484 // fadd v4.4s, v4.4s, v8.4s
+	WORD $0x4e28d4a5 // fadd v5.4s, v5.4s, v8.4s
+	WORD $0x4e28d4c6 // fadd v6.4s, v6.4s, v8.4s
+	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -143,49 +143,49 @@ deep14:
 	FMOVQ.P 16(R14), F11
 	FMOVQ.P 16(R15), F12
 	VLD1.P (R9)(R5), [V8.S4]
-	WORD $0x4f891100
-	WORD $0x4f8a1101
-	WORD $0x4f8b1102
-	WORD $0x4f8c1103
+	WORD $0x4f891100 // fmla v0.4s, v8.4s, v9.s[0]
+	WORD $0x4f8a1101 // fmla v1.4s, v8.4s, v10.s[0]
+	WORD $0x4f8b1102 // fmla v2.4s, v8.4s, v11.s[0]
+	WORD $0x4f8c1103 // fmla v3.4s, v8.4s, v12.s[0]
 	VLD1.P (R9)(R5), [V8.S4]
-	WORD $0x4fa91100
-	WORD $0x4faa1101
-	WORD $0x4fab1102
-	WORD $0x4fac1103
+	WORD $0x4fa91100 // fmla v0.4s, v8.4s, v9.s[1]
+	WORD $0x4faa1101 // fmla v1.4s, v8.4s, v10.s[1]
+	WORD $0x4fab1102 // fmla v2.4s, v8.4s, v11.s[1]
+	WORD $0x4fac1103 // fmla v3.4s, v8.4s, v12.s[1]
 	VLD1.P (R9)(R5), [V8.S4]
-	WORD $0x4f891900
-	WORD $0x4f8a1901
-	WORD $0x4f8b1902
-	WORD $0x4f8c1903
+	WORD $0x4f891900 // fmla v0.4s, v8.4s, v9.s[2]
+	WORD $0x4f8a1901 // fmla v1.4s, v8.4s, v10.s[2]
+	WORD $0x4f8b1902 // fmla v2.4s, v8.4s, v11.s[2]
+	WORD $0x4f8c1903 // fmla v3.4s, v8.4s, v12.s[2]
 	VLD1.P (R9)(R5), [V8.S4]
-	WORD $0x4fa91900
-	WORD $0x4faa1901
-	WORD $0x4fab1902
-	WORD $0x4fac1903
+	WORD $0x4fa91900 // fmla v0.4s, v8.4s, v9.s[3]
+	WORD $0x4faa1901 // fmla v1.4s, v8.4s, v10.s[3]
+	WORD $0x4fab1902 // fmla v2.4s, v8.4s, v11.s[3]
+	WORD $0x4fac1903 // fmla v3.4s, v8.4s, v12.s[3]
 	FMOVQ.P 16(R16), F9
 	FMOVQ.P 16(R17), F10
 	FMOVQ.P 16(R19), F11
 	FMOVQ.P 16(R20), F12
 	VLD1.P (R10)(R5), [V8.S4]
-	WORD $0x4f891104
-	WORD $0x4f8a1105
-	WORD $0x4f8b1106
-	WORD $0x4f8c1107
+	WORD $0x4f891104 // fmla v4.4s, v8.4s, v9.s[0]
+	WORD $0x4f8a1105 // fmla v5.4s, v8.4s, v10.s[0]
+	WORD $0x4f8b1106 // fmla v6.4s, v8.4s, v11.s[0]
+	WORD $0x4f8c1107 // fmla v7.4s, v8.4s, v12.s[0]
 	VLD1.P (R10)(R5), [V8.S4]
-	WORD $0x4fa91104
-	WORD $0x4faa1105
-	WORD $0x4fab1106
-	WORD $0x4fac1107
+	WORD $0x4fa91104 // fmla v4.4s, v8.4s, v9.s[1]
+	WORD $0x4faa1105 // fmla v5.4s, v8.4s, v10.s[1]
+	WORD $0x4fab1106 // fmla v6.4s, v8.4s, v11.s[1]
+	WORD $0x4fac1107 // fmla v7.4s, v8.4s, v12.s[1]
 	VLD1.P (R10)(R5), [V8.S4]
-	WORD $0x4f891904
-	WORD $0x4f8a1905
-	WORD $0x4f8b1906
-	WORD $0x4f8c1907
+	WORD $0x4f891904 // fmla v4.4s, v8.4s, v9.s[2]
+	WORD $0x4f8a1905 // fmla v5.4s, v8.4s, v10.s[2]
+	WORD $0x4f8b1906 // fmla v6.4s, v8.4s, v11.s[2]
+	WORD $0x4f8c1907 // fmla v7.4s, v8.4s, v12.s[2]
 	VLD1.P (R10)(R5), [V8.S4]
-	WORD $0x4fa91904
-	WORD $0x4faa1905
-	WORD $0x4fab1906
-	WORD $0x4fac1907
+	WORD $0x4fa91904 // fmla v4.4s, v8.4s, v9.s[3]
+	WORD $0x4faa1905 // fmla v5.4s, v8.4s, v10.s[3]
+	WORD $0x4fab1906 // fmla v6.4s, v8.4s, v11.s[3]
+	WORD $0x4fac1907 // fmla v7.4s, v8.4s, v12.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -194,21 +194,21 @@ rest15:
 one16:
 	VLD1.P (R9)(R5), [V8.S4]
 	FMOVS.P 4(R12), F9
-	WORD $0x4f891100
+	WORD $0x4f891100 // fmla v0.4s, v8.4s, v9.s[0]
 	FMOVS.P 4(R13), F10
-	WORD $0x4f8a1101
+	WORD $0x4f8a1101 // fmla v1.4s, v8.4s, v10.s[0]
 	FMOVS.P 4(R14), F11
-	WORD $0x4f8b1102
+	WORD $0x4f8b1102 // fmla v2.4s, v8.4s, v11.s[0]
 	FMOVS.P 4(R15), F12
-	WORD $0x4f8c1103
+	WORD $0x4f8c1103 // fmla v3.4s, v8.4s, v12.s[0]
 	FMOVS.P 4(R16), F9
-	WORD $0x4f891104
+	WORD $0x4f891104 // fmla v4.4s, v8.4s, v9.s[0]
 	FMOVS.P 4(R17), F10
-	WORD $0x4f8a1105
+	WORD $0x4f8a1105 // fmla v5.4s, v8.4s, v10.s[0]
 	FMOVS.P 4(R19), F11
-	WORD $0x4f8b1106
+	WORD $0x4f8b1106 // fmla v6.4s, v8.4s, v11.s[0]
 	FMOVS.P 4(R20), F12
-	WORD $0x4f8c1107
+	WORD $0x4f8c1107 // fmla v7.4s, v8.4s, v12.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -396,14 +396,14 @@ three12:
 four10:
 	FMOVQ (R12), F8
 tailDone13:
-	WORD $0x4e28d400
-	WORD $0x4e28d421
-	WORD $0x4e28d442
-	WORD $0x4e28d463
-	WORD $0x4e28d484
-	WORD $0x4e28d4a5
-	WORD $0x4e28d4c6
-	WORD $0x4e28d4e7
+	WORD $0x4e28d400 // fadd v0.4s, v0.4s, v8.4s
+	WORD $0x4e28d421 // fadd v1.4s, v1.4s, v8.4s
+	WORD $0x4e28d442 // fadd v2.4s, v2.4s, v8.4s
+	WORD $0x4e28d463 // fadd v3.4s, v3.4s, v8.4s
+	WORD $0x4e28d484 // fadd v4.4s, v4.4s, v8.4s
+	WORD $0x4e28d4a5 // fadd v5.4s, v5.4s, v8.4s
+	WORD $0x4e28d4c6 // fadd v6.4s, v6.4s, v8.4s
+	WORD $0x4e28d4e7 // fadd v7.4s, v7.4s, v8.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -414,44 +414,44 @@ ready5:
 deep14:
 	VLD1.P (R12)(R4), [V9.S4, V10.S4]
 	VLD1.P (R9)(R5), [V8.S4]
-	WORD $0x4f891100
-	WORD $0x4fa91101
-	WORD $0x4f891902
-	WORD $0x4fa91903
-	WORD $0x4f8a1104
-	WORD $0x4faa1105
-	WORD $0x4f8a1906
-	WORD $0x4faa1907
+	WORD $0x4f891100 // fmla v0.4s, v8.4s, v9.s[0]
+	WORD $0x4fa91101 // fmla v1.4s, v8.4s, v9.s[1]
+	WORD $0x4f891902 // fmla v2.4s, v8.4s, v9.s[2]
+	WORD $0x4fa91903 // fmla v3.4s, v8.4s, v9.s[3]
+	WORD $0x4f8a1104 // fmla v4.4s, v8.4s, v10.s[0]
+	WORD $0x4faa1105 // fmla v5.4s, v8.4s, v10.s[1]
+	WORD $0x4f8a1906 // fmla v6.4s, v8.4s, v10.s[2]
+	WORD $0x4faa1907 // fmla v7.4s, v8.4s, v10.s[3]
 	VLD1.P (R12)(R4), [V9.S4, V10.S4]
 	VLD1.P (R9)(R5), [V8.S4]
-	WORD $0x4f891100
-	WORD $0x4fa91101
-	WORD $0x4f891902
-	WORD $0x4fa91903
-	WORD $0x4f8a1104
-	WORD $0x4faa1105
-	WORD $0x4f8a1906
-	WORD $0x4faa1907
+	WORD $0x4f891100 // fmla v0.4s, v8.4s, v9.s[0]
+	WORD $0x4fa91101 // fmla v1.4s, v8.4s, v9.s[1]
+	WORD $0x4f891902 // fmla v2.4s, v8.4s, v9.s[2]
+	WORD $0x4fa91903 // fmla v3.4s, v8.4s, v9.s[3]
+	WORD $0x4f8a1104 // fmla v4.4s, v8.4s, v10.s[0]
+	WORD $0x4faa1105 // fmla v5.4s, v8.4s, v10.s[1]
+	WORD $0x4f8a1906 // fmla v6.4s, v8.4s, v10.s[2]
+	WORD $0x4faa1907 // fmla v7.4s, v8.4s, v10.s[3]
 	VLD1.P (R12)(R4), [V9.S4, V10.S4]
 	VLD1.P (R9)(R5), [V8.S4]
-	WORD $0x4f891100
-	WORD $0x4fa91101
-	WORD $0x4f891902
-	WORD $0x4fa91903
-	WORD $0x4f8a1104
-	WORD $0x4faa1105
-	WORD $0x4f8a1906
-	WORD $0x4faa1907
+	WORD $0x4f891100 // fmla v0.4s, v8.4s, v9.s[0]
+	WORD $0x4fa91101 // fmla v1.4s, v8.4s, v9.s[1]
+	WORD $0x4f891902 // fmla v2.4s, v8.4s, v9.s[2]
+	WORD $0x4fa91903 // fmla v3.4s, v8.4s, v9.s[3]
+	WORD $0x4f8a1104 // fmla v4.4s, v8.4s, v10.s[0]
+	WORD $0x4faa1105 // fmla v5.4s, v8.4s, v10.s[1]
+	WORD $0x4f8a1906 // fmla v6.4s, v8.4s, v10.s[2]
+	WORD $0x4faa1907 // fmla v7.4s, v8.4s, v10.s[3]
 	VLD1.P (R12)(R4), [V9.S4, V10.S4]
 	VLD1.P (R9)(R5), [V8.S4]
-	WORD $0x4f891100
-	WORD $0x4fa91101
-	WORD $0x4f891902
-	WORD $0x4fa91903
-	WORD $0x4f8a1104
-	WORD $0x4faa1105
-	WORD $0x4f8a1906
-	WORD $0x4faa1907
+	WORD $0x4f891100 // fmla v0.4s, v8.4s, v9.s[0]
+	WORD $0x4fa91101 // fmla v1.4s, v8.4s, v9.s[1]
+	WORD $0x4f891902 // fmla v2.4s, v8.4s, v9.s[2]
+	WORD $0x4fa91903 // fmla v3.4s, v8.4s, v9.s[3]
+	WORD $0x4f8a1104 // fmla v4.4s, v8.4s, v10.s[0]
+	WORD $0x4faa1105 // fmla v5.4s, v8.4s, v10.s[1]
+	WORD $0x4f8a1906 // fmla v6.4s, v8.4s, v10.s[2]
+	WORD $0x4faa1907 // fmla v7.4s, v8.4s, v10.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -460,14 +460,14 @@ rest15:
 one16:
 	VLD1.P (R12)(R4), [V9.S4, V10.S4]
 	VLD1.P (R9)(R5), [V8.S4]
-	WORD $0x4f891100
-	WORD $0x4fa91101
-	WORD $0x4f891902
-	WORD $0x4fa91903
-	WORD $0x4f8a1104
-	WORD $0x4faa1105
-	WORD $0x4f8a1906
-	WORD $0x4faa1907
+	WORD $0x4f891100 // fmla v0.4s, v8.4s, v9.s[0]
+	WORD $0x4fa91101 // fmla v1.4s, v8.4s, v9.s[1]
+	WORD $0x4f891902 // fmla v2.4s, v8.4s, v9.s[2]
+	WORD $0x4fa91903 // fmla v3.4s, v8.4s, v9.s[3]
+	WORD $0x4f8a1104 // fmla v4.4s, v8.4s, v10.s[0]
+	WORD $0x4faa1105 // fmla v5.4s, v8.4s, v10.s[1]
+	WORD $0x4f8a1906 // fmla v6.4s, v8.4s, v10.s[2]
+	WORD $0x4faa1907 // fmla v7.4s, v8.4s, v10.s[3]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -672,22 +672,22 @@ three12:
 four10:
 	FMOVQ 16(R12), F17
 tailDone13:
-	WORD $0x4e30d400
-	WORD $0x4e31d421
-	WORD $0x4e30d442
-	WORD $0x4e31d463
-	WORD $0x4e30d484
-	WORD $0x4e31d4a5
-	WORD $0x4e30d4c6
-	WORD $0x4e31d4e7
-	WORD $0x4e30d508
-	WORD $0x4e31d529
-	WORD $0x4e30d54a
-	WORD $0x4e31d56b
-	WORD $0x4e30d58c
-	WORD $0x4e31d5ad
-	WORD $0x4e30d5ce
-	WORD $0x4e31d5ef
+	WORD $0x4e30d400 // fadd v0.4s, v0.4s, v16.4s
+	WORD $0x4e31d421 // fadd v1.4s, v1.4s, v17.4s
+	WORD $0x4e30d442 // fadd v2.4s, v2.4s, v16.4s
+	WORD $0x4e31d463 // fadd v3.4s, v3.4s, v17.4s
+	WORD $0x4e30d484 // fadd v4.4s, v4.4s, v16.4s
+	WORD $0x4e31d4a5 // fadd v5.4s, v5.4s, v17.4s
+	WORD $0x4e30d4c6 // fadd v6.4s, v6.4s, v16.4s
+	WORD $0x4e31d4e7 // fadd v7.4s, v7.4s, v17.4s
+	WORD $0x4e30d508 // fadd v8.4s, v8.4s, v16.4s
+	WORD $0x4e31d529 // fadd v9.4s, v9.4s, v17.4s
+	WORD $0x4e30d54a // fadd v10.4s, v10.4s, v16.4s
+	WORD $0x4e31d56b // fadd v11.4s, v11.4s, v17.4s
+	WORD $0x4e30d58c // fadd v12.4s, v12.4s, v16.4s
+	WORD $0x4e31d5ad // fadd v13.4s, v13.4s, v17.4s
+	WORD $0x4e30d5ce // fadd v14.4s, v14.4s, v16.4s
+	WORD $0x4e31d5ef // fadd v15.4s, v15.4s, v17.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -709,81 +709,81 @@ deep14:
 	FMOVQ.P 16(R14), F20
 	FMOVQ.P 16(R15), F21
 	VLD1.P (R9)(R5), [V16.S4, V17.S4]
-	WORD $0x4f921200
-	WORD $0x4f921221
-	WORD $0x4f931202
-	WORD $0x4f931223
-	WORD $0x4f941204
-	WORD $0x4f941225
-	WORD $0x4f951206
-	WORD $0x4f951227
+	WORD $0x4f921200 // fmla v0.4s, v16.4s, v18.s[0]
+	WORD $0x4f921221 // fmla v1.4s, v17.4s, v18.s[0]
+	WORD $0x4f931202 // fmla v2.4s, v16.4s, v19.s[0]
+	WORD $0x4f931223 // fmla v3.4s, v17.4s, v19.s[0]
+	WORD $0x4f941204 // fmla v4.4s, v16.4s, v20.s[0]
+	WORD $0x4f941225 // fmla v5.4s, v17.4s, v20.s[0]
+	WORD $0x4f951206 // fmla v6.4s, v16.4s, v21.s[0]
+	WORD $0x4f951227 // fmla v7.4s, v17.4s, v21.s[0]
 	VLD1.P (R9)(R5), [V16.S4, V17.S4]
-	WORD $0x4fb21200
-	WORD $0x4fb21221
-	WORD $0x4fb31202
-	WORD $0x4fb31223
-	WORD $0x4fb41204
-	WORD $0x4fb41225
-	WORD $0x4fb51206
-	WORD $0x4fb51227
+	WORD $0x4fb21200 // fmla v0.4s, v16.4s, v18.s[1]
+	WORD $0x4fb21221 // fmla v1.4s, v17.4s, v18.s[1]
+	WORD $0x4fb31202 // fmla v2.4s, v16.4s, v19.s[1]
+	WORD $0x4fb31223 // fmla v3.4s, v17.4s, v19.s[1]
+	WORD $0x4fb41204 // fmla v4.4s, v16.4s, v20.s[1]
+	WORD $0x4fb41225 // fmla v5.4s, v17.4s, v20.s[1]
+	WORD $0x4fb51206 // fmla v6.4s, v16.4s, v21.s[1]
+	WORD $0x4fb51227 // fmla v7.4s, v17.4s, v21.s[1]
 	VLD1.P (R9)(R5), [V16.S4, V17.S4]
-	WORD $0x4f921a00
-	WORD $0x4f921a21
-	WORD $0x4f931a02
-	WORD $0x4f931a23
-	WORD $0x4f941a04
-	WORD $0x4f941a25
-	WORD $0x4f951a06
-	WORD $0x4f951a27
+	WORD $0x4f921a00 // fmla v0.4s, v16.4s, v18.s[2]
+	WORD $0x4f921a21 // fmla v1.4s, v17.4s, v18.s[2]
+	WORD $0x4f931a02 // fmla v2.4s, v16.4s, v19.s[2]
+	WORD $0x4f931a23 // fmla v3.4s, v17.4s, v19.s[2]
+	WORD $0x4f941a04 // fmla v4.4s, v16.4s, v20.s[2]
+	WORD $0x4f941a25 // fmla v5.4s, v17.4s, v20.s[2]
+	WORD $0x4f951a06 // fmla v6.4s, v16.4s, v21.s[2]
+	WORD $0x4f951a27 // fmla v7.4s, v17.4s, v21.s[2]
 	VLD1.P (R9)(R5), [V16.S4, V17.S4]
-	WORD $0x4fb21a00
-	WORD $0x4fb21a21
-	WORD $0x4fb31a02
-	WORD $0x4fb31a23
-	WORD $0x4fb41a04
-	WORD $0x4fb41a25
-	WORD $0x4fb51a06
-	WORD $0x4fb51a27
+	WORD $0x4fb21a00 // fmla v0.4s, v16.4s, v18.s[3]
+	WORD $0x4fb21a21 // fmla v1.4s, v17.4s, v18.s[3]
+	WORD $0x4fb31a02 // fmla v2.4s, v16.4s, v19.s[3]
+	WORD $0x4fb31a23 // fmla v3.4s, v17.4s, v19.s[3]
+	WORD $0x4fb41a04 // fmla v4.4s, v16.4s, v20.s[3]
+	WORD $0x4fb41a25 // fmla v5.4s, v17.4s, v20.s[3]
+	WORD $0x4fb51a06 // fmla v6.4s, v16.4s, v21.s[3]
+	WORD $0x4fb51a27 // fmla v7.4s, v17.4s, v21.s[3]
 	FMOVQ.P 16(R16), F18
 	FMOVQ.P 16(R17), F19
 	FMOVQ.P 16(R19), F20
 	FMOVQ.P 16(R20), F21
 	VLD1.P (R10)(R5), [V16.S4, V17.S4]
-	WORD $0x4f921208
-	WORD $0x4f921229
-	WORD $0x4f93120a
-	WORD $0x4f93122b
-	WORD $0x4f94120c
-	WORD $0x4f94122d
-	WORD $0x4f95120e
-	WORD $0x4f95122f
+	WORD $0x4f921208 // fmla v8.4s, v16.4s, v18.s[0]
+	WORD $0x4f921229 // fmla v9.4s, v17.4s, v18.s[0]
+	WORD $0x4f93120a // fmla v10.4s, v16.4s, v19.s[0]
+	WORD $0x4f93122b // fmla v11.4s, v17.4s, v19.s[0]
+	WORD $0x4f94120c // fmla v12.4s, v16.4s, v20.s[0]
+	WORD $0x4f94122d // fmla v13.4s, v17.4s, v20.s[0]
+	WORD $0x4f95120e // fmla v14.4s, v16.4s, v21.s[0]
+	WORD $0x4f95122f // fmla v15.4s, v17.4s, v21.s[0]
 	VLD1.P (R10)(R5), [V16.S4, V17.S4]
-	WORD $0x4fb21208
-	WORD $0x4fb21229
-	WORD $0x4fb3120a
-	WORD $0x4fb3122b
-	WORD $0x4fb4120c
-	WORD $0x4fb4122d
-	WORD $0x4fb5120e
-	WORD $0x4fb5122f
+	WORD $0x4fb21208 // fmla v8.4s, v16.4s, v18.s[1]
+	WORD $0x4fb21229 // fmla v9.4s, v17.4s, v18.s[1]
+	WORD $0x4fb3120a // fmla v10.4s, v16.4s, v19.s[1]
+	WORD $0x4fb3122b // fmla v11.4s, v17.4s, v19.s[1]
+	WORD $0x4fb4120c // fmla v12.4s, v16.4s, v20.s[1]
+	WORD $0x4fb4122d // fmla v13.4s, v17.4s, v20.s[1]
+	WORD $0x4fb5120e // fmla v14.4s, v16.4s, v21.s[1]
+	WORD $0x4fb5122f // fmla v15.4s, v17.4s, v21.s[1]
 	VLD1.P (R10)(R5), [V16.S4, V17.S4]
-	WORD $0x4f921a08
-	WORD $0x4f921a29
-	WORD $0x4f931a0a
-	WORD $0x4f931a2b
-	WORD $0x4f941a0c
-	WORD $0x4f941a2d
-	WORD $0x4f951a0e
-	WORD $0x4f951a2f
+	WORD $0x4f921a08 // fmla v8.4s, v16.4s, v18.s[2]
+	WORD $0x4f921a29 // fmla v9.4s, v17.4s, v18.s[2]
+	WORD $0x4f931a0a // fmla v10.4s, v16.4s, v19.s[2]
+	WORD $0x4f931a2b // fmla v11.4s, v17.4s, v19.s[2]
+	WORD $0x4f941a0c // fmla v12.4s, v16.4s, v20.s[2]
+	WORD $0x4f941a2d // fmla v13.4s, v17.4s, v20.s[2]
+	WORD $0x4f951a0e // fmla v14.4s, v16.4s, v21.s[2]
+	WORD $0x4f951a2f // fmla v15.4s, v17.4s, v21.s[2]
 	VLD1.P (R10)(R5), [V16.S4, V17.S4]
-	WORD $0x4fb21a08
-	WORD $0x4fb21a29
-	WORD $0x4fb31a0a
-	WORD $0x4fb31a2b
-	WORD $0x4fb41a0c
-	WORD $0x4fb41a2d
-	WORD $0x4fb51a0e
-	WORD $0x4fb51a2f
+	WORD $0x4fb21a08 // fmla v8.4s, v16.4s, v18.s[3]
+	WORD $0x4fb21a29 // fmla v9.4s, v17.4s, v18.s[3]
+	WORD $0x4fb31a0a // fmla v10.4s, v16.4s, v19.s[3]
+	WORD $0x4fb31a2b // fmla v11.4s, v17.4s, v19.s[3]
+	WORD $0x4fb41a0c // fmla v12.4s, v16.4s, v20.s[3]
+	WORD $0x4fb41a2d // fmla v13.4s, v17.4s, v20.s[3]
+	WORD $0x4fb51a0e // fmla v14.4s, v16.4s, v21.s[3]
+	WORD $0x4fb51a2f // fmla v15.4s, v17.4s, v21.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -792,29 +792,29 @@ rest15:
 one16:
 	VLD1.P (R9)(R5), [V16.S4, V17.S4]
 	FMOVS.P 4(R12), F18
-	WORD $0x4f921200
-	WORD $0x4f921221
+	WORD $0x4f921200 // fmla v0.4s, v16.4s, v18.s[0]
+	WORD $0x4f921221 // fmla v1.4s, v17.4s, v18.s[0]
 	FMOVS.P 4(R13), F19
-	WORD $0x4f931202
-	WORD $0x4f931223
+	WORD $0x4f931202 // fmla v2.4s, v16.4s, v19.s[0]
+	WORD $0x4f931223 // fmla v3.4s, v17.4s, v19.s[0]
 	FMOVS.P 4(R14), F20
-	WORD $0x4f941204
-	WORD $0x4f941225
+	WORD $0x4f941204 // fmla v4.4s, v16.4s, v20.s[0]
+	WORD $0x4f941225 // fmla v5.4s, v17.4s, v20.s[0]
 	FMOVS.P 4(R15), F21
-	WORD $0x4f951206
-	WORD $0x4f951227
+	WORD $0x4f951206 // fmla v6.4s, v16.4s, v21.s[0]
+	WORD $0x4f951227 // fmla v7.4s, v17.4s, v21.s[0]
 	FMOVS.P 4(R16), F18
-	WORD $0x4f921208
-	WORD $0x4f921229
+	WORD $0x4f921208 // fmla v8.4s, v16.4s, v18.s[0]
+	WORD $0x4f921229 // fmla v9.4s, v17.4s, v18.s[0]
 	FMOVS.P 4(R17), F19
-	WORD $0x4f93120a
-	WORD $0x4f93122b
+	WORD $0x4f93120a // fmla v10.4s, v16.4s, v19.s[0]
+	WORD $0x4f93122b // fmla v11.4s, v17.4s, v19.s[0]
 	FMOVS.P 4(R19), F20
-	WORD $0x4f94120c
-	WORD $0x4f94122d
+	WORD $0x4f94120c // fmla v12.4s, v16.4s, v20.s[0]
+	WORD $0x4f94122d // fmla v13.4s, v17.4s, v20.s[0]
 	FMOVS.P 4(R20), F21
-	WORD $0x4f95120e
-	WORD $0x4f95122f
+	WORD $0x4f95120e // fmla v14.4s, v16.4s, v21.s[0]
+	WORD $0x4f95122f // fmla v15.4s, v17.4s, v21.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -1027,22 +1027,22 @@ three12:
 four10:
 	FMOVQ 16(R12), F17
 tailDone13:
-	WORD $0x4e30d400
-	WORD $0x4e31d421
-	WORD $0x4e30d442
-	WORD $0x4e31d463
-	WORD $0x4e30d484
-	WORD $0x4e31d4a5
-	WORD $0x4e30d4c6
-	WORD $0x4e31d4e7
-	WORD $0x4e30d508
-	WORD $0x4e31d529
-	WORD $0x4e30d54a
-	WORD $0x4e31d56b
-	WORD $0x4e30d58c
-	WORD $0x4e31d5ad
-	WORD $0x4e30d5ce
-	WORD $0x4e31d5ef
+	WORD $0x4e30d400 // fadd v0.4s, v0.4s, v16.4s
+	WORD $0x4e31d421 // fadd v1.4s, v1.4s, v17.4s
+	WORD $0x4e30d442 // fadd v2.4s, v2.4s, v16.4s
+	WORD $0x4e31d463 // fadd v3.4s, v3.4s, v17.4s
+	WORD $0x4e30d484 // fadd v4.4s, v4.4s, v16.4s
+	WORD $0x4e31d4a5 // fadd v5.4s, v5.4s, v17.4s
+	WORD $0x4e30d4c6 // fadd v6.4s, v6.4s, v16.4s
+	WORD $0x4e31d4e7 // fadd v7.4s, v7.4s, v17.4s
+	WORD $0x4e30d508 // fadd v8.4s, v8.4s, v16.4s
+	WORD $0x4e31d529 // fadd v9.4s, v9.4s, v17.4s
+	WORD $0x4e30d54a // fadd v10.4s, v10.4s, v16.4s
+	WORD $0x4e31d56b // fadd v11.4s, v11.4s, v17.4s
+	WORD $0x4e30d58c // fadd v12.4s, v12.4s, v16.4s
+	WORD $0x4e31d5ad // fadd v13.4s, v13.4s, v17.4s
+	WORD $0x4e30d5ce // fadd v14.4s, v14.4s, v16.4s
+	WORD $0x4e31d5ef // fadd v15.4s, v15.4s, v17.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -1053,76 +1053,76 @@ ready5:
 deep14:
 	VLD1.P (R12)(R4), [V18.S4, V19.S4]
 	VLD1.P (R9)(R5), [V16.S4, V17.S4]
-	WORD $0x4f921200
-	WORD $0x4f921221
-	WORD $0x4fb21202
-	WORD $0x4fb21223
-	WORD $0x4f921a04
-	WORD $0x4f921a25
-	WORD $0x4fb21a06
-	WORD $0x4fb21a27
-	WORD $0x4f931208
-	WORD $0x4f931229
-	WORD $0x4fb3120a
-	WORD $0x4fb3122b
-	WORD $0x4f931a0c
-	WORD $0x4f931a2d
-	WORD $0x4fb31a0e
-	WORD $0x4fb31a2f
+	WORD $0x4f921200 // fmla v0.4s, v16.4s, v18.s[0]
+	WORD $0x4f921221 // fmla v1.4s, v17.4s, v18.s[0]
+	WORD $0x4fb21202 // fmla v2.4s, v16.4s, v18.s[1]
+	WORD $0x4fb21223 // fmla v3.4s, v17.4s, v18.s[1]
+	WORD $0x4f921a04 // fmla v4.4s, v16.4s, v18.s[2]
+	WORD $0x4f921a25 // fmla v5.4s, v17.4s, v18.s[2]
+	WORD $0x4fb21a06 // fmla v6.4s, v16.4s, v18.s[3]
+	WORD $0x4fb21a27 // fmla v7.4s, v17.4s, v18.s[3]
+	WORD $0x4f931208 // fmla v8.4s, v16.4s, v19.s[0]
+	WORD $0x4f931229 // fmla v9.4s, v17.4s, v19.s[0]
+	WORD $0x4fb3120a // fmla v10.4s, v16.4s, v19.s[1]
+	WORD $0x4fb3122b // fmla v11.4s, v17.4s, v19.s[1]
+	WORD $0x4f931a0c // fmla v12.4s, v16.4s, v19.s[2]
+	WORD $0x4f931a2d // fmla v13.4s, v17.4s, v19.s[2]
+	WORD $0x4fb31a0e // fmla v14.4s, v16.4s, v19.s[3]
+	WORD $0x4fb31a2f // fmla v15.4s, v17.4s, v19.s[3]
 	VLD1.P (R12)(R4), [V18.S4, V19.S4]
 	VLD1.P (R9)(R5), [V16.S4, V17.S4]
-	WORD $0x4f921200
-	WORD $0x4f921221
-	WORD $0x4fb21202
-	WORD $0x4fb21223
-	WORD $0x4f921a04
-	WORD $0x4f921a25
-	WORD $0x4fb21a06
-	WORD $0x4fb21a27
-	WORD $0x4f931208
-	WORD $0x4f931229
-	WORD $0x4fb3120a
-	WORD $0x4fb3122b
-	WORD $0x4f931a0c
-	WORD $0x4f931a2d
-	WORD $0x4fb31a0e
-	WORD $0x4fb31a2f
+	WORD $0x4f921200 // fmla v0.4s, v16.4s, v18.s[0]
+	WORD $0x4f921221 // fmla v1.4s, v17.4s, v18.s[0]
+	WORD $0x4fb21202 // fmla v2.4s, v16.4s, v18.s[1]
+	WORD $0x4fb21223 // fmla v3.4s, v17.4s, v18.s[1]
+	WORD $0x4f921a04 // fmla v4.4s, v16.4s, v18.s[2]
+	WORD $0x4f921a25 // fmla v5.4s, v17.4s, v18.s[2]
+	WORD $0x4fb21a06 // fmla v6.4s, v16.4s, v18.s[3]
+	WORD $0x4fb21a27 // fmla v7.4s, v17.4s, v18.s[3]
+	WORD $0x4f931208 // fmla v8.4s, v16.4s, v19.s[0]
+	WORD $0x4f931229 // fmla v9.4s, v17.4s, v19.s[0]
+	WORD $0x4fb3120a // fmla v10.4s, v16.4s, v19.s[1]
+	WORD $0x4fb3122b // fmla v11.4s, v17.4s, v19.s[1]
+	WORD $0x4f931a0c // fmla v12.4s, v16.4s, v19.s[2]
+	WORD $0x4f931a2d // fmla v13.4s, v17.4s, v19.s[2]
+	WORD $0x4fb31a0e // fmla v14.4s, v16.4s, v19.s[3]
+	WORD $0x4fb31a2f // fmla v15.4s, v17.4s, v19.s[3]
 	VLD1.P (R12)(R4), [V18.S4, V19.S4]
 	VLD1.P (R9)(R5), [V16.S4, V17.S4]
-	WORD $0x4f921200
-	WORD $0x4f921221
-	WORD $0x4fb21202
-	WORD $0x4fb21223
-	WORD $0x4f921a04
-	WORD $0x4f921a25
-	WORD $0x4fb21a06
-	WORD $0x4fb21a27
-	WORD $0x4f931208
-	WORD $0x4f931229
-	WORD $0x4fb3120a
-	WORD $0x4fb3122b
-	WORD $0x4f931a0c
-	WORD $0x4f931a2d
-	WORD $0x4fb31a0e
-	WORD $0x4fb31a2f
+	WORD $0x4f921200 // fmla v0.4s, v16.4s, v18.s[0]
+	WORD $0x4f921221 // fmla v1.4s, v17.4s, v18.s[0]
+	WORD $0x4fb21202 // fmla v2.4s, v16.4s, v18.s[1]
+	WORD $0x4fb21223 // fmla v3.4s, v17.4s, v18.s[1]
+	WORD $0x4f921a04 // fmla v4.4s, v16.4s, v18.s[2]
+	WORD $0x4f921a25 // fmla v5.4s, v17.4s, v18.s[2]
+	WORD $0x4fb21a06 // fmla v6.4s, v16.4s, v18.s[3]
+	WORD $0x4fb21a27 // fmla v7.4s, v17.4s, v18.s[3]
+	WORD $0x4f931208 // fmla v8.4s, v16.4s, v19.s[0]
+	WORD $0x4f931229 // fmla v9.4s, v17.4s, v19.s[0]
+	WORD $0x4fb3120a // fmla v10.4s, v16.4s, v19.s[1]
+	WORD $0x4fb3122b // fmla v11.4s, v17.4s, v19.s[1]
+	WORD $0x4f931a0c // fmla v12.4s, v16.4s, v19.s[2]
+	WORD $0x4f931a2d // fmla v13.4s, v17.4s, v19.s[2]
+	WORD $0x4fb31a0e // fmla v14.4s, v16.4s, v19.s[3]
+	WORD $0x4fb31a2f // fmla v15.4s, v17.4s, v19.s[3]
 	VLD1.P (R12)(R4), [V18.S4, V19.S4]
 	VLD1.P (R9)(R5), [V16.S4, V17.S4]
-	WORD $0x4f921200
-	WORD $0x4f921221
-	WORD $0x4fb21202
-	WORD $0x4fb21223
-	WORD $0x4f921a04
-	WORD $0x4f921a25
-	WORD $0x4fb21a06
-	WORD $0x4fb21a27
-	WORD $0x4f931208
-	WORD $0x4f931229
-	WORD $0x4fb3120a
-	WORD $0x4fb3122b
-	WORD $0x4f931a0c
-	WORD $0x4f931a2d
-	WORD $0x4fb31a0e
-	WORD $0x4fb31a2f
+	WORD $0x4f921200 // fmla v0.4s, v16.4s, v18.s[0]
+	WORD $0x4f921221 // fmla v1.4s, v17.4s, v18.s[0]
+	WORD $0x4fb21202 // fmla v2.4s, v16.4s, v18.s[1]
+	WORD $0x4fb21223 // fmla v3.4s, v17.4s, v18.s[1]
+	WORD $0x4f921a04 // fmla v4.4s, v16.4s, v18.s[2]
+	WORD $0x4f921a25 // fmla v5.4s, v17.4s, v18.s[2]
+	WORD $0x4fb21a06 // fmla v6.4s, v16.4s, v18.s[3]
+	WORD $0x4fb21a27 // fmla v7.4s, v17.4s, v18.s[3]
+	WORD $0x4f931208 // fmla v8.4s, v16.4s, v19.s[0]
+	WORD $0x4f931229 // fmla v9.4s, v17.4s, v19.s[0]
+	WORD $0x4fb3120a // fmla v10.4s, v16.4s, v19.s[1]
+	WORD $0x4fb3122b // fmla v11.4s, v17.4s, v19.s[1]
+	WORD $0x4f931a0c // fmla v12.4s, v16.4s, v19.s[2]
+	WORD $0x4f931a2d // fmla v13.4s, v17.4s, v19.s[2]
+	WORD $0x4fb31a0e // fmla v14.4s, v16.4s, v19.s[3]
+	WORD $0x4fb31a2f // fmla v15.4s, v17.4s, v19.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -1131,22 +1131,22 @@ rest15:
 one16:
 	VLD1.P (R12)(R4), [V18.S4, V19.S4]
 	VLD1.P (R9)(R5), [V16.S4, V17.S4]
-	WORD $0x4f921200
-	WORD $0x4f921221
-	WORD $0x4fb21202
-	WORD $0x4fb21223
-	WORD $0x4f921a04
-	WORD $0x4f921a25
-	WORD $0x4fb21a06
-	WORD $0x4fb21a27
-	WORD $0x4f931208
-	WORD $0x4f931229
-	WORD $0x4fb3120a
-	WORD $0x4fb3122b
-	WORD $0x4f931a0c
-	WORD $0x4f931a2d
-	WORD $0x4fb31a0e
-	WORD $0x4fb31a2f
+	WORD $0x4f921200 // fmla v0.4s, v16.4s, v18.s[0]
+	WORD $0x4f921221 // fmla v1.4s, v17.4s, v18.s[0]
+	WORD $0x4fb21202 // fmla v2.4s, v16.4s, v18.s[1]
+	WORD $0x4fb21223 // fmla v3.4s, v17.4s, v18.s[1]
+	WORD $0x4f921a04 // fmla v4.4s, v16.4s, v18.s[2]
+	WORD $0x4f921a25 // fmla v5.4s, v17.4s, v18.s[2]
+	WORD $0x4fb21a06 // fmla v6.4s, v16.4s, v18.s[3]
+	WORD $0x4fb21a27 // fmla v7.4s, v17.4s, v18.s[3]
+	WORD $0x4f931208 // fmla v8.4s, v16.4s, v19.s[0]
+	WORD $0x4f931229 // fmla v9.4s, v17.4s, v19.s[0]
+	WORD $0x4fb3120a // fmla v10.4s, v16.4s, v19.s[1]
+	WORD $0x4fb3122b // fmla v11.4s, v17.4s, v19.s[1]
+	WORD $0x4f931a0c // fmla v12.4s, v16.4s, v19.s[2]
+	WORD $0x4f931a2d // fmla v13.4s, v17.4s, v19.s[2]
+	WORD $0x4fb31a0e // fmla v14.4s, v16.4s, v19.s[3]
+	WORD $0x4fb31a2f // fmla v15.4s, v17.4s, v19.s[3]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -1376,30 +1376,30 @@ three12:
 four10:
 	FMOVQ 32(R12), F26
 tailDone13:
-	WORD $0x4e38d400
-	WORD $0x4e39d421
-	WORD $0x4e3ad442
-	WORD $0x4e38d463
-	WORD $0x4e39d484
-	WORD $0x4e3ad4a5
-	WORD $0x4e38d4c6
-	WORD $0x4e39d4e7
-	WORD $0x4e3ad508
-	WORD $0x4e38d529
-	WORD $0x4e39d54a
-	WORD $0x4e3ad56b
-	WORD $0x4e38d58c
-	WORD $0x4e39d5ad
-	WORD $0x4e3ad5ce
-	WORD $0x4e38d5ef
-	WORD $0x4e39d610
-	WORD $0x4e3ad631
-	WORD $0x4e38d652
-	WORD $0x4e39d673
-	WORD $0x4e3ad694
-	WORD $0x4e38d6b5
-	WORD $0x4e39d6d6
-	WORD $0x4e3ad6f7
+	WORD $0x4e38d400 // fadd v0.4s, v0.4s, v24.4s
+	WORD $0x4e39d421 // fadd v1.4s, v1.4s, v25.4s
+	WORD $0x4e3ad442 // fadd v2.4s, v2.4s, v26.4s
+	WORD $0x4e38d463 // fadd v3.4s, v3.4s, v24.4s
+	WORD $0x4e39d484 // fadd v4.4s, v4.4s, v25.4s
+	WORD $0x4e3ad4a5 // fadd v5.4s, v5.4s, v26.4s
+	WORD $0x4e38d4c6 // fadd v6.4s, v6.4s, v24.4s
+	WORD $0x4e39d4e7 // fadd v7.4s, v7.4s, v25.4s
+	WORD $0x4e3ad508 // fadd v8.4s, v8.4s, v26.4s
+	WORD $0x4e38d529 // fadd v9.4s, v9.4s, v24.4s
+	WORD $0x4e39d54a // fadd v10.4s, v10.4s, v25.4s
+	WORD $0x4e3ad56b // fadd v11.4s, v11.4s, v26.4s
+	WORD $0x4e38d58c // fadd v12.4s, v12.4s, v24.4s
+	WORD $0x4e39d5ad // fadd v13.4s, v13.4s, v25.4s
+	WORD $0x4e3ad5ce // fadd v14.4s, v14.4s, v26.4s
+	WORD $0x4e38d5ef // fadd v15.4s, v15.4s, v24.4s
+	WORD $0x4e39d610 // fadd v16.4s, v16.4s, v25.4s
+	WORD $0x4e3ad631 // fadd v17.4s, v17.4s, v26.4s
+	WORD $0x4e38d652 // fadd v18.4s, v18.4s, v24.4s
+	WORD $0x4e39d673 // fadd v19.4s, v19.4s, v25.4s
+	WORD $0x4e3ad694 // fadd v20.4s, v20.4s, v26.4s
+	WORD $0x4e38d6b5 // fadd v21.4s, v21.4s, v24.4s
+	WORD $0x4e39d6d6 // fadd v22.4s, v22.4s, v25.4s
+	WORD $0x4e3ad6f7 // fadd v23.4s, v23.4s, v26.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -1421,113 +1421,113 @@ deep14:
 	FMOVQ.P 16(R14), F29
 	FMOVQ.P 16(R15), F30
 	VLD1.P (R9)(R5), [V24.S4, V25.S4, V26.S4]
-	WORD $0x4f9b1300
-	WORD $0x4f9b1321
-	WORD $0x4f9b1342
-	WORD $0x4f9c1303
-	WORD $0x4f9c1324
-	WORD $0x4f9c1345
-	WORD $0x4f9d1306
-	WORD $0x4f9d1327
-	WORD $0x4f9d1348
-	WORD $0x4f9e1309
-	WORD $0x4f9e132a
-	WORD $0x4f9e134b
+	WORD $0x4f9b1300 // fmla v0.4s, v24.4s, v27.s[0]
+	WORD $0x4f9b1321 // fmla v1.4s, v25.4s, v27.s[0]
+	WORD $0x4f9b1342 // fmla v2.4s, v26.4s, v27.s[0]
+	WORD $0x4f9c1303 // fmla v3.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1345 // fmla v5.4s, v26.4s, v28.s[0]
+	WORD $0x4f9d1306 // fmla v6.4s, v24.4s, v29.s[0]
+	WORD $0x4f9d1327 // fmla v7.4s, v25.4s, v29.s[0]
+	WORD $0x4f9d1348 // fmla v8.4s, v26.4s, v29.s[0]
+	WORD $0x4f9e1309 // fmla v9.4s, v24.4s, v30.s[0]
+	WORD $0x4f9e132a // fmla v10.4s, v25.4s, v30.s[0]
+	WORD $0x4f9e134b // fmla v11.4s, v26.4s, v30.s[0]
 	VLD1.P (R9)(R5), [V24.S4, V25.S4, V26.S4]
-	WORD $0x4fbb1300
-	WORD $0x4fbb1321
-	WORD $0x4fbb1342
-	WORD $0x4fbc1303
-	WORD $0x4fbc1324
-	WORD $0x4fbc1345
-	WORD $0x4fbd1306
-	WORD $0x4fbd1327
-	WORD $0x4fbd1348
-	WORD $0x4fbe1309
-	WORD $0x4fbe132a
-	WORD $0x4fbe134b
+	WORD $0x4fbb1300 // fmla v0.4s, v24.4s, v27.s[1]
+	WORD $0x4fbb1321 // fmla v1.4s, v25.4s, v27.s[1]
+	WORD $0x4fbb1342 // fmla v2.4s, v26.4s, v27.s[1]
+	WORD $0x4fbc1303 // fmla v3.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1324 // fmla v4.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1345 // fmla v5.4s, v26.4s, v28.s[1]
+	WORD $0x4fbd1306 // fmla v6.4s, v24.4s, v29.s[1]
+	WORD $0x4fbd1327 // fmla v7.4s, v25.4s, v29.s[1]
+	WORD $0x4fbd1348 // fmla v8.4s, v26.4s, v29.s[1]
+	WORD $0x4fbe1309 // fmla v9.4s, v24.4s, v30.s[1]
+	WORD $0x4fbe132a // fmla v10.4s, v25.4s, v30.s[1]
+	WORD $0x4fbe134b // fmla v11.4s, v26.4s, v30.s[1]
 	VLD1.P (R9)(R5), [V24.S4, V25.S4, V26.S4]
-	WORD $0x4f9b1b00
-	WORD $0x4f9b1b21
-	WORD $0x4f9b1b42
-	WORD $0x4f9c1b03
-	WORD $0x4f9c1b24
-	WORD $0x4f9c1b45
-	WORD $0x4f9d1b06
-	WORD $0x4f9d1b27
-	WORD $0x4f9d1b48
-	WORD $0x4f9e1b09
-	WORD $0x4f9e1b2a
-	WORD $0x4f9e1b4b
+	WORD $0x4f9b1b00 // fmla v0.4s, v24.4s, v27.s[2]
+	WORD $0x4f9b1b21 // fmla v1.4s, v25.4s, v27.s[2]
+	WORD $0x4f9b1b42 // fmla v2.4s, v26.4s, v27.s[2]
+	WORD $0x4f9c1b03 // fmla v3.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b24 // fmla v4.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b45 // fmla v5.4s, v26.4s, v28.s[2]
+	WORD $0x4f9d1b06 // fmla v6.4s, v24.4s, v29.s[2]
+	WORD $0x4f9d1b27 // fmla v7.4s, v25.4s, v29.s[2]
+	WORD $0x4f9d1b48 // fmla v8.4s, v26.4s, v29.s[2]
+	WORD $0x4f9e1b09 // fmla v9.4s, v24.4s, v30.s[2]
+	WORD $0x4f9e1b2a // fmla v10.4s, v25.4s, v30.s[2]
+	WORD $0x4f9e1b4b // fmla v11.4s, v26.4s, v30.s[2]
 	VLD1.P (R9)(R5), [V24.S4, V25.S4, V26.S4]
-	WORD $0x4fbb1b00
-	WORD $0x4fbb1b21
-	WORD $0x4fbb1b42
-	WORD $0x4fbc1b03
-	WORD $0x4fbc1b24
-	WORD $0x4fbc1b45
-	WORD $0x4fbd1b06
-	WORD $0x4fbd1b27
-	WORD $0x4fbd1b48
-	WORD $0x4fbe1b09
-	WORD $0x4fbe1b2a
-	WORD $0x4fbe1b4b
+	WORD $0x4fbb1b00 // fmla v0.4s, v24.4s, v27.s[3]
+	WORD $0x4fbb1b21 // fmla v1.4s, v25.4s, v27.s[3]
+	WORD $0x4fbb1b42 // fmla v2.4s, v26.4s, v27.s[3]
+	WORD $0x4fbc1b03 // fmla v3.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b24 // fmla v4.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b45 // fmla v5.4s, v26.4s, v28.s[3]
+	WORD $0x4fbd1b06 // fmla v6.4s, v24.4s, v29.s[3]
+	WORD $0x4fbd1b27 // fmla v7.4s, v25.4s, v29.s[3]
+	WORD $0x4fbd1b48 // fmla v8.4s, v26.4s, v29.s[3]
+	WORD $0x4fbe1b09 // fmla v9.4s, v24.4s, v30.s[3]
+	WORD $0x4fbe1b2a // fmla v10.4s, v25.4s, v30.s[3]
+	WORD $0x4fbe1b4b // fmla v11.4s, v26.4s, v30.s[3]
 	FMOVQ.P 16(R16), F27
 	FMOVQ.P 16(R17), F28
 	FMOVQ.P 16(R19), F29
 	FMOVQ.P 16(R20), F30
 	VLD1.P (R10)(R5), [V24.S4, V25.S4, V26.S4]
-	WORD $0x4f9b130c
-	WORD $0x4f9b132d
-	WORD $0x4f9b134e
-	WORD $0x4f9c130f
-	WORD $0x4f9c1330
-	WORD $0x4f9c1351
-	WORD $0x4f9d1312
-	WORD $0x4f9d1333
-	WORD $0x4f9d1354
-	WORD $0x4f9e1315
-	WORD $0x4f9e1336
-	WORD $0x4f9e1357
+	WORD $0x4f9b130c // fmla v12.4s, v24.4s, v27.s[0]
+	WORD $0x4f9b132d // fmla v13.4s, v25.4s, v27.s[0]
+	WORD $0x4f9b134e // fmla v14.4s, v26.4s, v27.s[0]
+	WORD $0x4f9c130f // fmla v15.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1330 // fmla v16.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1351 // fmla v17.4s, v26.4s, v28.s[0]
+	WORD $0x4f9d1312 // fmla v18.4s, v24.4s, v29.s[0]
+	WORD $0x4f9d1333 // fmla v19.4s, v25.4s, v29.s[0]
+	WORD $0x4f9d1354 // fmla v20.4s, v26.4s, v29.s[0]
+	WORD $0x4f9e1315 // fmla v21.4s, v24.4s, v30.s[0]
+	WORD $0x4f9e1336 // fmla v22.4s, v25.4s, v30.s[0]
+	WORD $0x4f9e1357 // fmla v23.4s, v26.4s, v30.s[0]
 	VLD1.P (R10)(R5), [V24.S4, V25.S4, V26.S4]
-	WORD $0x4fbb130c
-	WORD $0x4fbb132d
-	WORD $0x4fbb134e
-	WORD $0x4fbc130f
-	WORD $0x4fbc1330
-	WORD $0x4fbc1351
-	WORD $0x4fbd1312
-	WORD $0x4fbd1333
-	WORD $0x4fbd1354
-	WORD $0x4fbe1315
-	WORD $0x4fbe1336
-	WORD $0x4fbe1357
+	WORD $0x4fbb130c // fmla v12.4s, v24.4s, v27.s[1]
+	WORD $0x4fbb132d // fmla v13.4s, v25.4s, v27.s[1]
+	WORD $0x4fbb134e // fmla v14.4s, v26.4s, v27.s[1]
+	WORD $0x4fbc130f // fmla v15.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1330 // fmla v16.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1351 // fmla v17.4s, v26.4s, v28.s[1]
+	WORD $0x4fbd1312 // fmla v18.4s, v24.4s, v29.s[1]
+	WORD $0x4fbd1333 // fmla v19.4s, v25.4s, v29.s[1]
+	WORD $0x4fbd1354 // fmla v20.4s, v26.4s, v29.s[1]
+	WORD $0x4fbe1315 // fmla v21.4s, v24.4s, v30.s[1]
+	WORD $0x4fbe1336 // fmla v22.4s, v25.4s, v30.s[1]
+	WORD $0x4fbe1357 // fmla v23.4s, v26.4s, v30.s[1]
 	VLD1.P (R10)(R5), [V24.S4, V25.S4, V26.S4]
-	WORD $0x4f9b1b0c
-	WORD $0x4f9b1b2d
-	WORD $0x4f9b1b4e
-	WORD $0x4f9c1b0f
-	WORD $0x4f9c1b30
-	WORD $0x4f9c1b51
-	WORD $0x4f9d1b12
-	WORD $0x4f9d1b33
-	WORD $0x4f9d1b54
-	WORD $0x4f9e1b15
-	WORD $0x4f9e1b36
-	WORD $0x4f9e1b57
+	WORD $0x4f9b1b0c // fmla v12.4s, v24.4s, v27.s[2]
+	WORD $0x4f9b1b2d // fmla v13.4s, v25.4s, v27.s[2]
+	WORD $0x4f9b1b4e // fmla v14.4s, v26.4s, v27.s[2]
+	WORD $0x4f9c1b0f // fmla v15.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b30 // fmla v16.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b51 // fmla v17.4s, v26.4s, v28.s[2]
+	WORD $0x4f9d1b12 // fmla v18.4s, v24.4s, v29.s[2]
+	WORD $0x4f9d1b33 // fmla v19.4s, v25.4s, v29.s[2]
+	WORD $0x4f9d1b54 // fmla v20.4s, v26.4s, v29.s[2]
+	WORD $0x4f9e1b15 // fmla v21.4s, v24.4s, v30.s[2]
+	WORD $0x4f9e1b36 // fmla v22.4s, v25.4s, v30.s[2]
+	WORD $0x4f9e1b57 // fmla v23.4s, v26.4s, v30.s[2]
 	VLD1.P (R10)(R5), [V24.S4, V25.S4, V26.S4]
-	WORD $0x4fbb1b0c
-	WORD $0x4fbb1b2d
-	WORD $0x4fbb1b4e
-	WORD $0x4fbc1b0f
-	WORD $0x4fbc1b30
-	WORD $0x4fbc1b51
-	WORD $0x4fbd1b12
-	WORD $0x4fbd1b33
-	WORD $0x4fbd1b54
-	WORD $0x4fbe1b15
-	WORD $0x4fbe1b36
-	WORD $0x4fbe1b57
+	WORD $0x4fbb1b0c // fmla v12.4s, v24.4s, v27.s[3]
+	WORD $0x4fbb1b2d // fmla v13.4s, v25.4s, v27.s[3]
+	WORD $0x4fbb1b4e // fmla v14.4s, v26.4s, v27.s[3]
+	WORD $0x4fbc1b0f // fmla v15.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b30 // fmla v16.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b51 // fmla v17.4s, v26.4s, v28.s[3]
+	WORD $0x4fbd1b12 // fmla v18.4s, v24.4s, v29.s[3]
+	WORD $0x4fbd1b33 // fmla v19.4s, v25.4s, v29.s[3]
+	WORD $0x4fbd1b54 // fmla v20.4s, v26.4s, v29.s[3]
+	WORD $0x4fbe1b15 // fmla v21.4s, v24.4s, v30.s[3]
+	WORD $0x4fbe1b36 // fmla v22.4s, v25.4s, v30.s[3]
+	WORD $0x4fbe1b57 // fmla v23.4s, v26.4s, v30.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -1536,37 +1536,37 @@ rest15:
 one16:
 	VLD1.P (R9)(R5), [V24.S4, V25.S4, V26.S4]
 	FMOVS.P 4(R12), F27
-	WORD $0x4f9b1300
-	WORD $0x4f9b1321
-	WORD $0x4f9b1342
+	WORD $0x4f9b1300 // fmla v0.4s, v24.4s, v27.s[0]
+	WORD $0x4f9b1321 // fmla v1.4s, v25.4s, v27.s[0]
+	WORD $0x4f9b1342 // fmla v2.4s, v26.4s, v27.s[0]
 	FMOVS.P 4(R13), F28
-	WORD $0x4f9c1303
-	WORD $0x4f9c1324
-	WORD $0x4f9c1345
+	WORD $0x4f9c1303 // fmla v3.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1324 // fmla v4.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1345 // fmla v5.4s, v26.4s, v28.s[0]
 	FMOVS.P 4(R14), F29
-	WORD $0x4f9d1306
-	WORD $0x4f9d1327
-	WORD $0x4f9d1348
+	WORD $0x4f9d1306 // fmla v6.4s, v24.4s, v29.s[0]
+	WORD $0x4f9d1327 // fmla v7.4s, v25.4s, v29.s[0]
+	WORD $0x4f9d1348 // fmla v8.4s, v26.4s, v29.s[0]
 	FMOVS.P 4(R15), F30
-	WORD $0x4f9e1309
-	WORD $0x4f9e132a
-	WORD $0x4f9e134b
+	WORD $0x4f9e1309 // fmla v9.4s, v24.4s, v30.s[0]
+	WORD $0x4f9e132a // fmla v10.4s, v25.4s, v30.s[0]
+	WORD $0x4f9e134b // fmla v11.4s, v26.4s, v30.s[0]
 	FMOVS.P 4(R16), F27
-	WORD $0x4f9b130c
-	WORD $0x4f9b132d
-	WORD $0x4f9b134e
+	WORD $0x4f9b130c // fmla v12.4s, v24.4s, v27.s[0]
+	WORD $0x4f9b132d // fmla v13.4s, v25.4s, v27.s[0]
+	WORD $0x4f9b134e // fmla v14.4s, v26.4s, v27.s[0]
 	FMOVS.P 4(R17), F28
-	WORD $0x4f9c130f
-	WORD $0x4f9c1330
-	WORD $0x4f9c1351
+	WORD $0x4f9c130f // fmla v15.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c1330 // fmla v16.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c1351 // fmla v17.4s, v26.4s, v28.s[0]
 	FMOVS.P 4(R19), F29
-	WORD $0x4f9d1312
-	WORD $0x4f9d1333
-	WORD $0x4f9d1354
+	WORD $0x4f9d1312 // fmla v18.4s, v24.4s, v29.s[0]
+	WORD $0x4f9d1333 // fmla v19.4s, v25.4s, v29.s[0]
+	WORD $0x4f9d1354 // fmla v20.4s, v26.4s, v29.s[0]
 	FMOVS.P 4(R20), F30
-	WORD $0x4f9e1315
-	WORD $0x4f9e1336
-	WORD $0x4f9e1357
+	WORD $0x4f9e1315 // fmla v21.4s, v24.4s, v30.s[0]
+	WORD $0x4f9e1336 // fmla v22.4s, v25.4s, v30.s[0]
+	WORD $0x4f9e1357 // fmla v23.4s, v26.4s, v30.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -1804,30 +1804,30 @@ three12:
 four10:
 	FMOVQ 32(R12), F26
 tailDone13:
-	WORD $0x4e38d400
-	WORD $0x4e39d421
-	WORD $0x4e3ad442
-	WORD $0x4e38d463
-	WORD $0x4e39d484
-	WORD $0x4e3ad4a5
-	WORD $0x4e38d4c6
-	WORD $0x4e39d4e7
-	WORD $0x4e3ad508
-	WORD $0x4e38d529
-	WORD $0x4e39d54a
-	WORD $0x4e3ad56b
-	WORD $0x4e38d58c
-	WORD $0x4e39d5ad
-	WORD $0x4e3ad5ce
-	WORD $0x4e38d5ef
-	WORD $0x4e39d610
-	WORD $0x4e3ad631
-	WORD $0x4e38d652
-	WORD $0x4e39d673
-	WORD $0x4e3ad694
-	WORD $0x4e38d6b5
-	WORD $0x4e39d6d6
-	WORD $0x4e3ad6f7
+	WORD $0x4e38d400 // fadd v0.4s, v0.4s, v24.4s
+	WORD $0x4e39d421 // fadd v1.4s, v1.4s, v25.4s
+	WORD $0x4e3ad442 // fadd v2.4s, v2.4s, v26.4s
+	WORD $0x4e38d463 // fadd v3.4s, v3.4s, v24.4s
+	WORD $0x4e39d484 // fadd v4.4s, v4.4s, v25.4s
+	WORD $0x4e3ad4a5 // fadd v5.4s, v5.4s, v26.4s
+	WORD $0x4e38d4c6 // fadd v6.4s, v6.4s, v24.4s
+	WORD $0x4e39d4e7 // fadd v7.4s, v7.4s, v25.4s
+	WORD $0x4e3ad508 // fadd v8.4s, v8.4s, v26.4s
+	WORD $0x4e38d529 // fadd v9.4s, v9.4s, v24.4s
+	WORD $0x4e39d54a // fadd v10.4s, v10.4s, v25.4s
+	WORD $0x4e3ad56b // fadd v11.4s, v11.4s, v26.4s
+	WORD $0x4e38d58c // fadd v12.4s, v12.4s, v24.4s
+	WORD $0x4e39d5ad // fadd v13.4s, v13.4s, v25.4s
+	WORD $0x4e3ad5ce // fadd v14.4s, v14.4s, v26.4s
+	WORD $0x4e38d5ef // fadd v15.4s, v15.4s, v24.4s
+	WORD $0x4e39d610 // fadd v16.4s, v16.4s, v25.4s
+	WORD $0x4e3ad631 // fadd v17.4s, v17.4s, v26.4s
+	WORD $0x4e38d652 // fadd v18.4s, v18.4s, v24.4s
+	WORD $0x4e39d673 // fadd v19.4s, v19.4s, v25.4s
+	WORD $0x4e3ad694 // fadd v20.4s, v20.4s, v26.4s
+	WORD $0x4e38d6b5 // fadd v21.4s, v21.4s, v24.4s
+	WORD $0x4e39d6d6 // fadd v22.4s, v22.4s, v25.4s
+	WORD $0x4e3ad6f7 // fadd v23.4s, v23.4s, v26.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -1838,108 +1838,108 @@ ready5:
 deep14:
 	VLD1.P (R12)(R4), [V27.S4, V28.S4]
 	VLD1.P (R9)(R5), [V24.S4, V25.S4, V26.S4]
-	WORD $0x4f9b1300
-	WORD $0x4f9b1321
-	WORD $0x4f9b1342
-	WORD $0x4fbb1303
-	WORD $0x4fbb1324
-	WORD $0x4fbb1345
-	WORD $0x4f9b1b06
-	WORD $0x4f9b1b27
-	WORD $0x4f9b1b48
-	WORD $0x4fbb1b09
-	WORD $0x4fbb1b2a
-	WORD $0x4fbb1b4b
-	WORD $0x4f9c130c
-	WORD $0x4f9c132d
-	WORD $0x4f9c134e
-	WORD $0x4fbc130f
-	WORD $0x4fbc1330
-	WORD $0x4fbc1351
-	WORD $0x4f9c1b12
-	WORD $0x4f9c1b33
-	WORD $0x4f9c1b54
-	WORD $0x4fbc1b15
-	WORD $0x4fbc1b36
-	WORD $0x4fbc1b57
+	WORD $0x4f9b1300 // fmla v0.4s, v24.4s, v27.s[0]
+	WORD $0x4f9b1321 // fmla v1.4s, v25.4s, v27.s[0]
+	WORD $0x4f9b1342 // fmla v2.4s, v26.4s, v27.s[0]
+	WORD $0x4fbb1303 // fmla v3.4s, v24.4s, v27.s[1]
+	WORD $0x4fbb1324 // fmla v4.4s, v25.4s, v27.s[1]
+	WORD $0x4fbb1345 // fmla v5.4s, v26.4s, v27.s[1]
+	WORD $0x4f9b1b06 // fmla v6.4s, v24.4s, v27.s[2]
+	WORD $0x4f9b1b27 // fmla v7.4s, v25.4s, v27.s[2]
+	WORD $0x4f9b1b48 // fmla v8.4s, v26.4s, v27.s[2]
+	WORD $0x4fbb1b09 // fmla v9.4s, v24.4s, v27.s[3]
+	WORD $0x4fbb1b2a // fmla v10.4s, v25.4s, v27.s[3]
+	WORD $0x4fbb1b4b // fmla v11.4s, v26.4s, v27.s[3]
+	WORD $0x4f9c130c // fmla v12.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c132d // fmla v13.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c134e // fmla v14.4s, v26.4s, v28.s[0]
+	WORD $0x4fbc130f // fmla v15.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1330 // fmla v16.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1351 // fmla v17.4s, v26.4s, v28.s[1]
+	WORD $0x4f9c1b12 // fmla v18.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b33 // fmla v19.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b54 // fmla v20.4s, v26.4s, v28.s[2]
+	WORD $0x4fbc1b15 // fmla v21.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b36 // fmla v22.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b57 // fmla v23.4s, v26.4s, v28.s[3]
 	VLD1.P (R12)(R4), [V27.S4, V28.S4]
 	VLD1.P (R9)(R5), [V24.S4, V25.S4, V26.S4]
-	WORD $0x4f9b1300
-	WORD $0x4f9b1321
-	WORD $0x4f9b1342
-	WORD $0x4fbb1303
-	WORD $0x4fbb1324
-	WORD $0x4fbb1345
-	WORD $0x4f9b1b06
-	WORD $0x4f9b1b27
-	WORD $0x4f9b1b48
-	WORD $0x4fbb1b09
-	WORD $0x4fbb1b2a
-	WORD $0x4fbb1b4b
-	WORD $0x4f9c130c
-	WORD $0x4f9c132d
-	WORD $0x4f9c134e
-	WORD $0x4fbc130f
-	WORD $0x4fbc1330
-	WORD $0x4fbc1351
-	WORD $0x4f9c1b12
-	WORD $0x4f9c1b33
-	WORD $0x4f9c1b54
-	WORD $0x4fbc1b15
-	WORD $0x4fbc1b36
-	WORD $0x4fbc1b57
+	WORD $0x4f9b1300 // fmla v0.4s, v24.4s, v27.s[0]
+	WORD $0x4f9b1321 // fmla v1.4s, v25.4s, v27.s[0]
+	WORD $0x4f9b1342 // fmla v2.4s, v26.4s, v27.s[0]
+	WORD $0x4fbb1303 // fmla v3.4s, v24.4s, v27.s[1]
+	WORD $0x4fbb1324 // fmla v4.4s, v25.4s, v27.s[1]
+	WORD $0x4fbb1345 // fmla v5.4s, v26.4s, v27.s[1]
+	WORD $0x4f9b1b06 // fmla v6.4s, v24.4s, v27.s[2]
+	WORD $0x4f9b1b27 // fmla v7.4s, v25.4s, v27.s[2]
+	WORD $0x4f9b1b48 // fmla v8.4s, v26.4s, v27.s[2]
+	WORD $0x4fbb1b09 // fmla v9.4s, v24.4s, v27.s[3]
+	WORD $0x4fbb1b2a // fmla v10.4s, v25.4s, v27.s[3]
+	WORD $0x4fbb1b4b // fmla v11.4s, v26.4s, v27.s[3]
+	WORD $0x4f9c130c // fmla v12.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c132d // fmla v13.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c134e // fmla v14.4s, v26.4s, v28.s[0]
+	WORD $0x4fbc130f // fmla v15.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1330 // fmla v16.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1351 // fmla v17.4s, v26.4s, v28.s[1]
+	WORD $0x4f9c1b12 // fmla v18.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b33 // fmla v19.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b54 // fmla v20.4s, v26.4s, v28.s[2]
+	WORD $0x4fbc1b15 // fmla v21.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b36 // fmla v22.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b57 // fmla v23.4s, v26.4s, v28.s[3]
 	VLD1.P (R12)(R4), [V27.S4, V28.S4]
 	VLD1.P (R9)(R5), [V24.S4, V25.S4, V26.S4]
-	WORD $0x4f9b1300
-	WORD $0x4f9b1321
-	WORD $0x4f9b1342
-	WORD $0x4fbb1303
-	WORD $0x4fbb1324
-	WORD $0x4fbb1345
-	WORD $0x4f9b1b06
-	WORD $0x4f9b1b27
-	WORD $0x4f9b1b48
-	WORD $0x4fbb1b09
-	WORD $0x4fbb1b2a
-	WORD $0x4fbb1b4b
-	WORD $0x4f9c130c
-	WORD $0x4f9c132d
-	WORD $0x4f9c134e
-	WORD $0x4fbc130f
-	WORD $0x4fbc1330
-	WORD $0x4fbc1351
-	WORD $0x4f9c1b12
-	WORD $0x4f9c1b33
-	WORD $0x4f9c1b54
-	WORD $0x4fbc1b15
-	WORD $0x4fbc1b36
-	WORD $0x4fbc1b57
+	WORD $0x4f9b1300 // fmla v0.4s, v24.4s, v27.s[0]
+	WORD $0x4f9b1321 // fmla v1.4s, v25.4s, v27.s[0]
+	WORD $0x4f9b1342 // fmla v2.4s, v26.4s, v27.s[0]
+	WORD $0x4fbb1303 // fmla v3.4s, v24.4s, v27.s[1]
+	WORD $0x4fbb1324 // fmla v4.4s, v25.4s, v27.s[1]
+	WORD $0x4fbb1345 // fmla v5.4s, v26.4s, v27.s[1]
+	WORD $0x4f9b1b06 // fmla v6.4s, v24.4s, v27.s[2]
+	WORD $0x4f9b1b27 // fmla v7.4s, v25.4s, v27.s[2]
+	WORD $0x4f9b1b48 // fmla v8.4s, v26.4s, v27.s[2]
+	WORD $0x4fbb1b09 // fmla v9.4s, v24.4s, v27.s[3]
+	WORD $0x4fbb1b2a // fmla v10.4s, v25.4s, v27.s[3]
+	WORD $0x4fbb1b4b // fmla v11.4s, v26.4s, v27.s[3]
+	WORD $0x4f9c130c // fmla v12.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c132d // fmla v13.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c134e // fmla v14.4s, v26.4s, v28.s[0]
+	WORD $0x4fbc130f // fmla v15.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1330 // fmla v16.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1351 // fmla v17.4s, v26.4s, v28.s[1]
+	WORD $0x4f9c1b12 // fmla v18.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b33 // fmla v19.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b54 // fmla v20.4s, v26.4s, v28.s[2]
+	WORD $0x4fbc1b15 // fmla v21.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b36 // fmla v22.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b57 // fmla v23.4s, v26.4s, v28.s[3]
 	VLD1.P (R12)(R4), [V27.S4, V28.S4]
 	VLD1.P (R9)(R5), [V24.S4, V25.S4, V26.S4]
-	WORD $0x4f9b1300
-	WORD $0x4f9b1321
-	WORD $0x4f9b1342
-	WORD $0x4fbb1303
-	WORD $0x4fbb1324
-	WORD $0x4fbb1345
-	WORD $0x4f9b1b06
-	WORD $0x4f9b1b27
-	WORD $0x4f9b1b48
-	WORD $0x4fbb1b09
-	WORD $0x4fbb1b2a
-	WORD $0x4fbb1b4b
-	WORD $0x4f9c130c
-	WORD $0x4f9c132d
-	WORD $0x4f9c134e
-	WORD $0x4fbc130f
-	WORD $0x4fbc1330
-	WORD $0x4fbc1351
-	WORD $0x4f9c1b12
-	WORD $0x4f9c1b33
-	WORD $0x4f9c1b54
-	WORD $0x4fbc1b15
-	WORD $0x4fbc1b36
-	WORD $0x4fbc1b57
+	WORD $0x4f9b1300 // fmla v0.4s, v24.4s, v27.s[0]
+	WORD $0x4f9b1321 // fmla v1.4s, v25.4s, v27.s[0]
+	WORD $0x4f9b1342 // fmla v2.4s, v26.4s, v27.s[0]
+	WORD $0x4fbb1303 // fmla v3.4s, v24.4s, v27.s[1]
+	WORD $0x4fbb1324 // fmla v4.4s, v25.4s, v27.s[1]
+	WORD $0x4fbb1345 // fmla v5.4s, v26.4s, v27.s[1]
+	WORD $0x4f9b1b06 // fmla v6.4s, v24.4s, v27.s[2]
+	WORD $0x4f9b1b27 // fmla v7.4s, v25.4s, v27.s[2]
+	WORD $0x4f9b1b48 // fmla v8.4s, v26.4s, v27.s[2]
+	WORD $0x4fbb1b09 // fmla v9.4s, v24.4s, v27.s[3]
+	WORD $0x4fbb1b2a // fmla v10.4s, v25.4s, v27.s[3]
+	WORD $0x4fbb1b4b // fmla v11.4s, v26.4s, v27.s[3]
+	WORD $0x4f9c130c // fmla v12.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c132d // fmla v13.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c134e // fmla v14.4s, v26.4s, v28.s[0]
+	WORD $0x4fbc130f // fmla v15.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1330 // fmla v16.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1351 // fmla v17.4s, v26.4s, v28.s[1]
+	WORD $0x4f9c1b12 // fmla v18.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b33 // fmla v19.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b54 // fmla v20.4s, v26.4s, v28.s[2]
+	WORD $0x4fbc1b15 // fmla v21.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b36 // fmla v22.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b57 // fmla v23.4s, v26.4s, v28.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -1948,30 +1948,30 @@ rest15:
 one16:
 	VLD1.P (R12)(R4), [V27.S4, V28.S4]
 	VLD1.P (R9)(R5), [V24.S4, V25.S4, V26.S4]
-	WORD $0x4f9b1300
-	WORD $0x4f9b1321
-	WORD $0x4f9b1342
-	WORD $0x4fbb1303
-	WORD $0x4fbb1324
-	WORD $0x4fbb1345
-	WORD $0x4f9b1b06
-	WORD $0x4f9b1b27
-	WORD $0x4f9b1b48
-	WORD $0x4fbb1b09
-	WORD $0x4fbb1b2a
-	WORD $0x4fbb1b4b
-	WORD $0x4f9c130c
-	WORD $0x4f9c132d
-	WORD $0x4f9c134e
-	WORD $0x4fbc130f
-	WORD $0x4fbc1330
-	WORD $0x4fbc1351
-	WORD $0x4f9c1b12
-	WORD $0x4f9c1b33
-	WORD $0x4f9c1b54
-	WORD $0x4fbc1b15
-	WORD $0x4fbc1b36
-	WORD $0x4fbc1b57
+	WORD $0x4f9b1300 // fmla v0.4s, v24.4s, v27.s[0]
+	WORD $0x4f9b1321 // fmla v1.4s, v25.4s, v27.s[0]
+	WORD $0x4f9b1342 // fmla v2.4s, v26.4s, v27.s[0]
+	WORD $0x4fbb1303 // fmla v3.4s, v24.4s, v27.s[1]
+	WORD $0x4fbb1324 // fmla v4.4s, v25.4s, v27.s[1]
+	WORD $0x4fbb1345 // fmla v5.4s, v26.4s, v27.s[1]
+	WORD $0x4f9b1b06 // fmla v6.4s, v24.4s, v27.s[2]
+	WORD $0x4f9b1b27 // fmla v7.4s, v25.4s, v27.s[2]
+	WORD $0x4f9b1b48 // fmla v8.4s, v26.4s, v27.s[2]
+	WORD $0x4fbb1b09 // fmla v9.4s, v24.4s, v27.s[3]
+	WORD $0x4fbb1b2a // fmla v10.4s, v25.4s, v27.s[3]
+	WORD $0x4fbb1b4b // fmla v11.4s, v26.4s, v27.s[3]
+	WORD $0x4f9c130c // fmla v12.4s, v24.4s, v28.s[0]
+	WORD $0x4f9c132d // fmla v13.4s, v25.4s, v28.s[0]
+	WORD $0x4f9c134e // fmla v14.4s, v26.4s, v28.s[0]
+	WORD $0x4fbc130f // fmla v15.4s, v24.4s, v28.s[1]
+	WORD $0x4fbc1330 // fmla v16.4s, v25.4s, v28.s[1]
+	WORD $0x4fbc1351 // fmla v17.4s, v26.4s, v28.s[1]
+	WORD $0x4f9c1b12 // fmla v18.4s, v24.4s, v28.s[2]
+	WORD $0x4f9c1b33 // fmla v19.4s, v25.4s, v28.s[2]
+	WORD $0x4f9c1b54 // fmla v20.4s, v26.4s, v28.s[2]
+	WORD $0x4fbc1b15 // fmla v21.4s, v24.4s, v28.s[3]
+	WORD $0x4fbc1b36 // fmla v22.4s, v25.4s, v28.s[3]
+	WORD $0x4fbc1b57 // fmla v23.4s, v26.4s, v28.s[3]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -2143,10 +2143,10 @@ three12:
 four10:
 	FMOVQ (R12), F4
 tailDone13:
-	WORD $0x4e24d400
-	WORD $0x4e24d421
-	WORD $0x4e24d442
-	WORD $0x4e24d463
+	WORD $0x4e24d400 // fadd v0.4s, v0.4s, v4.4s
+	WORD $0x4e24d421 // fadd v1.4s, v1.4s, v4.4s
+	WORD $0x4e24d442 // fadd v2.4s, v2.4s, v4.4s
+	WORD $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -2164,25 +2164,25 @@ deep14:
 	FMOVQ.P 16(R14), F7
 	FMOVQ.P 16(R15), F8
 	VLD1.P (R9)(R5), [V4.S4]
-	WORD $0x4f851080
-	WORD $0x4f861081
-	WORD $0x4f871082
-	WORD $0x4f881083
+	WORD $0x4f851080 // fmla v0.4s, v4.4s, v5.s[0]
+	WORD $0x4f861081 // fmla v1.4s, v4.4s, v6.s[0]
+	WORD $0x4f871082 // fmla v2.4s, v4.4s, v7.s[0]
+	WORD $0x4f881083 // fmla v3.4s, v4.4s, v8.s[0]
 	VLD1.P (R9)(R5), [V4.S4]
-	WORD $0x4fa51080
-	WORD $0x4fa61081
-	WORD $0x4fa71082
-	WORD $0x4fa81083
+	WORD $0x4fa51080 // fmla v0.4s, v4.4s, v5.s[1]
+	WORD $0x4fa61081 // fmla v1.4s, v4.4s, v6.s[1]
+	WORD $0x4fa71082 // fmla v2.4s, v4.4s, v7.s[1]
+	WORD $0x4fa81083 // fmla v3.4s, v4.4s, v8.s[1]
 	VLD1.P (R9)(R5), [V4.S4]
-	WORD $0x4f851880
-	WORD $0x4f861881
-	WORD $0x4f871882
-	WORD $0x4f881883
+	WORD $0x4f851880 // fmla v0.4s, v4.4s, v5.s[2]
+	WORD $0x4f861881 // fmla v1.4s, v4.4s, v6.s[2]
+	WORD $0x4f871882 // fmla v2.4s, v4.4s, v7.s[2]
+	WORD $0x4f881883 // fmla v3.4s, v4.4s, v8.s[2]
 	VLD1.P (R9)(R5), [V4.S4]
-	WORD $0x4fa51880
-	WORD $0x4fa61881
-	WORD $0x4fa71882
-	WORD $0x4fa81883
+	WORD $0x4fa51880 // fmla v0.4s, v4.4s, v5.s[3]
+	WORD $0x4fa61881 // fmla v1.4s, v4.4s, v6.s[3]
+	WORD $0x4fa71882 // fmla v2.4s, v4.4s, v7.s[3]
+	WORD $0x4fa81883 // fmla v3.4s, v4.4s, v8.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -2191,13 +2191,13 @@ rest15:
 one16:
 	VLD1.P (R9)(R5), [V4.S4]
 	FMOVS.P 4(R12), F5
-	WORD $0x4f851080
+	WORD $0x4f851080 // fmla v0.4s, v4.4s, v5.s[0]
 	FMOVS.P 4(R13), F6
-	WORD $0x4f861081
+	WORD $0x4f861081 // fmla v1.4s, v4.4s, v6.s[0]
 	FMOVS.P 4(R14), F7
-	WORD $0x4f871082
+	WORD $0x4f871082 // fmla v2.4s, v4.4s, v7.s[0]
 	FMOVS.P 4(R15), F8
-	WORD $0x4f881083
+	WORD $0x4f881083 // fmla v3.4s, v4.4s, v8.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -2325,10 +2325,10 @@ three12:
 four10:
 	FMOVQ (R12), F4
 tailDone13:
-	WORD $0x4e24d400
-	WORD $0x4e24d421
-	WORD $0x4e24d442
-	WORD $0x4e24d463
+	WORD $0x4e24d400 // fadd v0.4s, v0.4s, v4.4s
+	WORD $0x4e24d421 // fadd v1.4s, v1.4s, v4.4s
+	WORD $0x4e24d442 // fadd v2.4s, v2.4s, v4.4s
+	WORD $0x4e24d463 // fadd v3.4s, v3.4s, v4.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -2339,28 +2339,28 @@ ready5:
 deep14:
 	VLD1.P (R12)(R4), [V5.S4]
 	VLD1.P (R9)(R5), [V4.S4]
-	WORD $0x4f851080
-	WORD $0x4fa51081
-	WORD $0x4f851882
-	WORD $0x4fa51883
+	WORD $0x4f851080 // fmla v0.4s, v4.4s, v5.s[0]
+	WORD $0x4fa51081 // fmla v1.4s, v4.4s, v5.s[1]
+	WORD $0x4f851882 // fmla v2.4s, v4.4s, v5.s[2]
+	WORD $0x4fa51883 // fmla v3.4s, v4.4s, v5.s[3]
 	VLD1.P (R12)(R4), [V5.S4]
 	VLD1.P (R9)(R5), [V4.S4]
-	WORD $0x4f851080
-	WORD $0x4fa51081
-	WORD $0x4f851882
-	WORD $0x4fa51883
+	WORD $0x4f851080 // fmla v0.4s, v4.4s, v5.s[0]
+	WORD $0x4fa51081 // fmla v1.4s, v4.4s, v5.s[1]
+	WORD $0x4f851882 // fmla v2.4s, v4.4s, v5.s[2]
+	WORD $0x4fa51883 // fmla v3.4s, v4.4s, v5.s[3]
 	VLD1.P (R12)(R4), [V5.S4]
 	VLD1.P (R9)(R5), [V4.S4]
-	WORD $0x4f851080
-	WORD $0x4fa51081
-	WORD $0x4f851882
-	WORD $0x4fa51883
+	WORD $0x4f851080 // fmla v0.4s, v4.4s, v5.s[0]
+	WORD $0x4fa51081 // fmla v1.4s, v4.4s, v5.s[1]
+	WORD $0x4f851882 // fmla v2.4s, v4.4s, v5.s[2]
+	WORD $0x4fa51883 // fmla v3.4s, v4.4s, v5.s[3]
 	VLD1.P (R12)(R4), [V5.S4]
 	VLD1.P (R9)(R5), [V4.S4]
-	WORD $0x4f851080
-	WORD $0x4fa51081
-	WORD $0x4f851882
-	WORD $0x4fa51883
+	WORD $0x4f851080 // fmla v0.4s, v4.4s, v5.s[0]
+	WORD $0x4fa51081 // fmla v1.4s, v4.4s, v5.s[1]
+	WORD $0x4f851882 // fmla v2.4s, v4.4s, v5.s[2]
+	WORD $0x4fa51883 // fmla v3.4s, v4.4s, v5.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -2369,10 +2369,10 @@ rest15:
 one16:
 	VLD1.P (R12)(R4), [V5.S4]
 	VLD1.P (R9)(R5), [V4.S4]
-	WORD $0x4f851080
-	WORD $0x4fa51081
-	WORD $0x4f851882
-	WORD $0x4fa51883
+	WORD $0x4f851080 // fmla v0.4s, v4.4s, v5.s[0]
+	WORD $0x4fa51081 // fmla v1.4s, v4.4s, v5.s[1]
+	WORD $0x4f851882 // fmla v2.4s, v4.4s, v5.s[2]
+	WORD $0x4fa51883 // fmla v3.4s, v4.4s, v5.s[3]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -2509,14 +2509,14 @@ three12:
 four10:
 	FMOVQ 16(R12), F9
 tailDone13:
-	WORD $0x4e28d400
-	WORD $0x4e29d421
-	WORD $0x4e28d442
-	WORD $0x4e29d463
-	WORD $0x4e28d484
-	WORD $0x4e29d4a5
-	WORD $0x4e28d4c6
-	WORD $0x4e29d4e7
+	WORD $0x4e28d400 // fadd v0.4s, v0.4s, v8.4s
+	WORD $0x4e29d421 // fadd v1.4s, v1.4s, v9.4s
+	WORD $0x4e28d442 // fadd v2.4s, v2.4s, v8.4s
+	WORD $0x4e29d463 // fadd v3.4s, v3.4s, v9.4s
+	WORD $0x4e28d484 // fadd v4.4s, v4.4s, v8.4s
+	WORD $0x4e29d4a5 // fadd v5.4s, v5.4s, v9.4s
+	WORD $0x4e28d4c6 // fadd v6.4s, v6.4s, v8.4s
+	WORD $0x4e29d4e7 // fadd v7.4s, v7.4s, v9.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -2534,41 +2534,41 @@ deep14:
 	FMOVQ.P 16(R14), F12
 	FMOVQ.P 16(R15), F13
 	VLD1.P (R9)(R5), [V8.S4, V9.S4]
-	WORD $0x4f8a1100
-	WORD $0x4f8a1121
-	WORD $0x4f8b1102
-	WORD $0x4f8b1123
-	WORD $0x4f8c1104
-	WORD $0x4f8c1125
-	WORD $0x4f8d1106
-	WORD $0x4f8d1127
+	WORD $0x4f8a1100 // fmla v0.4s, v8.4s, v10.s[0]
+	WORD $0x4f8a1121 // fmla v1.4s, v9.4s, v10.s[0]
+	WORD $0x4f8b1102 // fmla v2.4s, v8.4s, v11.s[0]
+	WORD $0x4f8b1123 // fmla v3.4s, v9.4s, v11.s[0]
+	WORD $0x4f8c1104 // fmla v4.4s, v8.4s, v12.s[0]
+	WORD $0x4f8c1125 // fmla v5.4s, v9.4s, v12.s[0]
+	WORD $0x4f8d1106 // fmla v6.4s, v8.4s, v13.s[0]
+	WORD $0x4f8d1127 // fmla v7.4s, v9.4s, v13.s[0]
 	VLD1.P (R9)(R5), [V8.S4, V9.S4]
-	WORD $0x4faa1100
-	WORD $0x4faa1121
-	WORD $0x4fab1102
-	WORD $0x4fab1123
-	WORD $0x4fac1104
-	WORD $0x4fac1125
-	WORD $0x4fad1106
-	WORD $0x4fad1127
+	WORD $0x4faa1100 // fmla v0.4s, v8.4s, v10.s[1]
+	WORD $0x4faa1121 // fmla v1.4s, v9.4s, v10.s[1]
+	WORD $0x4fab1102 // fmla v2.4s, v8.4s, v11.s[1]
+	WORD $0x4fab1123 // fmla v3.4s, v9.4s, v11.s[1]
+	WORD $0x4fac1104 // fmla v4.4s, v8.4s, v12.s[1]
+	WORD $0x4fac1125 // fmla v5.4s, v9.4s, v12.s[1]
+	WORD $0x4fad1106 // fmla v6.4s, v8.4s, v13.s[1]
+	WORD $0x4fad1127 // fmla v7.4s, v9.4s, v13.s[1]
 	VLD1.P (R9)(R5), [V8.S4, V9.S4]
-	WORD $0x4f8a1900
-	WORD $0x4f8a1921
-	WORD $0x4f8b1902
-	WORD $0x4f8b1923
-	WORD $0x4f8c1904
-	WORD $0x4f8c1925
-	WORD $0x4f8d1906
-	WORD $0x4f8d1927
+	WORD $0x4f8a1900 // fmla v0.4s, v8.4s, v10.s[2]
+	WORD $0x4f8a1921 // fmla v1.4s, v9.4s, v10.s[2]
+	WORD $0x4f8b1902 // fmla v2.4s, v8.4s, v11.s[2]
+	WORD $0x4f8b1923 // fmla v3.4s, v9.4s, v11.s[2]
+	WORD $0x4f8c1904 // fmla v4.4s, v8.4s, v12.s[2]
+	WORD $0x4f8c1925 // fmla v5.4s, v9.4s, v12.s[2]
+	WORD $0x4f8d1906 // fmla v6.4s, v8.4s, v13.s[2]
+	WORD $0x4f8d1927 // fmla v7.4s, v9.4s, v13.s[2]
 	VLD1.P (R9)(R5), [V8.S4, V9.S4]
-	WORD $0x4faa1900
-	WORD $0x4faa1921
-	WORD $0x4fab1902
-	WORD $0x4fab1923
-	WORD $0x4fac1904
-	WORD $0x4fac1925
-	WORD $0x4fad1906
-	WORD $0x4fad1927
+	WORD $0x4faa1900 // fmla v0.4s, v8.4s, v10.s[3]
+	WORD $0x4faa1921 // fmla v1.4s, v9.4s, v10.s[3]
+	WORD $0x4fab1902 // fmla v2.4s, v8.4s, v11.s[3]
+	WORD $0x4fab1923 // fmla v3.4s, v9.4s, v11.s[3]
+	WORD $0x4fac1904 // fmla v4.4s, v8.4s, v12.s[3]
+	WORD $0x4fac1925 // fmla v5.4s, v9.4s, v12.s[3]
+	WORD $0x4fad1906 // fmla v6.4s, v8.4s, v13.s[3]
+	WORD $0x4fad1927 // fmla v7.4s, v9.4s, v13.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -2577,17 +2577,17 @@ rest15:
 one16:
 	VLD1.P (R9)(R5), [V8.S4, V9.S4]
 	FMOVS.P 4(R12), F10
-	WORD $0x4f8a1100
-	WORD $0x4f8a1121
+	WORD $0x4f8a1100 // fmla v0.4s, v8.4s, v10.s[0]
+	WORD $0x4f8a1121 // fmla v1.4s, v9.4s, v10.s[0]
 	FMOVS.P 4(R13), F11
-	WORD $0x4f8b1102
-	WORD $0x4f8b1123
+	WORD $0x4f8b1102 // fmla v2.4s, v8.4s, v11.s[0]
+	WORD $0x4f8b1123 // fmla v3.4s, v9.4s, v11.s[0]
 	FMOVS.P 4(R14), F12
-	WORD $0x4f8c1104
-	WORD $0x4f8c1125
+	WORD $0x4f8c1104 // fmla v4.4s, v8.4s, v12.s[0]
+	WORD $0x4f8c1125 // fmla v5.4s, v9.4s, v12.s[0]
 	FMOVS.P 4(R15), F13
-	WORD $0x4f8d1106
-	WORD $0x4f8d1127
+	WORD $0x4f8d1106 // fmla v6.4s, v8.4s, v13.s[0]
+	WORD $0x4f8d1127 // fmla v7.4s, v9.4s, v13.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -2728,14 +2728,14 @@ three12:
 four10:
 	FMOVQ 16(R12), F9
 tailDone13:
-	WORD $0x4e28d400
-	WORD $0x4e29d421
-	WORD $0x4e28d442
-	WORD $0x4e29d463
-	WORD $0x4e28d484
-	WORD $0x4e29d4a5
-	WORD $0x4e28d4c6
-	WORD $0x4e29d4e7
+	WORD $0x4e28d400 // fadd v0.4s, v0.4s, v8.4s
+	WORD $0x4e29d421 // fadd v1.4s, v1.4s, v9.4s
+	WORD $0x4e28d442 // fadd v2.4s, v2.4s, v8.4s
+	WORD $0x4e29d463 // fadd v3.4s, v3.4s, v9.4s
+	WORD $0x4e28d484 // fadd v4.4s, v4.4s, v8.4s
+	WORD $0x4e29d4a5 // fadd v5.4s, v5.4s, v9.4s
+	WORD $0x4e28d4c6 // fadd v6.4s, v6.4s, v8.4s
+	WORD $0x4e29d4e7 // fadd v7.4s, v7.4s, v9.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -2746,44 +2746,44 @@ ready5:
 deep14:
 	VLD1.P (R12)(R4), [V10.S4]
 	VLD1.P (R9)(R5), [V8.S4, V9.S4]
-	WORD $0x4f8a1100
-	WORD $0x4f8a1121
-	WORD $0x4faa1102
-	WORD $0x4faa1123
-	WORD $0x4f8a1904
-	WORD $0x4f8a1925
-	WORD $0x4faa1906
-	WORD $0x4faa1927
+	WORD $0x4f8a1100 // fmla v0.4s, v8.4s, v10.s[0]
+	WORD $0x4f8a1121 // fmla v1.4s, v9.4s, v10.s[0]
+	WORD $0x4faa1102 // fmla v2.4s, v8.4s, v10.s[1]
+	WORD $0x4faa1123 // fmla v3.4s, v9.4s, v10.s[1]
+	WORD $0x4f8a1904 // fmla v4.4s, v8.4s, v10.s[2]
+	WORD $0x4f8a1925 // fmla v5.4s, v9.4s, v10.s[2]
+	WORD $0x4faa1906 // fmla v6.4s, v8.4s, v10.s[3]
+	WORD $0x4faa1927 // fmla v7.4s, v9.4s, v10.s[3]
 	VLD1.P (R12)(R4), [V10.S4]
 	VLD1.P (R9)(R5), [V8.S4, V9.S4]
-	WORD $0x4f8a1100
-	WORD $0x4f8a1121
-	WORD $0x4faa1102
-	WORD $0x4faa1123
-	WORD $0x4f8a1904
-	WORD $0x4f8a1925
-	WORD $0x4faa1906
-	WORD $0x4faa1927
+	WORD $0x4f8a1100 // fmla v0.4s, v8.4s, v10.s[0]
+	WORD $0x4f8a1121 // fmla v1.4s, v9.4s, v10.s[0]
+	WORD $0x4faa1102 // fmla v2.4s, v8.4s, v10.s[1]
+	WORD $0x4faa1123 // fmla v3.4s, v9.4s, v10.s[1]
+	WORD $0x4f8a1904 // fmla v4.4s, v8.4s, v10.s[2]
+	WORD $0x4f8a1925 // fmla v5.4s, v9.4s, v10.s[2]
+	WORD $0x4faa1906 // fmla v6.4s, v8.4s, v10.s[3]
+	WORD $0x4faa1927 // fmla v7.4s, v9.4s, v10.s[3]
 	VLD1.P (R12)(R4), [V10.S4]
 	VLD1.P (R9)(R5), [V8.S4, V9.S4]
-	WORD $0x4f8a1100
-	WORD $0x4f8a1121
-	WORD $0x4faa1102
-	WORD $0x4faa1123
-	WORD $0x4f8a1904
-	WORD $0x4f8a1925
-	WORD $0x4faa1906
-	WORD $0x4faa1927
+	WORD $0x4f8a1100 // fmla v0.4s, v8.4s, v10.s[0]
+	WORD $0x4f8a1121 // fmla v1.4s, v9.4s, v10.s[0]
+	WORD $0x4faa1102 // fmla v2.4s, v8.4s, v10.s[1]
+	WORD $0x4faa1123 // fmla v3.4s, v9.4s, v10.s[1]
+	WORD $0x4f8a1904 // fmla v4.4s, v8.4s, v10.s[2]
+	WORD $0x4f8a1925 // fmla v5.4s, v9.4s, v10.s[2]
+	WORD $0x4faa1906 // fmla v6.4s, v8.4s, v10.s[3]
+	WORD $0x4faa1927 // fmla v7.4s, v9.4s, v10.s[3]
 	VLD1.P (R12)(R4), [V10.S4]
 	VLD1.P (R9)(R5), [V8.S4, V9.S4]
-	WORD $0x4f8a1100
-	WORD $0x4f8a1121
-	WORD $0x4faa1102
-	WORD $0x4faa1123
-	WORD $0x4f8a1904
-	WORD $0x4f8a1925
-	WORD $0x4faa1906
-	WORD $0x4faa1927
+	WORD $0x4f8a1100 // fmla v0.4s, v8.4s, v10.s[0]
+	WORD $0x4f8a1121 // fmla v1.4s, v9.4s, v10.s[0]
+	WORD $0x4faa1102 // fmla v2.4s, v8.4s, v10.s[1]
+	WORD $0x4faa1123 // fmla v3.4s, v9.4s, v10.s[1]
+	WORD $0x4f8a1904 // fmla v4.4s, v8.4s, v10.s[2]
+	WORD $0x4f8a1925 // fmla v5.4s, v9.4s, v10.s[2]
+	WORD $0x4faa1906 // fmla v6.4s, v8.4s, v10.s[3]
+	WORD $0x4faa1927 // fmla v7.4s, v9.4s, v10.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -2792,14 +2792,14 @@ rest15:
 one16:
 	VLD1.P (R12)(R4), [V10.S4]
 	VLD1.P (R9)(R5), [V8.S4, V9.S4]
-	WORD $0x4f8a1100
-	WORD $0x4f8a1121
-	WORD $0x4faa1102
-	WORD $0x4faa1123
-	WORD $0x4f8a1904
-	WORD $0x4f8a1925
-	WORD $0x4faa1906
-	WORD $0x4faa1927
+	WORD $0x4f8a1100 // fmla v0.4s, v8.4s, v10.s[0]
+	WORD $0x4f8a1121 // fmla v1.4s, v9.4s, v10.s[0]
+	WORD $0x4faa1102 // fmla v2.4s, v8.4s, v10.s[1]
+	WORD $0x4faa1123 // fmla v3.4s, v9.4s, v10.s[1]
+	WORD $0x4f8a1904 // fmla v4.4s, v8.4s, v10.s[2]
+	WORD $0x4f8a1925 // fmla v5.4s, v9.4s, v10.s[2]
+	WORD $0x4faa1906 // fmla v6.4s, v8.4s, v10.s[3]
+	WORD $0x4faa1927 // fmla v7.4s, v9.4s, v10.s[3]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -2949,18 +2949,18 @@ three12:
 four10:
 	FMOVQ 32(R12), F14
 tailDone13:
-	WORD $0x4e2cd400
-	WORD $0x4e2dd421
-	WORD $0x4e2ed442
-	WORD $0x4e2cd463
-	WORD $0x4e2dd484
-	WORD $0x4e2ed4a5
-	WORD $0x4e2cd4c6
-	WORD $0x4e2dd4e7
-	WORD $0x4e2ed508
-	WORD $0x4e2cd529
-	WORD $0x4e2dd54a
-	WORD $0x4e2ed56b
+	WORD $0x4e2cd400 // fadd v0.4s, v0.4s, v12.4s
+	WORD $0x4e2dd421 // fadd v1.4s, v1.4s, v13.4s
+	WORD $0x4e2ed442 // fadd v2.4s, v2.4s, v14.4s
+	WORD $0x4e2cd463 // fadd v3.4s, v3.4s, v12.4s
+	WORD $0x4e2dd484 // fadd v4.4s, v4.4s, v13.4s
+	WORD $0x4e2ed4a5 // fadd v5.4s, v5.4s, v14.4s
+	WORD $0x4e2cd4c6 // fadd v6.4s, v6.4s, v12.4s
+	WORD $0x4e2dd4e7 // fadd v7.4s, v7.4s, v13.4s
+	WORD $0x4e2ed508 // fadd v8.4s, v8.4s, v14.4s
+	WORD $0x4e2cd529 // fadd v9.4s, v9.4s, v12.4s
+	WORD $0x4e2dd54a // fadd v10.4s, v10.4s, v13.4s
+	WORD $0x4e2ed56b // fadd v11.4s, v11.4s, v14.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -2978,57 +2978,57 @@ deep14:
 	FMOVQ.P 16(R14), F17
 	FMOVQ.P 16(R15), F18
 	VLD1.P (R9)(R5), [V12.S4, V13.S4, V14.S4]
-	WORD $0x4f8f1180
-	WORD $0x4f8f11a1
-	WORD $0x4f8f11c2
-	WORD $0x4f901183
-	WORD $0x4f9011a4
-	WORD $0x4f9011c5
-	WORD $0x4f911186
-	WORD $0x4f9111a7
-	WORD $0x4f9111c8
-	WORD $0x4f921189
-	WORD $0x4f9211aa
-	WORD $0x4f9211cb
+	WORD $0x4f8f1180 // fmla v0.4s, v12.4s, v15.s[0]
+	WORD $0x4f8f11a1 // fmla v1.4s, v13.4s, v15.s[0]
+	WORD $0x4f8f11c2 // fmla v2.4s, v14.4s, v15.s[0]
+	WORD $0x4f901183 // fmla v3.4s, v12.4s, v16.s[0]
+	WORD $0x4f9011a4 // fmla v4.4s, v13.4s, v16.s[0]
+	WORD $0x4f9011c5 // fmla v5.4s, v14.4s, v16.s[0]
+	WORD $0x4f911186 // fmla v6.4s, v12.4s, v17.s[0]
+	WORD $0x4f9111a7 // fmla v7.4s, v13.4s, v17.s[0]
+	WORD $0x4f9111c8 // fmla v8.4s, v14.4s, v17.s[0]
+	WORD $0x4f921189 // fmla v9.4s, v12.4s, v18.s[0]
+	WORD $0x4f9211aa // fmla v10.4s, v13.4s, v18.s[0]
+	WORD $0x4f9211cb // fmla v11.4s, v14.4s, v18.s[0]
 	VLD1.P (R9)(R5), [V12.S4, V13.S4, V14.S4]
-	WORD $0x4faf1180
-	WORD $0x4faf11a1
-	WORD $0x4faf11c2
-	WORD $0x4fb01183
-	WORD $0x4fb011a4
-	WORD $0x4fb011c5
-	WORD $0x4fb11186
-	WORD $0x4fb111a7
-	WORD $0x4fb111c8
-	WORD $0x4fb21189
-	WORD $0x4fb211aa
-	WORD $0x4fb211cb
+	WORD $0x4faf1180 // fmla v0.4s, v12.4s, v15.s[1]
+	WORD $0x4faf11a1 // fmla v1.4s, v13.4s, v15.s[1]
+	WORD $0x4faf11c2 // fmla v2.4s, v14.4s, v15.s[1]
+	WORD $0x4fb01183 // fmla v3.4s, v12.4s, v16.s[1]
+	WORD $0x4fb011a4 // fmla v4.4s, v13.4s, v16.s[1]
+	WORD $0x4fb011c5 // fmla v5.4s, v14.4s, v16.s[1]
+	WORD $0x4fb11186 // fmla v6.4s, v12.4s, v17.s[1]
+	WORD $0x4fb111a7 // fmla v7.4s, v13.4s, v17.s[1]
+	WORD $0x4fb111c8 // fmla v8.4s, v14.4s, v17.s[1]
+	WORD $0x4fb21189 // fmla v9.4s, v12.4s, v18.s[1]
+	WORD $0x4fb211aa // fmla v10.4s, v13.4s, v18.s[1]
+	WORD $0x4fb211cb // fmla v11.4s, v14.4s, v18.s[1]
 	VLD1.P (R9)(R5), [V12.S4, V13.S4, V14.S4]
-	WORD $0x4f8f1980
-	WORD $0x4f8f19a1
-	WORD $0x4f8f19c2
-	WORD $0x4f901983
-	WORD $0x4f9019a4
-	WORD $0x4f9019c5
-	WORD $0x4f911986
-	WORD $0x4f9119a7
-	WORD $0x4f9119c8
-	WORD $0x4f921989
-	WORD $0x4f9219aa
-	WORD $0x4f9219cb
+	WORD $0x4f8f1980 // fmla v0.4s, v12.4s, v15.s[2]
+	WORD $0x4f8f19a1 // fmla v1.4s, v13.4s, v15.s[2]
+	WORD $0x4f8f19c2 // fmla v2.4s, v14.4s, v15.s[2]
+	WORD $0x4f901983 // fmla v3.4s, v12.4s, v16.s[2]
+	WORD $0x4f9019a4 // fmla v4.4s, v13.4s, v16.s[2]
+	WORD $0x4f9019c5 // fmla v5.4s, v14.4s, v16.s[2]
+	WORD $0x4f911986 // fmla v6.4s, v12.4s, v17.s[2]
+	WORD $0x4f9119a7 // fmla v7.4s, v13.4s, v17.s[2]
+	WORD $0x4f9119c8 // fmla v8.4s, v14.4s, v17.s[2]
+	WORD $0x4f921989 // fmla v9.4s, v12.4s, v18.s[2]
+	WORD $0x4f9219aa // fmla v10.4s, v13.4s, v18.s[2]
+	WORD $0x4f9219cb // fmla v11.4s, v14.4s, v18.s[2]
 	VLD1.P (R9)(R5), [V12.S4, V13.S4, V14.S4]
-	WORD $0x4faf1980
-	WORD $0x4faf19a1
-	WORD $0x4faf19c2
-	WORD $0x4fb01983
-	WORD $0x4fb019a4
-	WORD $0x4fb019c5
-	WORD $0x4fb11986
-	WORD $0x4fb119a7
-	WORD $0x4fb119c8
-	WORD $0x4fb21989
-	WORD $0x4fb219aa
-	WORD $0x4fb219cb
+	WORD $0x4faf1980 // fmla v0.4s, v12.4s, v15.s[3]
+	WORD $0x4faf19a1 // fmla v1.4s, v13.4s, v15.s[3]
+	WORD $0x4faf19c2 // fmla v2.4s, v14.4s, v15.s[3]
+	WORD $0x4fb01983 // fmla v3.4s, v12.4s, v16.s[3]
+	WORD $0x4fb019a4 // fmla v4.4s, v13.4s, v16.s[3]
+	WORD $0x4fb019c5 // fmla v5.4s, v14.4s, v16.s[3]
+	WORD $0x4fb11986 // fmla v6.4s, v12.4s, v17.s[3]
+	WORD $0x4fb119a7 // fmla v7.4s, v13.4s, v17.s[3]
+	WORD $0x4fb119c8 // fmla v8.4s, v14.4s, v17.s[3]
+	WORD $0x4fb21989 // fmla v9.4s, v12.4s, v18.s[3]
+	WORD $0x4fb219aa // fmla v10.4s, v13.4s, v18.s[3]
+	WORD $0x4fb219cb // fmla v11.4s, v14.4s, v18.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -3037,21 +3037,21 @@ rest15:
 one16:
 	VLD1.P (R9)(R5), [V12.S4, V13.S4, V14.S4]
 	FMOVS.P 4(R12), F15
-	WORD $0x4f8f1180
-	WORD $0x4f8f11a1
-	WORD $0x4f8f11c2
+	WORD $0x4f8f1180 // fmla v0.4s, v12.4s, v15.s[0]
+	WORD $0x4f8f11a1 // fmla v1.4s, v13.4s, v15.s[0]
+	WORD $0x4f8f11c2 // fmla v2.4s, v14.4s, v15.s[0]
 	FMOVS.P 4(R13), F16
-	WORD $0x4f901183
-	WORD $0x4f9011a4
-	WORD $0x4f9011c5
+	WORD $0x4f901183 // fmla v3.4s, v12.4s, v16.s[0]
+	WORD $0x4f9011a4 // fmla v4.4s, v13.4s, v16.s[0]
+	WORD $0x4f9011c5 // fmla v5.4s, v14.4s, v16.s[0]
 	FMOVS.P 4(R14), F17
-	WORD $0x4f911186
-	WORD $0x4f9111a7
-	WORD $0x4f9111c8
+	WORD $0x4f911186 // fmla v6.4s, v12.4s, v17.s[0]
+	WORD $0x4f9111a7 // fmla v7.4s, v13.4s, v17.s[0]
+	WORD $0x4f9111c8 // fmla v8.4s, v14.4s, v17.s[0]
 	FMOVS.P 4(R15), F18
-	WORD $0x4f921189
-	WORD $0x4f9211aa
-	WORD $0x4f9211cb
+	WORD $0x4f921189 // fmla v9.4s, v12.4s, v18.s[0]
+	WORD $0x4f9211aa // fmla v10.4s, v13.4s, v18.s[0]
+	WORD $0x4f9211cb // fmla v11.4s, v14.4s, v18.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -3205,18 +3205,18 @@ three12:
 four10:
 	FMOVQ 32(R12), F14
 tailDone13:
-	WORD $0x4e2cd400
-	WORD $0x4e2dd421
-	WORD $0x4e2ed442
-	WORD $0x4e2cd463
-	WORD $0x4e2dd484
-	WORD $0x4e2ed4a5
-	WORD $0x4e2cd4c6
-	WORD $0x4e2dd4e7
-	WORD $0x4e2ed508
-	WORD $0x4e2cd529
-	WORD $0x4e2dd54a
-	WORD $0x4e2ed56b
+	WORD $0x4e2cd400 // fadd v0.4s, v0.4s, v12.4s
+	WORD $0x4e2dd421 // fadd v1.4s, v1.4s, v13.4s
+	WORD $0x4e2ed442 // fadd v2.4s, v2.4s, v14.4s
+	WORD $0x4e2cd463 // fadd v3.4s, v3.4s, v12.4s
+	WORD $0x4e2dd484 // fadd v4.4s, v4.4s, v13.4s
+	WORD $0x4e2ed4a5 // fadd v5.4s, v5.4s, v14.4s
+	WORD $0x4e2cd4c6 // fadd v6.4s, v6.4s, v12.4s
+	WORD $0x4e2dd4e7 // fadd v7.4s, v7.4s, v13.4s
+	WORD $0x4e2ed508 // fadd v8.4s, v8.4s, v14.4s
+	WORD $0x4e2cd529 // fadd v9.4s, v9.4s, v12.4s
+	WORD $0x4e2dd54a // fadd v10.4s, v10.4s, v13.4s
+	WORD $0x4e2ed56b // fadd v11.4s, v11.4s, v14.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -3227,60 +3227,60 @@ ready5:
 deep14:
 	VLD1.P (R12)(R4), [V15.S4]
 	VLD1.P (R9)(R5), [V12.S4, V13.S4, V14.S4]
-	WORD $0x4f8f1180
-	WORD $0x4f8f11a1
-	WORD $0x4f8f11c2
-	WORD $0x4faf1183
-	WORD $0x4faf11a4
-	WORD $0x4faf11c5
-	WORD $0x4f8f1986
-	WORD $0x4f8f19a7
-	WORD $0x4f8f19c8
-	WORD $0x4faf1989
-	WORD $0x4faf19aa
-	WORD $0x4faf19cb
+	WORD $0x4f8f1180 // fmla v0.4s, v12.4s, v15.s[0]
+	WORD $0x4f8f11a1 // fmla v1.4s, v13.4s, v15.s[0]
+	WORD $0x4f8f11c2 // fmla v2.4s, v14.4s, v15.s[0]
+	WORD $0x4faf1183 // fmla v3.4s, v12.4s, v15.s[1]
+	WORD $0x4faf11a4 // fmla v4.4s, v13.4s, v15.s[1]
+	WORD $0x4faf11c5 // fmla v5.4s, v14.4s, v15.s[1]
+	WORD $0x4f8f1986 // fmla v6.4s, v12.4s, v15.s[2]
+	WORD $0x4f8f19a7 // fmla v7.4s, v13.4s, v15.s[2]
+	WORD $0x4f8f19c8 // fmla v8.4s, v14.4s, v15.s[2]
+	WORD $0x4faf1989 // fmla v9.4s, v12.4s, v15.s[3]
+	WORD $0x4faf19aa // fmla v10.4s, v13.4s, v15.s[3]
+	WORD $0x4faf19cb // fmla v11.4s, v14.4s, v15.s[3]
 	VLD1.P (R12)(R4), [V15.S4]
 	VLD1.P (R9)(R5), [V12.S4, V13.S4, V14.S4]
-	WORD $0x4f8f1180
-	WORD $0x4f8f11a1
-	WORD $0x4f8f11c2
-	WORD $0x4faf1183
-	WORD $0x4faf11a4
-	WORD $0x4faf11c5
-	WORD $0x4f8f1986
-	WORD $0x4f8f19a7
-	WORD $0x4f8f19c8
-	WORD $0x4faf1989
-	WORD $0x4faf19aa
-	WORD $0x4faf19cb
+	WORD $0x4f8f1180 // fmla v0.4s, v12.4s, v15.s[0]
+	WORD $0x4f8f11a1 // fmla v1.4s, v13.4s, v15.s[0]
+	WORD $0x4f8f11c2 // fmla v2.4s, v14.4s, v15.s[0]
+	WORD $0x4faf1183 // fmla v3.4s, v12.4s, v15.s[1]
+	WORD $0x4faf11a4 // fmla v4.4s, v13.4s, v15.s[1]
+	WORD $0x4faf11c5 // fmla v5.4s, v14.4s, v15.s[1]
+	WORD $0x4f8f1986 // fmla v6.4s, v12.4s, v15.s[2]
+	WORD $0x4f8f19a7 // fmla v7.4s, v13.4s, v15.s[2]
+	WORD $0x4f8f19c8 // fmla v8.4s, v14.4s, v15.s[2]
+	WORD $0x4faf1989 // fmla v9.4s, v12.4s, v15.s[3]
+	WORD $0x4faf19aa // fmla v10.4s, v13.4s, v15.s[3]
+	WORD $0x4faf19cb // fmla v11.4s, v14.4s, v15.s[3]
 	VLD1.P (R12)(R4), [V15.S4]
 	VLD1.P (R9)(R5), [V12.S4, V13.S4, V14.S4]
-	WORD $0x4f8f1180
-	WORD $0x4f8f11a1
-	WORD $0x4f8f11c2
-	WORD $0x4faf1183
-	WORD $0x4faf11a4
-	WORD $0x4faf11c5
-	WORD $0x4f8f1986
-	WORD $0x4f8f19a7
-	WORD $0x4f8f19c8
-	WORD $0x4faf1989
-	WORD $0x4faf19aa
-	WORD $0x4faf19cb
+	WORD $0x4f8f1180 // fmla v0.4s, v12.4s, v15.s[0]
+	WORD $0x4f8f11a1 // fmla v1.4s, v13.4s, v15.s[0]
+	WORD $0x4f8f11c2 // fmla v2.4s, v14.4s, v15.s[0]
+	WORD $0x4faf1183 // fmla v3.4s, v12.4s, v15.s[1]
+	WORD $0x4faf11a4 // fmla v4.4s, v13.4s, v15.s[1]
+	WORD $0x4faf11c5 // fmla v5.4s, v14.4s, v15.s[1]
+	WORD $0x4f8f1986 // fmla v6.4s, v12.4s, v15.s[2]
+	WORD $0x4f8f19a7 // fmla v7.4s, v13.4s, v15.s[2]
+	WORD $0x4f8f19c8 // fmla v8.4s, v14.4s, v15.s[2]
+	WORD $0x4faf1989 // fmla v9.4s, v12.4s, v15.s[3]
+	WORD $0x4faf19aa // fmla v10.4s, v13.4s, v15.s[3]
+	WORD $0x4faf19cb // fmla v11.4s, v14.4s, v15.s[3]
 	VLD1.P (R12)(R4), [V15.S4]
 	VLD1.P (R9)(R5), [V12.S4, V13.S4, V14.S4]
-	WORD $0x4f8f1180
-	WORD $0x4f8f11a1
-	WORD $0x4f8f11c2
-	WORD $0x4faf1183
-	WORD $0x4faf11a4
-	WORD $0x4faf11c5
-	WORD $0x4f8f1986
-	WORD $0x4f8f19a7
-	WORD $0x4f8f19c8
-	WORD $0x4faf1989
-	WORD $0x4faf19aa
-	WORD $0x4faf19cb
+	WORD $0x4f8f1180 // fmla v0.4s, v12.4s, v15.s[0]
+	WORD $0x4f8f11a1 // fmla v1.4s, v13.4s, v15.s[0]
+	WORD $0x4f8f11c2 // fmla v2.4s, v14.4s, v15.s[0]
+	WORD $0x4faf1183 // fmla v3.4s, v12.4s, v15.s[1]
+	WORD $0x4faf11a4 // fmla v4.4s, v13.4s, v15.s[1]
+	WORD $0x4faf11c5 // fmla v5.4s, v14.4s, v15.s[1]
+	WORD $0x4f8f1986 // fmla v6.4s, v12.4s, v15.s[2]
+	WORD $0x4f8f19a7 // fmla v7.4s, v13.4s, v15.s[2]
+	WORD $0x4f8f19c8 // fmla v8.4s, v14.4s, v15.s[2]
+	WORD $0x4faf1989 // fmla v9.4s, v12.4s, v15.s[3]
+	WORD $0x4faf19aa // fmla v10.4s, v13.4s, v15.s[3]
+	WORD $0x4faf19cb // fmla v11.4s, v14.4s, v15.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -3289,18 +3289,18 @@ rest15:
 one16:
 	VLD1.P (R12)(R4), [V15.S4]
 	VLD1.P (R9)(R5), [V12.S4, V13.S4, V14.S4]
-	WORD $0x4f8f1180
-	WORD $0x4f8f11a1
-	WORD $0x4f8f11c2
-	WORD $0x4faf1183
-	WORD $0x4faf11a4
-	WORD $0x4faf11c5
-	WORD $0x4f8f1986
-	WORD $0x4f8f19a7
-	WORD $0x4f8f19c8
-	WORD $0x4faf1989
-	WORD $0x4faf19aa
-	WORD $0x4faf19cb
+	WORD $0x4f8f1180 // fmla v0.4s, v12.4s, v15.s[0]
+	WORD $0x4f8f11a1 // fmla v1.4s, v13.4s, v15.s[0]
+	WORD $0x4f8f11c2 // fmla v2.4s, v14.4s, v15.s[0]
+	WORD $0x4faf1183 // fmla v3.4s, v12.4s, v15.s[1]
+	WORD $0x4faf11a4 // fmla v4.4s, v13.4s, v15.s[1]
+	WORD $0x4faf11c5 // fmla v5.4s, v14.4s, v15.s[1]
+	WORD $0x4f8f1986 // fmla v6.4s, v12.4s, v15.s[2]
+	WORD $0x4f8f19a7 // fmla v7.4s, v13.4s, v15.s[2]
+	WORD $0x4f8f19c8 // fmla v8.4s, v14.4s, v15.s[2]
+	WORD $0x4faf1989 // fmla v9.4s, v12.4s, v15.s[3]
+	WORD $0x4faf19aa // fmla v10.4s, v13.4s, v15.s[3]
+	WORD $0x4faf19cb // fmla v11.4s, v14.4s, v15.s[3]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -3420,8 +3420,8 @@ three12:
 four10:
 	FMOVQ (R12), F2
 tailDone13:
-	WORD $0x4e22d400
-	WORD $0x4e22d421
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -3435,17 +3435,17 @@ deep14:
 	FMOVQ.P 16(R12), F3
 	FMOVQ.P 16(R13), F4
 	VLD1.P (R9)(R5), [V2.S4]
-	WORD $0x4f831040
-	WORD $0x4f841041
+	WORD $0x4f831040 // fmla v0.4s, v2.4s, v3.s[0]
+	WORD $0x4f841041 // fmla v1.4s, v2.4s, v4.s[0]
 	VLD1.P (R9)(R5), [V2.S4]
-	WORD $0x4fa31040
-	WORD $0x4fa41041
+	WORD $0x4fa31040 // fmla v0.4s, v2.4s, v3.s[1]
+	WORD $0x4fa41041 // fmla v1.4s, v2.4s, v4.s[1]
 	VLD1.P (R9)(R5), [V2.S4]
-	WORD $0x4f831840
-	WORD $0x4f841841
+	WORD $0x4f831840 // fmla v0.4s, v2.4s, v3.s[2]
+	WORD $0x4f841841 // fmla v1.4s, v2.4s, v4.s[2]
 	VLD1.P (R9)(R5), [V2.S4]
-	WORD $0x4fa31840
-	WORD $0x4fa41841
+	WORD $0x4fa31840 // fmla v0.4s, v2.4s, v3.s[3]
+	WORD $0x4fa41841 // fmla v1.4s, v2.4s, v4.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -3454,9 +3454,9 @@ rest15:
 one16:
 	VLD1.P (R9)(R5), [V2.S4]
 	FMOVS.P 4(R12), F3
-	WORD $0x4f831040
+	WORD $0x4f831040 // fmla v0.4s, v2.4s, v3.s[0]
 	FMOVS.P 4(R13), F4
-	WORD $0x4f841041
+	WORD $0x4f841041 // fmla v1.4s, v2.4s, v4.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -3554,8 +3554,8 @@ three12:
 four10:
 	FMOVQ (R12), F2
 tailDone13:
-	WORD $0x4e22d400
-	WORD $0x4e22d421
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e22d421 // fadd v1.4s, v1.4s, v2.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -3566,20 +3566,20 @@ ready5:
 deep14:
 	VLD1.P (R12)(R4), [V3.S2]
 	VLD1.P (R9)(R5), [V2.S4]
-	WORD $0x4f831040
-	WORD $0x4fa31041
+	WORD $0x4f831040 // fmla v0.4s, v2.4s, v3.s[0]
+	WORD $0x4fa31041 // fmla v1.4s, v2.4s, v3.s[1]
 	VLD1.P (R12)(R4), [V3.S2]
 	VLD1.P (R9)(R5), [V2.S4]
-	WORD $0x4f831040
-	WORD $0x4fa31041
+	WORD $0x4f831040 // fmla v0.4s, v2.4s, v3.s[0]
+	WORD $0x4fa31041 // fmla v1.4s, v2.4s, v3.s[1]
 	VLD1.P (R12)(R4), [V3.S2]
 	VLD1.P (R9)(R5), [V2.S4]
-	WORD $0x4f831040
-	WORD $0x4fa31041
+	WORD $0x4f831040 // fmla v0.4s, v2.4s, v3.s[0]
+	WORD $0x4fa31041 // fmla v1.4s, v2.4s, v3.s[1]
 	VLD1.P (R12)(R4), [V3.S2]
 	VLD1.P (R9)(R5), [V2.S4]
-	WORD $0x4f831040
-	WORD $0x4fa31041
+	WORD $0x4f831040 // fmla v0.4s, v2.4s, v3.s[0]
+	WORD $0x4fa31041 // fmla v1.4s, v2.4s, v3.s[1]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -3588,8 +3588,8 @@ rest15:
 one16:
 	VLD1.P (R12)(R4), [V3.S2]
 	VLD1.P (R9)(R5), [V2.S4]
-	WORD $0x4f831040
-	WORD $0x4fa31041
+	WORD $0x4f831040 // fmla v0.4s, v2.4s, v3.s[0]
+	WORD $0x4fa31041 // fmla v1.4s, v2.4s, v3.s[1]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -3692,10 +3692,10 @@ three12:
 four10:
 	FMOVQ 16(R12), F5
 tailDone13:
-	WORD $0x4e24d400
-	WORD $0x4e25d421
-	WORD $0x4e24d442
-	WORD $0x4e25d463
+	WORD $0x4e24d400 // fadd v0.4s, v0.4s, v4.4s
+	WORD $0x4e25d421 // fadd v1.4s, v1.4s, v5.4s
+	WORD $0x4e24d442 // fadd v2.4s, v2.4s, v4.4s
+	WORD $0x4e25d463 // fadd v3.4s, v3.4s, v5.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -3709,25 +3709,25 @@ deep14:
 	FMOVQ.P 16(R12), F6
 	FMOVQ.P 16(R13), F7
 	VLD1.P (R9)(R5), [V4.S4, V5.S4]
-	WORD $0x4f861080
-	WORD $0x4f8610a1
-	WORD $0x4f871082
-	WORD $0x4f8710a3
+	WORD $0x4f861080 // fmla v0.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a1 // fmla v1.4s, v5.4s, v6.s[0]
+	WORD $0x4f871082 // fmla v2.4s, v4.4s, v7.s[0]
+	WORD $0x4f8710a3 // fmla v3.4s, v5.4s, v7.s[0]
 	VLD1.P (R9)(R5), [V4.S4, V5.S4]
-	WORD $0x4fa61080
-	WORD $0x4fa610a1
-	WORD $0x4fa71082
-	WORD $0x4fa710a3
+	WORD $0x4fa61080 // fmla v0.4s, v4.4s, v6.s[1]
+	WORD $0x4fa610a1 // fmla v1.4s, v5.4s, v6.s[1]
+	WORD $0x4fa71082 // fmla v2.4s, v4.4s, v7.s[1]
+	WORD $0x4fa710a3 // fmla v3.4s, v5.4s, v7.s[1]
 	VLD1.P (R9)(R5), [V4.S4, V5.S4]
-	WORD $0x4f861880
-	WORD $0x4f8618a1
-	WORD $0x4f871882
-	WORD $0x4f8718a3
+	WORD $0x4f861880 // fmla v0.4s, v4.4s, v6.s[2]
+	WORD $0x4f8618a1 // fmla v1.4s, v5.4s, v6.s[2]
+	WORD $0x4f871882 // fmla v2.4s, v4.4s, v7.s[2]
+	WORD $0x4f8718a3 // fmla v3.4s, v5.4s, v7.s[2]
 	VLD1.P (R9)(R5), [V4.S4, V5.S4]
-	WORD $0x4fa61880
-	WORD $0x4fa618a1
-	WORD $0x4fa71882
-	WORD $0x4fa718a3
+	WORD $0x4fa61880 // fmla v0.4s, v4.4s, v6.s[3]
+	WORD $0x4fa618a1 // fmla v1.4s, v5.4s, v6.s[3]
+	WORD $0x4fa71882 // fmla v2.4s, v4.4s, v7.s[3]
+	WORD $0x4fa718a3 // fmla v3.4s, v5.4s, v7.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -3736,11 +3736,11 @@ rest15:
 one16:
 	VLD1.P (R9)(R5), [V4.S4, V5.S4]
 	FMOVS.P 4(R12), F6
-	WORD $0x4f861080
-	WORD $0x4f8610a1
+	WORD $0x4f861080 // fmla v0.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a1 // fmla v1.4s, v5.4s, v6.s[0]
 	FMOVS.P 4(R13), F7
-	WORD $0x4f871082
-	WORD $0x4f8710a3
+	WORD $0x4f871082 // fmla v2.4s, v4.4s, v7.s[0]
+	WORD $0x4f8710a3 // fmla v3.4s, v5.4s, v7.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -3845,10 +3845,10 @@ three12:
 four10:
 	FMOVQ 16(R12), F5
 tailDone13:
-	WORD $0x4e24d400
-	WORD $0x4e25d421
-	WORD $0x4e24d442
-	WORD $0x4e25d463
+	WORD $0x4e24d400 // fadd v0.4s, v0.4s, v4.4s
+	WORD $0x4e25d421 // fadd v1.4s, v1.4s, v5.4s
+	WORD $0x4e24d442 // fadd v2.4s, v2.4s, v4.4s
+	WORD $0x4e25d463 // fadd v3.4s, v3.4s, v5.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -3859,28 +3859,28 @@ ready5:
 deep14:
 	VLD1.P (R12)(R4), [V6.S2]
 	VLD1.P (R9)(R5), [V4.S4, V5.S4]
-	WORD $0x4f861080
-	WORD $0x4f8610a1
-	WORD $0x4fa61082
-	WORD $0x4fa610a3
+	WORD $0x4f861080 // fmla v0.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a1 // fmla v1.4s, v5.4s, v6.s[0]
+	WORD $0x4fa61082 // fmla v2.4s, v4.4s, v6.s[1]
+	WORD $0x4fa610a3 // fmla v3.4s, v5.4s, v6.s[1]
 	VLD1.P (R12)(R4), [V6.S2]
 	VLD1.P (R9)(R5), [V4.S4, V5.S4]
-	WORD $0x4f861080
-	WORD $0x4f8610a1
-	WORD $0x4fa61082
-	WORD $0x4fa610a3
+	WORD $0x4f861080 // fmla v0.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a1 // fmla v1.4s, v5.4s, v6.s[0]
+	WORD $0x4fa61082 // fmla v2.4s, v4.4s, v6.s[1]
+	WORD $0x4fa610a3 // fmla v3.4s, v5.4s, v6.s[1]
 	VLD1.P (R12)(R4), [V6.S2]
 	VLD1.P (R9)(R5), [V4.S4, V5.S4]
-	WORD $0x4f861080
-	WORD $0x4f8610a1
-	WORD $0x4fa61082
-	WORD $0x4fa610a3
+	WORD $0x4f861080 // fmla v0.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a1 // fmla v1.4s, v5.4s, v6.s[0]
+	WORD $0x4fa61082 // fmla v2.4s, v4.4s, v6.s[1]
+	WORD $0x4fa610a3 // fmla v3.4s, v5.4s, v6.s[1]
 	VLD1.P (R12)(R4), [V6.S2]
 	VLD1.P (R9)(R5), [V4.S4, V5.S4]
-	WORD $0x4f861080
-	WORD $0x4f8610a1
-	WORD $0x4fa61082
-	WORD $0x4fa610a3
+	WORD $0x4f861080 // fmla v0.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a1 // fmla v1.4s, v5.4s, v6.s[0]
+	WORD $0x4fa61082 // fmla v2.4s, v4.4s, v6.s[1]
+	WORD $0x4fa610a3 // fmla v3.4s, v5.4s, v6.s[1]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -3889,10 +3889,10 @@ rest15:
 one16:
 	VLD1.P (R12)(R4), [V6.S2]
 	VLD1.P (R9)(R5), [V4.S4, V5.S4]
-	WORD $0x4f861080
-	WORD $0x4f8610a1
-	WORD $0x4fa61082
-	WORD $0x4fa610a3
+	WORD $0x4f861080 // fmla v0.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a1 // fmla v1.4s, v5.4s, v6.s[0]
+	WORD $0x4fa61082 // fmla v2.4s, v4.4s, v6.s[1]
+	WORD $0x4fa610a3 // fmla v3.4s, v5.4s, v6.s[1]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -4002,12 +4002,12 @@ three12:
 four10:
 	FMOVQ 32(R12), F8
 tailDone13:
-	WORD $0x4e26d400
-	WORD $0x4e27d421
-	WORD $0x4e28d442
-	WORD $0x4e26d463
-	WORD $0x4e27d484
-	WORD $0x4e28d4a5
+	WORD $0x4e26d400 // fadd v0.4s, v0.4s, v6.4s
+	WORD $0x4e27d421 // fadd v1.4s, v1.4s, v7.4s
+	WORD $0x4e28d442 // fadd v2.4s, v2.4s, v8.4s
+	WORD $0x4e26d463 // fadd v3.4s, v3.4s, v6.4s
+	WORD $0x4e27d484 // fadd v4.4s, v4.4s, v7.4s
+	WORD $0x4e28d4a5 // fadd v5.4s, v5.4s, v8.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -4021,33 +4021,33 @@ deep14:
 	FMOVQ.P 16(R12), F9
 	FMOVQ.P 16(R13), F10
 	VLD1.P (R9)(R5), [V6.S4, V7.S4, V8.S4]
-	WORD $0x4f8910c0
-	WORD $0x4f8910e1
-	WORD $0x4f891102
-	WORD $0x4f8a10c3
-	WORD $0x4f8a10e4
-	WORD $0x4f8a1105
+	WORD $0x4f8910c0 // fmla v0.4s, v6.4s, v9.s[0]
+	WORD $0x4f8910e1 // fmla v1.4s, v7.4s, v9.s[0]
+	WORD $0x4f891102 // fmla v2.4s, v8.4s, v9.s[0]
+	WORD $0x4f8a10c3 // fmla v3.4s, v6.4s, v10.s[0]
+	WORD $0x4f8a10e4 // fmla v4.4s, v7.4s, v10.s[0]
+	WORD $0x4f8a1105 // fmla v5.4s, v8.4s, v10.s[0]
 	VLD1.P (R9)(R5), [V6.S4, V7.S4, V8.S4]
-	WORD $0x4fa910c0
-	WORD $0x4fa910e1
-	WORD $0x4fa91102
-	WORD $0x4faa10c3
-	WORD $0x4faa10e4
-	WORD $0x4faa1105
+	WORD $0x4fa910c0 // fmla v0.4s, v6.4s, v9.s[1]
+	WORD $0x4fa910e1 // fmla v1.4s, v7.4s, v9.s[1]
+	WORD $0x4fa91102 // fmla v2.4s, v8.4s, v9.s[1]
+	WORD $0x4faa10c3 // fmla v3.4s, v6.4s, v10.s[1]
+	WORD $0x4faa10e4 // fmla v4.4s, v7.4s, v10.s[1]
+	WORD $0x4faa1105 // fmla v5.4s, v8.4s, v10.s[1]
 	VLD1.P (R9)(R5), [V6.S4, V7.S4, V8.S4]
-	WORD $0x4f8918c0
-	WORD $0x4f8918e1
-	WORD $0x4f891902
-	WORD $0x4f8a18c3
-	WORD $0x4f8a18e4
-	WORD $0x4f8a1905
+	WORD $0x4f8918c0 // fmla v0.4s, v6.4s, v9.s[2]
+	WORD $0x4f8918e1 // fmla v1.4s, v7.4s, v9.s[2]
+	WORD $0x4f891902 // fmla v2.4s, v8.4s, v9.s[2]
+	WORD $0x4f8a18c3 // fmla v3.4s, v6.4s, v10.s[2]
+	WORD $0x4f8a18e4 // fmla v4.4s, v7.4s, v10.s[2]
+	WORD $0x4f8a1905 // fmla v5.4s, v8.4s, v10.s[2]
 	VLD1.P (R9)(R5), [V6.S4, V7.S4, V8.S4]
-	WORD $0x4fa918c0
-	WORD $0x4fa918e1
-	WORD $0x4fa91902
-	WORD $0x4faa18c3
-	WORD $0x4faa18e4
-	WORD $0x4faa1905
+	WORD $0x4fa918c0 // fmla v0.4s, v6.4s, v9.s[3]
+	WORD $0x4fa918e1 // fmla v1.4s, v7.4s, v9.s[3]
+	WORD $0x4fa91902 // fmla v2.4s, v8.4s, v9.s[3]
+	WORD $0x4faa18c3 // fmla v3.4s, v6.4s, v10.s[3]
+	WORD $0x4faa18e4 // fmla v4.4s, v7.4s, v10.s[3]
+	WORD $0x4faa1905 // fmla v5.4s, v8.4s, v10.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -4056,13 +4056,13 @@ rest15:
 one16:
 	VLD1.P (R9)(R5), [V6.S4, V7.S4, V8.S4]
 	FMOVS.P 4(R12), F9
-	WORD $0x4f8910c0
-	WORD $0x4f8910e1
-	WORD $0x4f891102
+	WORD $0x4f8910c0 // fmla v0.4s, v6.4s, v9.s[0]
+	WORD $0x4f8910e1 // fmla v1.4s, v7.4s, v9.s[0]
+	WORD $0x4f891102 // fmla v2.4s, v8.4s, v9.s[0]
 	FMOVS.P 4(R13), F10
-	WORD $0x4f8a10c3
-	WORD $0x4f8a10e4
-	WORD $0x4f8a1105
+	WORD $0x4f8a10c3 // fmla v3.4s, v6.4s, v10.s[0]
+	WORD $0x4f8a10e4 // fmla v4.4s, v7.4s, v10.s[0]
+	WORD $0x4f8a1105 // fmla v5.4s, v8.4s, v10.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -4174,12 +4174,12 @@ three12:
 four10:
 	FMOVQ 32(R12), F8
 tailDone13:
-	WORD $0x4e26d400
-	WORD $0x4e27d421
-	WORD $0x4e28d442
-	WORD $0x4e26d463
-	WORD $0x4e27d484
-	WORD $0x4e28d4a5
+	WORD $0x4e26d400 // fadd v0.4s, v0.4s, v6.4s
+	WORD $0x4e27d421 // fadd v1.4s, v1.4s, v7.4s
+	WORD $0x4e28d442 // fadd v2.4s, v2.4s, v8.4s
+	WORD $0x4e26d463 // fadd v3.4s, v3.4s, v6.4s
+	WORD $0x4e27d484 // fadd v4.4s, v4.4s, v7.4s
+	WORD $0x4e28d4a5 // fadd v5.4s, v5.4s, v8.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -4190,36 +4190,36 @@ ready5:
 deep14:
 	VLD1.P (R12)(R4), [V9.S2]
 	VLD1.P (R9)(R5), [V6.S4, V7.S4, V8.S4]
-	WORD $0x4f8910c0
-	WORD $0x4f8910e1
-	WORD $0x4f891102
-	WORD $0x4fa910c3
-	WORD $0x4fa910e4
-	WORD $0x4fa91105
+	WORD $0x4f8910c0 // fmla v0.4s, v6.4s, v9.s[0]
+	WORD $0x4f8910e1 // fmla v1.4s, v7.4s, v9.s[0]
+	WORD $0x4f891102 // fmla v2.4s, v8.4s, v9.s[0]
+	WORD $0x4fa910c3 // fmla v3.4s, v6.4s, v9.s[1]
+	WORD $0x4fa910e4 // fmla v4.4s, v7.4s, v9.s[1]
+	WORD $0x4fa91105 // fmla v5.4s, v8.4s, v9.s[1]
 	VLD1.P (R12)(R4), [V9.S2]
 	VLD1.P (R9)(R5), [V6.S4, V7.S4, V8.S4]
-	WORD $0x4f8910c0
-	WORD $0x4f8910e1
-	WORD $0x4f891102
-	WORD $0x4fa910c3
-	WORD $0x4fa910e4
-	WORD $0x4fa91105
+	WORD $0x4f8910c0 // fmla v0.4s, v6.4s, v9.s[0]
+	WORD $0x4f8910e1 // fmla v1.4s, v7.4s, v9.s[0]
+	WORD $0x4f891102 // fmla v2.4s, v8.4s, v9.s[0]
+	WORD $0x4fa910c3 // fmla v3.4s, v6.4s, v9.s[1]
+	WORD $0x4fa910e4 // fmla v4.4s, v7.4s, v9.s[1]
+	WORD $0x4fa91105 // fmla v5.4s, v8.4s, v9.s[1]
 	VLD1.P (R12)(R4), [V9.S2]
 	VLD1.P (R9)(R5), [V6.S4, V7.S4, V8.S4]
-	WORD $0x4f8910c0
-	WORD $0x4f8910e1
-	WORD $0x4f891102
-	WORD $0x4fa910c3
-	WORD $0x4fa910e4
-	WORD $0x4fa91105
+	WORD $0x4f8910c0 // fmla v0.4s, v6.4s, v9.s[0]
+	WORD $0x4f8910e1 // fmla v1.4s, v7.4s, v9.s[0]
+	WORD $0x4f891102 // fmla v2.4s, v8.4s, v9.s[0]
+	WORD $0x4fa910c3 // fmla v3.4s, v6.4s, v9.s[1]
+	WORD $0x4fa910e4 // fmla v4.4s, v7.4s, v9.s[1]
+	WORD $0x4fa91105 // fmla v5.4s, v8.4s, v9.s[1]
 	VLD1.P (R12)(R4), [V9.S2]
 	VLD1.P (R9)(R5), [V6.S4, V7.S4, V8.S4]
-	WORD $0x4f8910c0
-	WORD $0x4f8910e1
-	WORD $0x4f891102
-	WORD $0x4fa910c3
-	WORD $0x4fa910e4
-	WORD $0x4fa91105
+	WORD $0x4f8910c0 // fmla v0.4s, v6.4s, v9.s[0]
+	WORD $0x4f8910e1 // fmla v1.4s, v7.4s, v9.s[0]
+	WORD $0x4f891102 // fmla v2.4s, v8.4s, v9.s[0]
+	WORD $0x4fa910c3 // fmla v3.4s, v6.4s, v9.s[1]
+	WORD $0x4fa910e4 // fmla v4.4s, v7.4s, v9.s[1]
+	WORD $0x4fa91105 // fmla v5.4s, v8.4s, v9.s[1]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -4228,12 +4228,12 @@ rest15:
 one16:
 	VLD1.P (R12)(R4), [V9.S2]
 	VLD1.P (R9)(R5), [V6.S4, V7.S4, V8.S4]
-	WORD $0x4f8910c0
-	WORD $0x4f8910e1
-	WORD $0x4f891102
-	WORD $0x4fa910c3
-	WORD $0x4fa910e4
-	WORD $0x4fa91105
+	WORD $0x4f8910c0 // fmla v0.4s, v6.4s, v9.s[0]
+	WORD $0x4f8910e1 // fmla v1.4s, v7.4s, v9.s[0]
+	WORD $0x4f891102 // fmla v2.4s, v8.4s, v9.s[0]
+	WORD $0x4fa910c3 // fmla v3.4s, v6.4s, v9.s[1]
+	WORD $0x4fa910e4 // fmla v4.4s, v7.4s, v9.s[1]
+	WORD $0x4fa91105 // fmla v5.4s, v8.4s, v9.s[1]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -4327,7 +4327,7 @@ three12:
 four10:
 	FMOVQ (R12), F1
 tailDone13:
-	WORD $0x4e21d400
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -4339,13 +4339,13 @@ ready5:
 deep14:
 	FMOVQ.P 16(R12), F2
 	VLD1.P (R9)(R5), [V1.S4]
-	WORD $0x4f821020
+	WORD $0x4f821020 // fmla v0.4s, v1.4s, v2.s[0]
 	VLD1.P (R9)(R5), [V1.S4]
-	WORD $0x4fa21020
+	WORD $0x4fa21020 // fmla v0.4s, v1.4s, v2.s[1]
 	VLD1.P (R9)(R5), [V1.S4]
-	WORD $0x4f821820
+	WORD $0x4f821820 // fmla v0.4s, v1.4s, v2.s[2]
 	VLD1.P (R9)(R5), [V1.S4]
-	WORD $0x4fa21820
+	WORD $0x4fa21820 // fmla v0.4s, v1.4s, v2.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -4354,7 +4354,7 @@ rest15:
 one16:
 	VLD1.P (R9)(R5), [V1.S4]
 	FMOVS.P 4(R12), F2
-	WORD $0x4f821020
+	WORD $0x4f821020 // fmla v0.4s, v1.4s, v2.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -4437,7 +4437,7 @@ three12:
 four10:
 	FMOVQ (R12), F1
 tailDone13:
-	WORD $0x4e21d400
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -4449,19 +4449,19 @@ deep14:
 	FMOVS (R12), F2
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V1.S4]
-	WORD $0x4f821020
+	WORD $0x4f821020 // fmla v0.4s, v1.4s, v2.s[0]
 	FMOVS (R12), F2
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V1.S4]
-	WORD $0x4f821020
+	WORD $0x4f821020 // fmla v0.4s, v1.4s, v2.s[0]
 	FMOVS (R12), F2
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V1.S4]
-	WORD $0x4f821020
+	WORD $0x4f821020 // fmla v0.4s, v1.4s, v2.s[0]
 	FMOVS (R12), F2
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V1.S4]
-	WORD $0x4f821020
+	WORD $0x4f821020 // fmla v0.4s, v1.4s, v2.s[0]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -4471,7 +4471,7 @@ one16:
 	FMOVS (R12), F2
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V1.S4]
-	WORD $0x4f821020
+	WORD $0x4f821020 // fmla v0.4s, v1.4s, v2.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -4557,8 +4557,8 @@ three12:
 four10:
 	FMOVQ 16(R12), F3
 tailDone13:
-	WORD $0x4e22d400
-	WORD $0x4e23d421
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -4570,17 +4570,17 @@ ready5:
 deep14:
 	FMOVQ.P 16(R12), F4
 	VLD1.P (R9)(R5), [V2.S4, V3.S4]
-	WORD $0x4f841040
-	WORD $0x4f841061
+	WORD $0x4f841040 // fmla v0.4s, v2.4s, v4.s[0]
+	WORD $0x4f841061 // fmla v1.4s, v3.4s, v4.s[0]
 	VLD1.P (R9)(R5), [V2.S4, V3.S4]
-	WORD $0x4fa41040
-	WORD $0x4fa41061
+	WORD $0x4fa41040 // fmla v0.4s, v2.4s, v4.s[1]
+	WORD $0x4fa41061 // fmla v1.4s, v3.4s, v4.s[1]
 	VLD1.P (R9)(R5), [V2.S4, V3.S4]
-	WORD $0x4f841840
-	WORD $0x4f841861
+	WORD $0x4f841840 // fmla v0.4s, v2.4s, v4.s[2]
+	WORD $0x4f841861 // fmla v1.4s, v3.4s, v4.s[2]
 	VLD1.P (R9)(R5), [V2.S4, V3.S4]
-	WORD $0x4fa41840
-	WORD $0x4fa41861
+	WORD $0x4fa41840 // fmla v0.4s, v2.4s, v4.s[3]
+	WORD $0x4fa41861 // fmla v1.4s, v3.4s, v4.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -4589,8 +4589,8 @@ rest15:
 one16:
 	VLD1.P (R9)(R5), [V2.S4, V3.S4]
 	FMOVS.P 4(R12), F4
-	WORD $0x4f841040
-	WORD $0x4f841061
+	WORD $0x4f841040 // fmla v0.4s, v2.4s, v4.s[0]
+	WORD $0x4f841061 // fmla v1.4s, v3.4s, v4.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -4677,8 +4677,8 @@ three12:
 four10:
 	FMOVQ 16(R12), F3
 tailDone13:
-	WORD $0x4e22d400
-	WORD $0x4e23d421
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -4690,23 +4690,23 @@ deep14:
 	FMOVS (R12), F4
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V2.S4, V3.S4]
-	WORD $0x4f841040
-	WORD $0x4f841061
+	WORD $0x4f841040 // fmla v0.4s, v2.4s, v4.s[0]
+	WORD $0x4f841061 // fmla v1.4s, v3.4s, v4.s[0]
 	FMOVS (R12), F4
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V2.S4, V3.S4]
-	WORD $0x4f841040
-	WORD $0x4f841061
+	WORD $0x4f841040 // fmla v0.4s, v2.4s, v4.s[0]
+	WORD $0x4f841061 // fmla v1.4s, v3.4s, v4.s[0]
 	FMOVS (R12), F4
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V2.S4, V3.S4]
-	WORD $0x4f841040
-	WORD $0x4f841061
+	WORD $0x4f841040 // fmla v0.4s, v2.4s, v4.s[0]
+	WORD $0x4f841061 // fmla v1.4s, v3.4s, v4.s[0]
 	FMOVS (R12), F4
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V2.S4, V3.S4]
-	WORD $0x4f841040
-	WORD $0x4f841061
+	WORD $0x4f841040 // fmla v0.4s, v2.4s, v4.s[0]
+	WORD $0x4f841061 // fmla v1.4s, v3.4s, v4.s[0]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -4716,8 +4716,8 @@ one16:
 	FMOVS (R12), F4
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V2.S4, V3.S4]
-	WORD $0x4f841040
-	WORD $0x4f841061
+	WORD $0x4f841040 // fmla v0.4s, v2.4s, v4.s[0]
+	WORD $0x4f841061 // fmla v1.4s, v3.4s, v4.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -4807,9 +4807,9 @@ three12:
 four10:
 	FMOVQ 32(R12), F5
 tailDone13:
-	WORD $0x4e23d400
-	WORD $0x4e24d421
-	WORD $0x4e25d442
+	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
+	WORD $0x4e24d421 // fadd v1.4s, v1.4s, v4.4s
+	WORD $0x4e25d442 // fadd v2.4s, v2.4s, v5.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -4821,21 +4821,21 @@ ready5:
 deep14:
 	FMOVQ.P 16(R12), F6
 	VLD1.P (R9)(R5), [V3.S4, V4.S4, V5.S4]
-	WORD $0x4f861060
-	WORD $0x4f861081
-	WORD $0x4f8610a2
+	WORD $0x4f861060 // fmla v0.4s, v3.4s, v6.s[0]
+	WORD $0x4f861081 // fmla v1.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a2 // fmla v2.4s, v5.4s, v6.s[0]
 	VLD1.P (R9)(R5), [V3.S4, V4.S4, V5.S4]
-	WORD $0x4fa61060
-	WORD $0x4fa61081
-	WORD $0x4fa610a2
+	WORD $0x4fa61060 // fmla v0.4s, v3.4s, v6.s[1]
+	WORD $0x4fa61081 // fmla v1.4s, v4.4s, v6.s[1]
+	WORD $0x4fa610a2 // fmla v2.4s, v5.4s, v6.s[1]
 	VLD1.P (R9)(R5), [V3.S4, V4.S4, V5.S4]
-	WORD $0x4f861860
-	WORD $0x4f861881
-	WORD $0x4f8618a2
+	WORD $0x4f861860 // fmla v0.4s, v3.4s, v6.s[2]
+	WORD $0x4f861881 // fmla v1.4s, v4.4s, v6.s[2]
+	WORD $0x4f8618a2 // fmla v2.4s, v5.4s, v6.s[2]
 	VLD1.P (R9)(R5), [V3.S4, V4.S4, V5.S4]
-	WORD $0x4fa61860
-	WORD $0x4fa61881
-	WORD $0x4fa618a2
+	WORD $0x4fa61860 // fmla v0.4s, v3.4s, v6.s[3]
+	WORD $0x4fa61881 // fmla v1.4s, v4.4s, v6.s[3]
+	WORD $0x4fa618a2 // fmla v2.4s, v5.4s, v6.s[3]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -4844,9 +4844,9 @@ rest15:
 one16:
 	VLD1.P (R9)(R5), [V3.S4, V4.S4, V5.S4]
 	FMOVS.P 4(R12), F6
-	WORD $0x4f861060
-	WORD $0x4f861081
-	WORD $0x4f8610a2
+	WORD $0x4f861060 // fmla v0.4s, v3.4s, v6.s[0]
+	WORD $0x4f861081 // fmla v1.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a2 // fmla v2.4s, v5.4s, v6.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:
@@ -4937,9 +4937,9 @@ three12:
 four10:
 	FMOVQ 32(R12), F5
 tailDone13:
-	WORD $0x4e23d400
-	WORD $0x4e24d421
-	WORD $0x4e25d442
+	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
+	WORD $0x4e24d421 // fadd v1.4s, v1.4s, v4.4s
+	WORD $0x4e25d442 // fadd v2.4s, v2.4s, v5.4s
 ready5:
 	MOVD 8(R0), R9
 	MOVD 72(R0), R11
@@ -4951,27 +4951,27 @@ deep14:
 	FMOVS (R12), F6
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V3.S4, V4.S4, V5.S4]
-	WORD $0x4f861060
-	WORD $0x4f861081
-	WORD $0x4f8610a2
+	WORD $0x4f861060 // fmla v0.4s, v3.4s, v6.s[0]
+	WORD $0x4f861081 // fmla v1.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a2 // fmla v2.4s, v5.4s, v6.s[0]
 	FMOVS (R12), F6
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V3.S4, V4.S4, V5.S4]
-	WORD $0x4f861060
-	WORD $0x4f861081
-	WORD $0x4f8610a2
+	WORD $0x4f861060 // fmla v0.4s, v3.4s, v6.s[0]
+	WORD $0x4f861081 // fmla v1.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a2 // fmla v2.4s, v5.4s, v6.s[0]
 	FMOVS (R12), F6
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V3.S4, V4.S4, V5.S4]
-	WORD $0x4f861060
-	WORD $0x4f861081
-	WORD $0x4f8610a2
+	WORD $0x4f861060 // fmla v0.4s, v3.4s, v6.s[0]
+	WORD $0x4f861081 // fmla v1.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a2 // fmla v2.4s, v5.4s, v6.s[0]
 	FMOVS (R12), F6
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V3.S4, V4.S4, V5.S4]
-	WORD $0x4f861060
-	WORD $0x4f861081
-	WORD $0x4f8610a2
+	WORD $0x4f861060 // fmla v0.4s, v3.4s, v6.s[0]
+	WORD $0x4f861081 // fmla v1.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a2 // fmla v2.4s, v5.4s, v6.s[0]
 	SUBS $4, R11, R11
 	BGE deep14
 rest15:
@@ -4981,9 +4981,9 @@ one16:
 	FMOVS (R12), F6
 	ADDS R4, R12, R12
 	VLD1.P (R9)(R5), [V3.S4, V4.S4, V5.S4]
-	WORD $0x4f861060
-	WORD $0x4f861081
-	WORD $0x4f8610a2
+	WORD $0x4f861060 // fmla v0.4s, v3.4s, v6.s[0]
+	WORD $0x4f861081 // fmla v1.4s, v4.4s, v6.s[0]
+	WORD $0x4f8610a2 // fmla v2.4s, v5.4s, v6.s[0]
 	SUBS $1, R11, R11
 	BNE one16
 summed17:

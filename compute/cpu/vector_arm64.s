@@ -16,10 +16,10 @@ TEXT ·addNEON(SB), NOSPLIT, $0-32
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76820
-	WORD $0x3ce76841
-	WORD $0x4e21d400
-	WORD $0x3ca76800
+	WORD $0x3ce76820 // ldr q0, [x1, x7]
+	WORD $0x3ce76841 // ldr q1, [x2, x7]
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -29,7 +29,7 @@ tail2:
 single3:
 	FMOVS (R1)(R7), F0
 	FMOVS (R2)(R7), F1
-	WORD $0x4e21d400
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
@@ -48,7 +48,7 @@ TEXT ·addRowsNEON(SB), NOSPLIT, $0-40
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76800
+	WORD $0x3ce76800 // ldr q0, [x0, x7]
 	VEOR V1.B16, V1.B16, V1.B16
 	ADD R7, R1, R9
 	MOVD rows+24(FP), R13
@@ -56,10 +56,10 @@ vector1:
 	BLT rest6
 rows5:
 	FMOVQ (R9), F2
-	WORD $0x4e22d400
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
 	ADDS R2, R9, R9
 	FMOVQ (R9), F3
-	WORD $0x4e23d421
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
 	ADDS R2, R9, R9
 	SUBS $2, R13, R13
 	BGE rows5
@@ -68,13 +68,13 @@ rest6:
 	BEQ rowsDone8
 row7:
 	FMOVQ (R9), F2
-	WORD $0x4e22d400
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
 	ADDS R2, R9, R9
 	SUBS $1, R13, R13
 	BNE row7
 rowsDone8:
-	WORD $0x4e21d400
-	WORD $0x3ca76800
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
+	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -90,10 +90,10 @@ single3:
 	BLT rest10
 rows9:
 	FMOVS (R9), F2
-	WORD $0x4e22d400
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
 	ADDS R2, R9, R9
 	FMOVS (R9), F3
-	WORD $0x4e23d421
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
 	ADDS R2, R9, R9
 	SUBS $2, R13, R13
 	BGE rows9
@@ -102,12 +102,12 @@ rest10:
 	BEQ rowsDone12
 row11:
 	FMOVS (R9), F2
-	WORD $0x4e22d400
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
 	ADDS R2, R9, R9
 	SUBS $1, R13, R13
 	BNE row11
 rowsDone12:
-	WORD $0x4e21d400
+	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
@@ -127,9 +127,9 @@ TEXT ·scaleNEON(SB), NOSPLIT, $0-28
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76820
-	WORD $0x6e3edc00
-	WORD $0x3ca76800
+	WORD $0x3ce76820 // ldr q0, [x1, x7]
+	WORD $0x6e3edc00 // fmul v0.4s, v0.4s, v30.4s
+	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -138,7 +138,7 @@ tail2:
 	BEQ done4
 single3:
 	FMOVS (R1)(R7), F0
-	WORD $0x6e3edc00
+	WORD $0x6e3edc00 // fmul v0.4s, v0.4s, v30.4s
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
@@ -161,11 +161,11 @@ TEXT ·combineNEON(SB), NOSPLIT, $0-40
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76820
-	WORD $0x3ce76841
-	WORD $0x6e3edc00
+	WORD $0x3ce76820 // ldr q0, [x1, x7]
+	WORD $0x3ce76841 // ldr q1, [x2, x7]
+	WORD $0x6e3edc00 // fmul v0.4s, v0.4s, v30.4s
 	VFMLA V29.S4, V1.S4, V0.S4
-	WORD $0x3ca76800
+	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -175,7 +175,7 @@ tail2:
 single3:
 	FMOVS (R1)(R7), F0
 	FMOVS (R2)(R7), F1
-	WORD $0x6e3edc00
+	WORD $0x6e3edc00 // fmul v0.4s, v0.4s, v30.4s
 	VFMLA V29.S4, V1.S4, V0.S4
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
@@ -198,12 +198,12 @@ TEXT ·scoreGradNEON(SB), NOSPLIT, $0-32
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76800
-	WORD $0x3ce76821
-	WORD $0x4ebed400
-	WORD $0x6e3ddc21
-	WORD $0x6e21dc00
-	WORD $0x3ca76800
+	WORD $0x3ce76800 // ldr q0, [x0, x7]
+	WORD $0x3ce76821 // ldr q1, [x1, x7]
+	WORD $0x4ebed400 // fsub v0.4s, v0.4s, v30.4s
+	WORD $0x6e3ddc21 // fmul v1.4s, v1.4s, v29.4s
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -213,9 +213,9 @@ tail2:
 single3:
 	FMOVS (R0)(R7), F0
 	FMOVS (R1)(R7), F1
-	WORD $0x4ebed400
-	WORD $0x6e3ddc21
-	WORD $0x6e21dc00
+	WORD $0x4ebed400 // fsub v0.4s, v0.4s, v30.4s
+	WORD $0x6e3ddc21 // fmul v1.4s, v1.4s, v29.4s
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
@@ -234,8 +234,8 @@ TEXT ·dotNEON(SB), NOSPLIT, $0-28
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76801
-	WORD $0x3ce76822
+	WORD $0x3ce76801 // ldr q1, [x0, x7]
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
 	VFMLA V1.S4, V2.S4, V0.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
@@ -251,8 +251,8 @@ single3:
 	SUBS $1, R8, R8
 	BNE single3
 done4:
-	WORD $0x6e20d400
-	WORD $0x6e20d400
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS F0, ret+24(FP)
 	RET
 
@@ -297,14 +297,14 @@ TEXT ·expSumNEON(SB), NOSPLIT, $0-36
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76821
-	WORD $0x6ea0fbbf
+	WORD $0x3ce76821 // ldr q1, [x1, x7]
+	WORD $0x6ea0fbbf // fneg v31.4s, v29.4s
 	VFMLA V30.S4, V1.S4, V31.S4
 	VMOV V31.B16, V1.B16
-	WORD $0x4eb9f421
-	WORD $0x4e38f421
-	WORD $0x6e3cdc22
-	WORD $0x4e218842
+	WORD $0x4eb9f421 // fmin v1.4s, v1.4s, v25.4s
+	WORD $0x4e38f421 // fmax v1.4s, v1.4s, v24.4s
+	WORD $0x6e3cdc22 // fmul v2.4s, v1.4s, v28.4s
+	WORD $0x4e218842 // frintn v2.4s, v2.4s
 	VFMLS V27.S4, V2.S4, V1.S4
 	VFMLS V26.S4, V2.S4, V1.S4
 	VMOV V23.B16, V31.B16
@@ -322,17 +322,17 @@ vector1:
 	VFMLA V1.S4, V3.S4, V31.S4
 	VMOV V17.B16, V3.B16
 	VFMLA V1.S4, V31.S4, V3.S4
-	WORD $0x4e21a842
-	WORD $0x4f3f0441
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f3f0441 // sshr v1.4s, v2.4s, #1
 	VSUB V1.S4, V2.S4, V2.S4
 	VADD V16.S4, V1.S4, V1.S4
 	VSHL $23, V1.S4, V1.S4
-	WORD $0x6e21dc63
+	WORD $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
 	VADD V16.S4, V2.S4, V2.S4
 	VSHL $23, V2.S4, V2.S4
-	WORD $0x6e22dc63
-	WORD $0x4e23d400
-	WORD $0x3ca76803
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
+	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
+	WORD $0x3ca76803 // str q3, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -341,13 +341,13 @@ tail2:
 	BEQ done4
 single3:
 	FMOVS (R1)(R7), F1
-	WORD $0x6ea0fbbf
+	WORD $0x6ea0fbbf // fneg v31.4s, v29.4s
 	VFMLA V30.S4, V1.S4, V31.S4
 	VMOV V31.B16, V1.B16
-	WORD $0x4eb9f421
-	WORD $0x4e38f421
-	WORD $0x6e3cdc22
-	WORD $0x4e218842
+	WORD $0x4eb9f421 // fmin v1.4s, v1.4s, v25.4s
+	WORD $0x4e38f421 // fmax v1.4s, v1.4s, v24.4s
+	WORD $0x6e3cdc22 // fmul v2.4s, v1.4s, v28.4s
+	WORD $0x4e218842 // frintn v2.4s, v2.4s
 	VFMLS V27.S4, V2.S4, V1.S4
 	VFMLS V26.S4, V2.S4, V1.S4
 	VMOV V23.B16, V31.B16
@@ -365,24 +365,24 @@ single3:
 	VFMLA V1.S4, V3.S4, V31.S4
 	VMOV V17.B16, V3.B16
 	VFMLA V1.S4, V31.S4, V3.S4
-	WORD $0x4e21a842
-	WORD $0x4f3f0441
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f3f0441 // sshr v1.4s, v2.4s, #1
 	VSUB V1.S4, V2.S4, V2.S4
 	VADD V16.S4, V1.S4, V1.S4
 	VSHL $23, V1.S4, V1.S4
-	WORD $0x6e21dc63
+	WORD $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
 	VADD V16.S4, V2.S4, V2.S4
 	VSHL $23, V2.S4, V2.S4
-	WORD $0x6e22dc63
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
 	FMOVS F3, F3
-	WORD $0x4e23d400
+	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
 	FMOVS F3, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
 	BNE single3
 done4:
-	WORD $0x6e20d400
-	WORD $0x6e20d400
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS F0, ret+32(FP)
 	RET
 
@@ -426,14 +426,14 @@ TEXT ·expTotalNEON(SB), NOSPLIT, $0-28
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76801
-	WORD $0x6ea0fbbf
+	WORD $0x3ce76801 // ldr q1, [x0, x7]
+	WORD $0x6ea0fbbf // fneg v31.4s, v29.4s
 	VFMLA V30.S4, V1.S4, V31.S4
 	VMOV V31.B16, V1.B16
-	WORD $0x4eb9f421
-	WORD $0x4e38f421
-	WORD $0x6e3cdc22
-	WORD $0x4e218842
+	WORD $0x4eb9f421 // fmin v1.4s, v1.4s, v25.4s
+	WORD $0x4e38f421 // fmax v1.4s, v1.4s, v24.4s
+	WORD $0x6e3cdc22 // fmul v2.4s, v1.4s, v28.4s
+	WORD $0x4e218842 // frintn v2.4s, v2.4s
 	VFMLS V27.S4, V2.S4, V1.S4
 	VFMLS V26.S4, V2.S4, V1.S4
 	VMOV V23.B16, V31.B16
@@ -451,16 +451,16 @@ vector1:
 	VFMLA V1.S4, V3.S4, V31.S4
 	VMOV V17.B16, V3.B16
 	VFMLA V1.S4, V31.S4, V3.S4
-	WORD $0x4e21a842
-	WORD $0x4f3f0441
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f3f0441 // sshr v1.4s, v2.4s, #1
 	VSUB V1.S4, V2.S4, V2.S4
 	VADD V16.S4, V1.S4, V1.S4
 	VSHL $23, V1.S4, V1.S4
-	WORD $0x6e21dc63
+	WORD $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
 	VADD V16.S4, V2.S4, V2.S4
 	VSHL $23, V2.S4, V2.S4
-	WORD $0x6e22dc63
-	WORD $0x4e23d400
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
+	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -469,13 +469,13 @@ tail2:
 	BEQ done4
 single3:
 	FMOVS (R0)(R7), F1
-	WORD $0x6ea0fbbf
+	WORD $0x6ea0fbbf // fneg v31.4s, v29.4s
 	VFMLA V30.S4, V1.S4, V31.S4
 	VMOV V31.B16, V1.B16
-	WORD $0x4eb9f421
-	WORD $0x4e38f421
-	WORD $0x6e3cdc22
-	WORD $0x4e218842
+	WORD $0x4eb9f421 // fmin v1.4s, v1.4s, v25.4s
+	WORD $0x4e38f421 // fmax v1.4s, v1.4s, v24.4s
+	WORD $0x6e3cdc22 // fmul v2.4s, v1.4s, v28.4s
+	WORD $0x4e218842 // frintn v2.4s, v2.4s
 	VFMLS V27.S4, V2.S4, V1.S4
 	VFMLS V26.S4, V2.S4, V1.S4
 	VMOV V23.B16, V31.B16
@@ -493,23 +493,23 @@ single3:
 	VFMLA V1.S4, V3.S4, V31.S4
 	VMOV V17.B16, V3.B16
 	VFMLA V1.S4, V31.S4, V3.S4
-	WORD $0x4e21a842
-	WORD $0x4f3f0441
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f3f0441 // sshr v1.4s, v2.4s, #1
 	VSUB V1.S4, V2.S4, V2.S4
 	VADD V16.S4, V1.S4, V1.S4
 	VSHL $23, V1.S4, V1.S4
-	WORD $0x6e21dc63
+	WORD $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
 	VADD V16.S4, V2.S4, V2.S4
 	VSHL $23, V2.S4, V2.S4
-	WORD $0x6e22dc63
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
 	FMOVS F3, F3
-	WORD $0x4e23d400
+	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
 	BNE single3
 done4:
-	WORD $0x6e20d400
-	WORD $0x6e20d400
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS F0, ret+24(FP)
 	RET
 
@@ -522,12 +522,12 @@ TEXT ·rowMaxNEON(SB), NOSPLIT, $0-20
 	BLT fold4
 vector1:
 	FMOVQ (R0), F1
-	WORD $0x4e21f400
+	WORD $0x4e21f400 // fmax v0.4s, v0.4s, v1.4s
 	ADDS $16, R0, R0
 	SUBS $4, R8, R8
 	BGE vector1
 fold4:
-	WORD $0x6e30f800
+	WORD $0x6e30f800 // fmaxv s0, v0.4s
 	ADDS $4, R8, R8
 	BEQ done3
 single2:
@@ -548,15 +548,15 @@ TEXT ·sumSquaresNEON(SB), NOSPLIT, $0-24
 	MOVD n+8(FP), R8
 vector1:
 	FMOVQ (R0), F6
-	WORD $0x0e6178c4
-	WORD $0x4e6178c5
+	WORD $0x0e6178c4 // fcvtl v4.2d, v6.2s
+	WORD $0x4e6178c5 // fcvtl2 v5.2d, v6.4s
 	VFMLA V4.D2, V4.D2, V0.D2
 	VFMLA V5.D2, V5.D2, V1.D2
 	ADDS $16, R0, R0
 	SUBS $4, R8, R8
 	BNE vector1
-	WORD $0x4e61d400
-	WORD $0x7e70d800
+	WORD $0x4e61d400 // fadd v0.2d, v0.2d, v1.2d
+	WORD $0x7e70d800 // faddp d0, v0.2d
 	FMOVD F0, ret+16(FP)
 	RET
 
@@ -600,15 +600,15 @@ TEXT ·geluNEON(SB), NOSPLIT, $0-24
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76820
-	WORD $0x6e20dc01
+	WORD $0x3ce76820 // ldr q0, [x1, x7]
+	WORD $0x6e20dc01 // fmul v1.4s, v0.4s, v0.4s
 	VMOV V17.B16, V2.B16
 	VFMLA V16.S4, V1.S4, V2.S4
-	WORD $0x6e22dc01
-	WORD $0x4ebbf421
-	WORD $0x4e3af421
-	WORD $0x6e3edc22
-	WORD $0x4e218842
+	WORD $0x6e22dc01 // fmul v1.4s, v0.4s, v2.4s
+	WORD $0x4ebbf421 // fmin v1.4s, v1.4s, v27.4s
+	WORD $0x4e3af421 // fmax v1.4s, v1.4s, v26.4s
+	WORD $0x6e3edc22 // fmul v2.4s, v1.4s, v30.4s
+	WORD $0x4e218842 // frintn v2.4s, v2.4s
 	VFMLS V29.S4, V2.S4, V1.S4
 	VFMLS V28.S4, V2.S4, V1.S4
 	VMOV V25.B16, V31.B16
@@ -626,20 +626,20 @@ vector1:
 	VFMLA V1.S4, V3.S4, V31.S4
 	VMOV V19.B16, V3.B16
 	VFMLA V1.S4, V31.S4, V3.S4
-	WORD $0x4e21a842
-	WORD $0x4f3f0441
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f3f0441 // sshr v1.4s, v2.4s, #1
 	VSUB V1.S4, V2.S4, V2.S4
 	VADD V18.S4, V1.S4, V1.S4
 	VSHL $23, V1.S4, V1.S4
-	WORD $0x6e21dc63
+	WORD $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
 	VADD V18.S4, V2.S4, V2.S4
 	VSHL $23, V2.S4, V2.S4
-	WORD $0x6e22dc63
-	WORD $0x4e33d463
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
+	WORD $0x4e33d463 // fadd v3.4s, v3.4s, v19.4s
 	VMOV V19.B16, V2.B16
-	WORD $0x6e23fc43
-	WORD $0x6e23dc00
-	WORD $0x3ca76800
+	WORD $0x6e23fc43 // fdiv v3.4s, v2.4s, v3.4s
+	WORD $0x6e23dc00 // fmul v0.4s, v0.4s, v3.4s
+	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -648,14 +648,14 @@ tail2:
 	BEQ done4
 single3:
 	FMOVS (R1)(R7), F0
-	WORD $0x6e20dc01
+	WORD $0x6e20dc01 // fmul v1.4s, v0.4s, v0.4s
 	VMOV V17.B16, V2.B16
 	VFMLA V16.S4, V1.S4, V2.S4
-	WORD $0x6e22dc01
-	WORD $0x4ebbf421
-	WORD $0x4e3af421
-	WORD $0x6e3edc22
-	WORD $0x4e218842
+	WORD $0x6e22dc01 // fmul v1.4s, v0.4s, v2.4s
+	WORD $0x4ebbf421 // fmin v1.4s, v1.4s, v27.4s
+	WORD $0x4e3af421 // fmax v1.4s, v1.4s, v26.4s
+	WORD $0x6e3edc22 // fmul v2.4s, v1.4s, v30.4s
+	WORD $0x4e218842 // frintn v2.4s, v2.4s
 	VFMLS V29.S4, V2.S4, V1.S4
 	VFMLS V28.S4, V2.S4, V1.S4
 	VMOV V25.B16, V31.B16
@@ -673,19 +673,19 @@ single3:
 	VFMLA V1.S4, V3.S4, V31.S4
 	VMOV V19.B16, V3.B16
 	VFMLA V1.S4, V31.S4, V3.S4
-	WORD $0x4e21a842
-	WORD $0x4f3f0441
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f3f0441 // sshr v1.4s, v2.4s, #1
 	VSUB V1.S4, V2.S4, V2.S4
 	VADD V18.S4, V1.S4, V1.S4
 	VSHL $23, V1.S4, V1.S4
-	WORD $0x6e21dc63
+	WORD $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
 	VADD V18.S4, V2.S4, V2.S4
 	VSHL $23, V2.S4, V2.S4
-	WORD $0x6e22dc63
-	WORD $0x4e33d463
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
+	WORD $0x4e33d463 // fadd v3.4s, v3.4s, v19.4s
 	VMOV V19.B16, V2.B16
-	WORD $0x6e23fc43
-	WORD $0x6e23dc00
+	WORD $0x6e23fc43 // fdiv v3.4s, v2.4s, v3.4s
+	WORD $0x6e23dc00 // fmul v0.4s, v0.4s, v3.4s
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
@@ -742,17 +742,17 @@ TEXT ·geluGradNEON(SB), NOSPLIT, $0-32
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76840
-	WORD $0x4eadf400
-	WORD $0x4e2cf400
-	WORD $0x6e20dc01
+	WORD $0x3ce76840 // ldr q0, [x2, x7]
+	WORD $0x4eadf400 // fmin v0.4s, v0.4s, v13.4s
+	WORD $0x4e2cf400 // fmax v0.4s, v0.4s, v12.4s
+	WORD $0x6e20dc01 // fmul v1.4s, v0.4s, v0.4s
 	VMOV V17.B16, V2.B16
 	VFMLA V16.S4, V1.S4, V2.S4
-	WORD $0x6e22dc01
-	WORD $0x4ebbf421
-	WORD $0x4e3af421
-	WORD $0x6e3edc22
-	WORD $0x4e218842
+	WORD $0x6e22dc01 // fmul v1.4s, v0.4s, v2.4s
+	WORD $0x4ebbf421 // fmin v1.4s, v1.4s, v27.4s
+	WORD $0x4e3af421 // fmax v1.4s, v1.4s, v26.4s
+	WORD $0x6e3edc22 // fmul v2.4s, v1.4s, v30.4s
+	WORD $0x4e218842 // frintn v2.4s, v2.4s
 	VFMLS V29.S4, V2.S4, V1.S4
 	VFMLS V28.S4, V2.S4, V1.S4
 	VMOV V25.B16, V31.B16
@@ -770,27 +770,27 @@ vector1:
 	VFMLA V1.S4, V3.S4, V31.S4
 	VMOV V19.B16, V3.B16
 	VFMLA V1.S4, V31.S4, V3.S4
-	WORD $0x4e21a842
-	WORD $0x4f3f0441
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f3f0441 // sshr v1.4s, v2.4s, #1
 	VSUB V1.S4, V2.S4, V2.S4
 	VADD V18.S4, V1.S4, V1.S4
 	VSHL $23, V1.S4, V1.S4
-	WORD $0x6e21dc63
+	WORD $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
 	VADD V18.S4, V2.S4, V2.S4
 	VSHL $23, V2.S4, V2.S4
-	WORD $0x6e22dc63
-	WORD $0x4e33d463
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
+	WORD $0x4e33d463 // fadd v3.4s, v3.4s, v19.4s
 	VMOV V19.B16, V2.B16
-	WORD $0x6e23fc43
-	WORD $0x6e20dc01
+	WORD $0x6e23fc43 // fdiv v3.4s, v2.4s, v3.4s
+	WORD $0x6e20dc01 // fmul v1.4s, v0.4s, v0.4s
 	VMOV V15.B16, V2.B16
 	VFMLA V14.S4, V1.S4, V2.S4
-	WORD $0x6e22dc01
+	WORD $0x6e22dc01 // fmul v1.4s, v0.4s, v2.4s
 	VFMLS V1.S4, V3.S4, V1.S4
 	VFMLA V1.S4, V3.S4, V3.S4
-	WORD $0x3ce76820
-	WORD $0x6e20dc63
-	WORD $0x3ca76803
+	WORD $0x3ce76820 // ldr q0, [x1, x7]
+	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
+	WORD $0x3ca76803 // str q3, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -799,16 +799,16 @@ tail2:
 	BEQ done4
 single3:
 	FMOVS (R2)(R7), F0
-	WORD $0x4eadf400
-	WORD $0x4e2cf400
-	WORD $0x6e20dc01
+	WORD $0x4eadf400 // fmin v0.4s, v0.4s, v13.4s
+	WORD $0x4e2cf400 // fmax v0.4s, v0.4s, v12.4s
+	WORD $0x6e20dc01 // fmul v1.4s, v0.4s, v0.4s
 	VMOV V17.B16, V2.B16
 	VFMLA V16.S4, V1.S4, V2.S4
-	WORD $0x6e22dc01
-	WORD $0x4ebbf421
-	WORD $0x4e3af421
-	WORD $0x6e3edc22
-	WORD $0x4e218842
+	WORD $0x6e22dc01 // fmul v1.4s, v0.4s, v2.4s
+	WORD $0x4ebbf421 // fmin v1.4s, v1.4s, v27.4s
+	WORD $0x4e3af421 // fmax v1.4s, v1.4s, v26.4s
+	WORD $0x6e3edc22 // fmul v2.4s, v1.4s, v30.4s
+	WORD $0x4e218842 // frintn v2.4s, v2.4s
 	VFMLS V29.S4, V2.S4, V1.S4
 	VFMLS V28.S4, V2.S4, V1.S4
 	VMOV V25.B16, V31.B16
@@ -826,26 +826,26 @@ single3:
 	VFMLA V1.S4, V3.S4, V31.S4
 	VMOV V19.B16, V3.B16
 	VFMLA V1.S4, V31.S4, V3.S4
-	WORD $0x4e21a842
-	WORD $0x4f3f0441
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f3f0441 // sshr v1.4s, v2.4s, #1
 	VSUB V1.S4, V2.S4, V2.S4
 	VADD V18.S4, V1.S4, V1.S4
 	VSHL $23, V1.S4, V1.S4
-	WORD $0x6e21dc63
+	WORD $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
 	VADD V18.S4, V2.S4, V2.S4
 	VSHL $23, V2.S4, V2.S4
-	WORD $0x6e22dc63
-	WORD $0x4e33d463
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
+	WORD $0x4e33d463 // fadd v3.4s, v3.4s, v19.4s
 	VMOV V19.B16, V2.B16
-	WORD $0x6e23fc43
-	WORD $0x6e20dc01
+	WORD $0x6e23fc43 // fdiv v3.4s, v2.4s, v3.4s
+	WORD $0x6e20dc01 // fmul v1.4s, v0.4s, v0.4s
 	VMOV V15.B16, V2.B16
 	VFMLA V14.S4, V1.S4, V2.S4
-	WORD $0x6e22dc01
+	WORD $0x6e22dc01 // fmul v1.4s, v0.4s, v2.4s
 	VFMLS V1.S4, V3.S4, V1.S4
 	VFMLA V1.S4, V3.S4, V3.S4
 	FMOVS (R1)(R7), F0
-	WORD $0x6e20dc63
+	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
 	FMOVS F3, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
@@ -866,8 +866,8 @@ TEXT ·layerNormNEON(SB), NOSPLIT, $0-56
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76822
-	WORD $0x4e22d400
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -876,13 +876,13 @@ tail2:
 	BEQ done4
 single3:
 	FMOVS (R1)(R7), F2
-	WORD $0x4e22d400
+	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
 	BNE single3
 done4:
-	WORD $0x6e20d400
-	WORD $0x6e20d400
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS inv+40(FP), F1
 	FMULS F1, F0, F0
 	FMOVS F0, retMean+48(FP)
@@ -894,8 +894,8 @@ done4:
 	BLT tail6
 	PCALIGN $16
 vector5:
-	WORD $0x3ce76822
-	WORD $0x4ea4d442
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
 	VFMLA V2.S4, V2.S4, V0.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
@@ -905,15 +905,15 @@ tail6:
 	BEQ done8
 single7:
 	FMOVS (R1)(R7), F2
-	WORD $0x4ea4d442
+	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
 	FMOVS F2, F2
 	VFMLA V2.S4, V2.S4, V0.S4
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
 	BNE single7
 done8:
-	WORD $0x6e20d400
-	WORD $0x6e20d400
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS inv+40(FP), F1
 	FMULS F1, F0, F0
 	FMOVS eps+44(FP), F1
@@ -929,13 +929,13 @@ done8:
 	BLT tail10
 	PCALIGN $16
 vector9:
-	WORD $0x3ce76822
-	WORD $0x3ce76840
-	WORD $0x3ce76861
-	WORD $0x4ea4d442
-	WORD $0x6e25dc42
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	WORD $0x3ce76840 // ldr q0, [x2, x7]
+	WORD $0x3ce76861 // ldr q1, [x3, x7]
+	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
+	WORD $0x6e25dc42 // fmul v2.4s, v2.4s, v5.4s
 	VFMLA V0.S4, V2.S4, V1.S4
-	WORD $0x3ca76801
+	WORD $0x3ca76801 // str q1, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector9
@@ -946,8 +946,8 @@ single11:
 	FMOVS (R1)(R7), F2
 	FMOVS (R2)(R7), F0
 	FMOVS (R3)(R7), F1
-	WORD $0x4ea4d442
-	WORD $0x6e25dc42
+	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
+	WORD $0x6e25dc42 // fmul v2.4s, v2.4s, v5.4s
 	VFMLA V0.S4, V2.S4, V1.S4
 	FMOVS F1, (R0)(R7)
 	ADDS $4, R7, R7
@@ -974,13 +974,13 @@ TEXT ·layerNormGradNEON(SB), NOSPLIT, $0-52
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76842
-	WORD $0x4ebed442
-	WORD $0x6e3ddc42
-	WORD $0x3ce76823
-	WORD $0x3ce76864
-	WORD $0x6e24dc63
-	WORD $0x4e23d400
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
+	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
 	VFMLA V3.S4, V2.S4, V1.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
@@ -990,21 +990,21 @@ tail2:
 	BEQ done4
 single3:
 	FMOVS (R2)(R7), F2
-	WORD $0x4ebed442
-	WORD $0x6e3ddc42
+	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
+	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
 	FMOVS (R1)(R7), F3
 	FMOVS (R3)(R7), F4
-	WORD $0x6e24dc63
-	WORD $0x4e23d400
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
 	VFMLA V3.S4, V2.S4, V1.S4
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
 	BNE single3
 done4:
-	WORD $0x6e20d400
-	WORD $0x6e20d400
-	WORD $0x6e21d421
-	WORD $0x6e21d421
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e21d421 // faddp v1.4s, v1.4s, v1.4s
+	WORD $0x6e21d421 // faddp v1.4s, v1.4s, v1.4s
 	FMOVS inv+48(FP), F2
 	FMULS F2, F0, F0
 	FMOVS inv+48(FP), F2
@@ -1017,17 +1017,17 @@ done4:
 	BLT tail6
 	PCALIGN $16
 vector5:
-	WORD $0x3ce76842
-	WORD $0x4ebed442
-	WORD $0x6e3ddc42
-	WORD $0x3ce76823
-	WORD $0x3ce76864
-	WORD $0x6ea0f81f
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
+	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6ea0f81f // fneg v31.4s, v0.4s
 	VFMLA V4.S4, V3.S4, V31.S4
 	VMOV V31.B16, V3.B16
 	VFMLS V1.S4, V2.S4, V3.S4
-	WORD $0x6e3ddc64
-	WORD $0x3ca76804
+	WORD $0x6e3ddc64 // fmul v4.4s, v3.4s, v29.4s
+	WORD $0x3ca76804 // str q4, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector5
@@ -1036,15 +1036,15 @@ tail6:
 	BEQ done8
 single7:
 	FMOVS (R2)(R7), F2
-	WORD $0x4ebed442
-	WORD $0x6e3ddc42
+	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
+	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
 	FMOVS (R1)(R7), F3
 	FMOVS (R3)(R7), F4
-	WORD $0x6ea0f81f
+	WORD $0x6ea0f81f // fneg v31.4s, v0.4s
 	VFMLA V4.S4, V3.S4, V31.S4
 	VMOV V31.B16, V3.B16
 	VFMLS V1.S4, V2.S4, V3.S4
-	WORD $0x6e3ddc64
+	WORD $0x6e3ddc64 // fmul v4.4s, v3.4s, v29.4s
 	FMOVS F4, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
@@ -1070,13 +1070,13 @@ TEXT ·layerNormGradAddNEON(SB), NOSPLIT, $0-52
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76842
-	WORD $0x4ebed442
-	WORD $0x6e3ddc42
-	WORD $0x3ce76823
-	WORD $0x3ce76864
-	WORD $0x6e24dc63
-	WORD $0x4e23d400
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
+	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
 	VFMLA V3.S4, V2.S4, V1.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
@@ -1086,21 +1086,21 @@ tail2:
 	BEQ done4
 single3:
 	FMOVS (R2)(R7), F2
-	WORD $0x4ebed442
-	WORD $0x6e3ddc42
+	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
+	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
 	FMOVS (R1)(R7), F3
 	FMOVS (R3)(R7), F4
-	WORD $0x6e24dc63
-	WORD $0x4e23d400
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
 	VFMLA V3.S4, V2.S4, V1.S4
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
 	BNE single3
 done4:
-	WORD $0x6e20d400
-	WORD $0x6e20d400
-	WORD $0x6e21d421
-	WORD $0x6e21d421
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e21d421 // faddp v1.4s, v1.4s, v1.4s
+	WORD $0x6e21d421 // faddp v1.4s, v1.4s, v1.4s
 	FMOVS inv+48(FP), F2
 	FMULS F2, F0, F0
 	FMOVS inv+48(FP), F2
@@ -1113,18 +1113,18 @@ done4:
 	BLT tail6
 	PCALIGN $16
 vector5:
-	WORD $0x3ce76842
-	WORD $0x4ebed442
-	WORD $0x6e3ddc42
-	WORD $0x3ce76823
-	WORD $0x3ce76864
-	WORD $0x6ea0f81f
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
+	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6ea0f81f // fneg v31.4s, v0.4s
 	VFMLA V4.S4, V3.S4, V31.S4
 	VMOV V31.B16, V3.B16
 	VFMLS V1.S4, V2.S4, V3.S4
-	WORD $0x3ce76804
+	WORD $0x3ce76804 // ldr q4, [x0, x7]
 	VFMLA V29.S4, V3.S4, V4.S4
-	WORD $0x3ca76804
+	WORD $0x3ca76804 // str q4, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector5
@@ -1133,11 +1133,11 @@ tail6:
 	BEQ done8
 single7:
 	FMOVS (R2)(R7), F2
-	WORD $0x4ebed442
-	WORD $0x6e3ddc42
+	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
+	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
 	FMOVS (R1)(R7), F3
 	FMOVS (R3)(R7), F4
-	WORD $0x6ea0f81f
+	WORD $0x6ea0f81f // fneg v31.4s, v0.4s
 	VFMLA V4.S4, V3.S4, V31.S4
 	VMOV V31.B16, V3.B16
 	VFMLS V1.S4, V2.S4, V3.S4
@@ -1165,8 +1165,8 @@ TEXT ·layerNormParamsNEON(SB), NOSPLIT, $0-72
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76800
-	WORD $0x3ce76821
+	WORD $0x3ce76800 // ldr q0, [x0, x7]
+	WORD $0x3ce76821 // ldr q1, [x1, x7]
 	ADD R7, R3, R9
 	ADD R7, R2, R10
 	MOVD R4, R11
@@ -1177,12 +1177,12 @@ vector1:
 rows5:
 	FMOVQ (R9), F2
 	VLD1R.P 4(R11), [V3.S4]
-	WORD $0x4ea3d442
+	WORD $0x4ea3d442 // fsub v2.4s, v2.4s, v3.4s
 	VLD1R.P 4(R12), [V3.S4]
-	WORD $0x6e23dc42
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
 	FMOVQ (R10), F3
 	VFMLA V3.S4, V2.S4, V0.S4
-	WORD $0x4e23d421
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
 	ADDS R6, R9, R9
 	ADDS R6, R10, R10
 	SUBS $1, R13, R13
@@ -1193,19 +1193,19 @@ rest6:
 row7:
 	FMOVQ (R9), F2
 	VLD1R.P 4(R11), [V3.S4]
-	WORD $0x4ea3d442
+	WORD $0x4ea3d442 // fsub v2.4s, v2.4s, v3.4s
 	VLD1R.P 4(R12), [V3.S4]
-	WORD $0x6e23dc42
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
 	FMOVQ (R10), F3
 	VFMLA V3.S4, V2.S4, V0.S4
-	WORD $0x4e23d421
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
 	ADDS R6, R9, R9
 	ADDS R6, R10, R10
 	SUBS $1, R13, R13
 	BNE row7
 rowsDone8:
-	WORD $0x3ca76800
-	WORD $0x3ca76821
+	WORD $0x3ca76800 // str q0, [x0, x7]
+	WORD $0x3ca76821 // str q1, [x1, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -1225,12 +1225,12 @@ single3:
 rows9:
 	FMOVS (R9), F2
 	VLD1R.P 4(R11), [V3.S4]
-	WORD $0x4ea3d442
+	WORD $0x4ea3d442 // fsub v2.4s, v2.4s, v3.4s
 	VLD1R.P 4(R12), [V3.S4]
-	WORD $0x6e23dc42
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
 	FMOVS (R10), F3
 	VFMLA V3.S4, V2.S4, V0.S4
-	WORD $0x4e23d421
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
 	ADDS R6, R9, R9
 	ADDS R6, R10, R10
 	SUBS $1, R13, R13
@@ -1241,12 +1241,12 @@ rest10:
 row11:
 	FMOVS (R9), F2
 	VLD1R.P 4(R11), [V3.S4]
-	WORD $0x4ea3d442
+	WORD $0x4ea3d442 // fsub v2.4s, v2.4s, v3.4s
 	VLD1R.P 4(R12), [V3.S4]
-	WORD $0x6e23dc42
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
 	FMOVS (R10), F3
 	VFMLA V3.S4, V2.S4, V0.S4
-	WORD $0x4e23d421
+	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
 	ADDS R6, R9, R9
 	ADDS R6, R10, R10
 	SUBS $1, R13, R13
@@ -1290,27 +1290,27 @@ TEXT ·adamWNEON(SB), NOSPLIT, $0-76
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76820
-	WORD $0x3ce76841
-	WORD $0x3ce76862
-	WORD $0x3ce76803
-	WORD $0x6e39dc00
-	WORD $0x6e3edc21
+	WORD $0x3ce76820 // ldr q0, [x1, x7]
+	WORD $0x3ce76841 // ldr q1, [x2, x7]
+	WORD $0x3ce76862 // ldr q2, [x3, x7]
+	WORD $0x3ce76803 // ldr q3, [x0, x7]
+	WORD $0x6e39dc00 // fmul v0.4s, v0.4s, v25.4s
+	WORD $0x6e3edc21 // fmul v1.4s, v1.4s, v30.4s
 	VFMLA V29.S4, V0.S4, V1.S4
-	WORD $0x3ca76841
-	WORD $0x6e20dc00
-	WORD $0x6e3cdc42
+	WORD $0x3ca76841 // str q1, [x2, x7]
+	WORD $0x6e20dc00 // fmul v0.4s, v0.4s, v0.4s
+	WORD $0x6e3cdc42 // fmul v2.4s, v2.4s, v28.4s
 	VFMLA V27.S4, V0.S4, V2.S4
-	WORD $0x3ca76862
-	WORD $0x6ea1f842
+	WORD $0x3ca76862 // str q2, [x3, x7]
+	WORD $0x6ea1f842 // fsqrt v2.4s, v2.4s
 	VMOV V26.B16, V31.B16
 	VFMLA V23.S4, V2.S4, V31.S4
 	VMOV V31.B16, V2.B16
-	WORD $0x6e38dc21
-	WORD $0x6e22fc21
-	WORD $0x6e36dc63
-	WORD $0x4ea1d463
-	WORD $0x3ca76803
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x6e22fc21 // fdiv v1.4s, v1.4s, v2.4s
+	WORD $0x6e36dc63 // fmul v3.4s, v3.4s, v22.4s
+	WORD $0x4ea1d463 // fsub v3.4s, v3.4s, v1.4s
+	WORD $0x3ca76803 // str q3, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -1322,22 +1322,22 @@ single3:
 	FMOVS (R2)(R7), F1
 	FMOVS (R3)(R7), F2
 	FMOVS (R0)(R7), F3
-	WORD $0x6e39dc00
-	WORD $0x6e3edc21
+	WORD $0x6e39dc00 // fmul v0.4s, v0.4s, v25.4s
+	WORD $0x6e3edc21 // fmul v1.4s, v1.4s, v30.4s
 	VFMLA V29.S4, V0.S4, V1.S4
 	FMOVS F1, (R2)(R7)
-	WORD $0x6e20dc00
-	WORD $0x6e3cdc42
+	WORD $0x6e20dc00 // fmul v0.4s, v0.4s, v0.4s
+	WORD $0x6e3cdc42 // fmul v2.4s, v2.4s, v28.4s
 	VFMLA V27.S4, V0.S4, V2.S4
 	FMOVS F2, (R3)(R7)
-	WORD $0x6ea1f842
+	WORD $0x6ea1f842 // fsqrt v2.4s, v2.4s
 	VMOV V26.B16, V31.B16
 	VFMLA V23.S4, V2.S4, V31.S4
 	VMOV V31.B16, V2.B16
-	WORD $0x6e38dc21
-	WORD $0x6e22fc21
-	WORD $0x6e36dc63
-	WORD $0x4ea1d463
+	WORD $0x6e38dc21 // fmul v1.4s, v1.4s, v24.4s
+	WORD $0x6e22fc21 // fdiv v1.4s, v1.4s, v2.4s
+	WORD $0x6e36dc63 // fmul v3.4s, v3.4s, v22.4s
+	WORD $0x4ea1d463 // fsub v3.4s, v3.4s, v1.4s
 	FMOVS F3, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
@@ -1357,7 +1357,7 @@ TEXT ·rmsNormNEON(SB), NOSPLIT, $0-44
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76822
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
 	VFMLA V2.S4, V2.S4, V0.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
@@ -1372,8 +1372,8 @@ single3:
 	SUBS $1, R8, R8
 	BNE single3
 done4:
-	WORD $0x6e20d400
-	WORD $0x6e20d400
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS inv+32(FP), F1
 	FMULS F1, F0, F0
 	FMOVS eps+36(FP), F1
@@ -1389,11 +1389,11 @@ done4:
 	BLT tail6
 	PCALIGN $16
 vector5:
-	WORD $0x3ce76822
-	WORD $0x3ce76840
-	WORD $0x6e24dc42
-	WORD $0x6e20dc42
-	WORD $0x3ca76802
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	WORD $0x3ce76840 // ldr q0, [x2, x7]
+	WORD $0x6e24dc42 // fmul v2.4s, v2.4s, v4.4s
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
+	WORD $0x3ca76802 // str q2, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector5
@@ -1403,8 +1403,8 @@ tail6:
 single7:
 	FMOVS (R1)(R7), F2
 	FMOVS (R2)(R7), F0
-	WORD $0x6e24dc42
-	WORD $0x6e20dc42
+	WORD $0x6e24dc42 // fmul v2.4s, v2.4s, v4.4s
+	WORD $0x6e20dc42 // fmul v2.4s, v2.4s, v0.4s
 	FMOVS F2, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
@@ -1427,11 +1427,11 @@ TEXT ·rmsNormGradNEON(SB), NOSPLIT, $0-48
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76842
-	WORD $0x3ce76823
-	WORD $0x3ce76864
-	WORD $0x6e3edc42
-	WORD $0x6e24dc63
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
 	VFMLA V3.S4, V2.S4, V0.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
@@ -1443,15 +1443,15 @@ single3:
 	FMOVS (R2)(R7), F2
 	FMOVS (R1)(R7), F3
 	FMOVS (R3)(R7), F4
-	WORD $0x6e3edc42
-	WORD $0x6e24dc63
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
 	VFMLA V3.S4, V2.S4, V0.S4
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
 	BNE single3
 done4:
-	WORD $0x6e20d400
-	WORD $0x6e20d400
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS inv+44(FP), F1
 	FMULS F1, F0, F0
 	VDUP V0.S[0], V1.S4
@@ -1461,14 +1461,14 @@ done4:
 	BLT tail6
 	PCALIGN $16
 vector5:
-	WORD $0x3ce76842
-	WORD $0x3ce76823
-	WORD $0x3ce76864
-	WORD $0x6e3edc42
-	WORD $0x6e24dc63
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
 	VFMLS V1.S4, V2.S4, V3.S4
-	WORD $0x6e3edc64
-	WORD $0x3ca76804
+	WORD $0x6e3edc64 // fmul v4.4s, v3.4s, v30.4s
+	WORD $0x3ca76804 // str q4, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector5
@@ -1479,10 +1479,10 @@ single7:
 	FMOVS (R2)(R7), F2
 	FMOVS (R1)(R7), F3
 	FMOVS (R3)(R7), F4
-	WORD $0x6e3edc42
-	WORD $0x6e24dc63
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
 	VFMLS V1.S4, V2.S4, V3.S4
-	WORD $0x6e3edc64
+	WORD $0x6e3edc64 // fmul v4.4s, v3.4s, v30.4s
 	FMOVS F4, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
@@ -1505,11 +1505,11 @@ TEXT ·rmsNormGradAddNEON(SB), NOSPLIT, $0-48
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76842
-	WORD $0x3ce76823
-	WORD $0x3ce76864
-	WORD $0x6e3edc42
-	WORD $0x6e24dc63
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
 	VFMLA V3.S4, V2.S4, V0.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
@@ -1521,15 +1521,15 @@ single3:
 	FMOVS (R2)(R7), F2
 	FMOVS (R1)(R7), F3
 	FMOVS (R3)(R7), F4
-	WORD $0x6e3edc42
-	WORD $0x6e24dc63
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
 	VFMLA V3.S4, V2.S4, V0.S4
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
 	BNE single3
 done4:
-	WORD $0x6e20d400
-	WORD $0x6e20d400
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
+	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS inv+44(FP), F1
 	FMULS F1, F0, F0
 	VDUP V0.S[0], V1.S4
@@ -1539,15 +1539,15 @@ done4:
 	BLT tail6
 	PCALIGN $16
 vector5:
-	WORD $0x3ce76842
-	WORD $0x3ce76823
-	WORD $0x3ce76864
-	WORD $0x6e3edc42
-	WORD $0x6e24dc63
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
 	VFMLS V1.S4, V2.S4, V3.S4
-	WORD $0x3ce76804
+	WORD $0x3ce76804 // ldr q4, [x0, x7]
 	VFMLA V30.S4, V3.S4, V4.S4
-	WORD $0x3ca76804
+	WORD $0x3ca76804 // str q4, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector5
@@ -1558,8 +1558,8 @@ single7:
 	FMOVS (R2)(R7), F2
 	FMOVS (R1)(R7), F3
 	FMOVS (R3)(R7), F4
-	WORD $0x6e3edc42
-	WORD $0x6e24dc63
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
 	VFMLS V1.S4, V2.S4, V3.S4
 	FMOVS (R0)(R7), F4
 	VFMLA V30.S4, V3.S4, V4.S4
@@ -1583,7 +1583,7 @@ TEXT ·rmsNormGainNEON(SB), NOSPLIT, $0-56
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76800
+	WORD $0x3ce76800 // ldr q0, [x0, x7]
 	ADD R7, R2, R9
 	ADD R7, R1, R10
 	MOVD R3, R11
@@ -1593,7 +1593,7 @@ vector1:
 rows5:
 	FMOVQ (R9), F2
 	VLD1R.P 4(R11), [V3.S4]
-	WORD $0x6e23dc42
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
 	FMOVQ (R10), F3
 	VFMLA V3.S4, V2.S4, V0.S4
 	ADDS R4, R9, R9
@@ -1606,7 +1606,7 @@ rest6:
 row7:
 	FMOVQ (R9), F2
 	VLD1R.P 4(R11), [V3.S4]
-	WORD $0x6e23dc42
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
 	FMOVQ (R10), F3
 	VFMLA V3.S4, V2.S4, V0.S4
 	ADDS R4, R9, R9
@@ -1614,7 +1614,7 @@ row7:
 	SUBS $1, R13, R13
 	BNE row7
 rowsDone8:
-	WORD $0x3ca76800
+	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -1632,7 +1632,7 @@ single3:
 rows9:
 	FMOVS (R9), F2
 	VLD1R.P 4(R11), [V3.S4]
-	WORD $0x6e23dc42
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
 	FMOVS (R10), F3
 	VFMLA V3.S4, V2.S4, V0.S4
 	ADDS R4, R9, R9
@@ -1645,7 +1645,7 @@ rest10:
 row11:
 	FMOVS (R9), F2
 	VLD1R.P 4(R11), [V3.S4]
-	WORD $0x6e23dc42
+	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
 	FMOVS (R10), F3
 	VFMLA V3.S4, V2.S4, V0.S4
 	ADDS R4, R9, R9
@@ -1699,12 +1699,12 @@ TEXT ·swiGLUNEON(SB), NOSPLIT, $0-32
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76820
-	WORD $0x6e31dc01
-	WORD $0x4ebbf421
-	WORD $0x4e3af421
-	WORD $0x6e3edc22
-	WORD $0x4e218842
+	WORD $0x3ce76820 // ldr q0, [x1, x7]
+	WORD $0x6e31dc01 // fmul v1.4s, v0.4s, v17.4s
+	WORD $0x4ebbf421 // fmin v1.4s, v1.4s, v27.4s
+	WORD $0x4e3af421 // fmax v1.4s, v1.4s, v26.4s
+	WORD $0x6e3edc22 // fmul v2.4s, v1.4s, v30.4s
+	WORD $0x4e218842 // frintn v2.4s, v2.4s
 	VFMLS V29.S4, V2.S4, V1.S4
 	VFMLS V28.S4, V2.S4, V1.S4
 	VMOV V25.B16, V31.B16
@@ -1722,22 +1722,22 @@ vector1:
 	VFMLA V1.S4, V3.S4, V31.S4
 	VMOV V19.B16, V3.B16
 	VFMLA V1.S4, V31.S4, V3.S4
-	WORD $0x4e21a842
-	WORD $0x4f3f0441
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f3f0441 // sshr v1.4s, v2.4s, #1
 	VSUB V1.S4, V2.S4, V2.S4
 	VADD V18.S4, V1.S4, V1.S4
 	VSHL $23, V1.S4, V1.S4
-	WORD $0x6e21dc63
+	WORD $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
 	VADD V18.S4, V2.S4, V2.S4
 	VSHL $23, V2.S4, V2.S4
-	WORD $0x6e22dc63
-	WORD $0x4e33d463
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
+	WORD $0x4e33d463 // fadd v3.4s, v3.4s, v19.4s
 	VMOV V19.B16, V2.B16
-	WORD $0x6e23fc43
-	WORD $0x3ce76841
-	WORD $0x6e23dc00
-	WORD $0x6e21dc00
-	WORD $0x3ca76800
+	WORD $0x6e23fc43 // fdiv v3.4s, v2.4s, v3.4s
+	WORD $0x3ce76841 // ldr q1, [x2, x7]
+	WORD $0x6e23dc00 // fmul v0.4s, v0.4s, v3.4s
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
+	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -1746,11 +1746,11 @@ tail2:
 	BEQ done4
 single3:
 	FMOVS (R1)(R7), F0
-	WORD $0x6e31dc01
-	WORD $0x4ebbf421
-	WORD $0x4e3af421
-	WORD $0x6e3edc22
-	WORD $0x4e218842
+	WORD $0x6e31dc01 // fmul v1.4s, v0.4s, v17.4s
+	WORD $0x4ebbf421 // fmin v1.4s, v1.4s, v27.4s
+	WORD $0x4e3af421 // fmax v1.4s, v1.4s, v26.4s
+	WORD $0x6e3edc22 // fmul v2.4s, v1.4s, v30.4s
+	WORD $0x4e218842 // frintn v2.4s, v2.4s
 	VFMLS V29.S4, V2.S4, V1.S4
 	VFMLS V28.S4, V2.S4, V1.S4
 	VMOV V25.B16, V31.B16
@@ -1768,21 +1768,21 @@ single3:
 	VFMLA V1.S4, V3.S4, V31.S4
 	VMOV V19.B16, V3.B16
 	VFMLA V1.S4, V31.S4, V3.S4
-	WORD $0x4e21a842
-	WORD $0x4f3f0441
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f3f0441 // sshr v1.4s, v2.4s, #1
 	VSUB V1.S4, V2.S4, V2.S4
 	VADD V18.S4, V1.S4, V1.S4
 	VSHL $23, V1.S4, V1.S4
-	WORD $0x6e21dc63
+	WORD $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
 	VADD V18.S4, V2.S4, V2.S4
 	VSHL $23, V2.S4, V2.S4
-	WORD $0x6e22dc63
-	WORD $0x4e33d463
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
+	WORD $0x4e33d463 // fadd v3.4s, v3.4s, v19.4s
 	VMOV V19.B16, V2.B16
-	WORD $0x6e23fc43
+	WORD $0x6e23fc43 // fdiv v3.4s, v2.4s, v3.4s
 	FMOVS (R2)(R7), F1
-	WORD $0x6e23dc00
-	WORD $0x6e21dc00
+	WORD $0x6e23dc00 // fmul v0.4s, v0.4s, v3.4s
+	WORD $0x6e21dc00 // fmul v0.4s, v0.4s, v1.4s
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
@@ -1831,12 +1831,12 @@ TEXT ·swiGLUGradNEON(SB), NOSPLIT, $0-48
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76860
-	WORD $0x6e31dc01
-	WORD $0x4ebbf421
-	WORD $0x4e3af421
-	WORD $0x6e3edc22
-	WORD $0x4e218842
+	WORD $0x3ce76860 // ldr q0, [x3, x7]
+	WORD $0x6e31dc01 // fmul v1.4s, v0.4s, v17.4s
+	WORD $0x4ebbf421 // fmin v1.4s, v1.4s, v27.4s
+	WORD $0x4e3af421 // fmax v1.4s, v1.4s, v26.4s
+	WORD $0x6e3edc22 // fmul v2.4s, v1.4s, v30.4s
+	WORD $0x4e218842 // frintn v2.4s, v2.4s
 	VFMLS V29.S4, V2.S4, V1.S4
 	VFMLS V28.S4, V2.S4, V1.S4
 	VMOV V25.B16, V31.B16
@@ -1854,29 +1854,29 @@ vector1:
 	VFMLA V1.S4, V3.S4, V31.S4
 	VMOV V19.B16, V3.B16
 	VFMLA V1.S4, V31.S4, V3.S4
-	WORD $0x4e21a842
-	WORD $0x4f3f0441
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f3f0441 // sshr v1.4s, v2.4s, #1
 	VSUB V1.S4, V2.S4, V2.S4
 	VADD V18.S4, V1.S4, V1.S4
 	VSHL $23, V1.S4, V1.S4
-	WORD $0x6e21dc63
+	WORD $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
 	VADD V18.S4, V2.S4, V2.S4
 	VSHL $23, V2.S4, V2.S4
-	WORD $0x6e22dc63
-	WORD $0x4e33d463
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
+	WORD $0x4e33d463 // fadd v3.4s, v3.4s, v19.4s
 	VMOV V19.B16, V2.B16
-	WORD $0x6e23fc43
-	WORD $0x6e23dc01
+	WORD $0x6e23fc43 // fdiv v3.4s, v2.4s, v3.4s
+	WORD $0x6e23dc01 // fmul v1.4s, v0.4s, v3.4s
 	VMOV V1.B16, V0.B16
 	VFMLS V3.S4, V1.S4, V0.S4
-	WORD $0x4e23d400
-	WORD $0x3ce76842
-	WORD $0x3ce76883
-	WORD $0x6e23dc00
-	WORD $0x6e22dc00
-	WORD $0x6e22dc21
-	WORD $0x3ca76800
-	WORD $0x3ca76821
+	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x3ce76883 // ldr q3, [x4, x7]
+	WORD $0x6e23dc00 // fmul v0.4s, v0.4s, v3.4s
+	WORD $0x6e22dc00 // fmul v0.4s, v0.4s, v2.4s
+	WORD $0x6e22dc21 // fmul v1.4s, v1.4s, v2.4s
+	WORD $0x3ca76800 // str q0, [x0, x7]
+	WORD $0x3ca76821 // str q1, [x1, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
 	BGE vector1
@@ -1885,11 +1885,11 @@ tail2:
 	BEQ done4
 single3:
 	FMOVS (R3)(R7), F0
-	WORD $0x6e31dc01
-	WORD $0x4ebbf421
-	WORD $0x4e3af421
-	WORD $0x6e3edc22
-	WORD $0x4e218842
+	WORD $0x6e31dc01 // fmul v1.4s, v0.4s, v17.4s
+	WORD $0x4ebbf421 // fmin v1.4s, v1.4s, v27.4s
+	WORD $0x4e3af421 // fmax v1.4s, v1.4s, v26.4s
+	WORD $0x6e3edc22 // fmul v2.4s, v1.4s, v30.4s
+	WORD $0x4e218842 // frintn v2.4s, v2.4s
 	VFMLS V29.S4, V2.S4, V1.S4
 	VFMLS V28.S4, V2.S4, V1.S4
 	VMOV V25.B16, V31.B16
@@ -1907,27 +1907,27 @@ single3:
 	VFMLA V1.S4, V3.S4, V31.S4
 	VMOV V19.B16, V3.B16
 	VFMLA V1.S4, V31.S4, V3.S4
-	WORD $0x4e21a842
-	WORD $0x4f3f0441
+	WORD $0x4e21a842 // fcvtns v2.4s, v2.4s
+	WORD $0x4f3f0441 // sshr v1.4s, v2.4s, #1
 	VSUB V1.S4, V2.S4, V2.S4
 	VADD V18.S4, V1.S4, V1.S4
 	VSHL $23, V1.S4, V1.S4
-	WORD $0x6e21dc63
+	WORD $0x6e21dc63 // fmul v3.4s, v3.4s, v1.4s
 	VADD V18.S4, V2.S4, V2.S4
 	VSHL $23, V2.S4, V2.S4
-	WORD $0x6e22dc63
-	WORD $0x4e33d463
+	WORD $0x6e22dc63 // fmul v3.4s, v3.4s, v2.4s
+	WORD $0x4e33d463 // fadd v3.4s, v3.4s, v19.4s
 	VMOV V19.B16, V2.B16
-	WORD $0x6e23fc43
-	WORD $0x6e23dc01
+	WORD $0x6e23fc43 // fdiv v3.4s, v2.4s, v3.4s
+	WORD $0x6e23dc01 // fmul v1.4s, v0.4s, v3.4s
 	VMOV V1.B16, V0.B16
 	VFMLS V3.S4, V1.S4, V0.S4
-	WORD $0x4e23d400
+	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
 	FMOVS (R2)(R7), F2
 	FMOVS (R4)(R7), F3
-	WORD $0x6e23dc00
-	WORD $0x6e22dc00
-	WORD $0x6e22dc21
+	WORD $0x6e23dc00 // fmul v0.4s, v0.4s, v3.4s
+	WORD $0x6e22dc00 // fmul v0.4s, v0.4s, v2.4s
+	WORD $0x6e22dc21 // fmul v1.4s, v1.4s, v2.4s
 	FMOVS F0, (R0)(R7)
 	FMOVS F1, (R1)(R7)
 	ADDS $4, R7, R7
@@ -1952,9 +1952,9 @@ TEXT ·rotateNEON(SB), NOSPLIT, $0-60
 	BLT tail2
 	PCALIGN $16
 vector1:
-	WORD $0x3ce76820
-	WORD $0x3ce76841
-	WORD $0x6e3edc21
+	WORD $0x3ce76820 // ldr q0, [x1, x7]
+	WORD $0x3ce76841 // ldr q1, [x2, x7]
+	WORD $0x6e3edc21 // fmul v1.4s, v1.4s, v30.4s
 	ADD R7, R0, R9
 	ADD R7, R4, R10
 	MOVD rows+32(FP), R13
@@ -1963,9 +1963,9 @@ vector1:
 rows5:
 	FMOVQ (R9), F2
 	FMOVQ (R10), F3
-	WORD $0x6e21dc64
-	WORD $0x6e21dc45
-	WORD $0x6ea0f884
+	WORD $0x6e21dc64 // fmul v4.4s, v3.4s, v1.4s
+	WORD $0x6e21dc45 // fmul v5.4s, v2.4s, v1.4s
+	WORD $0x6ea0f884 // fneg v4.4s, v4.4s
 	VFMLA V0.S4, V2.S4, V4.S4
 	VFMLA V0.S4, V3.S4, V5.S4
 	FMOVQ F4, (R9)
@@ -1980,9 +1980,9 @@ rest6:
 row7:
 	FMOVQ (R9), F2
 	FMOVQ (R10), F3
-	WORD $0x6e21dc64
-	WORD $0x6e21dc45
-	WORD $0x6ea0f884
+	WORD $0x6e21dc64 // fmul v4.4s, v3.4s, v1.4s
+	WORD $0x6e21dc45 // fmul v5.4s, v2.4s, v1.4s
+	WORD $0x6ea0f884 // fneg v4.4s, v4.4s
 	VFMLA V0.S4, V2.S4, V4.S4
 	VFMLA V0.S4, V3.S4, V5.S4
 	FMOVQ F4, (R9)
@@ -2001,7 +2001,7 @@ tail2:
 single3:
 	FMOVS (R1)(R7), F0
 	FMOVS (R2)(R7), F1
-	WORD $0x6e3edc21
+	WORD $0x6e3edc21 // fmul v1.4s, v1.4s, v30.4s
 	ADD R7, R0, R9
 	ADD R7, R4, R10
 	MOVD rows+32(FP), R13
@@ -2010,9 +2010,9 @@ single3:
 rows9:
 	FMOVS (R9), F2
 	FMOVS (R10), F3
-	WORD $0x6e21dc64
-	WORD $0x6e21dc45
-	WORD $0x6ea0f884
+	WORD $0x6e21dc64 // fmul v4.4s, v3.4s, v1.4s
+	WORD $0x6e21dc45 // fmul v5.4s, v2.4s, v1.4s
+	WORD $0x6ea0f884 // fneg v4.4s, v4.4s
 	VFMLA V0.S4, V2.S4, V4.S4
 	VFMLA V0.S4, V3.S4, V5.S4
 	FMOVS F4, (R9)
@@ -2027,9 +2027,9 @@ rest10:
 row11:
 	FMOVS (R9), F2
 	FMOVS (R10), F3
-	WORD $0x6e21dc64
-	WORD $0x6e21dc45
-	WORD $0x6ea0f884
+	WORD $0x6e21dc64 // fmul v4.4s, v3.4s, v1.4s
+	WORD $0x6e21dc45 // fmul v5.4s, v2.4s, v1.4s
+	WORD $0x6ea0f884 // fneg v4.4s, v4.4s
 	VFMLA V0.S4, V2.S4, V4.S4
 	VFMLA V0.S4, V3.S4, V5.S4
 	FMOVS F4, (R9)

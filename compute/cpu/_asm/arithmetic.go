@@ -7,32 +7,26 @@ import "fmt"
 // destination comes first and may be any of the operands. A constant may be
 // the last operand; in fma and fnma it may be b too.
 
-// operation is an instruction with two sources, by its x86 mnemonic and by its
-// NEON encoding with all registers 0.
-type operation struct {
-	x86  string
-	neon uint32
-}
-
-func (fn *function) two(o operation, dst, a, b string) {
+// two writes an instruction with two sources, of x86 or NEON.
+func (fn *function) two(x86 string, neon encoded, dst, a, b string) {
 	if fn.neon() {
-		fn.encode(o.neon, dst, a, b)
+		fn.encode(neon, dst, a, b)
 		return
 	}
-	fn.op(o.x86, b, a, dst)
+	fn.op(x86, b, a, dst)
 }
 
 // add sets dst = a + b.
-func (fn *function) add(dst, a, b string) { fn.two(operation{"VADDPS", 0x4e20d400}, dst, a, b) }
+func (fn *function) add(dst, a, b string) { fn.two("VADDPS", neonAdd, dst, a, b) }
 
 // sub sets dst = a - b.
-func (fn *function) sub(dst, a, b string) { fn.two(operation{"VSUBPS", 0x4ea0d400}, dst, a, b) }
+func (fn *function) sub(dst, a, b string) { fn.two("VSUBPS", neonSub, dst, a, b) }
 
 // mul sets dst = a·b.
-func (fn *function) mul(dst, a, b string) { fn.two(operation{"VMULPS", 0x6e20dc00}, dst, a, b) }
+func (fn *function) mul(dst, a, b string) { fn.two("VMULPS", neonMul, dst, a, b) }
 
 // div sets dst = a/b.
-func (fn *function) div(dst, a, b string) { fn.two(operation{"VDIVPS", 0x6e20fc00}, dst, a, b) }
+func (fn *function) div(dst, a, b string) { fn.two("VDIVPS", neonDiv, dst, a, b) }
 
 // sqrt sets dst = √a.
 func (fn *function) sqrt(dst, a string) {

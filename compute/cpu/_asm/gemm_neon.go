@@ -231,7 +231,7 @@ func (g gemmNEON) row(panel string) {
 // multiply adds the row of B times a lane of a to the sums of row i.
 func (g gemmNEON) multiply(i int, a string, index int) {
 	for j := range g.vectors {
-		g.encode(neonFMLALane|uint32(index&1)<<21|uint32(index>>1)<<11, g.acc(i, j), g.b(j), a)
+		g.encode(neonFMALane(index), g.acc(i, j), g.b(j), a)
 	}
 }
 

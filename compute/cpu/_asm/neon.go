@@ -6,28 +6,41 @@ import (
 	"strings"
 )
 
-// NEON instructions on four float32 lanes that Go's assembler does not know,
-// with all registers 0 (Arm Architecture Reference Manual, C7.2).
-const (
-	neonMin      = 0x4ea0f400 // FMIN, NaN when a source is NaN
-	neonMax      = 0x4e20f400 // FMAX, likewise
-	neonMaxLanes = 0x6e30f800 // FMAXV to lane 0
-	neonAddPairs = 0x6e20d400 // FADDP
-	neonSqrt     = 0x6ea1f800 // FSQRT
-	neonNegate   = 0x6ea0f800 // FNEG
-	neonRound    = 0x4e218800 // FRINTN
-	neonToInt    = 0x4e21a800 // FCVTNS
-	neonHalve    = 0x4f3f0400 // SSHR #1
-	neonFMLALane = 0x4f801000 // FMLA by lane 0
-	neonLoad     = 0x3ce06800 // LDR of 128 bits from base and offset registers
-	neonStore    = 0x3ca06800 // STR likewise
+// encoded is an instruction that Go's assembler does not know: its bits with all
+// registers 0 and how it is written (Arm Architecture Reference Manual, C7.2).
+type encoded struct {
+	bits    uint32
+	written string
+}
 
-	// On two float64 lanes.
-	neonWidenLow  = 0x0e617800 // FCVTL
-	neonWidenHigh = 0x4e617800 // FCVTL2
-	neonAdd64     = 0x4e60d400 // FADD
-	neonAddPair64 = 0x7e70d800 // FADDP to lane 0
+var (
+	neonAdd   = encoded{0x4e20d400, "fadd v%d.4s, v%d.4s, v%d.4s"}
+	neonSub   = encoded{0x4ea0d400, "fsub v%d.4s, v%d.4s, v%d.4s"}
+	neonMul   = encoded{0x6e20dc00, "fmul v%d.4s, v%d.4s, v%d.4s"}
+	neonDiv   = encoded{0x6e20fc00, "fdiv v%d.4s, v%d.4s, v%d.4s"}
+	neonMin   = encoded{0x4ea0f400, "fmin v%d.4s, v%d.4s, v%d.4s"} // NaN when a source is NaN
+	neonMax   = encoded{0x4e20f400, "fmax v%d.4s, v%d.4s, v%d.4s"} // likewise
+	neonSqrt  = encoded{0x6ea1f800, "fsqrt v%d.4s, v%d.4s"}
+	neonMinus = encoded{0x6ea0f800, "fneg v%d.4s, v%d.4s"}
+	neonRound = encoded{0x4e218800, "frintn v%d.4s, v%d.4s"}
+	neonToInt = encoded{0x4e21a800, "fcvtns v%d.4s, v%d.4s"}
+	neonHalve = encoded{0x4f3f0400, "sshr v%d.4s, v%d.4s, #1"}
+
+	neonAddPairs = encoded{0x6e20d400, "faddp v%d.4s, v%d.4s, v%d.4s"}
+	neonMaxLanes = encoded{0x6e30f800, "fmaxv s%d, v%d.4s"}
+	neonLoad     = encoded{0x3ce06800, "ldr q%d, [x%d, x%d]"}
+	neonStore    = encoded{0x3ca06800, "str q%d, [x%d, x%d]"}
+
+	neonWidenLow  = encoded{0x0e617800, "fcvtl v%d.2d, v%d.2s"}
+	neonWidenHigh = encoded{0x4e617800, "fcvtl2 v%d.2d, v%d.4s"}
+	neonAdd64     = encoded{0x4e60d400, "fadd v%d.2d, v%d.2d, v%d.2d"}
+	neonAddPair64 = encoded{0x7e70d800, "faddp d%d, v%d.2d"}
 )
+
+// neonFMALane multiplies by lane i of its last register.
+func neonFMALane(i int) encoded {
+	return encoded{0x4f801000 | uint32(i&1)<<21 | uint32(i>>1)<<11, fmt.Sprintf("fmla v%%d.4s, v%%d.4s, v%%d.s[%d]", i)}
+}
 
 func (i isa) neon() bool { return i.lanes == 4 }
 
@@ -47,11 +60,13 @@ func number(register string) uint32 {
 }
 
 // encode writes an instruction with destination and up to two sources.
-func (fn *function) encode(instruction uint32, registers ...string) {
+func (fn *function) encode(e encoded, registers ...string) {
+	bits, numbers := e.bits, []any{}
 	for i, r := range registers {
-		instruction |= number(r) << []int{0, 5, 16}[i]
+		bits |= number(r) << []int{0, 5, 16}[i]
+		numbers = append(numbers, number(r))
 	}
-	fn.op("WORD", fmt.Sprintf("$0x%08x", instruction))
+	fn.op("WORD", fmt.Sprintf("$0x%08x // %s", bits, fmt.Sprintf(e.written, numbers...)))
 }
 
 // fused writes dst = c ± a·b, or -c ± a·b, by an instruction that overwrites
@@ -63,7 +78,7 @@ func (fn *function) fused(mnemonic, dst, a, b, c string, negate bool) {
 	}
 	switch {
 	case negate:
-		fn.encode(neonNegate, to, c)
+		fn.encode(neonMinus, to, c)
 	case to != c:
 		fn.move(to, c)
 	}
