@@ -15,7 +15,7 @@ DATA ?=
 DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS))
 
 .DEFAULT_GOAL := help
-.PHONY: run test build lint race golden fuzz bench netns-test check-arm64 cross clean help
+.PHONY: run test build lint race golden fuzz bench bench-convergence netns-test check-arm64 cross clean help
 
 run: build ## build, then train a small model with a swarm on this machine (DATA=path for your own text, SECONDS=n)
 	bin/dunlin demo $(DEMO_FLAGS)
@@ -23,6 +23,7 @@ run: build ## build, then train a small model with a swarm on this machine (DATA
 test: ## go vet and every test (about five minutes on two cores)
 	$(GO) vet ./...
 	$(GO) test -timeout $(TEST_TIMEOUT) ./...
+	cd tools/convergence && CGO_ENABLED=0 $(GO) test ./...
 
 build: ## leave the binary in bin/dunlin
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dunlin ./cmd/dunlin
@@ -62,6 +63,13 @@ check-arm64: ## the tests of the numeric packages as an arm64 processor computes
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) vet $(NUMERICS) && \
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) test -count=1 -timeout 40m -exec "$$qemu" $(NUMERICS)
 
+# Arms are separated by ';' and may change a recipe: ARMS='diloco;default:workers=8,momentum=0.3'.
+ARMS ?= data-parallel;diloco;default;streaming-diloco;sparse-loco
+SEEDS ?= 1
+STEPS ?= 2592
+bench-convergence: ## compare ways of training by held-out loss (ARMS='…;…' SEEDS=n STEPS=n); into out/convergence
+	cd tools/convergence && CGO_ENABLED=0 $(GO) run . -arms '$(ARMS)' -seeds $(SEEDS) -steps $(STEPS) -out $(CURDIR)/out/convergence $(CONVERGENCE_FLAGS)
+
 cross: ## build for every supported system without cgo, into .cache/cross
 	@set -e; for system in $(CROSS); do \
 		out=$(CACHE)/cross/dunlin-$${system%/*}-$${system#*/}; \
@@ -73,4 +81,4 @@ clean: ## remove what the targets above leave behind
 	rm -rf bin out $(CACHE)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -33,11 +33,10 @@ type LocalEngine struct {
 // memory is a file for the moments, from which a restarted worker goes on
 // (R8); one that does not fit is passed over, as if there were none.
 func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, joiner bool, memory string) (*LocalEngine, error) {
-	cfg, err := trainerConfig(spec)
+	cfg, err := trainerConfig(spec, joiner)
 	if err != nil {
 		return nil, err
 	}
-	cfg.AdamW.Joiner = joiner
 	windows, err := data.NewWindows(tokens, cfg.Model.Context)
 	if err != nil {
 		return nil, fmt.Errorf("training text: %w", err)

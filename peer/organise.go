@@ -14,18 +14,13 @@ import (
 
 // RunConfig is what an organiser chooses; everything else of a RunSpec follows.
 type RunConfig struct {
-	Name        string
+	Recipe
+	Name        string // of the run, for people
 	Model       model.Config
 	Corpus      *data.Corpus
 	Seed        uint64 // of weights and data order
 	Batch       int    // windows in a worker's inner step
-	H           int    // inner steps between two rounds of a fragment
-	Fragments   int    // 1 to 3
 	TokenBudget uint64
-	LR          float64 // peak of the inner learning rate
-	OuterLR     float64
-	Momentum    float64
-	Codec       string
 	Checkpoint  int    // commits between two checkpoints
 	Secret      []byte // join secret; empty for a public run
 	Deadlines   wire.DeadlineSpec
@@ -34,10 +29,7 @@ type RunConfig struct {
 // DefaultRun returns the settings of the design for a small swarm; Name, Model,
 // Corpus and TokenBudget are the caller's.
 func DefaultRun() RunConfig {
-	return RunConfig{
-		Seed: 1, Batch: 2, H: 24, Fragments: 2, LR: 2e-3, OuterLR: 0.7, Momentum: 0.9, Codec: "int8",
-		Checkpoint: 24, Deadlines: wire.DefaultDeadlines(),
-	}
+	return RunConfig{Recipe: Recipes()[0], Seed: 1, Batch: 2, Checkpoint: 24, Deadlines: wire.DefaultDeadlines()}
 }
 
 // warmup is the share of a run in which the learning rate rises; final is what
@@ -46,6 +38,9 @@ const (
 	warmup = 0.04
 	final  = 0.1
 )
+
+// muonMomentum is that of hidden matrices.
+const muonMomentum = 0.95
 
 // Spec returns the RunSpec of a run, signed with the organiser's key. Its data
 // are packed into shards that go to put, which may only name them.
@@ -71,8 +66,11 @@ func (c RunConfig) Spec(organiser ed25519.PrivateKey, coordinator wire.PeerID, p
 			LR: f(c.LR), Beta1: f(0.9), Beta2: f(0.95), Eps: f(1e-8), Decay: f(0.1), Clip: f(1), Warmup: f(warmup), FinalRate: f(final),
 		},
 		Outer:        wire.OuterSpec{LR: f(c.OuterLR), Momentum: f(c.Momentum)},
-		Contribution: c.Codec, Result: c.Codec, Merge: "rebase", Decay: f(1), TokenBudget: c.TokenBudget, Deadlines: c.Deadlines,
+		Contribution: c.Contribution, Result: c.Result, Merge: c.Merge, Decay: f(c.Decay), OwnerDecay: f(c.OwnerDecay), Alpha: f(c.Alpha), TokenBudget: c.TokenBudget, Deadlines: c.Deadlines,
 		Checkpoint: uint64(c.Checkpoint), Coordinators: []wire.PeerID{coordinator}, Organiser: wire.PeerIDOf(organiser),
+	}
+	if c.Inner != wire.InnerAdamW {
+		spec.Inner.Kind, spec.Inner.Momentum = c.Inner, f(muonMomentum)
 	}
 	if len(c.Secret) > 0 {
 		spec.Secret = wire.HashLeaf(c.Secret)

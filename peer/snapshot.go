@@ -94,6 +94,14 @@ func (p *Peer) snapshot() *status.Snapshot {
 	return s
 }
 
+// codecNames gives the codecs of contributions and results, once where they are the same.
+func codecNames(spec *wire.RunSpec) string {
+	if spec.Contribution == spec.Result {
+		return spec.Contribution
+	}
+	return spec.Contribution + "/" + spec.Result
+}
+
 func lastLoss(points []status.Point) *float64 {
 	if len(points) == 0 {
 		return nil
@@ -107,7 +115,7 @@ func (p *Peer) runStatus(height *uint64) status.Run {
 		ID: p.cfg.Run, Name: p.spec.Name, Model: fmt.Sprintf("%s %dL/%dH/%d", m.Family, m.Layers, m.Heads, m.Width),
 		Parameters: p.spec.Parameters(), Height: *height, Tokens: p.figures.tokens, TokenBudget: p.spec.TokenBudget,
 		Started: p.figures.started, Fragments: int(p.spec.Fragments), H: int(p.spec.H), StepTokens: p.spec.StepTokens(),
-		Codec: p.spec.Contribution, StateHash: replica.HashHeads(p.replica.Heads()), Phase: "waiting", Reason: p.settingsIn.Reason, Term: p.term,
+		Codec: codecNames(p.spec), StateHash: replica.HashHeads(p.replica.Heads()), Phase: "waiting", Reason: p.settingsIn.Reason, Term: p.term,
 	}
 	if p.life.state != 0 {
 		r.Phase = p.life.state.String()

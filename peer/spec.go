@@ -66,8 +66,9 @@ func modelConfig(spec *wire.RunSpec) (model.Config, error) {
 	return cfg, nil
 }
 
-// trainerConfig returns what an inner step is.
-func trainerConfig(spec *wire.RunSpec) (TrainerConfig, error) {
+// trainerConfig returns what an inner step is, of a worker that starts with the run or
+// joins it.
+func trainerConfig(spec *wire.RunSpec, joiner bool) (TrainerConfig, error) {
 	m, err := modelConfig(spec)
 	if err != nil {
 		return TrainerConfig{}, err
@@ -81,8 +82,11 @@ func trainerConfig(spec *wire.RunSpec) (TrainerConfig, error) {
 		},
 		WeightDecay: optimizer.Schedule{Peak: rate(spec.Inner.Decay), Shape: optimizer.Constant},
 		AdamW: optimizer.AdamWConfig{
-			Beta1: rate(spec.Inner.Beta1), Beta2: rate(spec.Inner.Beta2), Eps: rate(spec.Inner.Eps), Clip: rate(spec.Inner.Clip),
+			Beta1: rate(spec.Inner.Beta1), Beta2: rate(spec.Inner.Beta2), Eps: rate(spec.Inner.Eps), Clip: rate(spec.Inner.Clip), Joiner: joiner,
 		},
+	}
+	if spec.Inner.Kind == wire.InnerMuon {
+		cfg.Inner = optimizer.MuonConfig{Momentum: rate(spec.Inner.Momentum), AdamW: cfg.AdamW}
 	}
 	return cfg, cfg.Validate()
 }
@@ -123,7 +127,7 @@ func slabOwner(spec *wire.RunSpec, self wire.PeerID) (*contribution.Owner, error
 
 // CheckSpec reports everything in a valid RunSpec that this program cannot do.
 func CheckSpec(spec *wire.RunSpec) error {
-	_, trainer := trainerConfig(spec)
+	_, trainer := trainerConfig(spec, false)
 	_, contributions := contributionConfigs(spec)
 	_, result := slabOwner(spec, wire.PeerID{})
 	return errors.Join(trainer, contributions, result)

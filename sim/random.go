@@ -47,7 +47,10 @@ func Random(seed uint64) Scenario {
 func randomRules(seed uint64, r Rules) Rules {
 	rng := rand.New(rand.NewPCG(seed, 0x2073))
 	switch rng.IntN(5) {
-	case 0, 1:
+	case 0:
+		r.OwnerDecay, r.OuterLR, r.Momentum = 1, 1, 0.5
+	case 1:
+		r.Contribution, r.Result = "ternary-20", "ternary-35"
 		r.OwnerDecay, r.OuterLR, r.Momentum = 1, 1, 0.5
 	case 2:
 		r.Merge, r.Alpha, r.Decay, r.OuterLR = "lerp", 0.5, 0, 0.4

@@ -106,7 +106,7 @@ type ShardSpec struct {
 	Tokens uint64 `cbor:"2,keyasint"`
 }
 
-// InnerSpec configures the local optimizer, AdamW.
+// InnerSpec configures the local optimizer.
 type InnerSpec struct {
 	LR        Float `cbor:"1,keyasint"` // peak learning rate
 	Beta1     Float `cbor:"2,keyasint"`
@@ -116,7 +116,18 @@ type InnerSpec struct {
 	Clip      Float `cbor:"6,keyasint"` // global gradient norm
 	Warmup    Float `cbor:"7,keyasint"` // share of the run, a progress
 	FinalRate Float `cbor:"8,keyasint"` // learning rate at the end ÷ peak
+
+	// What follows is absent for AdamW.
+
+	Kind     string `cbor:"9,keyasint,omitempty"`  // InnerMuon; Beta1, Beta2 and Eps are then those of tensors that are no hidden matrices
+	Momentum Float  `cbor:"10,keyasint,omitempty"` // of the hidden matrices
 }
+
+// The inner optimizers of runs. A spec leaves the kind of AdamW out.
+const (
+	InnerAdamW = "adamw"
+	InnerMuon  = "muon"
+)
 
 // OuterSpec configures the outer step, Nesterov in PyTorch's form.
 type OuterSpec struct {
@@ -280,6 +291,12 @@ func (d DataSpec) validate(fault faultFunc) {
 }
 
 func (i InnerSpec) validate(fault faultFunc) {
+	switch {
+	case i.Kind == "" && i.Momentum != 0:
+		fault("inner momentum %v: only %s has one", i.Momentum.Value(), InnerMuon)
+	case i.Kind != "" && i.Kind != InnerMuon:
+		fault("inner optimizer %q: %s is allowed, or none, which is %s", clip(i.Kind), InnerMuon, InnerAdamW)
+	}
 	for _, f := range []struct {
 		name     string
 		v        Float
@@ -293,6 +310,7 @@ func (i InnerSpec) validate(fault faultFunc) {
 		{"clip", i.Clip, 1e-6, 1e6},
 		{"warm-up", i.Warmup, 0, 1},
 		{"final rate", i.FinalRate, 0, 1},
+		{"momentum", i.Momentum, 0, 0.9999},
 	} {
 		if v := f.v.Value(); !(v >= f.from && v <= f.to) {
 			fault("inner %s %v: %v to %v is allowed", f.name, v, f.from, f.to)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -13,7 +14,9 @@ import (
 	"dunlin/data"
 	"dunlin/model"
 	"dunlin/optimizer"
+	"dunlin/peer"
 	"dunlin/status"
+	"dunlin/wire"
 )
 
 // Config holds every setting of every command. A setting comes from, in this order: the flag --key, the environment
@@ -73,7 +76,9 @@ type Config struct {
 	Fragments       int     // of the model
 	OuterLR         float64 // outer learning rate
 	Momentum        float64 // outer momentum
-	Codec           string  // of contributions and results
+	Recipe          string  // what belongs together of codecs, error feedback, merge and optimizers
+	Contributions   string  // codec; "" is the recipe's, as 0 is of numbers
+	Results         string  // codec
 	CheckpointEvery int     // commits between two checkpoints
 	Private         bool    // the invite holds a secret
 	Export          string  // folder for the run's model when it ends
@@ -118,12 +123,11 @@ func (c *Config) run() []option {
 		c.preset(bytePresets()...),
 		whole(&c.Tokens, "tokens", 10_000_000, 1, 1<<56, "token budget; the run ends when so many are committed"),
 		whole(&c.WorkerBatch, "worker-batch", 2, 1, 4096, "training windows in one inner step of a worker"),
-		whole(&c.H, "h", 24, 1, 500, "inner steps between two rounds of a fragment"),
-		whole(&c.Fragments, "fragments", 2, 1, 64, "parts of the model that are synchronised one by one"),
-		number(&c.LR, "lr", 2e-3, 1e-9, 10, "peak of the inner learning rate"),
-		number(&c.OuterLR, "outer-lr", 0.7, 1e-6, 2, "outer learning rate"),
-		number(&c.Momentum, "momentum", 0.9, 0, 0.999, "outer momentum (Nesterov)"),
-		choice(&c.Codec, "codec", "int8", "how contributions and results become bytes", "fp32", "int8", "int4", "e3m0"),
+		c.recipe(), c.steps(), c.parts(), c.rate(),
+		number(&c.OuterLR, "outer-lr", 0, 0, 2, "outer learning rate; 0 takes the recipe's"),
+		number(&c.Momentum, "momentum", -1, -1, 0.95, "outer momentum (Nesterov); -1 takes the recipe's"),
+		codec(&c.Contributions, "contributions", "how contributions become bytes; without it, as the recipe says"),
+		codec(&c.Results, "results", "how results become bytes; without it, as the recipe says"),
 		whole(&c.CheckpointEvery, "checkpoint-every", 24, 1, 1<<20, "commits between two checkpoints"),
 		yes(&c.Private, "private", "only who has the invite may join"),
 		text(&c.Export, "out", "", "path", "folder for the run's model when the run ends"),
@@ -141,14 +145,43 @@ func (c *Config) local(seconds float64, out string) []option {
 		c.preset(bytePresets()...),
 		whole(&c.Threads, "threads", 1, 1, 1024, "CPU threads of each worker"),
 		whole(&c.WorkerBatch, "worker-batch", 2, 1, 4096, "training windows in one inner step of a worker"),
-		whole(&c.H, "h", 24, 1, 500, "inner steps between two rounds of a fragment"),
-		whole(&c.Fragments, "fragments", 2, 1, 64, "parts of the model that are synchronised one by one"),
-		number(&c.LR, "lr", 2e-3, 1e-9, 10, "peak of the inner learning rate"),
+		c.recipe(), c.steps(), c.parts(), c.rate(),
 		bandwidth(&c.Up, "up", "most that each worker sends, headers included; without it, what the machine gives"),
 		bandwidth(&c.Down, "down", "most that each worker receives, headers included"),
 		yes(&c.Verbose, "verbose", "log every decision and its reason"),
 		c.seed(),
 	}
+}
+
+func (c *Config) recipe() option {
+	return choice(&c.Recipe, "recipe", "default", "how the swarm trains: codecs, error feedback, merge rule and optimizers that belong together", peer.RecipeNames()...)
+}
+
+func (c *Config) steps() option {
+	return whole(&c.H, "h", 0, 0, wire.MaxH, "inner steps between two rounds of a fragment; 0 takes the recipe's")
+}
+
+func (c *Config) parts() option {
+	return whole(&c.Fragments, "fragments", 0, 0, wire.MaxFragments, "parts of the model that are synchronised one by one; 0 takes the recipe's")
+}
+
+func (c *Config) rate() option {
+	return number(&c.LR, "lr", 0, 0, 10, "peak of the inner learning rate; 0 takes the recipe's")
+}
+
+// chosen returns the recipe with what the other settings say otherwise.
+func (c *Config) chosen() (peer.Recipe, error) {
+	r, err := peer.RecipeNamed(c.Recipe)
+	if err != nil {
+		return r, err
+	}
+	r.H, r.Fragments = cmp.Or(c.H, r.H), cmp.Or(c.Fragments, r.Fragments)
+	r.LR, r.OuterLR = cmp.Or(c.LR, r.LR), cmp.Or(c.OuterLR, r.OuterLR)
+	r.Contribution, r.Result = cmp.Or(c.Contributions, r.Contribution), cmp.Or(c.Results, r.Result)
+	if c.Momentum >= 0 {
+		r.Momentum = c.Momentum
+	}
+	return r, nil
 }
 
 // controlKey is the one setting that is for programs, not for people: help does not show it.

@@ -172,8 +172,10 @@ func (c *Config) newRun() (peer.RunConfig, error) {
 	if r.Corpus, err = data.Open(c.Data); err != nil {
 		return r, err
 	}
-	r.Name, r.Seed, r.Batch, r.H, r.Fragments, r.LR = c.Name, c.Seed, c.WorkerBatch, c.H, c.Fragments, c.LR
-	r.OuterLR, r.Momentum, r.Codec, r.Checkpoint, r.TokenBudget = c.OuterLR, c.Momentum, c.Codec, c.CheckpointEvery, uint64(c.Tokens)
+	if r.Recipe, err = c.chosen(); err != nil {
+		return r, err
+	}
+	r.Name, r.Seed, r.Batch, r.Checkpoint, r.TokenBudget = c.Name, c.Seed, c.WorkerBatch, c.CheckpointEvery, uint64(c.Tokens)
 	if c.Private {
 		r.Secret = make([]byte, 16)
 		rand.Read(r.Secret)

@@ -19,6 +19,7 @@ import (
 	"dunlin/optimizer"
 	"dunlin/peer"
 	"dunlin/status"
+	"dunlin/wire"
 )
 
 func newDemo(t *terminal) *cobra.Command {
@@ -244,10 +245,18 @@ func (c *Config) workerSpeed(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	defer device.Close()
-	s, err := peer.MeasureSpeed(ctx, device, peer.TrainerConfig{
-		Model: shape, Batch: c.WorkerBatch, LR: optimizer.Schedule{Peak: c.LR, Shape: optimizer.Constant}, WeightDecay: optimizer.Schedule{Shape: optimizer.Constant},
+	recipe, err := c.chosen()
+	if err != nil {
+		return 0, err
+	}
+	trainer := peer.TrainerConfig{
+		Model: shape, Batch: c.WorkerBatch, LR: optimizer.Schedule{Peak: recipe.LR, Shape: optimizer.Constant}, WeightDecay: optimizer.Schedule{Shape: optimizer.Constant},
 		AdamW: optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1},
-	}, min(speedTest, seconds(c.Seconds/10)))
+	}
+	if recipe.Inner == wire.InnerMuon {
+		trainer.Inner = optimizer.MuonConfig{Momentum: 0.95, AdamW: trainer.AdamW}
+	}
+	s, err := peer.MeasureSpeed(ctx, device, trainer, min(speedTest, seconds(c.Seconds/10)))
 	return s.TokensPerSecond, err
 }
 
@@ -258,8 +267,8 @@ const localCheckpoint = 48
 // runFlags are the coordinator's flags for a local run.
 func (c *Config) runFlags(name string, budget int) []string {
 	flags := []string{
-		"--name", name, "--preset", c.Preset, "--tokens", strconv.Itoa(budget), "--worker-batch", strconv.Itoa(c.WorkerBatch), "--h", strconv.Itoa(c.H),
-		"--fragments", strconv.Itoa(c.Fragments), "--checkpoint-every", strconv.Itoa(localCheckpoint), "--lr", strconv.FormatFloat(c.LR, 'g', -1, 64), "--seed", strconv.FormatUint(c.Seed, 10),
+		"--name", name, "--preset", c.Preset, "--tokens", strconv.Itoa(budget), "--worker-batch", strconv.Itoa(c.WorkerBatch),
+		"--recipe", c.Recipe, "--h", strconv.Itoa(c.H), "--fragments", strconv.Itoa(c.Fragments), "--checkpoint-every", strconv.Itoa(localCheckpoint), "--lr", strconv.FormatFloat(c.LR, 'g', -1, 64), "--seed", strconv.FormatUint(c.Seed, 10),
 	}
 	if c.Data != "" {
 		flags = append(flags, "--data", c.Data)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dunlin/compress"
 	"dunlin/swarm"
 )
 
@@ -110,6 +111,19 @@ func choice(to *string, key, fallback, usage string, words ...string) option {
 	return option{key, usage, "name", fallback, strings.Join(words, ", "), func(text string) error {
 		if !slices.Contains(words, text) {
 			return errors.New("unknown")
+		}
+		*to = text
+		return nil
+	}}
+}
+
+// codec is the name of a codec, or nothing.
+func codec(to *string, key, usage string) option {
+	return option{key, usage, "name", "", strings.Join(compress.Names(), ", "), func(text string) error {
+		if text != "" {
+			if _, err := compress.ByName(text); err != nil {
+				return err
+			}
 		}
 		*to = text
 		return nil

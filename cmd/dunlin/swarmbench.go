@@ -73,6 +73,10 @@ func (c *Config) measureSwarm(ctx context.Context, line *progress) (*swarmSpeed,
 	if _, err := data.Open(c.Data); err != nil {
 		return nil, err
 	}
+	recipe, err := c.chosen()
+	if err != nil {
+		return nil, err
+	}
 	s := &localSwarm{dir: c.Out, threads: c.Threads, up: c.Up, down: c.Down, verbose: c.Verbose, listen: c.Listen}
 	if err := s.prepare(); err != nil {
 		return nil, err
@@ -86,7 +90,7 @@ func (c *Config) measureSwarm(ctx context.Context, line *progress) (*swarmSpeed,
 	if _, err := s.awaitTraining(ctx, c.Workers, startShare); err != nil {
 		return nil, err
 	}
-	r := &swarmSpeed{Preset: c.Preset, Workers: c.Workers, Threads: c.Threads, InnerStepsPerOuter: c.H, Fragments: c.Fragments}
+	r := &swarmSpeed{Preset: c.Preset, Workers: c.Workers, Threads: c.Threads, InnerStepsPerOuter: recipe.H, Fragments: recipe.Fragments}
 	count, length := windowPlan(seconds(c.Seconds))
 	for i := range count {
 		w := swarmWindow{Rounds: i%4 == 0 || i%4 == 3} // on off off on: a drift of the machine's speed cancels

@@ -43,7 +43,7 @@ func TestOneWorkerIsPlainTraining(t *testing.T) {
 	for _, fragments := range []int{1, 2} {
 		t.Run(fmt.Sprintf("%d fragments", fragments), func(t *testing.T) {
 			w := newWorld(t, nil, func(r *peer.RunConfig) {
-				r.H, r.Fragments, r.OuterLR, r.Momentum, r.Codec = 8, fragments, 1, 0, "fp32"
+				r.H, r.Fragments, r.OuterLR, r.Momentum, r.Contribution, r.Result = 8, fragments, 1, 0, "fp32", "fp32"
 				r.TokenBudget = steps * uint64(r.Batch*r.Model.Context)
 			})
 			w.start(place{})

@@ -1,0 +1,65 @@
+package peer
+
+import (
+	"fmt"
+	"strings"
+
+	"dunlin/wire"
+)
+
+// Recipe is a way of training that belongs together: codecs, error feedback, merge rule,
+// both optimizers, and how often what is synchronised. Every recipe is in one of the rows
+// that a RunSpec may be in (wire.Rows).
+type Recipe struct {
+	Name         string
+	Contribution string  // codec
+	Result       string  // codec
+	Decay        float64 // β of the workers' error feedback; 0 with lerp
+	OwnerDecay   float64 // β of the owners' error feedback; 0: they keep none
+	Merge        string
+	Alpha        float64 // share of the live weights that lerp keeps
+	OuterLR      float64
+	Momentum     float64 // outer
+	Inner        string  // "adamw" or "muon"
+	LR           float64 // peak of the inner learning rate
+	H            int     // inner steps between two rounds of a fragment
+	Fragments    int
+}
+
+// Recipes lists all, the default first.
+func Recipes() []Recipe {
+	dense := Recipe{
+		Name: "default", Contribution: "int8", Result: "int8", Decay: 1, Merge: "rebase", OuterLR: 0.7, Momentum: 0.9,
+		Inner: wire.InnerAdamW, LR: 2e-3, H: 24, Fragments: 2,
+	}
+	diloco := dense
+	diloco.Name, diloco.Contribution, diloco.Result, diloco.Fragments = "diloco", "fp32", "fp32", 1
+	streaming := dense
+	streaming.Name, streaming.Contribution, streaming.Result = "streaming-diloco", "e3m0", "int8"
+	streaming.Decay, streaming.Merge, streaming.Alpha, streaming.OuterLR = 0, "lerp", 0.5, 0.4
+	sparse := dense
+	sparse.Name, sparse.Contribution, sparse.Result, sparse.Decay = "sparse-loco", "topk2-1.56", "int4", 0.95
+	sparse.OuterLR, sparse.Momentum = 1, 0
+	muloco := dense
+	muloco.Name, muloco.Contribution, muloco.Result, muloco.Inner, muloco.LR = "muloco", "int4", "int4", wire.InnerMuon, 1e-2
+	return []Recipe{dense, diloco, streaming, sparse, muloco}
+}
+
+// RecipeNames lists the names of all recipes.
+func RecipeNames() []string {
+	var names []string
+	for _, r := range Recipes() {
+		names = append(names, r.Name)
+	}
+	return names
+}
+
+// RecipeNamed returns the recipe of that name.
+func RecipeNamed(name string) (Recipe, error) {
+	for _, r := range Recipes() {
+		if r.Name == name {
+			return r, nil
+		}
+	}
+	return Recipe{}, fmt.Errorf("unknown recipe %q: choose one of %s", name, strings.Join(RecipeNames(), ", "))
+}

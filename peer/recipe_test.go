@@ -1,0 +1,129 @@
+package peer
+
+import (
+	"crypto/ed25519"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"dunlin/data"
+	"dunlin/model"
+	"dunlin/optimizer"
+	"dunlin/store"
+	"dunlin/wire"
+)
+
+// specOf is the RunSpec of a small run by a recipe.
+func specOf(t *testing.T, r Recipe) (*wire.RunSpec, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "text.txt")
+	if err := os.WriteFile(path, []byte(strings.Repeat("func f(x int) int { return x + 1 }\n", 4000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := DefaultRun()
+	run.Recipe, run.Name, run.TokenBudget = r, "test", 1<<20
+	var err error
+	if run.Model, err = model.Preset("pico"); err != nil {
+		t.Fatal(err)
+	}
+	if run.Corpus, err = data.Open(path); err != nil {
+		t.Fatal(err)
+	}
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	signed, err := run.Spec(key, wire.PeerIDOf(key), func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
+	if err != nil {
+		return nil, err
+	}
+	return signed.Open(wire.HashLeaf(signed.Spec))
+}
+
+// TestRecipes: each recipe makes a run that is allowed, and each has its own name.
+func TestRecipes(t *testing.T) {
+	seen := map[wire.Hash]string{}
+	for _, name := range RecipeNames() {
+		r, err := RecipeNamed(name)
+		if err != nil || r.Name != name {
+			t.Fatalf("%s: %+v, %v", name, r, err)
+		}
+		spec, err := specOf(t, r)
+		if err != nil || spec.Row() == nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if other, twice := seen[spec.ID()]; twice {
+			t.Errorf("%s is %s", name, other)
+		}
+		seen[spec.ID()] = name
+	}
+	if _, err := RecipeNamed("best"); err == nil || !strings.Contains(err.Error(), "choose one of default") {
+		t.Errorf("an unknown recipe: %v", err)
+	}
+}
+
+// TestRecipeReachesTheRun: every field of a recipe changes the RunSpec.
+func TestRecipeReachesTheRun(t *testing.T) {
+	base := Recipes()[0]
+	base.Contribution, base.Result, base.Decay, base.OwnerDecay, base.OuterLR, base.Momentum = "int8", "int8", 1, 1, 1, 0.5
+	want, err := specOf(t, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes := map[string]func(*Recipe){
+		"Contribution": func(r *Recipe) { r.Contribution = "int4" }, "Result": func(r *Recipe) { r.Result = "int4" },
+		"Decay": func(r *Recipe) { r.Decay = 0.9 }, "OwnerDecay": func(r *Recipe) { r.OwnerDecay = 0.9 },
+		"Merge": func(r *Recipe) { r.Merge = "reset" }, "OuterLR": func(r *Recipe) { r.OuterLR = 0.5 },
+		"Alpha":    func(r *Recipe) { r.Merge, r.Alpha, r.Decay, r.OwnerDecay = "lerp", 0.5, 0, 0 },
+		"Momentum": func(r *Recipe) { r.Momentum = 0.4 }, "Inner": func(r *Recipe) { r.Inner = wire.InnerMuon },
+		"LR": func(r *Recipe) { r.LR = 1e-3 }, "H": func(r *Recipe) { r.H = 7 }, "Fragments": func(r *Recipe) { r.Fragments = 1 },
+	}
+	for i := range reflect.TypeFor[Recipe]().NumField() {
+		name := reflect.TypeFor[Recipe]().Field(i).Name
+		if name == "Name" {
+			continue
+		}
+		change := changes[name]
+		if change == nil {
+			t.Errorf("field %s is not covered here", name)
+			continue
+		}
+		r := base
+		change(&r)
+		got, err := specOf(t, r)
+		if err != nil || got.ID() == want.ID() {
+			t.Errorf("%s does not reach the run: %v", name, err)
+		}
+	}
+}
+
+// TestInnerOptimizerOfARun: a spec's kind decides what makes a worker's steps, with the
+// ramp of a joiner.
+func TestInnerOptimizerOfARun(t *testing.T) {
+	r := Recipes()[0]
+	for _, kind := range []string{wire.InnerAdamW, wire.InnerMuon} {
+		r.Inner = kind
+		spec, err := specOf(t, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := trainerConfig(spec, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cfg.inner().Name() != kind || !cfg.AdamW.Joiner {
+			t.Errorf("%s: steps by %s, a joiner's: %t", kind, cfg.inner().Name(), cfg.AdamW.Joiner)
+		}
+		if m, ok := cfg.inner().(optimizer.MuonConfig); kind == wire.InnerMuon && (!ok || !m.AdamW.Joiner || m.Momentum < 0.94) {
+			t.Errorf("muon: %+v", m)
+		}
+	}
+	spec, _ := specOf(t, r)
+	for name, bad := range map[string]wire.InnerSpec{"kind": {Kind: "sgd"}, "momentum without muon": {Momentum: wire.FloatOf(0.9)}} {
+		broken := *spec
+		broken.Inner.Kind, broken.Inner.Momentum = bad.Kind, bad.Momentum
+		if broken.Validate() == nil {
+			t.Errorf("a bad %s passed", name)
+		}
+	}
+}
