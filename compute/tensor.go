@@ -50,3 +50,17 @@ func (t Tensor) Validate() error {
 	}
 	return nil
 }
+
+// View returns the values of b, a buffer of d. Where d shares the host's memory
+// they are that memory and last until an operation writes there; elsewhere they
+// are a copy.
+func View(d Device, name string, shape []int, b Buffer) (Tensor, error) {
+	t := Tensor{Name: name, Shape: shape, Data: b.Host}
+	if b.Host == nil {
+		t.Data = make([]float32, b.Len())
+		if err := d.Download(t.Data, b); err != nil {
+			return Tensor{}, fmt.Errorf("read %q from %s: %w", name, d.Name(), err)
+		}
+	}
+	return t, t.Validate()
+}

@@ -186,6 +186,19 @@ func (m *Model) Shapes() []compute.Tensor {
 // views one new slice.
 func (m *Model) Tensors() ([]compute.Tensor, error) { return m.download(m.weights) }
 
+// View returns the parameters in order, under their names, until the next step:
+// where the device shares the host's memory nothing is copied.
+func (m *Model) View() ([]compute.Tensor, error) {
+	tensors := make([]compute.Tensor, len(m.params))
+	var err error
+	for i, p := range m.params {
+		if tensors[i], err = compute.View(m.dev, p.Name, p.Shape, p.span(m.weights)); err != nil {
+			return nil, err
+		}
+	}
+	return tensors, nil
+}
+
 // GradTensors returns copies of the gradients in order, under the parameters'
 // names.
 func (m *Model) GradTensors() ([]compute.Tensor, error) { return m.download(m.grads) }

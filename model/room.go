@@ -121,6 +121,11 @@ func (c Config) upWidth() int {
 	return 4 * c.Width
 }
 
+// Sizes returns the largest sizes of training on so many rows at a time.
+func (c Config) Sizes(rows int) compute.Sizes {
+	return compute.Sizes{Rows: rows, Width: max(c.upWidth(), c.qkvWidth(), c.Width), Vocab: c.Vocab, Positions: c.Context, Head: c.headSize()}
+}
+
 // trace is what a block's forward pass leaves for its backward pass, in the
 // order of the work. What a block does not keep lies in memory that all blocks
 // share, so that it lasts until the next block's turn.

@@ -119,15 +119,13 @@ type AverageState struct {
 	Tensors []compute.Tensor // "average.<name>"
 }
 
-// Save copies the state to the host.
+// Save returns the state, which lasts until the next Add or Swap: where the device
+// shares the host's memory nothing is copied.
 func (a *Average) Save() (AverageState, error) {
 	s := AverageState{Windows: a.windows}
 	for _, p := range a.pieces {
-		t, err := compute.NewTensor(p.name, p.shape...)
+		t, err := compute.View(a.device, p.name, p.shape, p.of(a.values))
 		if err != nil {
-			return AverageState{}, fmt.Errorf("save average: %w", err)
-		}
-		if err := a.device.Download(t.Data, p.of(a.values)); err != nil {
 			return AverageState{}, fmt.Errorf("save average: %w", err)
 		}
 		s.Tensors = append(s.Tensors, t)

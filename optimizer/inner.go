@@ -21,7 +21,8 @@ type Inner interface {
 	Step(learningRate, weightDecay, gradScale float64) (norm float64, err error)
 	// Steps returns the number of steps made.
 	Steps() int
-	// Save copies the state to the host.
+	// Save returns the state, which lasts until the next Step or Load: where the
+	// device shares the host's memory nothing is copied.
 	Save() (State, error)
 	// Load takes a saved state: the tensors in any order, each exactly once, others
 	// ignored. An error wraps ErrState and leaves the optimizer as it was.

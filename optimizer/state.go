@@ -16,11 +16,8 @@ type State struct {
 func (c *core) Save() (State, error) {
 	s := State{Steps: c.steps}
 	for _, k := range c.kept {
-		t, err := compute.NewTensor(k.name, k.shape...)
+		t, err := compute.View(c.device, k.name, k.shape, k.buffer)
 		if err != nil {
-			return State{}, fmt.Errorf("save optimizer state: %w", err)
-		}
-		if err := c.device.Download(t.Data, k.buffer); err != nil {
 			return State{}, fmt.Errorf("save optimizer state: %w", err)
 		}
 		s.Tensors = append(s.Tensors, t)

@@ -70,6 +70,11 @@ func (c SoloConfig) Validate() error {
 	return errors.Join(faults...)
 }
 
+// Demand is what a plan for this training has to fit, but for the limit and what is used already.
+func (c SoloConfig) Demand() Demand {
+	return Demand{Micros: newGrowth(c.Trainer.Batch, c.Accumulate, c.Adaptive).schedule.Most, Average: c.Average > 0}
+}
+
 // SoloReport tells how training goes on.
 type SoloReport struct {
 	Step            int
@@ -289,7 +294,7 @@ func (s *Solo) save() error {
 	if s.saved == s.step {
 		return nil
 	}
-	tensors, err := s.trainer.Model().Tensors()
+	tensors, err := s.trainer.Model().View()
 	if err != nil {
 		return err
 	}

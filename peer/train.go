@@ -18,6 +18,7 @@ type TrainerConfig struct {
 	WeightDecay optimizer.Schedule // decoupled weight decay, a function of progress
 	AdamW       optimizer.AdamWConfig
 	Inner       optimizer.Config // what makes the steps instead of AdamW; nil for AdamW
+	Room        model.Room       // of a Plan; the zero value passes a micro-batch at once and keeps everything
 }
 
 // Validate lists every fault.
@@ -26,7 +27,10 @@ func (c TrainerConfig) Validate() error {
 	if c.Batch < 1 || c.Batch > 4096 {
 		batch = fmt.Errorf("batch of %d windows: allowed are 1 to 4096", c.Batch)
 	}
-	return errors.Join(c.Model.Validate(), batch, c.LR.Validate(), c.WeightDecay.Validate(), c.inner().Validate())
+	if room := c.room(); batch == nil && (room.Batch < 1 || c.Batch%room.Batch != 0) {
+		batch = fmt.Errorf("passes of %d windows: a micro-batch of %d is no multiple", room.Batch, c.Batch)
+	}
+	return errors.Join(c.Model.Validate(), batch, c.room().Validate(c.Model.Layers), c.LR.Validate(), c.WeightDecay.Validate(), c.inner().Validate())
 }
 
 // inner is the configuration of the optimizer that makes the steps.
@@ -35,6 +39,14 @@ func (c TrainerConfig) inner() optimizer.Config {
 		return c.AdamW
 	}
 	return c.Inner
+}
+
+// room is where the model lies.
+func (c TrainerConfig) room() model.Room {
+	if c.Room == (model.Room{}) {
+		return model.Room{Batch: c.Batch}
+	}
+	return c.Room
 }
 
 // Trainer is the inner loop's step: gradients of one or more micro-batches, then the inner optimizer. It serves
@@ -62,7 +74,7 @@ func NewTrainer(device compute.Device, cfg TrainerConfig) (*Trainer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	m, err := model.New(cfg.Model, device, cfg.Batch)
+	m, err := model.NewIn(cfg.room(), cfg.Model, device)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +114,8 @@ func (t *Trainer) Steps() int { return t.inner.Steps() }
 
 // Step trains on one or more micro-batches: each Batch windows of Context inputs and their targets, one after the
 // other. Their gradients are summed and divided by their number, which is the gradient of one large batch but for
-// rounding. progress is the run's clock at the end of the step, in [0, 1] (protocol, R3a). When loss or gradient are
+// rounding; so are those of the passes that make up a micro-batch. A model that lends its gradients' memory takes one
+// pass a step. progress is the run's clock at the end of the step, in [0, 1] (protocol, R3a). When loss or gradient are
 // not finite it returns an error that wraps model.ErrNotFinite or optimizer.ErrNotFinite and changes no parameter.
 func (t *Trainer) Step(tokens, targets []int32, progress float64) (StepResult, error) {
 	return t.step(tokens, targets, progress, 1)
@@ -110,26 +123,30 @@ func (t *Trainer) Step(tokens, targets []int32, progress float64) (StepResult, e
 
 // step is Step with a learning rate multiplied by rateFactor.
 func (t *Trainer) step(tokens, targets []int32, progress, rateFactor float64) (StepResult, error) {
-	size := t.cfg.Batch * t.cfg.Model.Context
+	context, room := t.cfg.Model.Context, t.cfg.room()
+	size, pass := t.cfg.Batch*context, room.Batch*context
 	if len(tokens) == 0 || len(tokens)%size != 0 || len(targets) != len(tokens) {
 		return StepResult{}, fmt.Errorf("step on %d tokens and %d targets: whole micro-batches of %d are needed", len(tokens), len(targets), size)
 	}
-	micros := len(tokens) / size
+	passes, first := len(tokens)/pass, size/pass
+	if room.Lend && passes > 1 {
+		return StepResult{}, fmt.Errorf("step of %d passes: gradients that lend their memory take one", passes)
+	}
 	result := StepResult{LR: t.cfg.LR.At(progress) * rateFactor}
 	t.model.ZeroGrad()
-	for i := range micros {
-		from, to := i*size, (i+1)*size
-		loss, err := t.model.ForwardBackward(tokens[from:to], targets[from:to], t.cfg.Batch)
+	for i := range passes {
+		from, to := i*pass, (i+1)*pass
+		loss, err := t.model.ForwardBackward(tokens[from:to], targets[from:to], room.Batch)
 		if err != nil {
 			return StepResult{}, err
 		}
-		result.Loss += float64(loss) / float64(micros)
-		if i == 0 && micros > 1 {
-			result.FirstNorm = math.Sqrt(t.device.SumSquares(t.model.Grads()))
+		result.Loss += float64(loss) / float64(passes)
+		if i == first-1 && passes > first {
+			result.FirstNorm = math.Sqrt(t.device.SumSquares(t.model.Grads())) / float64(first)
 		}
 	}
 	var err error
-	result.Norm, err = t.inner.Step(result.LR, t.cfg.WeightDecay.At(progress), 1/float64(micros))
+	result.Norm, err = t.inner.Step(result.LR, t.cfg.WeightDecay.At(progress), 1/float64(passes))
 	return result, err
 }
 
@@ -152,7 +169,7 @@ func (t *Trainer) Write(i int, src []float32) error {
 	return nil
 }
 
-// Moments copies the optimizer's state.
+// Moments returns the optimizer's state, which lasts until the next step.
 func (t *Trainer) Moments() (optimizer.State, error) { return t.inner.Save() }
 
 // SetMoments restores what Moments returned. An error leaves the optimizer as it was.

@@ -20,7 +20,7 @@ func newBench(t *terminal) *cobra.Command {
 		Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c := &t.settings.config
-	options := append([]option{c.preset(model.Presets()...), c.batch(), c.optimizer(), c.seconds(5), c.precision()}, c.compute()...)
+	options := append([]option{c.preset(model.Presets()...), c.batch(), c.optimizer(), c.seconds(5), c.precision(), c.memory()}, c.compute()...)
 	bench.AddCommand(t.command("train", "tokens a second of training, and the share of this machine's peak",
 		"  dunlin bench train --preset small --batch 4 --threads 2 --json", exactly(), t.benchTrain, options...), newBenchSwarm(t),
 		t.command("peak", "the most float32 multiply-adds that this machine makes a second",
@@ -53,7 +53,12 @@ func (t *terminal) benchTrain(ctx context.Context, c *Config, _ []string) error 
 	}
 	defer device.Close()
 	before, start := cpu.Peak(device.Threads()), residentBytes()
-	speed, err := peer.MeasureSpeed(ctx, device, c.trainer(shape), time.Duration(c.Seconds*float64(time.Second)))
+	trainer := c.trainer(shape)
+	plan, err := c.fit(device, &trainer, peer.Demand{Micros: 1})
+	if err != nil {
+		return err
+	}
+	speed, err := peer.MeasureSpeed(ctx, device, trainer, time.Duration(c.Seconds*float64(time.Second)))
 	if err != nil {
 		return err
 	}
@@ -63,10 +68,10 @@ func (t *terminal) benchTrain(ctx context.Context, c *Config, _ []string) error 
 		return json.NewEncoder(t.out).Encode(map[string]any{
 			"preset": c.Preset, "precision": c.Precision, "threads": device.Threads(), "batch": c.Batch, "kernels": device.Path(),
 			"tokens_per_second": speed.TokensPerSecond, "fma_peak_gflops": peak, "peak_share": share,
-			"max_rss_bytes": maxResidentBytes(), "start_rss_bytes": start,
+			"max_rss_bytes": maxResidentBytes(), "start_rss_bytes": start, "predicted_rss_bytes": plan.Bytes, "plan": plan.String(),
 		})
 	}
-	_, err = fmt.Fprintf(t.out, "%s, %s, batch %d on %s\n%s tokens/s, %.0f %% of the fp32 peak of %s GFLOP/s measured beside it, %s MB of memory, %s of them before the model\n",
-		c.Preset, c.Precision, c.Batch, device.Name(), rate(speed.TokensPerSecond), 100*share, rate(peak), grouped(maxResidentBytes()/1_000_000), grouped(start/1_000_000))
+	_, err = fmt.Fprintf(t.out, "%s, %s, batch %d on %s\n%s tokens/s, %.0f %% of the fp32 peak of %s GFLOP/s measured beside it, %s MB of memory, %s of them before the model\nplanned: %v\n",
+		c.Preset, c.Precision, c.Batch, device.Name(), rate(speed.TokensPerSecond), 100*share, rate(peak), grouped(maxResidentBytes()/1_000_000), grouped(start/1_000_000), plan)
 	return err
 }

@@ -47,6 +47,7 @@ type Config struct {
 	Kernels   string  // which CPU kernels
 	Precision string  // number format of the training step
 	Threads   int     // of the CPU; 0 is all
+	Memory    int64   // bytes that this process may have resident; 0 is no limit
 	Out       string  // folder of the checkpoint
 	SaveEvery int     // steps between checkpoints; 0 saves at the end only
 	LogEvery  int     // steps between log lines
@@ -112,7 +113,7 @@ func everyOption(c *Config) []option {
 	all = append(all, c.local(0, "")...)
 	all = append(all, c.preparing()...)
 	all = append(all, c.learning()...)
-	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), c.average(), yes(&c.Chaos, "chaos", ""))
+	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), c.average(), c.memory(), yes(&c.Chaos, "chaos", ""))
 }
 
 // run lists what an organiser chooses.
@@ -235,6 +236,10 @@ func (c *Config) compute() []option {
 
 func (c *Config) threads() option {
 	return whole(&c.Threads, "threads", 0, 0, 1024, "CPU threads; 0 takes all")
+}
+
+func (c *Config) memory() option {
+	return memory(&c.Memory, "memory", "that this process may take; what does not fit passes the model in parts, or is computed again")
 }
 
 func (c *Config) training() []option {

@@ -46,6 +46,20 @@ func whole(to *int, key string, fallback, low, high int, usage string) option {
 	}}
 }
 
+// memory is an amount of memory; 0 is no limit.
+func memory(to *int64, key, usage string) option {
+	return option{key, usage, "size", "0", "like 800MB, 2.3GB or 2GiB; 0 is no limit", func(text string) error {
+		digits := strings.TrimRight(text, "BKMGTkmi")
+		unit, known := map[string]float64{"": 1, "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[text[len(digits):]]
+		amount, err := strconv.ParseFloat(digits, 64)
+		if err != nil || !known || !(amount*unit >= 0 && amount*unit < 1<<60) {
+			return errors.New("not an amount of memory")
+		}
+		*to = int64(amount * unit)
+		return nil
+	}}
+}
+
 // seed is any 64-bit number.
 func seed(to *uint64, key string, fallback uint64, usage string) option {
 	return option{key, usage, "n", strconv.FormatUint(fallback, 10), "0 to 18446744073709551615", func(text string) (err error) {

@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -39,13 +41,14 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   exits,
-			"text":    writeText,
-			"signals": signals,
-			"invites": invites,
-			"listens": listens,
-			"locks":   locks,
-			"damages": damages,
+			"exits":     exits,
+			"text":      writeText,
+			"signals":   signals,
+			"invites":   invites,
+			"listens":   listens,
+			"locks":     locks,
+			"damages":   damages,
+			"foretells": foretells,
 		},
 	})
 }
@@ -82,6 +85,31 @@ func writeText(ts *testscript.TestScript, neg bool, args []string) {
 		b.WriteString(words[rng.IntN(len(words))])
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b.String()[:size]), 0o600))
+}
+
+// foretells checks that what the last command printed as JSON predicts the memory that it took to so many per cent, in
+// all and above what it began with: `foretells 5`.
+func foretells(ts *testscript.TestScript, neg bool, args []string) {
+	var told struct {
+		Predicted float64 `json:"predicted_rss_bytes"`
+		Most      float64 `json:"max_rss_bytes"`
+		Start     float64 `json:"start_rss_bytes"`
+	}
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: foretells percent")
+	}
+	percent, err := strconv.ParseFloat(args[0], 64)
+	ts.Check(err)
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &told))
+	if told.Most == 0 {
+		return // this system does not tell
+	}
+	off := 100 * math.Abs(told.Predicted-told.Most)
+	ts.Logf("predicted %.1f MB, took %.1f MB, %.1f of them before: off by %.1f %%, above the start by %.1f %%",
+		told.Predicted/1e6, told.Most/1e6, told.Start/1e6, off/told.Most, off/(told.Most-told.Start))
+	if off > percent*(told.Most-told.Start) {
+		ts.Fatalf("the prediction is off by more than %v %%", percent)
+	}
 }
 
 // signals runs a command until a line on its stderr matches, sends it a signal, and checks how it ends:

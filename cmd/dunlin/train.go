@@ -20,7 +20,7 @@ import (
 
 func newTrain(t *terminal) *cobra.Command {
 	c := &t.settings.config
-	options := append(c.training(), c.seed(), c.windows(512))
+	options := append(c.training(), c.seed(), c.windows(512), c.memory())
 	return t.command("train", "train a model on this machine, without a network",
 		"  dunlin train --preset nano --steps 1000 --out out/first\n  dunlin train --data book.txt --preset pico --steps 300 --log-format json\n"+
 			"  dunlin train --data out/web@3,out/code@1 --preset small\n"+
@@ -49,6 +49,11 @@ func (t *terminal) train(ctx context.Context, c *Config, _ []string) error {
 	}
 	p.say(fmt.Sprintf("this machine   %s · %s, %s parameters", device.Name(), what, grouped(cfg.Trainer.Model.Parameters())), "machine",
 		slog.String("device", device.Name()), slog.String("preset", what), slog.Int("parameters", cfg.Trainer.Model.Parameters()))
+	plan, err := c.fit(device, &cfg.Trainer, cfg.Demand())
+	if err != nil {
+		return err
+	}
+	p.planned(plan)
 	cfg.Report = func(r peer.SoloReport) { c.report(p, r) }
 	solo, err := peer.NewSolo(device, cfg)
 	if err != nil {
@@ -62,7 +67,7 @@ func (t *terminal) train(ctx context.Context, c *Config, _ []string) error {
 	if err != nil {
 		return err
 	}
-	return t.trained(c, p, cfg.Data, r)
+	return t.trained(c, p, cfg.Data, plan, r)
 }
 
 // report shows how a training gets on.
@@ -97,7 +102,7 @@ func noise(windows float64) string {
 }
 
 // trained prints the end of a training.
-func (t *terminal) trained(c *Config, p *progress, from *data.Dataset, r peer.SoloResult) error {
+func (t *terminal) trained(c *Config, p *progress, from *data.Dataset, plan peer.Plan, r peer.SoloResult) error {
 	unit, bits := unitOf(from.Tokenizer), ""
 	bitsPerByte := r.ValLoss / math.Ln2 / from.BytesPerToken
 	if unit != byteUnit {
@@ -111,6 +116,7 @@ func (t *terminal) trained(c *Config, p *progress, from *data.Dataset, r peer.So
 	result := map[string]any{
 		"steps": r.Steps, "tokens": r.Tokens, "tokens_per_second": r.TokensPerSecond, "val_loss": r.ValLoss, "bits_per_byte": bitsPerByte,
 		"unigram_loss": r.Baselines.Unigram, "bigram_loss": r.Baselines.Bigram, "checkpoint": c.Out,
+		"predicted_rss_bytes": plan.Bytes, "max_rss_bytes": maxResidentBytes(),
 	}
 	average := ""
 	if c.EMA > 0 {

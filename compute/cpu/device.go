@@ -97,6 +97,15 @@ func (d *Device) Threads() int { return d.threads }
 // run executes the parts of t on the pool. For kernels that split themselves.
 func (d *Device) run(t task, parts int) { d.pool.run(t, parts) }
 
+// Scratch returns about the bytes that a device takes for itself when it trains:
+// a packed panel of one factor of a product, at most 512 × 2,016 values, and each
+// thread's packed keys, values and scores of one attention head.
+func (d *Device) Scratch(s compute.Sizes) int64 {
+	panel := min(512, max(s.Rows, s.Width)) * min(2016, max(s.Width, s.Vocab))
+	attention := 3*s.Head*(s.Positions+16) + 128*(s.Positions+s.Head+48)
+	return 4 * int64(panel+d.threads*attention)
+}
+
 // Alloc returns n zeroed values of ordinary memory.
 func (d *Device) Alloc(n int) (compute.Buffer, error) {
 	if n < 0 || n > compute.MaxElements {

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+
+	"dunlin/compute"
+	"dunlin/peer"
+)
+
+// fit plans a training within --memory and holds Go's heap to the plan, so that garbage does not add to it.
+func (c *Config) fit(device compute.Device, trainer *peer.TrainerConfig, d peer.Demand) (peer.Plan, error) {
+	debug.FreeOSMemory() // of what reading the data took
+	d.Limit, d.Used = c.Memory, residentBytes()
+	plan, err := trainer.Plan(device, d)
+	if err != nil {
+		return plan, err
+	}
+	trainer.Room = plan.Room
+	var heap runtime.MemStats
+	runtime.ReadMemStats(&heap)
+	debug.SetMemoryLimit(int64(heap.Sys-heap.HeapReleased) + plan.Bytes + plan.Bytes/100 - d.Used)
+	plan.Bytes = max(plan.Bytes, maxResidentBytes())
+	return plan, nil
+}
+
+// planned shows a plan.
+func (p *progress) planned(plan peer.Plan) {
+	p.say("memory         "+plan.String(), "memory", slog.Int64("predicted_bytes", plan.Bytes), slog.Int("windows_a_pass", plan.Room.Batch),
+		slog.Int("passes", plan.Passes), slog.String("computed_again", fmt.Sprint(plan.Room.Kept)), slog.Int("one_kind_more_in_blocks", plan.Room.Thrifty))
+}

@@ -1,0 +1,11 @@
+package compute
+
+// Sizes are the largest of a training's operations, by which a device can tell
+// the memory that it will take for itself.
+type Sizes struct {
+	Rows      int // of a batch
+	Width     int // values of a row of activations
+	Vocab     int // rows of the head
+	Positions int // of a window
+	Head      int // values of an attention head
+}
