@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -51,16 +52,19 @@ const (
 	idE3M0    = 4
 	idTernary = 5
 	idTopK2   = 6
+	idDCT     = 7
+	idRank    = 8
 )
 
-// Names lists one codec of each kind that ByName knows, those that take a share with
-// the share they are mostly used with.
+// Names lists one codec of each kind that ByName knows, with the share or rank that it is
+// mostly used with.
 func Names() []string {
-	return []string{"fp32", "int8", "int4", "e3m0", "ternary-20", "topk2-1.56"}
+	return []string{"fp32", "int8", "int4", "e3m0", "ternary-20", "topk2-1.56", "dct-1.56", "rank-8"}
 }
 
-// ByName returns the codec of that name. In "ternary-P" and "topk2-P" P is the share
-// of each block that is kept, in percent with at most two decimals, 0.1 to 50.
+// ByName returns the codec of that name. In "ternary-P", "topk2-P" and "dct-P" P is the
+// share of each block that is kept, in percent with at most two decimals, 0.1 to 50; in
+// "rank-R" R is a number from 1 to MaxRank.
 func ByName(name string) (Codec, error) {
 	switch name {
 	case "fp32":
@@ -72,19 +76,23 @@ func ByName(name string) (Codec, error) {
 	case "e3m0":
 		return E3M0{}, nil
 	}
-	kind, percent, _ := strings.Cut(name, "-")
-	switch kind {
-	case "ternary", "topk2":
-		share, err := parseShare(percent)
+	kind, number, _ := strings.Cut(name, "-")
+	makers := map[string]func(share int) (Sparse, error){"ternary": NewTernary, "topk2": NewTopK2, "dct": NewDCT}
+	if maker := makers[kind]; maker != nil {
+		share, err := parseShare(number)
 		if err != nil {
 			return nil, fmt.Errorf("codec %q: %w", name, err)
 		}
-		if kind == "ternary" {
-			return NewTernary(share)
-		}
-		return NewTopK2(share)
+		return maker(share)
 	}
-	return nil, fmt.Errorf("unknown codec %q: choose fp32, int8, int4, e3m0, ternary-P or topk2-P, P percent of the values", name)
+	if kind == "rank" {
+		rank, err := strconv.Atoi(number)
+		if err != nil || strconv.Itoa(rank) != number {
+			return nil, fmt.Errorf("codec %q: give the rank as a number from 1 to %d", name, MaxRank)
+		}
+		return NewRank(rank)
+	}
+	return nil, fmt.Errorf("unknown codec %q: choose fp32, int8, int4, e3m0, ternary-P, topk2-P or dct-P with P percent of the values, or rank-R", name)
 }
 
 // EncodedBlockBytes returns what one block adds to a frame of the codec, the
