@@ -66,7 +66,7 @@ func cosine(c *[TileSide + 1]float32, angle int) float32 {
 }
 
 // forward sets row j of dst to the j-th frequency of the columns of src.
-func (b *basis) forward(dst, src *tile) {
+func (b *basis) forward(p path, dst, src *tile) {
 	var sum, difference [half * TileSide]float32
 	for r := range half {
 		top, bottom := src[r*TileSide:][:TileSide], src[(TileSide-1-r)*TileSide:][:TileSide]
@@ -76,15 +76,15 @@ func (b *basis) forward(dst, src *tile) {
 			d[i] = x - bottom[i]
 		}
 	}
-	product(dst[:], 2, b.even[:], sum[:], half, half)
-	product(dst[TileSide:], 2, b.odd[:], difference[:], half, half)
+	p.product(dst[:], 2, b.even[:], sum[:], half, half)
+	p.product(dst[TileSide:], 2, b.odd[:], difference[:], half, half)
 }
 
 // inverse is the other way. src holds only the frequencies in mask, one row each. It is normative
 // (protocol, R9): for each of the first 32 rows the even and the odd frequencies
 // are summed from the lowest, starting with 0; the row is the sum of the two, and row
 // 63 − r their difference.
-func (b *basis) inverse(dst, src *tile, mask uint64) {
+func (b *basis) inverse(p path, dst, src *tile, mask uint64) {
 	var factors [2][half * half]float32
 	var rows [2][half * TileSide]float32
 	var sums [2][half * TileSide]float32
@@ -103,7 +103,7 @@ func (b *basis) inverse(dst, src *tile, mask uint64) {
 			}
 			at++
 		}
-		product(sums[parity][:], 1, factors[parity][:], rows[parity][:], half, rank)
+		p.product(sums[parity][:], 1, factors[parity][:], rows[parity][:], half, rank)
 	}
 	for r := range half {
 		top, bottom := dst[r*TileSide:][:TileSide], dst[(TileSide-1-r)*TileSide:][:TileSide]
@@ -135,24 +135,27 @@ func transpose(dst, src *tile) {
 }
 
 // forward2D leaves in t its frequencies in both directions; scratch is overwritten.
-func (b *basis) forward2D(t, scratch *tile) {
-	b.forward(scratch, t)
+func (b *basis) forward2D(p path, t, scratch *tile) {
+	b.forward(p, scratch, t)
 	transpose(t, scratch)
-	b.forward(scratch, t)
+	b.forward(p, scratch, t)
 	*t = *scratch
 }
 
 // inverse2D is the other way.
-func (b *basis) inverse2D(t, scratch *tile) {
-	b.inverse(scratch, t, math.MaxUint64)
+func (b *basis) inverse2D(p path, t, scratch *tile) {
+	b.inverse(p, scratch, t, math.MaxUint64)
 	transpose(t, scratch)
-	b.inverse(scratch, t, math.MaxUint64)
+	b.inverse(p, scratch, t, math.MaxUint64)
 	*t = *scratch
 }
 
 // product sets rows of dst, stride rows apart, to factors·src: factors has rows × rank
 // values, src rank rows. Products are rounded, and added from the first on.
-func product(dst []float32, stride int, factors, src []float32, rows, rank int) {
+func (p path) product(dst []float32, stride int, factors, src []float32, rows, rank int) {
+	if p.fastProduct(dst, stride, factors, src, rows, rank) {
+		return
+	}
 	for r := range rows {
 		sum := dst[r*stride*TileSide:][:TileSide]
 		clear(sum)

@@ -55,7 +55,7 @@ func TestForward(t *testing.T) {
 	b.fill()
 	src := randomTile(seed)
 	var got tile
-	b.forward(&got, src)
+	b.forward(portable, &got, src)
 	for j := range TileSide {
 		for column := range TileSide {
 			if want := frequency(src, j, column); math.Abs(float64(got[j*TileSide+column])-want) > 1e-5 {
@@ -88,7 +88,7 @@ func TestInverse(t *testing.T) {
 			at++
 		}
 		var got tile
-		b.inverse(&got, src, mask)
+		b.inverse(portable, &got, src, mask)
 		for i, x := range got {
 			if math.Abs(float64(x)-want[i]) > 1e-5 {
 				t.Fatalf("seed %d, frequencies %#x: value %d is %g, want %g", seed, mask, i, x, want[i])
@@ -103,7 +103,7 @@ func TestForward2D(t *testing.T) {
 	b.fill()
 	src := randomTile(seed)
 	got, scratch := *src, tile{}
-	b.forward2D(&got, &scratch)
+	b.forward2D(portable, &got, &scratch)
 	var columns, rows tile
 	for i := range columns {
 		columns[i] = float32(frequency(src, i/TileSide, i%TileSide))
@@ -114,7 +114,7 @@ func TestForward2D(t *testing.T) {
 			t.Fatalf("seed %d: value %d is %g, want %g", seed, i, got[i], want)
 		}
 	}
-	b.inverse2D(&got, &scratch)
+	b.inverse2D(portable, &got, &scratch)
 	for i := range got {
 		if math.Abs(float64(got[i]-src[i])) > 1e-4 {
 			t.Fatalf("seed %d: value %d came back as %g, was %g", seed, i, got[i], src[i])
@@ -138,7 +138,7 @@ func TestRankAdapts(t *testing.T) {
 	for i := range 5 * TileSide {
 		rows[i] = float32(rng.NormFloat64())
 	}
-	b.inverse(&block, &rows, 0x8000000000010007) // five frequencies in the middle block
+	b.inverse(portable, &block, &rows, 0x8000000000010007) // five frequencies in the middle block
 	copy(src[BlockValues:], block[:])
 	src[0] = 1e-4
 	frame, err := c.Encode(nil, src)

@@ -18,6 +18,10 @@ func (FP32) EncodedSlabBytes(values int) int { return headerBytes + 4*values }
 
 // Encode implements Codec.
 func (c FP32) Encode(dst []byte, src []float32) ([]byte, error) {
+	return c.encode(fastest(), dst, src)
+}
+
+func (c FP32) encode(p path, dst []byte, src []float32) ([]byte, error) {
 	start := len(dst)
 	dst, err := appendHeader(dst, idFP32, 0, len(src))
 	if err != nil {
@@ -26,8 +30,9 @@ func (c FP32) Encode(dst []byte, src []float32) ([]byte, error) {
 	at := len(dst)
 	dst = grow(dst, 4*len(src))
 	out := dst[at:]
-	var bad uint32
-	for _, x := range src {
+	bad, done := p.fastBytesOfFinite(out, src)
+	out = out[4*done:]
+	for _, x := range src[done:] {
 		bits := math.Float32bits(x)
 		bad |= exponentFull(bits)
 		binary.LittleEndian.PutUint32(out, bits)
@@ -41,11 +46,16 @@ func (c FP32) Encode(dst []byte, src []float32) ([]byte, error) {
 
 // Decode implements Codec.
 func (c FP32) Decode(dst []float32, frame []byte) error {
+	return c.decode(fastest(), dst, frame)
+}
+
+func (c FP32) decode(p path, dst []float32, frame []byte) error {
 	in, err := fixedBody(frame, idFP32, len(dst), c.EncodedSlabBytes(len(dst)))
 	if err != nil {
 		return fmt.Errorf("decode fp32: %w", err)
 	}
-	if !decodeFP32(dst, in) {
+	bad, done := p.fastFiniteOfBytes(dst, in)
+	if !decodeFP32(dst[done:], in[4*done:]) || bad>>31 == 1 {
 		return fmt.Errorf("decode fp32: %w: %w", ErrFrame, ErrNotFinite)
 	}
 	return nil

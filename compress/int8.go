@@ -40,6 +40,10 @@ func (Int8) EncodedSlabBytes(values int) int {
 
 // Encode implements Codec.
 func (c Int8) Encode(dst []byte, src []float32) ([]byte, error) {
+	return c.encode(fastest(), dst, src)
+}
+
+func (c Int8) encode(p path, dst []byte, src []float32) ([]byte, error) {
 	start := len(dst)
 	dst, err := appendHeader(dst, idInt8, 0, len(src))
 	if err != nil {
@@ -50,7 +54,7 @@ func (c Int8) Encode(dst []byte, src []float32) ([]byte, error) {
 	out := dst[at:]
 	for len(src) > 0 {
 		n := min(int8Group, len(src))
-		if !encodeGroup(out[:4+n], src[:n]) {
+		if !encodeInt8(p, out[:4+n], src[:n]) {
 			return dst[:start], fmt.Errorf("encode int8: %w", ErrNotFinite)
 		}
 		src, out = src[n:], out[4+n:]
@@ -58,13 +62,10 @@ func (c Int8) Encode(dst []byte, src []float32) ([]byte, error) {
 	return dst, nil
 }
 
-// encodeGroup writes one group and says whether all values are finite.
-func encodeGroup(out []byte, src []float32) bool {
-	var top uint32
-	for _, x := range src {
-		top = max(top, math.Float32bits(x)&0x7fffffff)
-	}
-	if top >= 0x7f800000 {
+// encodeInt8 writes one group and says whether all values are finite.
+func encodeInt8(p path, out []byte, src []float32) bool {
+	top := p.maxMagnitude(src)
+	if top >= infinity {
 		return false
 	}
 	scale := math.Float32frombits(top) / int8Max
@@ -76,7 +77,9 @@ func encodeGroup(out []byte, src []float32) bool {
 	}
 	binary.LittleEndian.PutUint32(out, bits)
 	inverse := 1 / math.Float32frombits(bits)
-	for i, x := range src {
+	done := p.fastInt8Codes(codes, src, inverse)
+	codes = codes[done:]
+	for i, x := range src[done:] {
 		codes[i] = byte(math.Float32bits(float32(x*inverse) + roundBias))
 	}
 	return true
@@ -84,6 +87,10 @@ func encodeGroup(out []byte, src []float32) bool {
 
 // Decode implements Codec.
 func (c Int8) Decode(dst []float32, frame []byte) error {
+	return c.decode(fastest(), dst, frame)
+}
+
+func (c Int8) decode(p path, dst []float32, frame []byte) error {
 	in, err := fixedBody(frame, idInt8, len(dst), c.EncodedSlabBytes(len(dst)))
 	if err != nil {
 		return fmt.Errorf("decode int8: %w", err)
@@ -101,7 +108,9 @@ func (c Int8) Decode(dst []float32, frame []byte) error {
 		case bits < minNormal || bits > maxScale:
 			return fmt.Errorf("decode int8: %w: scale bits %#08x are not canonical", ErrFrame, bits)
 		default:
-			if !decodeInt8(dst[:n], codes, math.Float32frombits(bits)) {
+			scale := math.Float32frombits(bits)
+			lowest, done := p.fastInt8Values(dst[:n], codes, scale)
+			if !decodeInt8(dst[done:n], codes[done:], scale) || lowest < -int8Max {
 				return fmt.Errorf("decode int8: %w: code −128", ErrFrame)
 			}
 		}

@@ -68,6 +68,10 @@ func nibbleBytes(values, group int) int {
 
 // Encode implements Codec.
 func (c Int4) Encode(dst []byte, src []float32) ([]byte, error) {
+	return c.encode(fastest(), dst, src)
+}
+
+func (c Int4) encode(p path, dst []byte, src []float32) ([]byte, error) {
 	start := len(dst)
 	dst, err := appendHeader(dst, idInt4, 0, len(src))
 	if err != nil {
@@ -79,7 +83,7 @@ func (c Int4) Encode(dst []byte, src []float32) ([]byte, error) {
 	for len(src) > 0 {
 		n := min(int4Group, len(src))
 		size := 2 + (n+1)/2
-		if !encodeInt4(out[:size], src[:n]) {
+		if !encodeInt4(p, out[:size], src[:n]) {
 			return dst[:start], fmt.Errorf("encode int4: %w", ErrNotFinite)
 		}
 		src, out = src[n:], out[size:]
@@ -88,8 +92,8 @@ func (c Int4) Encode(dst []byte, src []float32) ([]byte, error) {
 }
 
 // encodeInt4 writes one group and says whether all values are finite.
-func encodeInt4(out []byte, src []float32) bool {
-	top := maxMagnitude(src)
+func encodeInt4(p path, out []byte, src []float32) bool {
+	top := p.maxMagnitude(src)
 	if top >= infinity {
 		return false
 	}
@@ -101,6 +105,9 @@ func encodeInt4(out []byte, src []float32) bool {
 	binary.LittleEndian.PutUint16(out, scale)
 	inverse := 1 / scaleValue(scale)
 	codes := out[2:]
+	if p.fastInt4Codes(codes, src, inverse) {
+		return true
+	}
 	high := src[len(codes):]
 	for i, x := range src[:len(codes)] {
 		codes[i] = int4Code(x, inverse)
@@ -117,6 +124,10 @@ func int4Code(x, inverse float32) byte {
 
 // Encode implements Codec.
 func (c E3M0) Encode(dst []byte, src []float32) ([]byte, error) {
+	return c.encode(fastest(), dst, src)
+}
+
+func (c E3M0) encode(p path, dst []byte, src []float32) ([]byte, error) {
 	start := len(dst)
 	dst, err := appendHeader(dst, idE3M0, 0, len(src))
 	if err != nil {
@@ -128,7 +139,7 @@ func (c E3M0) Encode(dst []byte, src []float32) ([]byte, error) {
 	for len(src) > 0 {
 		n := min(e3m0Group, len(src))
 		size := 2 + (n+1)/2
-		if !encodeE3M0(out[:size], src[:n]) {
+		if !encodeE3M0(p, out[:size], src[:n]) {
 			return dst[:start], fmt.Errorf("encode e3m0: %w", ErrNotFinite)
 		}
 		src, out = src[n:], out[size:]
@@ -137,8 +148,8 @@ func (c E3M0) Encode(dst []byte, src []float32) ([]byte, error) {
 }
 
 // encodeE3M0 writes one group and says whether all values are finite.
-func encodeE3M0(out []byte, src []float32) bool {
-	top := maxMagnitude(src)
+func encodeE3M0(p path, out []byte, src []float32) bool {
+	top := p.maxMagnitude(src)
 	if top >= infinity {
 		return false
 	}
@@ -150,6 +161,9 @@ func encodeE3M0(out []byte, src []float32) bool {
 	binary.LittleEndian.PutUint16(out, scale)
 	inverse := 1 / scaleValue(scale)
 	codes := out[2:]
+	if p.fastE3M0Codes(codes, src, inverse) {
+		return true
+	}
 	high := src[len(codes):]
 	for i, x := range src[:len(codes)] {
 		codes[i] = e3m0Code(x, inverse)
@@ -179,20 +193,16 @@ func e3m0Code(x, inverse float32) byte {
 // infinity is the bits of +Inf; larger magnitudes are not numbers.
 const infinity = 0x7f800000
 
-func maxMagnitude(src []float32) uint32 {
-	var top uint32
-	for _, x := range src {
-		top = max(top, magnitude(x))
-	}
-	return top
-}
-
 // Decode implements Codec.
 func (c Int4) Decode(dst []float32, frame []byte) error {
+	return c.decode(fastest(), dst, frame)
+}
+
+func (c Int4) decode(p path, dst []float32, frame []byte) error {
 	in, err := fixedBody(frame, idInt4, len(dst), c.EncodedSlabBytes(len(dst)))
 	if err == nil {
 		table := int4Levels()
-		err = decodeNibbles(dst, in, int4Group, maxInt4Scale, &table)
+		err = decodeNibbles(p, dst, in, int4Group, maxInt4Scale, &table)
 	}
 	if err != nil {
 		return fmt.Errorf("decode int4: %w", err)
@@ -202,10 +212,14 @@ func (c Int4) Decode(dst []float32, frame []byte) error {
 
 // Decode implements Codec.
 func (c E3M0) Decode(dst []float32, frame []byte) error {
+	return c.decode(fastest(), dst, frame)
+}
+
+func (c E3M0) decode(p path, dst []float32, frame []byte) error {
 	in, err := fixedBody(frame, idE3M0, len(dst), c.EncodedSlabBytes(len(dst)))
 	if err == nil {
 		table := e3m0Levels()
-		err = decodeNibbles(dst, in, e3m0Group, maxScale16, &table)
+		err = decodeNibbles(p, dst, in, e3m0Group, maxScale16, &table)
 	}
 	if err != nil {
 		return fmt.Errorf("decode e3m0: %w", err)
@@ -213,7 +227,7 @@ func (c E3M0) Decode(dst []float32, frame []byte) error {
 	return nil
 }
 
-func decodeNibbles(dst []float32, in []byte, group int, limit uint16, table *levels) error {
+func decodeNibbles(p path, dst []float32, in []byte, group int, limit uint16, table *levels) error {
 	for len(dst) > 0 {
 		n := min(group, len(dst))
 		scale := binary.LittleEndian.Uint16(in)
@@ -226,7 +240,7 @@ func decodeNibbles(dst []float32, in []byte, group int, limit uint16, table *lev
 			clear(dst[:n])
 		case scale < minScale16 || scale > limit:
 			return fmt.Errorf("%w: scale bits %#04x are not canonical", ErrFrame, scale)
-		case !decodeGroup(dst[:n], codes, scaleValue(scale), table):
+		case !decodeGroup(p, dst[:n], codes, scaleValue(scale), table):
 			return fmt.Errorf("%w: a code that no encoder writes", ErrFrame)
 		}
 		dst, in = dst[n:], in[2+len(codes):]
@@ -236,24 +250,32 @@ func decodeNibbles(dst []float32, in []byte, group int, limit uint16, table *lev
 
 // decodeGroup is normative (protocol, R9): a value is the product of its level and the
 // scale, rounded once. It says whether no code is 8 and no half byte to spare is used.
-//
-//go:noinline
-func decodeGroup(dst []float32, codes []byte, scale float32, table *levels) bool {
+func decodeGroup(p path, dst []float32, codes []byte, scale float32, table *levels) bool {
 	var values levels
 	for i, level := range table {
 		values[i] = float32(level * scale)
 	}
+	if bad, done := p.fastNibbleValues(dst, codes, &values); done {
+		return bad == 0
+	}
+	return decodeCodes(dst, codes, &values)
+}
+
+// decodeCodes is decodeGroup behind the products.
+//
+//go:noinline
+func decodeCodes(dst []float32, codes []byte, values *levels) bool {
 	low, high := dst[:len(codes)], dst[len(codes):]
-	var bad uint64
+	var seen uint64
 	for i, b := range codes {
 		low[i] = values[b&15]
-		bad |= 1 << (b & 15)
+		seen |= 1 << (b & 15)
 	}
 	for i := range high {
 		b := codes[i] >> 4
 		high[i] = values[b]
-		bad |= 1 << b
+		seen |= 1 << b
 	}
 	spare := len(high) < len(low) && codes[len(high)]>>4 != 0
-	return bad>>8&1 == 0 && !spare
+	return seen>>8&1 == 0 && !spare
 }

@@ -47,12 +47,16 @@ func (c Rank) EncodedSlabBytes(values int) int {
 
 // Encode implements Codec. It also refuses values above 2^112.
 func (c Rank) Encode(dst []byte, src []float32) ([]byte, error) {
+	return c.encode(fastest(), dst, src)
+}
+
+func (c Rank) encode(p path, dst []byte, src []float32) ([]byte, error) {
 	start := len(dst)
 	dst, err := appendHeader(dst, idRank, uint16(c.rank), len(src))
 	if err != nil {
 		return dst, err
 	}
-	if maxMagnitude(src) > maxDCT {
+	if p.maxMagnitude(src) > maxDCT {
 		return dst[:start], fmt.Errorf("encode %s: a value is above 2^112: %w", c.Name(), ErrNotFinite)
 	}
 	at := len(dst)
@@ -62,14 +66,14 @@ func (c Rank) Encode(dst []byte, src []float32) ([]byte, error) {
 	b.fill()
 	for len(src) > 0 {
 		window := src[:min(rankWindow*BlockValues, len(src))]
-		out = c.encodeWindow(out, window, &b)
+		out = c.encodeWindow(p, out, window, &b)
 		src = src[len(window):]
 	}
 	return dst[:len(dst)-len(out)], nil
 }
 
 // encodeWindow writes the blocks of one window and returns what is left of out.
-func (c Rank) encodeWindow(out []byte, src []float32, b *basis) []byte {
+func (c Rank) encodeWindow(p path, out []byte, src []float32, b *basis) []byte {
 	var (
 		scores [rankWindow * TileSide]float32
 		keep   [rankWindow]uint64
@@ -79,7 +83,7 @@ func (c Rank) encodeWindow(out []byte, src []float32, b *basis) []byte {
 	blocks := ceilDiv(len(src), BlockValues)
 	for i := range blocks {
 		t.load(src, i)
-		b.forward(&f, &t)
+		b.forward(p, &f, &t)
 		for j := range TileSide {
 			scores[i*TileSide+j] = sumMagnitudes(f[j*TileSide:][:TileSide])
 		}
@@ -93,10 +97,10 @@ func (c Rank) encodeWindow(out []byte, src []float32, b *basis) []byte {
 		out = out[8:]
 		if keep[i] != 0 {
 			t.load(src, i)
-			b.forward(&f, &t)
+			b.forward(p, &f, &t)
 		}
 		for m := keep[i]; m != 0; m &= m - 1 {
-			encodeInt4(out[:rankRow], f[bits.TrailingZeros64(m)*TileSide:][:TileSide])
+			encodeInt4(p, out[:rankRow], f[bits.TrailingZeros64(m)*TileSide:][:TileSide])
 			out = out[rankRow:]
 		}
 	}
@@ -122,9 +126,13 @@ func sumMagnitudes(row []float32) float32 {
 
 // Decode implements Codec.
 func (c Rank) Decode(dst []float32, frame []byte) error {
+	return c.decode(fastest(), dst, frame)
+}
+
+func (c Rank) decode(p path, dst []float32, frame []byte) error {
 	in, err := body(frame, idRank, uint16(c.rank), len(dst))
 	if err == nil {
-		err = c.decodeBlocks(dst, in)
+		err = c.decodeBlocks(p, dst, in)
 	}
 	if err != nil {
 		return fmt.Errorf("decode %s: %w", c.Name(), err)
@@ -132,7 +140,7 @@ func (c Rank) Decode(dst []float32, frame []byte) error {
 	return nil
 }
 
-func (c Rank) decodeBlocks(dst []float32, in []byte) error {
+func (c Rank) decodeBlocks(p path, dst []float32, in []byte) error {
 	var (
 		b       basis
 		t, rows tile
@@ -162,13 +170,13 @@ func (c Rank) decodeBlocks(dst []float32, in []byte) error {
 			clear(block)
 			continue
 		}
-		if err := decodeNibbles(rows[:n*TileSide], in[:n*rankRow], int4Group, maxInt4Scale, &table); err != nil {
+		if err := decodeNibbles(p, rows[:n*TileSide], in[:n*rankRow], int4Group, maxInt4Scale, &table); err != nil {
 			return err
 		}
 		in = in[n*rankRow:]
-		b.inverse(&t, &rows, mask)
+		b.inverse(p, &t, &rows, mask)
 		copy(block, t[:])
-		if maxMagnitude(block) >= infinity {
+		if p.maxMagnitude(block) >= infinity {
 			return fmt.Errorf("%w: %w", ErrFrame, ErrNotFinite)
 		}
 	}

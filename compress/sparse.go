@@ -95,6 +95,10 @@ func (c Sparse) blockBytes(values int) int {
 
 // Encode implements Codec.
 func (c Sparse) Encode(dst []byte, src []float32) ([]byte, error) {
+	return c.encode(fastest(), dst, src)
+}
+
+func (c Sparse) encode(p path, dst []byte, src []float32) ([]byte, error) {
 	start := len(dst)
 	dst, err := appendHeader(dst, c.id(), uint16(c.share), len(src))
 	if err != nil {
@@ -112,7 +116,7 @@ func (c Sparse) Encode(dst []byte, src []float32) ([]byte, error) {
 		src = src[len(block):]
 		ok := true
 		if c.dct {
-			ok = c.encodeTile(&w, block, &b)
+			ok = c.encodeTile(p, &w, block, &b)
 		} else {
 			ok = c.encodeBlock(&w, block)
 		}
@@ -124,13 +128,13 @@ func (c Sparse) Encode(dst []byte, src []float32) ([]byte, error) {
 }
 
 // encodeTile writes the frequencies of one block and says whether its values are in range.
-func (c Sparse) encodeTile(w *bitWriter, src []float32, b *basis) bool {
+func (c Sparse) encodeTile(p path, w *bitWriter, src []float32, b *basis) bool {
 	var t, scratch tile
-	if maxMagnitude(src) > maxDCT {
+	if p.maxMagnitude(src) > maxDCT {
 		return false
 	}
 	t.load(src, 0)
-	b.forward2D(&t, &scratch)
+	b.forward2D(p, &t, &scratch)
 	return c.encodeBlock(w, t[:])
 }
 
@@ -220,6 +224,10 @@ func means(src []float32, kept []uint16, border float32) (low, high float64) {
 
 // Decode implements Codec.
 func (c Sparse) Decode(dst []float32, frame []byte) error {
+	return c.decode(fastest(), dst, frame)
+}
+
+func (c Sparse) decode(p path, dst []float32, frame []byte) error {
 	in, err := body(frame, c.id(), uint16(c.share), len(dst))
 	if err == nil {
 		r := bitReader{in: in}
@@ -231,7 +239,7 @@ func (c Sparse) Decode(dst []float32, frame []byte) error {
 			block := dst[:min(BlockValues, len(dst))]
 			dst = dst[len(block):]
 			if c.dct {
-				err = c.decodeTile(&r, block, &b)
+				err = c.decodeTile(p, &r, block, &b)
 			} else {
 				err = c.decodeBlock(&r, block)
 			}
@@ -247,14 +255,14 @@ func (c Sparse) Decode(dst []float32, frame []byte) error {
 }
 
 // decodeTile fills one block from its frequencies.
-func (c Sparse) decodeTile(r *bitReader, dst []float32, b *basis) error {
+func (c Sparse) decodeTile(p path, r *bitReader, dst []float32, b *basis) error {
 	var t, scratch tile
 	if err := c.decodeBlock(r, t[:]); err != nil {
 		return err
 	}
-	b.inverse2D(&t, &scratch)
+	b.inverse2D(p, &t, &scratch)
 	copy(dst, t[:])
-	if maxMagnitude(dst) >= infinity {
+	if p.maxMagnitude(dst) >= infinity {
 		return fmt.Errorf("%w: %w", ErrFrame, ErrNotFinite)
 	}
 	return nil

@@ -4,7 +4,7 @@ import "dunlin/compute"
 
 // The assembly and its declarations, on any machine:
 //
-//go:generate go run -C _asm . ..
+//go:generate go run -C _asm . cpu ..
 
 // kernels are the inner loops of one path. They work on host slices, start no
 // goroutine and keep no state. All slices of a call are long enough; the

@@ -20,7 +20,7 @@ var (
 	neon   = isa{suffix: "NEON", lanes: 4, reg: "V", regs: 32}
 )
 
-// param is one argument of an assembly function; all take 8 bytes but float32.
+// param is one argument of an assembly function; all take 8 bytes but those of 32 bits.
 type param struct{ name, typ string }
 
 // file collects the functions and constants of one generated pair: assembly
@@ -55,7 +55,7 @@ func (f *file) begin(set isa, name, doc string, params ...param) *function {
 	offsets := map[string]int{}
 	for _, p := range params {
 		size := 8
-		if p.typ == "float32" {
+		if strings.HasSuffix(p.typ, "32") && p.typ[0] != '*' {
 			size = 4
 		}
 		if strings.HasPrefix(p.name, "ret") {

@@ -1,0 +1,25 @@
+//go:build !amd64 || noasm
+
+package compress
+
+func paths() []path { return []path{portable} }
+
+func fastest() path { return portable }
+
+func (path) fastMaxMagnitude([]float32) (top uint32, done int) { return 0, 0 }
+
+func (path) fastBytesOfFinite([]byte, []float32) (bad uint32, done int) { return 0, 0 }
+
+func (path) fastFiniteOfBytes([]float32, []byte) (bad uint32, done int) { return 0, 0 }
+
+func (path) fastInt8Codes([]byte, []float32, float32) (done int) { return 0 }
+
+func (path) fastInt8Values([]float32, []byte, float32) (lowest int32, done int) { return 0, 0 }
+
+func (path) fastInt4Codes([]byte, []float32, float32) (done bool) { return false }
+
+func (path) fastE3M0Codes([]byte, []float32, float32) (done bool) { return false }
+
+func (path) fastNibbleValues([]float32, []byte, *levels) (bad uint32, done bool) { return 0, false }
+
+func (path) fastProduct([]float32, int, []float32, []float32, int, int) (done bool) { return false }
