@@ -44,6 +44,16 @@ func e3m0CodesAVX512(dst *byte, src *float32, n int, inverse float32)
 //go:noescape
 func nibbleValuesAVX512(dst *float32, src *byte, n int, table *float32) (ret uint32)
 
+// countAtLeastAVX512 counts the magnitudes of n values, n a multiple of 64, that are limit ≥ 1 or more, as bits.
+//
+//go:noescape
+func countAtLeastAVX512(src *float32, n int, limit uint32) (ret uint32)
+
+// sumDifferenceAVX512 sets sum = a + b and difference = a - b for n values, n a multiple of 64.
+//
+//go:noescape
+func sumDifferenceAVX512(sum *float32, difference *float32, a *float32, b *float32, n int)
+
 // productAVX512 sets n rows of 64 values, n a multiple of 2, ld bytes apart, to factors·src: products are rounded, then added in order.
 //
 //go:noescape
@@ -88,6 +98,16 @@ func e3m0CodesAVX2(dst *byte, src *float32, n int, inverse float32)
 //
 //go:noescape
 func nibbleValuesAVX2(dst *float32, src *byte, n int, table *float32) (ret uint32)
+
+// countAtLeastAVX2 counts the magnitudes of n values, n a multiple of 64, that are limit ≥ 1 or more, as bits.
+//
+//go:noescape
+func countAtLeastAVX2(src *float32, n int, limit uint32) (ret uint32)
+
+// sumDifferenceAVX2 sets sum = a + b and difference = a - b for n values, n a multiple of 64.
+//
+//go:noescape
+func sumDifferenceAVX2(sum *float32, difference *float32, a *float32, b *float32, n int)
 
 // productAVX2 sets n rows of 64 values, n a multiple of 1, ld bytes apart, to factors·src: products are rounded, then added in order.
 //

@@ -10,6 +10,7 @@ type golomb struct {
 	m     int  // 1 to 693
 	width uint // bits of a short remainder: the integer part of log2 m
 	short int  // remainders below it have width bits, the others one more
+	part  uint // ceil(2^24/m), to divide a gap below 4,096 by m
 }
 
 // golombFor returns the code for a share of kept values in hundredths of a percent:
@@ -24,7 +25,7 @@ func golombFor(share int) golomb {
 		m++
 	}
 	width := bits.Len(uint(m)) - 1
-	return golomb{m: m, width: uint(width), short: 2<<width - m}
+	return golomb{m: m, width: uint(width), short: 2<<width - m, part: uint(1<<24+m-1) / uint(m)}
 }
 
 // maxBits bounds the code of gaps whose sum is total.
@@ -40,7 +41,8 @@ func (g golomb) maxBits(gaps, total int) int {
 
 // put writes a gap and then the low n bits of tail.
 func (g golomb) put(w *bitWriter, gap int, tail uint64, n uint) {
-	quotient, rest := gap/g.m, gap%g.m
+	quotient := int(uint(gap) * g.part >> 24)
+	rest := gap - quotient*g.m
 	for ; quotient > 24; quotient -= 24 {
 		w.put(0, 24)
 	}
@@ -54,12 +56,29 @@ func (g golomb) put(w *bitWriter, gap int, tail uint64, n uint) {
 	w.put((v|tail<<width)<<1<<quotient|1<<quotient, uint(quotient)+1+width+n)
 }
 
-// take reads a gap.
-func (g golomb) take(r *bitReader) int {
+// take reads a gap and the n bits behind it, at most 2.
+func (g golomb) take(r *bitReader, n uint) (gap int, tail uint64) {
+	r.refill()
+	quotient := uint(bits.TrailingZeros64(r.acc))
+	if quotient+g.width+4 > r.held {
+		return g.takeSlowly(r, n)
+	}
+	acc := r.acc >> (quotient + 1)
+	rest := int(acc & (1<<g.width - 1))
+	long := uint(g.short-1-rest) >> 63 // 1 when another bit belongs to the remainder
+	rest += int(long) * (rest + int(acc>>g.width&1) - g.short)
+	acc >>= g.width + long
+	r.acc = acc >> n
+	r.held -= quotient + 1 + g.width + long + n
+	return int(quotient)*g.m + rest, acc & (1<<n - 1)
+}
+
+// takeSlowly is take for long gaps and at the end of the input.
+func (g golomb) takeSlowly(r *bitReader, n uint) (gap int, tail uint64) {
 	quotient := r.zeros()
 	rest := int(r.take(g.width))
 	if rest >= g.short {
 		rest = rest<<1 + int(r.take(1)) - g.short
 	}
-	return quotient*g.m + rest
+	return quotient*g.m + rest, r.take(n)
 }

@@ -50,12 +50,11 @@ type positions [BlockValues]uint16
 // largest fills list with the places of the k values of src (at most BlockValues) with
 // the largest magnitudes, of equals the first, zeros never. It returns how many they
 // are, and false when a value is not finite.
-func largest(list *positions, src []float32, k int) (int, bool) {
-	limit, ok := kthMagnitude(src, k)
+func largest(p path, list *positions, src []float32, k int) (int, bool) {
+	limit, ok := p.limit(src, k)
 	if !ok {
 		return 0, false
 	}
-	limit = max(limit, 1)
 	n := 0
 	for i, x := range src {
 		list[n] = uint16(i)
@@ -65,6 +64,30 @@ func largest(list *positions, src []float32, k int) (int, bool) {
 		n = dropTies(list[:n], src, limit, n-k)
 	}
 	return n, true
+}
+
+// limit returns a magnitude, at least 1, that k values of src reach, or more if some are
+// equal, or fewer if the others are 0; false when a value is not finite. Where counting
+// is fast it halves the range in which the limit must lie.
+func (p path) limit(src []float32, k int) (uint32, bool) {
+	if p == portable {
+		kth, ok := kthMagnitude(src, k)
+		return max(kth, 1), ok
+	}
+	low, high := uint32(1), p.maxMagnitude(src)+1
+	if high > infinity {
+		return 0, false
+	}
+	for count := p.countAtLeast(src, low); count > k && high-low > 1; {
+		middle := low + (high-low)/2
+		switch n := p.countAtLeast(src, middle); {
+		case n < k:
+			high = middle
+		default:
+			low, count = middle, n
+		}
+	}
+	return low, true
 }
 
 // dropTies takes the last surplus places whose value has the given magnitude from the list.

@@ -132,6 +132,30 @@ func (p path) fastNibbleValues(dst []float32, src []byte, table *levels) (bad ui
 	return bad, true
 }
 
+func (p path) fastCountAtLeast(src []float32, limit uint32) (count, done int) {
+	done = p.whole(len(src), 64)
+	switch {
+	case done == 0:
+	case p == avx512:
+		count = int(countAtLeastAVX512(&src[0], done, limit))
+	default:
+		count = int(countAtLeastAVX2(&src[0], done, limit))
+	}
+	return count, done
+}
+
+func (p path) fastSumDifference(sum, difference, a, b []float32) (done int) {
+	done = p.whole(len(sum), 64)
+	switch {
+	case done == 0:
+	case p == avx512:
+		sumDifferenceAVX512(&sum[0], &difference[0], &a[0], &b[0], done)
+	default:
+		sumDifferenceAVX2(&sum[0], &difference[0], &a[0], &b[0], done)
+	}
+	return done
+}
+
 func (p path) fastProduct(dst []float32, stride int, factors, src []float32, rows, rank int) (done bool) {
 	const rowBytes = 4 * TileSide
 	switch {

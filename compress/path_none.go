@@ -22,4 +22,8 @@ func (path) fastE3M0Codes([]byte, []float32, float32) (done bool) { return false
 
 func (path) fastNibbleValues([]float32, []byte, *levels) (bad uint32, done bool) { return 0, false }
 
+func (path) fastCountAtLeast([]float32, uint32) (count, done int) { return 0, 0 }
+
+func (path) fastSumDifference(_, _, _, _ []float32) (done int) { return 0 }
+
 func (path) fastProduct([]float32, int, []float32, []float32, int, int) (done bool) { return false }

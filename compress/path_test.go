@@ -105,6 +105,9 @@ func TestPaths(t *testing.T) {
 		func() float32 { return float32(rng.IntN(31)-15) / 2 },
 		func() float32 { return float32(math.Copysign(0, rng.Float64()-0.5)) },
 		func() float32 { return float32(math.Ldexp(1.5, -rng.IntN(12))) * float32(rng.IntN(3)-1) },
+		func() float32 { // powers of two and their neighbours
+			return math.Float32frombits(0x3f800000 - uint32(rng.IntN(9))<<23 + uint32(rng.IntN(2))*uint32(max(0, rng.IntN(9)-7)) - uint32(rng.IntN(3)))
+		},
 		func() float32 { return float32(math.Ldexp(0.5+0.5*rng.Float64(), 128)) },
 		func() float32 { return math.Float32frombits(rng.Uint32()) },
 	}

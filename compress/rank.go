@@ -88,7 +88,7 @@ func (c Rank) encodeWindow(p path, out []byte, src []float32, b *basis) []byte {
 			scores[i*TileSide+j] = sumMagnitudes(f[j*TileSide:][:TileSide])
 		}
 	}
-	n, _ := largest(&list, scores[:blocks*TileSide], blocks*c.rank)
+	n, _ := largest(p, &list, scores[:blocks*TileSide], blocks*c.rank)
 	for _, at := range list[:n] {
 		keep[at/TileSide] |= 1 << (at % TileSide)
 	}

@@ -114,11 +114,11 @@ func (c Sparse) encode(p path, dst []byte, src []float32) ([]byte, error) {
 	for len(src) > 0 {
 		block := src[:min(BlockValues, len(src))]
 		src = src[len(block):]
-		ok := true
+		var ok bool
 		if c.dct {
 			ok = c.encodeTile(p, &w, block, &b)
 		} else {
-			ok = c.encodeBlock(&w, block)
+			ok = c.encodeBlock(p, &w, block)
 		}
 		if !ok {
 			return dst[:start], fmt.Errorf("encode %s: %w", c.Name(), ErrNotFinite)
@@ -135,14 +135,14 @@ func (c Sparse) encodeTile(p path, w *bitWriter, src []float32, b *basis) bool {
 	}
 	t.load(src, 0)
 	b.forward2D(p, &t, &scratch)
-	return c.encodeBlock(w, t[:])
+	return c.encodeBlock(p, w, t[:])
 }
 
 // encodeBlock writes one block and says whether all values are finite.
-func (c Sparse) encodeBlock(w *bitWriter, src []float32) bool {
+func (c Sparse) encodeBlock(p path, w *bitWriter, src []float32) bool {
 	var places positions
 	k := keptOf(len(src), c.share)
-	n, ok := largest(&places, src, k)
+	n, ok := largest(p, &places, src, k)
 	if !ok {
 		return false
 	}
@@ -290,9 +290,8 @@ func (c Sparse) decodeBlock(r *bitReader, dst []float32) error {
 	values := [4]float32{scaleValue(small), -scaleValue(small), scaleValue(large), -scaleValue(large)}
 	at := 0
 	for range n {
-		at += c.code.take(r)
-		tail := r.take(uint(c.levels))
-		if at >= len(dst) {
+		gap, tail := c.code.take(r, uint(c.levels))
+		if at += gap; at >= len(dst) {
 			return fmt.Errorf("%w: a value behind the end of its block", ErrFrame)
 		}
 		dst[at] = values[tail&3]

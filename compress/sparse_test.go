@@ -40,7 +40,7 @@ func TestGolombGaps(t *testing.T) {
 				t.Fatalf("share %d, gap %d: %d bits, want %d, bound %d", share, gap, n-2, want, g.maxBits(1, gap))
 			}
 			r := bitReader{in: out[:w.close()]}
-			if got, tail := g.take(&r), r.take(2); got != gap || tail != 1 || !r.closed() {
+			if got, tail := g.take(&r, 2); got != gap || tail != 1 || !r.closed() {
 				t.Fatalf("share %d: gap %d came back as %d, tail %d", share, gap, got, tail)
 			}
 		}
@@ -83,9 +83,11 @@ func TestLargest(t *testing.T) {
 			}
 		}
 		slices.Sort(want)
-		n, ok := largest(&list, src, k)
-		if !ok || !slices.Equal(list[:n], want) {
-			t.Fatalf("seed %d, trial %d: %d of %d values: got %d places, want %d", seed, trial, k, len(src), n, len(want))
+		for _, p := range paths() {
+			n, ok := largest(p, &list, src, k)
+			if !ok || !slices.Equal(list[:n], want) {
+				t.Fatalf("seed %d, trial %d, path %d: %d of %d values: got %d places, want %d", seed, trial, p, k, len(src), n, len(want))
+			}
 		}
 	}
 }

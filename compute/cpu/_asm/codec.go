@@ -23,6 +23,8 @@ func codecs(sets ...isa) *file {
 		genNibbleCodes(f, set, "e3m0Codes", "packs codes of E3M0: n bytes, n a multiple of 16, from 2n values.",
 			(*function).e3m0Code, stretch, belowSmallest, magnitudeBits, 120, 1)
 		genNibbleValues(f, set)
+		genCountAtLeast(f, set)
+		genSumDifference(f, set)
 		genProduct(f, set)
 	}
 	return f
@@ -113,6 +115,58 @@ func genMaxMagnitude(f *file, set isa) {
 		fn.op("VPMAXUD", fn.v(i+1), fn.v(0), fn.v(0))
 	}
 	fn.foldInteger("VPMAXUD", 0, 1)
+}
+
+func genCountAtLeast(f *file, set isa) {
+	fn := f.begin(set, "countAtLeast", "counts the magnitudes of n values, n a multiple of 64, that are limit ≥ 1 or more, as bits.",
+		ptr("src"), n, param{"limit", "uint32"}, flag)
+	p := fn.take("src")
+	mask := fn.constant(magnitudeBits)
+	one := ""
+	if fn.lanes == 16 {
+		one = fn.constant(1)
+	}
+	below := fn.v(10)
+	fn.op("MOVL", fn.arg("limit"), "DX")
+	fn.op("DECL", "DX")
+	fn.op("VMOVD", "DX", x(10))
+	fn.op("VPBROADCASTD", x(10), below)
+	fn.zero(fn.v(0))
+	fn.zero(fn.v(1))
+	fn.countdown(64, func() {
+		for i := range 64 / fn.lanes {
+			r, sum := fn.v(2+i%4), fn.v(i%2)
+			fn.op("VMOVUPS", at(4*i*fn.lanes, p["src"], "AX", 4), r)
+			fn.and(mask, r, r)
+			if fn.lanes == 16 {
+				fn.op("VPCMPGTD", below, r, "K1")
+				fn.op("VPADDD", one, sum, "K1", sum)
+			} else {
+				fn.op("VPCMPGTD", below, r, r)
+				fn.op("VPSUBD", r, sum, sum)
+			}
+		}
+	})
+	fn.op("VPADDD", fn.v(1), fn.v(0), fn.v(0))
+	fn.foldInteger("VPADDD", 0, 1)
+}
+
+func genSumDifference(f *file, set isa) {
+	fn := f.begin(set, "sumDifference", "sets sum = a + b and difference = a - b for n values, n a multiple of 64.",
+		ptr("sum"), ptr("difference"), ptr("a"), ptr("b"), n)
+	p := fn.take("sum", "difference", "a", "b")
+	fn.countdown(64, func() {
+		for i := range 64 / fn.lanes {
+			mem := func(name string) string { return at(4*i*fn.lanes, p[name], "AX", 4) }
+			fn.op("VMOVUPS", mem("a"), fn.v(0))
+			fn.op("VMOVUPS", mem("b"), fn.v(1))
+			fn.op("VADDPS", fn.v(1), fn.v(0), fn.v(2))
+			fn.op("VSUBPS", fn.v(1), fn.v(0), fn.v(3))
+			fn.op("VMOVUPS", fn.v(2), mem("sum"))
+			fn.op("VMOVUPS", fn.v(3), mem("difference"))
+		}
+	})
+	fn.end()
 }
 
 // narrow stores the lowest bytes of the lanes of r, whose other bits are 0 with AVX2; t is overwritten.
