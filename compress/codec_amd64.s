@@ -463,14 +463,15 @@ again1:
 	VZEROUPPER
 	RET
 
-// func productAVX512(dst *float32, factors *float32, src *float32, n int, rank int, ld int) ()
-TEXT ·productAVX512(SB), NOSPLIT, $0-48
+// func productAVX512(dst *float32, factors *float32, src *float32, n int, rank int, ld int, rowStep int, rankStep int) ()
+TEXT ·productAVX512(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), SI
 	MOVQ factors+8(FP), DI
 	MOVQ src+16(FP), DX
 	MOVQ n+24(FP), CX
-	MOVQ rank+32(FP), R8
+	MOVQ rowStep+48(FP), R8
 	MOVQ ld+40(FP), R9
+	MOVQ rankStep+56(FP), R13
 rows1:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
@@ -481,12 +482,11 @@ rows1:
 	VPXORD Z6, Z6, Z6
 	VPXORD Z7, Z7, Z7
 	MOVQ DX, R10
-	MOVQ R8, R11
-	TESTQ R11, R11
-	JEQ done3
+	MOVQ DI, R12
+	MOVQ rank+32(FP), R11
 rank2:
-	VBROADCASTSS (DI), Z8
-	VBROADCASTSS (DI)(R8*4), Z9
+	VBROADCASTSS (R12), Z8
+	VBROADCASTSS (R12)(R8*1), Z9
 	VMULPS (R10), Z8, Z10
 	VADDPS Z10, Z0, Z0
 	VMULPS (R10), Z9, Z11
@@ -503,22 +503,22 @@ rank2:
 	VADDPS Z12, Z3, Z3
 	VMULPS 192(R10), Z9, Z13
 	VADDPS Z13, Z7, Z7
-	ADDQ $4, DI
+	ADDQ R13, R12
 	ADDQ $256, R10
 	DECQ R11
 	JNE rank2
-done3:
 	VMOVUPS Z0, (SI)
 	VMOVUPS Z1, 64(SI)
 	VMOVUPS Z2, 128(SI)
 	VMOVUPS Z3, 192(SI)
 	ADDQ R9, SI
+	ADDQ R8, DI
 	VMOVUPS Z4, (SI)
 	VMOVUPS Z5, 64(SI)
 	VMOVUPS Z6, 128(SI)
 	VMOVUPS Z7, 192(SI)
 	ADDQ R9, SI
-	LEAQ (DI)(R8*4), DI
+	ADDQ R8, DI
 	SUBQ $2, CX
 	JNE rows1
 	VZEROUPPER
@@ -1039,14 +1039,15 @@ again1:
 	VZEROUPPER
 	RET
 
-// func productAVX2(dst *float32, factors *float32, src *float32, n int, rank int, ld int) ()
-TEXT ·productAVX2(SB), NOSPLIT, $0-48
+// func productAVX2(dst *float32, factors *float32, src *float32, n int, rank int, ld int, rowStep int, rankStep int) ()
+TEXT ·productAVX2(SB), NOSPLIT, $0-64
 	MOVQ dst+0(FP), SI
 	MOVQ factors+8(FP), DI
 	MOVQ src+16(FP), DX
 	MOVQ n+24(FP), CX
-	MOVQ rank+32(FP), R8
+	MOVQ rowStep+48(FP), R8
 	MOVQ ld+40(FP), R9
+	MOVQ rankStep+56(FP), R13
 rows1:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
@@ -1057,11 +1058,10 @@ rows1:
 	VXORPS Y6, Y6, Y6
 	VXORPS Y7, Y7, Y7
 	MOVQ DX, R10
-	MOVQ R8, R11
-	TESTQ R11, R11
-	JEQ done3
+	MOVQ DI, R12
+	MOVQ rank+32(FP), R11
 rank2:
-	VBROADCASTSS (DI), Y8
+	VBROADCASTSS (R12), Y8
 	VMULPS (R10), Y8, Y9
 	VADDPS Y9, Y0, Y0
 	VMULPS 32(R10), Y8, Y10
@@ -1078,11 +1078,10 @@ rank2:
 	VADDPS Y11, Y6, Y6
 	VMULPS 224(R10), Y8, Y12
 	VADDPS Y12, Y7, Y7
-	ADDQ $4, DI
+	ADDQ R13, R12
 	ADDQ $256, R10
 	DECQ R11
 	JNE rank2
-done3:
 	VMOVUPS Y0, (SI)
 	VMOVUPS Y1, 32(SI)
 	VMOVUPS Y2, 64(SI)
@@ -1092,6 +1091,7 @@ done3:
 	VMOVUPS Y6, 192(SI)
 	VMOVUPS Y7, 224(SI)
 	ADDQ R9, SI
+	ADDQ R8, DI
 	SUBQ $1, CX
 	JNE rows1
 	VZEROUPPER

@@ -54,10 +54,10 @@ func countAtLeastAVX512(src *float32, n int, limit uint32) (ret uint32)
 //go:noescape
 func sumDifferenceAVX512(sum *float32, difference *float32, a *float32, b *float32, n int)
 
-// productAVX512 sets n rows of 64 values, n a multiple of 2, ld bytes apart, to factors·src: products are rounded, then added in order.
+// productAVX512 sets n rows of 64 values, n a multiple of 2, ld bytes apart, to the sums of rank ≥ 1 rows of src, each value times the row's factor; products are rounded, then added in order. Factors stand rowStep and rankStep bytes apart.
 //
 //go:noescape
-func productAVX512(dst *float32, factors *float32, src *float32, n int, rank int, ld int)
+func productAVX512(dst *float32, factors *float32, src *float32, n int, rank int, ld int, rowStep int, rankStep int)
 
 // bytesOfFiniteAVX2 copies n values, n a multiple of 32, and returns a number whose highest bit is set when one is not finite.
 //
@@ -109,7 +109,7 @@ func countAtLeastAVX2(src *float32, n int, limit uint32) (ret uint32)
 //go:noescape
 func sumDifferenceAVX2(sum *float32, difference *float32, a *float32, b *float32, n int)
 
-// productAVX2 sets n rows of 64 values, n a multiple of 1, ld bytes apart, to factors·src: products are rounded, then added in order.
+// productAVX2 sets n rows of 64 values, n a multiple of 1, ld bytes apart, to the sums of rank ≥ 1 rows of src, each value times the row's factor; products are rounded, then added in order. Factors stand rowStep and rankStep bytes apart.
 //
 //go:noescape
-func productAVX2(dst *float32, factors *float32, src *float32, n int, rank int, ld int)
+func productAVX2(dst *float32, factors *float32, src *float32, n int, rank int, ld int, rowStep int, rankStep int)

@@ -1,6 +1,9 @@
 package compress
 
-import "math"
+import (
+	"math"
+	"math/bits"
+)
 
 // tile holds one block as 64 rows of 64 values.
 type tile [BlockValues]float32
@@ -73,8 +76,8 @@ func (b *basis) forward(p path, dst, src *tile) {
 		s, d := sum[r*TileSide:][:TileSide], difference[r*TileSide:][:TileSide]
 		p.sumDifference(s, d, top, bottom)
 	}
-	p.product(dst[:], 2, b.even[:], sum[:], half, half)
-	p.product(dst[TileSide:], 2, b.odd[:], difference[:], half, half)
+	p.product(dst[:], 2, b.even[:], false, sum[:], half)
+	p.product(dst[TileSide:], 2, b.odd[:], false, difference[:], half)
 }
 
 // inverse is the other way. src holds only the frequencies in mask, one row each. It is normative
@@ -83,39 +86,25 @@ func (b *basis) forward(p path, dst, src *tile) {
 // 63 − r their difference.
 func (b *basis) inverse(p path, dst, src *tile, mask uint64) {
 	var factors [2][half * half]float32
-	var rows [2][half * TileSide]float32
-	var sums [2][half * TileSide]float32
-	for parity, part := range [2]*[half * half]float32{&b.even, &b.odd} {
-		n, at, rank := 0, 0, parityCount(mask, parity)
-		for j := range TileSide {
-			if mask>>j&1 == 0 {
-				continue
-			}
-			if j%2 == parity {
-				copy(rows[parity][n*TileSide:][:TileSide], src[at*TileSide:])
-				for r := range half {
-					factors[parity][r*rank+n] = part[j/2*half+r]
-				}
-				n++
-			}
-			at++
-		}
-		p.product(sums[parity][:], 1, factors[parity][:], rows[parity][:], half, rank)
+	var rows, sums [2][half * TileSide]float32
+	parts := [2]*[half * half]float32{&b.even, &b.odd}
+	var n [2]int
+	for at := 0; mask != 0; at++ {
+		j := bits.TrailingZeros64(mask)
+		mask &= mask - 1
+		k := n[j%2]
+		n[j%2]++
+		copy(rows[j%2][k*TileSide:][:TileSide], src[at*TileSide:])
+		copy(factors[j%2][k*half:][:half], parts[j%2][j/2*half:])
+	}
+	for parity := range 2 {
+		p.product(sums[parity][:], 1, factors[parity][:], true, rows[parity][:], n[parity])
 	}
 	for r := range half {
 		top, bottom := dst[r*TileSide:][:TileSide], dst[(TileSide-1-r)*TileSide:][:TileSide]
 		even, odd := sums[0][r*TileSide:][:TileSide], sums[1][r*TileSide:][:TileSide]
 		p.sumDifference(top, bottom, even, odd)
 	}
-}
-
-// parityCount counts the even or the odd frequencies in a mask.
-func parityCount(mask uint64, parity int) int {
-	n := 0
-	for mask >>= parity; mask != 0; mask >>= 2 {
-		n += int(mask & 1)
-	}
-	return n
 }
 
 // transpose sets dst to the transposed src.
@@ -147,16 +136,22 @@ func (b *basis) inverse2D(p path, t, scratch *tile) {
 	*t = *scratch
 }
 
-// product sets rows of dst, stride rows apart, to factors·src: factors has rows × rank
-// values, src rank rows. Products are rounded, and added from the first on.
-func (p path) product(dst []float32, stride int, factors, src []float32, rows, rank int) {
-	if p.fastProduct(dst, stride, factors, src, rows, rank) {
+// product sets 32 rows of dst, stride rows apart, to factors·src: factors are of rows of
+// 32, those of one row of dst, or transposed of one row of src, of which there are rank.
+// Products are rounded, and added from the first on, beginning with 0.
+func (p path) product(dst []float32, stride int, factors []float32, transposed bool, src []float32, rank int) {
+	rowStep, rankStep := half, 1
+	if transposed {
+		rowStep, rankStep = 1, half
+	}
+	if p.fastProduct(dst, stride, factors, rowStep, rankStep, src, rank) {
 		return
 	}
-	for r := range rows {
+	for r := range half {
 		sum := dst[r*stride*TileSide:][:TileSide]
 		clear(sum)
-		for k, f := range factors[r*rank:][:rank] {
+		for k := range rank {
+			f := factors[r*rowStep+k*rankStep]
 			for i, x := range src[k*TileSide:][:TileSide] {
 				sum[i] += float32(f * x)
 			}

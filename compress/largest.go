@@ -78,6 +78,14 @@ func (p path) limit(src []float32, k int) (uint32, bool) {
 	if high > infinity {
 		return 0, false
 	}
+	for step := uint32(1 << 23); high-low > step; step *= 2 { // an octave below the largest, then two, then four
+		probe := high - step
+		if p.countAtLeast(src, probe) >= k {
+			low = probe
+			break
+		}
+		high = probe
+	}
 	for count := p.countAtLeast(src, low); count > k && high-low > 1; {
 		middle := low + (high-low)/2
 		switch n := p.countAtLeast(src, middle); {

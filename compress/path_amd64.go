@@ -156,15 +156,15 @@ func (p path) fastSumDifference(sum, difference, a, b []float32) (done int) {
 	return done
 }
 
-func (p path) fastProduct(dst []float32, stride int, factors, src []float32, rows, rank int) (done bool) {
+func (p path) fastProduct(dst []float32, stride int, factors []float32, rowStep, rankStep int, src []float32, rank int) (done bool) {
 	const rowBytes = 4 * TileSide
 	switch {
 	case p == portable || rank == 0:
 		return false
 	case p == avx512:
-		productAVX512(&dst[0], &factors[0], &src[0], rows, rank, stride*rowBytes)
+		productAVX512(&dst[0], &factors[0], &src[0], half, rank, stride*rowBytes, 4*rowStep, 4*rankStep)
 	default:
-		productAVX2(&dst[0], &factors[0], &src[0], rows, rank, stride*rowBytes)
+		productAVX2(&dst[0], &factors[0], &src[0], half, rank, stride*rowBytes, 4*rowStep, 4*rankStep)
 	}
 	return true
 }

@@ -26,4 +26,6 @@ func (path) fastCountAtLeast([]float32, uint32) (count, done int) { return 0, 0 
 
 func (path) fastSumDifference(_, _, _, _ []float32) (done int) { return 0 }
 
-func (path) fastProduct([]float32, int, []float32, []float32, int, int) (done bool) { return false }
+func (path) fastProduct(_ []float32, _ int, _ []float32, _, _ int, _ []float32, _ int) (done bool) {
+	return false
+}

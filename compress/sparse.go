@@ -181,15 +181,20 @@ func (c Sparse) encodeBlock(p path, w *bitWriter, src []float32) bool {
 // the border begins at the mean and is moved twice to the middle between the means on
 // its two sides (S. P. Lloyd, Least squares quantization in PCM, 1982).
 func (c Sparse) magnitudes(src []float32, kept []uint16) (small, large uint16, limit uint32) {
-	low, high := means(src, kept, math.MaxFloat32)
-	if c.levels == 2 {
-		middle := low
-		for range 3 {
-			border := float32(middle)
-			limit = math.Float32bits(border)
-			low, high = means(src, kept, border)
-			middle = (low + high) / 2
-		}
+	var values [BlockValues]float32
+	for i, at := range kept {
+		values[i] = math.Float32frombits(magnitude(src[at]))
+	}
+	all := values[:len(kept)]
+	sum := 0.0
+	for _, m := range all {
+		sum += float64(m)
+	}
+	low := sum / float64(max(1, len(all)))
+	high := low
+	for range 3 * (c.levels - 1) {
+		limit = math.Float32bits(float32((low + high) / 2))
+		low, high = means(all, limit, sum)
 	}
 	small, large = scale16(float32(low), maxScale16), scale16(float32(high), maxScale16)
 	if large > 0 {
@@ -198,28 +203,24 @@ func (c Sparse) magnitudes(src []float32, kept []uint16) (small, large uint16, l
 	return small, large, limit
 }
 
-// means returns the mean magnitude of the kept values up to border and of those above it; where there are
-// none, it is the other mean, or 0.
-func means(src []float32, kept []uint16, border float32) (low, high float64) {
-	var sum, above float64
-	n := 0
-	for _, at := range kept {
-		m := math.Abs(float64(src[at]))
-		sum += m
-		if m > float64(border) {
-			above += m
-			n++
-		}
+// means returns the means of the magnitudes up to border (as bits) and of those above
+// it, the other one where there are none. sum is that of all.
+func means(magnitudes []float32, border uint32, sum float64) (low, high float64) {
+	above, n := 0.0, 0
+	for _, m := range magnitudes {
+		over := uint64(border-math.Float32bits(m)) >> 31 & 1 // 1 when above, without a jump that nobody can predict
+		above += math.Float64frombits(math.Float64bits(float64(m)) & -over)
+		n += int(over)
 	}
 	switch n {
 	case 0:
-		low = sum / float64(max(1, len(kept)))
+		low = sum / float64(max(1, len(magnitudes)))
 		return low, low
-	case len(kept):
+	case len(magnitudes):
 		high = sum / float64(n)
 		return high, high
 	}
-	return (sum - above) / float64(len(kept)-n), above / float64(n)
+	return (sum - above) / float64(len(magnitudes)-n), above / float64(n)
 }
 
 // Decode implements Codec.

@@ -313,30 +313,27 @@ func genNibbleValues(f *file, set isa) {
 // genProduct keeps the sums of one row, with AVX-512 of two, in registers.
 func genProduct(f *file, set isa) {
 	rows := set.lanes / 8
-	fn := f.begin(set, "product", fmt.Sprintf("sets n rows of 64 values, n a multiple of %d, ld bytes apart, to factors·src: products are rounded, then added in order.", rows),
-		ptr("dst"), ptr("factors"), ptr("src"), n, param{"rank", "int"}, param{"ld", "int"})
+	fn := f.begin(set, "product", fmt.Sprintf("sets n rows of 64 values, n a multiple of %d, ld bytes apart, to the sums of rank ≥ 1 rows of src, each value times the row's factor; products are rounded, then added in order. Factors stand rowStep and rankStep bytes apart.", rows),
+		ptr("dst"), ptr("factors"), ptr("src"), n, param{"rank", "int"}, param{"ld", "int"}, param{"rowStep", "int"}, param{"rankStep", "int"})
 	p := fn.take("dst", "factors", "src")
 	vectors := 64 / fn.lanes
-	again, next, done := fn.label("rows"), fn.label("rank"), fn.label("done")
+	again, next := fn.label("rows"), fn.label("rank")
 	fn.op("MOVQ", fn.arg("n"), "CX")
-	fn.op("MOVQ", fn.arg("rank"), "R8")
+	fn.op("MOVQ", fn.arg("rowStep"), "R8")
 	fn.op("MOVQ", fn.arg("ld"), "R9")
+	fn.op("MOVQ", fn.arg("rankStep"), "R13")
 	fn.place(again)
 	for i := range rows * vectors {
 		fn.zero(fn.v(i))
 	}
 	fn.op("MOVQ", p["src"], "R10")
-	fn.op("MOVQ", "R8", "R11")
-	fn.op("TESTQ", "R11", "R11")
-	fn.op("JEQ", done)
+	fn.op("MOVQ", p["factors"], "R12")
+	fn.op("MOVQ", fn.arg("rank"), "R11")
 	fn.place(next)
 	factor, t := rows*vectors, rows*vectors+rows
-	for row := range rows {
-		if row == 0 {
-			fn.op("VBROADCASTSS", at(0, p["factors"]), fn.v(factor))
-		} else {
-			fn.op("VBROADCASTSS", at(0, p["factors"], "R8", 4), fn.v(factor+row))
-		}
+	fn.op("VBROADCASTSS", at(0, "R12"), fn.v(factor))
+	if rows == 2 {
+		fn.op("VBROADCASTSS", at(0, "R12", "R8", 1), fn.v(factor+1))
 	}
 	for v := range vectors {
 		for row := range rows {
@@ -345,19 +342,16 @@ func genProduct(f *file, set isa) {
 			fn.op("VADDPS", fn.v(r), fn.v(row*vectors+v), fn.v(row*vectors+v))
 		}
 	}
-	fn.op("ADDQ", "$4", p["factors"])
+	fn.op("ADDQ", "R13", "R12")
 	fn.op("ADDQ", "$256", "R10")
 	fn.op("DECQ", "R11")
 	fn.op("JNE", next)
-	fn.place(done)
 	for row := range rows {
 		for v := range vectors {
 			fn.op("VMOVUPS", fn.v(row*vectors+v), at(4*v*fn.lanes, p["dst"]))
 		}
 		fn.op("ADDQ", "R9", p["dst"])
-	}
-	if rows == 2 {
-		fn.op("LEAQ", at(0, p["factors"], "R8", 4), p["factors"])
+		fn.op("ADDQ", "R8", p["factors"])
 	}
 	fn.op("SUBQ", fmt.Sprintf("$%d", rows), "CX")
 	fn.op("JNE", again)
