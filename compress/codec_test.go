@@ -53,6 +53,7 @@ func TestConformance(t *testing.T) {
 		"topk2-1.56":   sparse(0.0156, 2, 0.940, 0.20),
 		"topk2-12.5":   sparse(0.125, 2, 0.709, 0.95),
 		"ternary-0.1":  sparse(0.001, 1, 0.994, 0.05),
+		"ternary-25":   sparse(0.25, 1, 0.561, 1.3),
 		"ternary-50":   sparse(0.50, 1, 0.4365, 2.1),
 		"topk2-7.77":   sparse(0.0777, 2, 0.775, 0.7),
 		"ternary-13.2": sparse(0.132, 1, 0.705, 0.8),
@@ -121,7 +122,7 @@ func golden() []float32 {
 }
 
 func TestGolden(t *testing.T) {
-	for _, name := range compress.Names() {
+	for _, name := range append(compress.Names(), "ternary-35") {
 		c, err := compress.ByName(name)
 		if err != nil {
 			t.Fatal(err)

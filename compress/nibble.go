@@ -193,9 +193,6 @@ func e3m0Code(x, inverse float32) byte {
 // infinity is the bits of +Inf; larger magnitudes are not numbers.
 const infinity = 0x7f800000
 
-// maxFinite is the bits of the largest float32.
-const maxFinite = infinity - 1
-
 // Decode implements Codec.
 func (c Int4) Decode(dst []float32, frame []byte) error {
 	return c.decode(fastest(), dst, frame)

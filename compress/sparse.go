@@ -18,6 +18,9 @@ import (
 // follow one another without a gap, the last byte is filled up with zeros. A block in which
 // nothing is kept is 16 zero bits.
 //
+// With one magnitude and a share of 25 % or more the block is instead the magnitude and then
+// five values after the other in a Huffman code of their signs (see trits).
+//
 // With a transform the values are those of the block's two-dimensional DCT-II, seen as
 // a tile of 64×64 values: column by column, each from the lowest frequency. A short
 // last block is filled up with zeros, which are dropped when it is decoded.
@@ -26,6 +29,7 @@ type Sparse struct {
 	levels int // magnitudes a block, 1 or 2
 	dct    bool
 	code   golomb
+	trits  *trits // codes the block in place of code, when not nil
 }
 
 // NewTernary returns the codec "ternary-P", which keeps a share in hundredths of a percent
@@ -47,7 +51,11 @@ func newSparse(share, levels int, dct bool) (Sparse, error) {
 	if err := checkShare(share); err != nil {
 		return Sparse{}, err
 	}
-	return Sparse{share: share, levels: levels, dct: dct, code: golombFor(share)}, nil
+	c := Sparse{share: share, levels: levels, dct: dct, code: golombFor(share)}
+	if levels == 1 && share >= denseShare {
+		c.trits = newTrits(share)
+	}
+	return c, nil
 }
 
 // Name returns "ternary-P", "topk2-P" or "dct-P" with P the share in percent.
@@ -90,6 +98,9 @@ func (c Sparse) EncodedSlabBytes(values int) int {
 
 func (c Sparse) blockBytes(values int) int {
 	k := keptOf(values, c.share)
+	if c.trits != nil {
+		return ceilDiv(16+c.trits.maxBits(values, k), 8)
+	}
 	return ceilDiv(16*c.levels+12+c.levels*k+c.code.maxBits(k, values-k), 8)
 }
 
@@ -150,6 +161,11 @@ func (c Sparse) encodeBlock(p path, w *bitWriter, src []float32) bool {
 	small, large, limit := c.magnitudes(src, kept)
 	if small == 0 {
 		w.put(0, 16)
+		return true
+	}
+	if c.trits != nil {
+		w.put(uint64(small), 16)
+		c.trits.put(w, src, kept)
 		return true
 	}
 	if n == k {
@@ -230,6 +246,9 @@ func (c Sparse) Decode(dst []float32, frame []byte) error {
 
 func (c Sparse) decode(p path, dst []float32, frame []byte) error {
 	in, err := body(frame, c.id(), uint16(c.share), len(dst))
+	if most := c.EncodedSlabBytes(len(dst)); err == nil && len(frame) > most {
+		err = fmt.Errorf("%w: %d bytes for %d values, at most %d", ErrFrame, len(frame), len(dst), most)
+	}
 	if err == nil {
 		r := bitReader{in: in}
 		var b basis
@@ -276,6 +295,12 @@ func (c Sparse) decodeBlock(r *bitReader, dst []float32) error {
 	head := uint16(r.take(16))
 	if head == 0 {
 		return r.err()
+	}
+	if c.trits != nil {
+		if head > maxScale16 {
+			return fmt.Errorf("%w: magnitude %#04x is not canonical", ErrFrame, head)
+		}
+		return c.trits.take(r, dst, scaleValue(head))
 	}
 	small, k := head&0x7fff, keptOf(len(dst), c.share)
 	large, n := small, k

@@ -98,7 +98,7 @@ func TestLargest(t *testing.T) {
 func TestSparseDefinition(t *testing.T) {
 	const seed = 22
 	rng := rand.New(rand.NewPCG(seed, 0))
-	for _, c := range []Sparse{mustSparse(NewTernary(2000)), mustSparse(NewTopK2(156)), mustSparse(NewTopK2(1250))} {
+	for _, c := range []Sparse{mustSparse(NewTernary(2000)), mustSparse(NewTernary(3500)), mustSparse(NewTopK2(156)), mustSparse(NewTopK2(1250))} {
 		src, dst := make([]float32, BlockValues), make([]float32, BlockValues)
 		for i := range src {
 			src[i] = float32(rng.NormFloat64() * 0.01)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 
 	"dunlin/compress"
@@ -124,7 +125,7 @@ func mustDecode(t *testing.T, codec compress.Codec, frame []byte, n int) []float
 
 func checkName(t *testing.T, codec compress.Codec) {
 	got, err := compress.ByName(codec.Name())
-	if err != nil || got != codec {
+	if err != nil || !reflect.DeepEqual(got, codec) {
 		t.Errorf("ByName(%q) = %v, %v", codec.Name(), got, err)
 	}
 }
