@@ -336,8 +336,8 @@ again1:
 	VZEROUPPER
 	RET
 
-// func nibbleValuesAVX512(dst *float32, src *byte, n int, table *float32) (ret uint32)
-TEXT ·nibbleValuesAVX512(SB), NOSPLIT, $0-36
+// func nibbleValuesAVX512(dst *float32, src *byte, n int, table *float32, scale float32) (ret uint32)
+TEXT ·nibbleValuesAVX512(SB), NOSPLIT, $0-44
 	MOVQ dst+0(FP), SI
 	MOVQ src+8(FP), DI
 	MOVQ table+24(FP), DX
@@ -346,7 +346,8 @@ TEXT ·nibbleValuesAVX512(SB), NOSPLIT, $0-36
 	VMOVUPS w00000008<>(SB), Z31
 	VMOVUPS w0000000f<>(SB), Z30
 	VPXORD Z0, Z0, Z0
-	VMOVUPS (DX), Z1
+	VBROADCASTSS scale+32(FP), Z29
+	VMULPS (DX), Z29, Z1
 	MOVQ n+16(FP), CX
 	XORQ AX, AX
 again1:
@@ -373,7 +374,7 @@ again1:
 	VPSHUFD $0xb1, X0, X1
 	VPOR X1, X0, X0
 	VMOVD X0, AX
-	MOVL AX, ret+32(FP)
+	MOVL AX, ret+40(FP)
 	VZEROUPPER
 	RET
 
@@ -856,16 +857,17 @@ again1:
 	VZEROUPPER
 	RET
 
-// func nibbleValuesAVX2(dst *float32, src *byte, n int, table *float32) (ret uint32)
-TEXT ·nibbleValuesAVX2(SB), NOSPLIT, $0-36
+// func nibbleValuesAVX2(dst *float32, src *byte, n int, table *float32, scale float32) (ret uint32)
+TEXT ·nibbleValuesAVX2(SB), NOSPLIT, $0-44
 	MOVQ dst+0(FP), SI
 	MOVQ src+8(FP), DI
 	MOVQ table+24(FP), DX
 	MOVQ n+16(FP), CX
 	LEAQ (SI)(CX*4), R8
 	VXORPS Y0, Y0, Y0
-	VMOVUPS (DX), Y1
-	VMOVUPS 32(DX), Y2
+	VBROADCASTSS scale+32(FP), Y14
+	VMULPS (DX), Y14, Y1
+	VMULPS 32(DX), Y14, Y2
 	MOVQ n+16(FP), CX
 	XORQ AX, AX
 again1:
@@ -913,7 +915,7 @@ again1:
 	VPSHUFD $0xb1, X0, X1
 	VPOR X1, X0, X0
 	VMOVD X0, AX
-	MOVL AX, ret+32(FP)
+	MOVL AX, ret+40(FP)
 	VZEROUPPER
 	RET
 

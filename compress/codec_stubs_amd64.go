@@ -39,10 +39,10 @@ func int4CodesAVX512(dst *byte, src *float32, n int, inverse float32)
 //go:noescape
 func e3m0CodesAVX512(dst *byte, src *float32, n int, inverse float32)
 
-// nibbleValuesAVX512 sets 2n values of the table from n bytes, n a multiple of 16, and returns whether a code is 8.
+// nibbleValuesAVX512 sets 2n values, the table's times scale, from n bytes, n a multiple of 16, and returns whether a code is 8.
 //
 //go:noescape
-func nibbleValuesAVX512(dst *float32, src *byte, n int, table *float32) (ret uint32)
+func nibbleValuesAVX512(dst *float32, src *byte, n int, table *float32, scale float32) (ret uint32)
 
 // countAtLeastAVX512 counts the magnitudes of n values, n a multiple of 64, that are limit ≥ 1 or more, as bits.
 //
@@ -94,10 +94,10 @@ func int4CodesAVX2(dst *byte, src *float32, n int, inverse float32)
 //go:noescape
 func e3m0CodesAVX2(dst *byte, src *float32, n int, inverse float32)
 
-// nibbleValuesAVX2 sets 2n values of the table from n bytes, n a multiple of 16, and returns whether a code is 8.
+// nibbleValuesAVX2 sets 2n values, the table's times scale, from n bytes, n a multiple of 16, and returns whether a code is 8.
 //
 //go:noescape
-func nibbleValuesAVX2(dst *float32, src *byte, n int, table *float32) (ret uint32)
+func nibbleValuesAVX2(dst *float32, src *byte, n int, table *float32, scale float32) (ret uint32)
 
 // countAtLeastAVX2 counts the magnitudes of n values, n a multiple of 64, that are limit ≥ 1 or more, as bits.
 //

@@ -150,7 +150,15 @@ func (p path) product(dst []float32, stride int, factors []float32, transposed b
 	for r := range half {
 		sum := dst[r*stride*TileSide:][:TileSide]
 		clear(sum)
-		for k := range rank {
+		k := 0
+		for ; k+1 < rank; k += 2 { // two rows at once, in the same order
+			f, g := factors[r*rowStep+k*rankStep], factors[r*rowStep+(k+1)*rankStep]
+			first, second := src[k*TileSide:][:TileSide], src[(k+1)*TileSide:][:TileSide]
+			for i, s := range sum {
+				sum[i] = s + float32(f*first[i]) + float32(g*second[i])
+			}
+		}
+		if k < rank {
 			f := factors[r*rowStep+k*rankStep]
 			for i, x := range src[k*TileSide:][:TileSide] {
 				sum[i] += float32(f * x)

@@ -251,12 +251,12 @@ func decodeNibbles(p path, dst []float32, in []byte, group int, limit uint16, ta
 // decodeGroup is normative (protocol, R9): a value is the product of its level and the
 // scale, rounded once. It says whether no code is 8 and no half byte to spare is used.
 func decodeGroup(p path, dst []float32, codes []byte, scale float32, table *levels) bool {
+	if bad, done := p.fastNibbleValues(dst, codes, table, scale); done {
+		return bad == 0
+	}
 	var values levels
 	for i, level := range table {
 		values[i] = float32(level * scale)
-	}
-	if bad, done := p.fastNibbleValues(dst, codes, &values); done {
-		return bad == 0
 	}
 	return decodeCodes(dst, codes, &values)
 }

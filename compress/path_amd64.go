@@ -120,14 +120,14 @@ func (p path) fastE3M0Codes(dst []byte, src []float32, inverse float32) (done bo
 	return true
 }
 
-func (p path) fastNibbleValues(dst []float32, src []byte, table *levels) (bad uint32, done bool) {
+func (p path) fastNibbleValues(dst []float32, src []byte, table *levels, scale float32) (bad uint32, done bool) {
 	switch {
 	case !p.wholeNibbles(len(dst), len(src)):
 		return 0, false
 	case p == avx512:
-		bad = nibbleValuesAVX512(&dst[0], &src[0], len(src), &table[0])
+		bad = nibbleValuesAVX512(&dst[0], &src[0], len(src), &table[0], scale)
 	default:
-		bad = nibbleValuesAVX2(&dst[0], &src[0], len(src), &table[0])
+		bad = nibbleValuesAVX2(&dst[0], &src[0], len(src), &table[0], scale)
 	}
 	return bad, true
 }

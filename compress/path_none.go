@@ -20,7 +20,9 @@ func (path) fastInt4Codes([]byte, []float32, float32) (done bool) { return false
 
 func (path) fastE3M0Codes([]byte, []float32, float32) (done bool) { return false }
 
-func (path) fastNibbleValues([]float32, []byte, *levels) (bad uint32, done bool) { return 0, false }
+func (path) fastNibbleValues([]float32, []byte, *levels, float32) (bad uint32, done bool) {
+	return 0, false
+}
 
 func (path) fastCountAtLeast([]float32, uint32) (count, done int) { return 0, 0 }
 

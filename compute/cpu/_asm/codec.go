@@ -272,16 +272,17 @@ func genNibbleCodes(f *file, set isa, name, doc string, code func(fn *function, 
 }
 
 func genNibbleValues(f *file, set isa) {
-	fn := f.begin(set, "nibbleValues", "sets 2n values of the table from n bytes, n a multiple of 16, and returns whether a code is 8.",
-		ptr("dst"), bytePtr("src"), n, ptr("table"), flag)
+	fn := f.begin(set, "nibbleValues", "sets 2n values, the table's times scale, from n bytes, n a multiple of 16, and returns whether a code is 8.",
+		ptr("dst"), bytePtr("src"), n, ptr("table"), num("scale"), flag)
 	p := fn.take("dst", "src", "table")
 	fn.op("MOVQ", fn.arg("n"), "CX")
 	fn.op("LEAQ", at(0, p["dst"], "CX", 4), "R8")
 	eight, low := fn.constant(8), fn.constant(15)
 	fn.zero(fn.v(0))
-	fn.op("VMOVUPS", at(0, p["table"]), fn.v(1))
+	scale := fn.broadcast("scale")
+	fn.op("VMULPS", at(0, p["table"]), scale, fn.v(1))
 	if fn.lanes == 8 {
-		fn.op("VMOVUPS", at(32, p["table"]), fn.v(2))
+		fn.op("VMULPS", at(32, p["table"]), scale, fn.v(2))
 	}
 	look := func(index, mem string) {
 		if fn.lanes == 16 {
