@@ -12,6 +12,7 @@ CROSS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 # `make run` passes these on: DATA=path (a file, a folder or a glob of text) and SECONDS=n, which counts from make's
 # command line only, since shells keep a variable of that name.
 DATA ?=
+REPEAT ?= 1
 DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS))
 
 .DEFAULT_GOAL := help
@@ -54,8 +55,8 @@ bench: build ## micro-benchmarks of the numeric packages, a whole training step,
 	bin/dunlin bench train --preset nano
 	bin/dunlin bench swarm
 
-netns-test: ## real processes in network namespaces behind slow, lossy links (Linux and root; some minutes)
-	NETNS=1 $(GO) test -count=1 -timeout 30m -v -run 'Netns|Router' ./internal/world ./internal/world/link
+netns-test: ## real processes in network namespaces behind slow, lossy links (Linux and root; REPEAT=n deaths of each kind)
+	NETNS=1 REPEAT=$(REPEAT) $(GO) test -count=1 -timeout 60m -v -run 'Netns|Router' ./internal/world ./internal/world/link
 
 check-arm64: ## the tests of the numeric packages as an arm64 processor computes them, emulated by qemu (qemu-user-static)
 	@if ! qemu=$$(command -v qemu-aarch64-static || command -v qemu-aarch64); then \

@@ -75,6 +75,7 @@ func (p *Peer) hear(ctx context.Context, ev any) {
 	switch ev := ev.(type) {
 	case sessionUp:
 		p.peers[ev.peer] = true
+		p.awaited = nil // the transport knows nothing of a new session
 		p.next(core.PeerUp{Peer: ev.peer})
 	case sessionDown:
 		delete(p.peers, ev.peer)

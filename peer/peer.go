@@ -121,9 +121,10 @@ type crew struct {
 	replica   *replica.Replica // the keeper's; read only here
 	fetcher   *fetcher
 	codecs    *codecs
-	worker    *worker // nil until the data are here
-	judge     *judge  // nil but on a coordinator with a device
-	judgeDue  bool    // the next state that stands at the head is measured
+	worker    *worker       // nil until the data are here
+	judge     *judge        // nil but on a coordinator with a device
+	judgeDue  bool          // the next state that stands at the head is measured
+	awaited   []wire.PeerID // whom the transport asks for signs of life
 	wg        sync.WaitGroup
 }
 
@@ -363,6 +364,7 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 			p.publish()
 		}
 		p.drainPending(ctx)
+		p.await()
 		p.checkEnd()
 		if p.fresh && time.Since(p.published) >= publishGap {
 			p.publish()
@@ -412,6 +414,14 @@ func (p *Peer) drainPending(ctx context.Context) {
 		for _, e := range p.core.Step(time.Now(), ev) {
 			p.do(ctx, e)
 		}
+	}
+}
+
+// await has the transport ask those for whom rounds wait for signs of life.
+func (p *Peer) await() {
+	if owing := p.core.Owing(); !slices.Equal(owing, p.awaited) {
+		p.awaited = owing
+		p.transport.Await(owing)
 	}
 }
 

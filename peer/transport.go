@@ -18,6 +18,9 @@ type Transport interface {
 	Connect(ctx context.Context, id wire.PeerID, addrs []string) error
 	// Forget lets a peer go.
 	Forget(id wire.PeerID)
+	// Await names the peers of whom something is awaited, in place of those named before: one that gives no sign of
+	// life is disconnected. A Fetch awaits by itself.
+	Await(peers []wire.PeerID)
 	// Send queues one control message; it never blocks.
 	Send(to wire.PeerID, message []byte) error
 	// Fetch asks a connected peer for bytes, at most limit of them.

@@ -309,6 +309,12 @@ func (s *leaderStory) command(t *testing.T, d *datadriven.TestData) string {
 		return s.table(f)
 	case "status":
 		return s.status()
+	case "owing":
+		words := []string{"owing:"}
+		for _, p := range s.leader.Owing() {
+			words = append(words, p.Short())
+		}
+		return strings.Join(words, " ") + "\n"
 	default:
 		d.Fatalf(t, "unknown command %s", d.Cmd)
 	}

@@ -114,6 +114,7 @@ type Host struct {
 	instance uint64 // of this process, told in every hello
 	control  protocol.ID
 	bulk     protocol.ID
+	life     protocol.ID
 
 	p2p       p2phost.Host // control
 	lane      *lane        // bulk
@@ -158,6 +159,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		instance:  binary.BigEndian.Uint64(instance[:]) | 1,
 		control:   protocol.ID(cfg.Protocol + "/control"),
 		bulk:      protocol.ID(cfg.Protocol + "/bulk"),
+		life:      protocol.ID(cfg.Protocol + "/life"),
 		meter:     &meter{},
 		gate:      newGate(),
 		sending:   newPacer(cfg.Up),
@@ -201,6 +203,7 @@ func (h *Host) start() error {
 		h.spawn(func() { h.connectionClosed(c) })
 	}})
 	h.p2p.SetStreamHandler(h.control, h.tracked(h.handleControl))
+	h.p2p.SetStreamHandler(h.life, h.tracked(h.answerVigil))
 	addrs, err := parseListen(h.cfg.Listen)
 	if err != nil {
 		return err

@@ -45,6 +45,7 @@ type Limits struct {
 	BackoffMax time.Duration // longest wait between attempts
 	Answer     time.Duration // from the request to the first byte of the answer
 	Stall      time.Duration // a transfer without a byte for so long has failed
+	Silence    time.Duration // a peer of whom something is awaited is dead after so long without a sign of life
 	Write      time.Duration // a control message or a chunk of bulk that the remote does not take
 	Serve      time.Duration // one call of Handler.Serve
 	QUICIdle   time.Duration // silence after which a QUIC connection is dead; noticed within 4/3 of it
@@ -83,6 +84,7 @@ func DefaultLimits() Limits {
 		BackoffMax: 15 * time.Second,
 		Answer:     10 * time.Second,
 		Stall:      3 * time.Second,
+		Silence:    2500 * time.Millisecond,
 		Write:      30 * time.Second,
 		Serve:      30 * time.Second,
 		QUICIdle:   6 * time.Second,

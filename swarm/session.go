@@ -30,6 +30,8 @@ type remote struct {
 	restarts *rate.Limiter // sessions it may replace
 	fetches  chan struct{} // a token for each own request to it
 	serves   chan struct{} // a token for each of its requests being answered
+	awaited  atomic.Bool   // Await named it
+	vigil    chan struct{} // has a token when something may be awaited of it
 
 	// Guarded by Host.mu.
 	users  int     // goroutines holding this record
@@ -77,6 +79,7 @@ func (h *Host) borrow(pid p2ppeer.ID) (*remote, error) {
 			restarts: rate.NewLimiter(rate.Every(restartEvery), restartBurst),
 			fetches:  make(chan struct{}, h.limits.Fetches),
 			serves:   make(chan struct{}, h.limits.Serves),
+			vigil:    make(chan struct{}, 1),
 		}
 		h.peers[pid] = r
 	}
@@ -125,7 +128,7 @@ func (h *Host) up(r *remote) *session {
 	s := &session{queue: newSendQueue(h.limits, &h.queued), began: time.Now(), told: make(chan struct{}), heard: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(h.ctx)
 	r.session.Store(s)
-	if !h.spawn(func() { h.writeControl(r, s) }) {
+	if !h.spawn(func() { h.writeControl(r, s) }) || !h.spawn(func() { h.keepVigil(r, s) }) {
 		r.session.Store(nil)
 		s.cancel()
 		return nil

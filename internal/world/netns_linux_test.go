@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -261,4 +263,82 @@ func (w *town) signal(r *resident, s syscall.Signal) {
 	if err := r.cmd.Process.Signal(s); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// TestNetnsDeaths measures how long a fragment waits for its next commit when a worker, which owns slabs, or the
+// coordinator is killed, frozen or silently cut off in each phase of a round: at most 1.5 times its interval, and 2 s when
+// the kernel tells of the death, 5 s when nobody does. Nothing is committed without the coordinator, so its time counts
+// from its return. REPEAT is how often each is tried.
+func TestNetnsDeaths(t *testing.T) {
+	repeat, _ := strconv.Atoi(os.Getenv("REPEAT"))
+	w := newTown(t, 4, homeLink(), "--preset", "pico", "--h", "400")
+	ways := []struct {
+		name  string
+		grace time.Duration
+		harm  func(*resident)
+		mend  func(*resident)
+	}{
+		{"SIGKILL", 2 * time.Second, w.kill, w.restart},
+		{"SIGSTOP", 5 * time.Second, w.freeze, w.thaw},
+		{"cut", 5 * time.Second, func(r *resident) { w.net.Isolate(r.host, true) }, func(r *resident) { w.net.Isolate(r.host, false) }},
+	}
+	worst, rng := map[string]time.Duration{}, rand.New(rand.NewPCG(1, 2))
+	for range max(1, repeat) {
+		for _, phase := range []string{"collecting", "summing", "spreading"} {
+			for _, way := range ways {
+				for _, who := range []string{"a worker", "the coordinator"} {
+					intervals := w.settle()
+					shot := w.until(phase, time.Minute, func(s *status.Snapshot) bool { return inPhase(s, phase) != nil })
+					f := inPhase(shot, phase).Fragment
+					victim := w.lead
+					if who == "a worker" {
+						victim = w.workers[rng.IntN(len(w.workers))]
+					}
+					way.harm(victim)
+					began, version := time.Now(), shot.Run.Versions[f]
+					if victim == w.lead {
+						<-time.After(absence) // real processes: there is no other clock
+						way.mend(victim)
+						began = time.Now()
+					}
+					key := fmt.Sprintf("%s of %s while %s", way.name, who, phase)
+					w.until("the next commit after "+key, 2*time.Minute, func(s *status.Snapshot) bool { return f < len(s.Run.Versions) && s.Run.Versions[f] > version })
+					took, bound := time.Since(began), intervals[f]*3/2+way.grace
+					worst[key] = max(worst[key], took)
+					t.Logf("%s: commit of fragment %d after %.1f s, at most %.1f s (interval %.1f s)", key, f, took.Seconds(), bound.Seconds(), intervals[f].Seconds())
+					if took > bound {
+						t.Errorf("%s: commit of fragment %d after %v, at most %v", key, f, took, bound)
+					}
+					if victim != w.lead {
+						way.mend(victim)
+					}
+				}
+			}
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(worst)) {
+		t.Logf("worst of %s: %.1f s", key, worst[key].Seconds())
+	}
+	w.leave()
+}
+
+// absence is how long a coordinator is away: long enough for all to notice.
+const absence = 6 * time.Second
+
+func (w *town) restart(r *resident) {
+	if r == w.lead {
+		w.coordinate()
+		return
+	}
+	w.join(r)
+}
+
+// inPhase returns a round that is in a phase, or nil.
+func inPhase(s *status.Snapshot, phase string) *status.Round {
+	for i := range s.Rounds {
+		if r := &s.Rounds[i]; r.Phase == phase && r.Closed == nil {
+			return r
+		}
+	}
+	return nil
 }

@@ -127,6 +127,14 @@ func (c *Core) Deadline() time.Time {
 	return first
 }
 
+// Owing lists the peers for whom rounds that this peer leads wait now.
+func (c *Core) Owing() []wire.PeerID {
+	if c.leader == nil {
+		return nil
+	}
+	return c.leader.Owing()
+}
+
 // Snapshot is what people see of the decisions.
 type Snapshot struct {
 	Height      uint64

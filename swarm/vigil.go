@@ -1,0 +1,145 @@
+package swarm
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"dunlin/wire"
+)
+
+// A host that awaits something of a peer asks it for signs of life: a byte on a
+// stream of its own, which the remote sends back. The kernel of a machine whose
+// process is frozen still acknowledges, and one that is cut off says nothing for
+// a quarter of an hour, so neither shows in the connection soon enough.
+
+const serviceVigil = "dunlin.vigil"
+
+// Await names the peers of whom the caller awaits something now, in place of
+// those named before. A session with one of them ends when it gives no sign of
+// life for Limits.Silence, as does one with a peer whom this host has asked for
+// bulk. Other sessions may be silent.
+func (h *Host) Await(peers []wire.PeerID) {
+	awaited := make(map[wire.PeerID]bool, len(peers))
+	for _, id := range peers {
+		awaited[id] = true
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.peers {
+		r.awaited.Store(awaited[r.id])
+		if awaited[r.id] {
+			r.watch()
+		}
+	}
+}
+
+// watch has the vigil look whether something is awaited.
+func (r *remote) watch() {
+	select {
+	case r.vigil <- struct{}{}:
+	default:
+	}
+}
+
+// owing reports whether something is awaited of the remote.
+func (r *remote) owing() bool { return r.awaited.Load() || len(r.fetches) > 0 }
+
+// keepVigil asks for signs of life while something is awaited, until the session ends.
+func (h *Host) keepVigil(r *remote, s *session) {
+	var st network.Stream
+	defer func() {
+		if st != nil {
+			st.Reset()
+		}
+	}()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-r.vigil:
+		}
+		for r.owing() {
+			pause.Reset(h.limits.Silence / 2)
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-pause.C:
+			}
+			if !r.owing() {
+				break
+			}
+			var err error
+			if st, err = h.signOfLife(r, s, st); err != nil && s.ctx.Err() == nil {
+				h.fail(r, s, fmt.Sprintf("no sign of life within %s: %v", h.limits.Silence, err))
+				return
+			}
+		}
+	}
+}
+
+// signOfLife has one byte come back on st, or on a new stream where there is none.
+func (h *Host) signOfLife(r *remote, s *session, st network.Stream) (network.Stream, error) {
+	deadline := time.Now().Add(h.limits.Silence)
+	if st == nil {
+		ctx, cancel := context.WithDeadline(network.WithNoDial(s.ctx, "a session has its connections"), deadline)
+		defer cancel()
+		var err error
+		if st, err = h.p2p.NewStream(ctx, r.pid, h.life); err != nil {
+			return nil, err
+		}
+		if err := st.Scope().SetService(serviceVigil); err != nil {
+			return st, err
+		}
+	}
+	if err := st.SetDeadline(deadline); err != nil {
+		return st, err
+	}
+	b := []byte{0}
+	if _, err := st.Write(b); err != nil {
+		return st, err
+	}
+	_, err := st.Read(b)
+	h.count(wire.ClassControl, 1)
+	h.meter.classes[wire.ClassControl].out.Add(1)
+	h.sending.spend(1)
+	return st, err
+}
+
+// answerVigil sends back what comes, no faster than anyone needs.
+func (h *Host) answerVigil(st network.Stream) {
+	defer st.Reset()
+	r, err := h.borrow(st.Conn().RemotePeer())
+	if err != nil {
+		return
+	}
+	defer h.release(r)
+	s := r.session.Load()
+	if s == nil || st.Scope().SetService(serviceVigil) != nil {
+		return
+	}
+	defer context.AfterFunc(s.ctx, func() { st.Reset() })()
+	b := []byte{0}
+	for {
+		if _, err := st.Read(b); err != nil {
+			return
+		}
+		h.count(wire.ClassControl, 1)
+		if !r.messages.Allow() {
+			h.cutOff(r, "it asks for more signs of life than any peer needs")
+			return
+		}
+		if err := st.SetWriteDeadline(time.Now().Add(h.limits.Write)); err != nil {
+			return
+		}
+		if _, err := st.Write(b); err != nil {
+			return
+		}
+		h.meter.classes[wire.ClassControl].out.Add(1)
+		h.sending.spend(1)
+	}
+}
