@@ -16,7 +16,7 @@ REPEAT ?= 1
 DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS))
 
 .DEFAULT_GOAL := help
-.PHONY: run test build lint race golden fuzz bench bench-convergence netns-test check-arm64 cross clean help
+.PHONY: run test build lint race golden fuzz bench bench-convergence bench-link netns-test check-arm64 cross clean help
 
 run: build ## build, then train a small model with a swarm on this machine (DATA=path for your own text, SECONDS=n)
 	bin/dunlin demo $(DEMO_FLAGS)
@@ -57,6 +57,9 @@ bench: build ## micro-benchmarks of the numeric packages, a whole training step,
 
 netns-test: ## real processes in network namespaces behind slow, lossy links (Linux and root; REPEAT=n deaths of each kind)
 	NETNS=1 REPEAT=$(REPEAT) $(GO) test -count=1 -timeout 60m -v -run 'Netns|Router' ./internal/world ./internal/world/link
+
+bench-link: ## what rounds cost on links that just carry them (Linux and root; PRESET, RECIPE, WINDOWS, WINDOW in seconds)
+	BENCH_LINK=1 $(GO) test -count=1 -timeout 60m -v -run TestLinkEfficiency ./internal/world
 
 check-arm64: ## the tests of the numeric packages as an arm64 processor computes them, emulated by qemu (qemu-user-static)
 	@if ! qemu=$$(command -v qemu-aarch64-static || command -v qemu-aarch64); then \

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -31,6 +32,7 @@ type town struct {
 	binary  string
 	dir     string
 	lead    *resident
+	start   func(*exec.Cmd) error // the coordinator
 	workers []*resident
 	invite  string
 	page    string
@@ -55,6 +57,12 @@ func newTown(t *testing.T, workers int, path link.Path, flags ...string) *town {
 	if os.Getenv("NETNS") == "" {
 		t.Skip("make netns-test runs this test")
 	}
+	return newTownBy(t, workers, path, func(lead *link.Host) func(*exec.Cmd) error { return lead.Start }, flags...)
+}
+
+// newTownBy is newTown with another way to start the coordinator in its host.
+func newTownBy(t *testing.T, workers int, path link.Path, start func(lead *link.Host) func(*exec.Cmd) error, flags ...string) *town {
+	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed of the links %d", seed)
 	network, err := link.New(seed)
@@ -71,6 +79,7 @@ func newTown(t *testing.T, workers int, path link.Path, flags ...string) *town {
 		}
 	})
 	w.lead = w.resident("coordinator", path)
+	w.start = start(w.lead.host)
 	w.client.Transport = &http.Transport{DialContext: w.lead.host.Dial}
 	t.Cleanup(w.client.CloseIdleConnections)
 	flags = append([]string{"--data", corpusFile(t), "--tokens", "1000000000", "--eval-windows", "8"}, flags...)
@@ -96,7 +105,7 @@ func (w *town) resident(name string, path link.Path) *resident {
 func (w *town) coordinate(flags ...string) {
 	w.t.Helper()
 	args := []string{"coordinator", "--json", "--mdns=false", "--port", "7300", "--listen", "127.0.0.1:7310", "--data-dir", w.lead.dir}
-	w.lead.process = beginBy(w.t, w.lead.host.Start, w.binary, append(args, flags...)...)
+	w.lead.process = beginBy(w.t, w.start, w.binary, append(args, flags...)...)
 	w.invite, w.page = w.lead.where(w.t)
 }
 

@@ -1,0 +1,140 @@
+package world
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"dunlin/internal/world/link"
+	"dunlin/status"
+)
+
+// TestLinkEfficiency is `make bench-link`: four workers behind links that carry little more than their rounds need. It
+// first lets them train on fast links and counts what a worker sends, then gives each 1.25 times that upwards and four
+// times as much down, 50 ms from another and a packet in a thousand lost, and compares windows with rounds to windows
+// without. PRESET, WINDOWS and WINDOW (seconds) change what it measures.
+func TestLinkEfficiency(t *testing.T) {
+	if os.Getenv("BENCH_LINK") == "" {
+		t.Skip("make bench-link runs this measurement")
+	}
+	preset, windows, length := setting("PRESET", "small"), count("WINDOWS", 10), time.Duration(count("WINDOW", 20))*time.Second
+	far := link.Path{Up: 100e6, Down: 100e6, Delay: 12500 * time.Microsecond, Loss: 0.0005}
+	var orders io.WriteCloser
+	w := newTownBy(t, 4, far, func(lead *link.Host) func(*exec.Cmd) error {
+		return func(cmd *exec.Cmd) (err error) {
+			if orders, err = cmd.StdinPipe(); err != nil {
+				return err
+			}
+			return lead.Start(cmd)
+		}
+	}, "--control-stdin", "--preset", preset, "--h", "30", "--worker-batch", "1", "--recipe", setting("RECIPE", "default"))
+	intervals := w.settle()
+	period := slices.Max(intervals)
+	t.Logf("%s, %s recipe: an outer step takes %.1f s on fast links", preset, setting("RECIPE", "default"), period.Seconds())
+
+	before, began := w.sent(), time.Now()
+	w.rates(max(3*period, length))
+	need := float64(w.sent()-before) * 8 / time.Since(began).Seconds() / float64(len(w.workers))
+	thin := far
+	thin.Up, thin.Down = 1.25*need, 5*need
+	for _, r := range w.workers {
+		r.host.SetPath(thin)
+	}
+	t.Logf("a worker sends %.0f kbit/s; from now on it has %.0f up and %.0f down", need/1e3, thin.Up/1e3, thin.Down/1e3)
+
+	var on, off []float64
+	start := w.look()
+	for i := range windows {
+		rounds := i%4 == 0 || i%4 == 3 // on off off on: a drift of the machine's speed cancels
+		order := "solo on\n"
+		if rounds {
+			order = "solo off\n"
+		}
+		if _, err := io.WriteString(orders, order); err != nil {
+			t.Fatal(err)
+		}
+		w.rates(3 * time.Second) // what was under way ends
+		rate := w.rates(length)
+		t.Logf("window %d: rounds %v, %.0f tokens/s", i+1, rounds, rate)
+		if rounds {
+			on = append(on, rate)
+		} else {
+			off = append(off, rate)
+		}
+	}
+	end := w.look()
+	if start == nil || end == nil || end.Health.Commits == start.Health.Commits {
+		t.Fatal("no round was committed on the thin links")
+	}
+	slices.Sort(on)
+	slices.Sort(off)
+	t.Logf("efficiency %.3f: medians of %d windows, %.0f tokens/s with rounds, %.0f without; %d commits and %d failed attempts in that time; a worker is in inner steps %.1f %% of its time",
+		middleOf(on)/middleOf(off), windows, middleOf(on), middleOf(off), end.Health.Commits-start.Health.Commits, end.Health.FailedAttempts-start.Health.FailedAttempts, 100*utilisation(end))
+}
+
+func setting(key, otherwise string) string {
+	if v := os.Getenv(key); v != "" {
+		return v
+	}
+	return otherwise
+}
+
+func count(key string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(key)); err == nil && n > 0 {
+		return n
+	}
+	return otherwise
+}
+
+func middleOf(sorted []float64) float64 {
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+func utilisation(s *status.Snapshot) float64 {
+	sum, n := 0.0, 0
+	for i := range s.Peers {
+		if p := &s.Peers[i]; p.Alive && p.Step > 0 {
+			sum, n = sum+p.Utilisation, n+1
+		}
+	}
+	return sum / float64(max(n, 1))
+}
+
+// sent is what all workers' links have carried upwards, in bytes.
+func (w *town) sent() uint64 {
+	sum := uint64(0)
+	for _, r := range w.workers {
+		sum += r.host.Count().Sent
+	}
+	return sum
+}
+
+// rates returns the tokens a second of all workers over a stretch of time, each by its own clock.
+func (w *town) rates(length time.Duration) float64 {
+	w.t.Helper()
+	type reading struct{ tokens, clock uint64 }
+	first, sum := map[string]reading{}, 0.0
+	began := time.Now()
+	last := w.until(fmt.Sprintf("%v have passed", length), length+time.Minute, func(s *status.Snapshot) bool {
+		for i := range s.Peers {
+			p := &s.Peers[i]
+			if _, seen := first[p.ID]; !seen && p.Alive && p.Clock > 0 {
+				first[p.ID] = reading{p.Tokens, p.Clock}
+			}
+		}
+		return time.Since(began) >= length
+	})
+	for i := range last.Peers {
+		p := &last.Peers[i]
+		if start, ok := first[p.ID]; ok && p.Clock > start.clock && p.Tokens >= start.tokens {
+			sum += float64(p.Tokens-start.tokens) / (float64(p.Clock-start.clock) / 1000)
+		}
+	}
+	return sum
+}
