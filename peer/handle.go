@@ -30,6 +30,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.summed(ev)
 	case commitMerged:
 		p.figures.merges++
+		p.life.overlapped(ev.overlap)
 		p.next(round.Merged{Fragment: uint64(ev.fragment), Version: ev.version})
 	case workerFailed:
 		p.failure = fmt.Errorf("training stopped: %w", ev.err)

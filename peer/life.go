@@ -27,9 +27,34 @@ type life struct {
 	since    time.Duration
 	recent   []time.Duration // newest steps, at most recentSteps
 	rate     rate
+	overlap  []uint64 // τ of the newest merges, at most recentMerges
 }
 
-const recentSteps = 32
+const (
+	recentSteps  = 32
+	recentMerges = 16
+)
+
+// overlapped notes how many inner steps passed between a snapshot and the merge of the
+// commit that decided it.
+func (l *life) overlapped(steps uint64) {
+	if steps == 0 {
+		return
+	}
+	if len(l.overlap) == recentMerges {
+		l.overlap = append(l.overlap[:0], l.overlap[1:]...)
+	}
+	l.overlap = append(l.overlap, steps)
+}
+
+// tau is the median of those, in inner steps; 0 before the first.
+func (l *life) tau() uint64 {
+	if len(l.overlap) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(l.overlap))
+	return sorted[len(sorted)/2]
+}
 
 // rate is tokens a second over the last seconds.
 type rate struct {
@@ -111,7 +136,7 @@ func (p *Peer) pulse(e coordinator.SendHeartbeat) *wire.Heartbeat {
 		StepTime: l.stepTime(), Holds: l.holds, OuterSteps: p.figures.merges / p.spec.Fragments,
 		RoundBytes:        traffic.ClassSent[wire.ClassContribution] + traffic.ClassSent[wire.ClassResult] + traffic.ClassSent[wire.ClassControl],
 		ContributionBytes: p.figures.contributed,
-		Clock:             uint64(time.Since(p.figures.started).Milliseconds()), Device: l.device,
+		Clock:             uint64(time.Since(p.figures.started).Milliseconds()), Device: l.device, Overlap: l.tau(),
 	}
 	h.StateHash = p.stateHash()
 	return h

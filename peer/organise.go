@@ -66,7 +66,7 @@ func (c RunConfig) Spec(organiser ed25519.PrivateKey, coordinator wire.PeerID, p
 			LR: f(c.LR), Beta1: f(0.9), Beta2: f(0.95), Eps: f(1e-8), Decay: f(0.1), Clip: f(1), Warmup: f(warmup), FinalRate: f(final),
 		},
 		Outer:        wire.OuterSpec{LR: f(c.OuterLR), Momentum: f(c.Momentum)},
-		Contribution: c.Contribution, Result: c.Result, Merge: c.Merge, Decay: f(c.Decay), OwnerDecay: f(c.OwnerDecay), Alpha: f(c.Alpha), TokenBudget: c.TokenBudget, Deadlines: c.Deadlines,
+		Contribution: c.Contribution, Result: c.Result, Merge: c.Merge, Decay: f(c.Decay), OwnerDecay: f(c.OwnerDecay), Alpha: f(c.Alpha), Overlap: c.Overlap, TokenBudget: c.TokenBudget, Deadlines: c.Deadlines,
 		Checkpoint: uint64(c.Checkpoint), Coordinators: []wire.PeerID{coordinator}, Organiser: wire.PeerIDOf(organiser),
 	}
 	if c.Inner != wire.InnerAdamW {

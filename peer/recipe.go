@@ -18,6 +18,7 @@ type Recipe struct {
 	OwnerDecay   float64 // β of the owners' error feedback; 0: they keep none
 	Merge        string
 	Alpha        float64 // share of the live weights that lerp keeps
+	Overlap      string  // wire.OverlapRound, or "" for merging as soon as a commit is there
 	OuterLR      float64
 	Momentum     float64 // outer
 	Inner        string  // "adamw" or "muon"
@@ -42,7 +43,9 @@ func Recipes() []Recipe {
 	sparse.OuterLR, sparse.Momentum = 1, 0
 	muloco := dense
 	muloco.Name, muloco.Contribution, muloco.Result, muloco.Inner, muloco.LR = "muloco", "int4", "int4", wire.InnerMuon, 1e-2
-	return []Recipe{dense, diloco, streaming, sparse, muloco}
+	delayed := dense
+	delayed.Name, delayed.Contribution, delayed.Result, delayed.Overlap, delayed.OuterLR = "diloco-x", "int4", "int4", wire.OverlapRound, 0.4
+	return []Recipe{dense, diloco, streaming, sparse, muloco, delayed}
 }
 
 // RecipeNames lists the names of all recipes.

@@ -74,6 +74,7 @@ func TestRecipeReachesTheRun(t *testing.T) {
 		"Contribution": func(r *Recipe) { r.Contribution = "int4" }, "Result": func(r *Recipe) { r.Result = "int4" },
 		"Decay": func(r *Recipe) { r.Decay = 0.9 }, "OwnerDecay": func(r *Recipe) { r.OwnerDecay = 0.9 },
 		"Merge": func(r *Recipe) { r.Merge = "reset" }, "OuterLR": func(r *Recipe) { r.OuterLR = 0.5 },
+		"Overlap":  func(r *Recipe) { r.Overlap, r.OwnerDecay = wire.OverlapRound, 0 },
 		"Alpha":    func(r *Recipe) { r.Merge, r.Alpha, r.Decay, r.OwnerDecay = "lerp", 0.5, 0, 0 },
 		"Momentum": func(r *Recipe) { r.Momentum = 0.4 }, "Inner": func(r *Recipe) { r.Inner = wire.InnerMuon },
 		"LR": func(r *Recipe) { r.LR = 1e-3 }, "H": func(r *Recipe) { r.H = 7 }, "Fragments": func(r *Recipe) { r.Fragments = 1 },

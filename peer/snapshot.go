@@ -139,7 +139,7 @@ func (p *Peer) peerStatus(now time.Time) []status.Peer {
 			ID: id.String(), Name: p.figures.names[id], Slot: uint64(h.Slot), You: id == p.self, Alive: m.alive, State: h.State.String(), Reason: firstOf(m.reason, h.Reason),
 			Device: h.Device, Step: h.Step, Tokens: h.Tokens, Loss: float64(h.Loss.Value()), TokensPerSecond: float64(h.TokensPerSecond.Value()),
 			Utilisation: float64(h.Utilisation.Value()), Sent: h.Sent, Received: h.Received, Height: h.Height, StateHash: h.StateHash,
-			OuterSteps: h.OuterSteps, Clock: h.Clock, SeenSeconds: now.Sub(m.seen).Seconds(),
+			OuterSteps: h.OuterSteps, Overlap: h.Overlap, Clock: h.Clock, SeenSeconds: now.Sub(m.seen).Seconds(),
 			RoundBytes: h.RoundBytes, ContributionBytes: h.ContributionBytes,
 		})
 	}

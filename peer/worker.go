@@ -82,6 +82,7 @@ type (
 		fragment int
 		version  uint64
 		outcome  contribution.Outcome
+		overlap  uint64 // τ: inner steps since the snapshot; 0 without one
 	}
 	workerFailed struct{ err error }
 	// complaint is a fault that training goes on with.
@@ -268,8 +269,12 @@ func (w *worker) merge(o takeCommit) error {
 	if o.tokens > w.committed {
 		w.committed, w.members, w.own = o.tokens, max(1, o.members), w.uncounted(o.fragment)
 	}
+	merged := commitMerged{fragment: o.fragment, version: o.asked, outcome: outcome}
+	if at := w.snapshots[o.fragment]; at > 0 {
+		merged.overlap = w.step - at
+	}
 	w.snapshots[o.fragment] = 0
-	w.report(commitMerged{fragment: o.fragment, version: o.asked, outcome: outcome})
+	w.report(merged)
 	return nil
 }
 

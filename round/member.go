@@ -36,6 +36,7 @@ type memberFragment struct {
 	before  work   // trained since end, up to the snapshot if one is open
 	after   work   // trained since the open snapshot
 	open    *undecided
+	held    *Merge // with Spec.Delay: waits for the step of the next snapshot
 }
 
 // undecided is the one contribution of a fragment that no commit decided yet.
@@ -160,6 +161,7 @@ func (m *Member) start(versions []uint64) {
 		if f.open != nil && f.open.ready.Base < f.merged {
 			m.abandon(f)
 		}
+		f.held = nil
 		if f.applied > f.merged {
 			m.emit(Merge{Fragment: uint64(i), Version: f.applied})
 		}
@@ -173,6 +175,9 @@ func (m *Member) suspend(reason string) {
 		return
 	}
 	m.suspended = true
+	for i := range m.fragments {
+		m.fragments[i].held = nil // start asks for a merge of what is newest then
+	}
 	m.note("contributes nothing: %s", reason)
 	for i := range m.fragments {
 		if f := &m.fragments[i]; f.open != nil && !f.open.encoded() {
@@ -241,6 +246,9 @@ func (m *Member) stepDone(ev StepDone) {
 // clear: nothing undecided, and the newest commit merged.
 func (m *Member) consider(i int) {
 	f := &m.fragments[i]
+	if f.held != nil && m.step >= f.due && !m.suspended {
+		m.deliver(f, *f.held)
+	}
 	switch {
 	case m.suspended || m.solo || m.phase != wire.PhaseTraining:
 	case m.step < f.due || f.open != nil || f.merged != f.applied || f.merged != f.head:
@@ -420,6 +428,20 @@ func (m *Member) appliedCommit(ev Applied) {
 	}
 	if m.slot == 0 || m.suspended {
 		return // start asks for it once there are weights to merge into
+	}
+	m.deliver(f, merge)
+}
+
+// deliver asks for a merge, or holds it until the next snapshot is due. A commit that
+// comes meanwhile is merged with it: it decides no contribution, as none is open.
+func (m *Member) deliver(f *memberFragment, merge Merge) {
+	if f.held != nil {
+		merge.Contributed, merge.Included = f.held.Contributed, f.held.Included
+		f.held = nil
+	}
+	if m.spec.Delay && m.step < f.due {
+		f.held = &merge
+		return
 	}
 	m.emit(merge)
 }

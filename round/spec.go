@@ -17,6 +17,9 @@ type Spec struct {
 	Deadlines  wire.DeadlineSpec
 	// OwnerFeedback: owners keep error feedback, so slabs stay with them (R10).
 	OwnerFeedback bool
+	// Delay: a commit is merged only when the fragment's next snapshot is due, so that
+	// what it takes to make one has a whole interval.
+	Delay bool
 }
 
 // Validate lists every fault at once.

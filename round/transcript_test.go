@@ -122,6 +122,7 @@ func parseSpec(t *testing.T, d *datadriven.TestData) Spec {
 		H: number(t, d, "h", 10), StepTokens: 256, Context: 128,
 		Deadlines: wire.DeadlineSpec{ReadyMin: 1000, Stall: 3000, Attempt: 15000, Leave: 5000, Silence: 45000},
 	}
+	s.Delay = d.HasArg("delay")
 	for _, n := range parseList(t, argument(d, "slabs", "3")) {
 		s.Slabs = append(s.Slabs, int(n))
 	}

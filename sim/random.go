@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"dunlin/wire"
 )
 
 // Random draws a scenario: a few workers of different speed and a schedule of
@@ -46,12 +48,14 @@ func Random(seed uint64) Scenario {
 // randomRules draws whether owners keep error feedback and whether workers do.
 func randomRules(seed uint64, r Rules) Rules {
 	rng := rand.New(rand.NewPCG(seed, 0x2073))
-	switch rng.IntN(5) {
+	switch rng.IntN(6) {
 	case 0:
 		r.OwnerDecay, r.OuterLR, r.Momentum = 1, 1, 0.5
 	case 1:
 		r.Contribution, r.Result = "ternary-20", "ternary-35"
 		r.OwnerDecay, r.OuterLR, r.Momentum = 1, 1, 0.5
+	case 5:
+		r.Merge, r.Overlap, r.OuterLR = "rebase", wire.OverlapRound, 0.4
 	case 2:
 		r.Merge, r.Alpha, r.Decay, r.OuterLR = "lerp", 0.5, 0, 0.4
 	}

@@ -10,11 +10,12 @@ import (
 // rulesOf returns an example of each row that a run may be in.
 func rulesOf() map[string]Rules {
 	return map[string]Rules{
-		"dense":        {Contribution: "int4", Result: "int8", Merge: "rebase", Decay: 1, OuterLR: 0.7, Momentum: 0.9},
-		"dense-lerp":   {Contribution: "e3m0", Result: "fp32", Merge: "lerp", Alpha: 0.5, OuterLR: 0.4, Momentum: 0.9},
-		"dense-owner":  {Contribution: "int8", Result: "ternary-35", Merge: "reset", Decay: 1, OwnerDecay: 1, OuterLR: 1, Momentum: 0.5},
-		"sparse":       {Contribution: "topk2-12.5", Result: "int4", Merge: "rebase", Decay: 1, OuterLR: 1},
-		"sparse-owner": {Contribution: "ternary-20", Result: "ternary-35", Merge: "rebase", Decay: 1, OwnerDecay: 1, OuterLR: 1, Momentum: 0.5},
+		"dense":         {Contribution: "int4", Result: "int8", Merge: "rebase", Decay: 1, OuterLR: 0.7, Momentum: 0.9},
+		"dense-delayed": {Contribution: "int4", Result: "int4", Merge: "rebase", Overlap: wire.OverlapRound, Decay: 1, OuterLR: 0.4, Momentum: 0.9},
+		"dense-lerp":    {Contribution: "e3m0", Result: "fp32", Merge: "lerp", Alpha: 0.5, OuterLR: 0.4, Momentum: 0.9},
+		"dense-owner":   {Contribution: "int8", Result: "ternary-35", Merge: "reset", Decay: 1, OwnerDecay: 1, OuterLR: 1, Momentum: 0.5},
+		"sparse":        {Contribution: "topk2-12.5", Result: "int4", Merge: "rebase", Decay: 1, OuterLR: 1},
+		"sparse-owner":  {Contribution: "ternary-20", Result: "ternary-35", Merge: "rebase", Decay: 1, OwnerDecay: 1, OuterLR: 1, Momentum: 0.5},
 	}
 }
 

@@ -43,6 +43,7 @@ type Setup struct {
 type Rules struct {
 	Contribution, Result     string  // codecs
 	Merge                    string  // "rebase", "reset" or "lerp"
+	Overlap                  string  // "" or wire.OverlapRound
 	Decay, OwnerDecay, Alpha float32 // R1's law is checked where Decay is 1
 	OuterLR, Momentum        float32
 }
@@ -119,7 +120,7 @@ func (s *Scenario) runSpec() (*wire.RunSpec, error) {
 		Inner: wire.InnerSpec{LR: f(1e-3), Beta1: f(0.9), Beta2: f(0.95), Eps: f(1e-8), Clip: f(1)},
 		Outer: wire.OuterSpec{LR: f(rules.OuterLR), Momentum: f(rules.Momentum)}, Fragments: uint64(len(s.Setup.Values)), H: s.Setup.H,
 		Contribution: rules.Contribution, Result: rules.Result, Merge: rules.Merge,
-		Decay: f(rules.Decay), OwnerDecay: f(rules.OwnerDecay), Alpha: f(rules.Alpha), TokenBudget: 1 << 50,
+		Decay: f(rules.Decay), OwnerDecay: f(rules.OwnerDecay), Alpha: f(rules.Alpha), Overlap: rules.Overlap, TokenBudget: 1 << 50,
 		Deadlines: s.Setup.Deadlines, Checkpoint: s.Setup.Checkpoint, Coordinators: []wire.PeerID{lead}, Organiser: lead,
 	}
 	for i, n := range s.Setup.Values {

@@ -121,6 +121,7 @@ type Peer struct {
 	Height            uint64    `json:"height"`
 	StateHash         wire.Hash `json:"state_hash"` // of its memory, at Height
 	OuterSteps        uint64    `json:"outer_steps"`
+	Overlap           uint64    `json:"overlap_steps"`      // τ: inner steps from a snapshot to the merge of its commit; 0 before the first
 	RoundBytes        uint64    `json:"round_bytes"`        // sent for contributions, results and round control
 	ContributionBytes uint64    `json:"contribution_bytes"` // encoded contributions
 	Clock             uint64    `json:"clock"`              // ms of its own clock at its last word

@@ -87,14 +87,15 @@ type Heartbeat struct {
 	Utilisation       Float       `cbor:"9,keyasint"`
 	Sent              uint64      `cbor:"10,keyasint"` // socket bytes
 	Received          uint64      `cbor:"11,keyasint"`
-	StepTime          uint64      `cbor:"12,keyasint"` // median, µs
-	Holds             uint64      `cbor:"13,keyasint"` // newest checkpoint (its At) held durably
-	StateHash         Hash        `cbor:"14,keyasint"` // Merkle root over the fragments' state hashes, from memory; zero when not asked for
-	RoundBytes        uint64      `cbor:"15,keyasint"` // sent for contributions, results and round control
-	OuterSteps        uint64      `cbor:"16,keyasint"` // commits merged ÷ fragments, rounded down
-	ContributionBytes uint64      `cbor:"17,keyasint"` // encoded contributions sent
-	Clock             uint64      `cbor:"18,keyasint"` // ms of the peer's own steady clock, so that rates need no common one
-	Device            string      `cbor:"19,keyasint"` // for people, at most 64 bytes
+	StepTime          uint64      `cbor:"12,keyasint"`           // median, µs
+	Holds             uint64      `cbor:"13,keyasint"`           // newest checkpoint (its At) held durably
+	StateHash         Hash        `cbor:"14,keyasint"`           // Merkle root over the fragments' state hashes, from memory; zero when not asked for
+	RoundBytes        uint64      `cbor:"15,keyasint"`           // sent for contributions, results and round control
+	OuterSteps        uint64      `cbor:"16,keyasint"`           // commits merged ÷ fragments, rounded down
+	ContributionBytes uint64      `cbor:"17,keyasint"`           // encoded contributions sent
+	Clock             uint64      `cbor:"18,keyasint"`           // ms of the peer's own steady clock, so that rates need no common one
+	Device            string      `cbor:"19,keyasint"`           // for people, at most 64 bytes
+	Overlap           uint64      `cbor:"20,keyasint,omitempty"` // τ: inner steps between a snapshot and the merge of its commit, median of the newest
 }
 
 // WorkerState is the stage of a worker's life.

@@ -14,25 +14,28 @@ type Row struct {
 	Contribution, Result []string   // kinds of codecs: the name up to the first '-'
 	Decay, OwnerDecay    [2]float32 // least and most β of contributors and owners; 0, 0: none is kept
 	Merge                []string
-	Momentum             float32 // outer, at most
+	Overlap              []string // "" stands for merging as soon as a commit is there
+	Momentum             float32  // outer, at most
 }
 
 // Rows lists them all. A run whose settings are in none of them is refused.
 func Rows() []Row {
 	dense, sparse := []string{"fp32", "int8", "int4", "e3m0"}, []string{"ternary", "topk2"}
 	rebase := []string{"rebase", "reset"}
+	at, round := []string{""}, []string{OverlapRound}
 	const tiny = 1e-6
 	return []Row{
-		{Name: "dense", Contribution: dense, Result: dense, Decay: [2]float32{tiny, 1}, Merge: rebase, Momentum: 0.95},
-		{Name: "dense-lerp", Contribution: dense, Result: dense, Merge: []string{"lerp"}, Momentum: 0.95},
+		{Name: "dense", Contribution: dense, Result: dense, Decay: [2]float32{tiny, 1}, Merge: rebase, Overlap: at, Momentum: 0.95},
+		{Name: "dense-delayed", Contribution: dense, Result: dense, Decay: [2]float32{tiny, 1}, Merge: []string{"rebase"}, Overlap: round, Momentum: 0.95},
+		{Name: "dense-lerp", Contribution: dense, Result: dense, Merge: []string{"lerp"}, Overlap: at, Momentum: 0.95},
 		{
 			Name: "dense-owner", Contribution: dense, Result: []string{"int8", "int4", "e3m0", "ternary"}, Decay: [2]float32{tiny, 1},
-			OwnerDecay: [2]float32{0.5, 1}, Merge: rebase, Momentum: 0.75,
+			OwnerDecay: [2]float32{0.5, 1}, Merge: rebase, Overlap: at, Momentum: 0.75,
 		},
-		{Name: "sparse", Contribution: sparse, Result: dense, Decay: [2]float32{0.5, 1}, Merge: rebase, Momentum: 0.95},
+		{Name: "sparse", Contribution: sparse, Result: dense, Decay: [2]float32{0.5, 1}, Merge: rebase, Overlap: at, Momentum: 0.95},
 		{
 			Name: "sparse-owner", Contribution: sparse, Result: []string{"int8", "int4", "e3m0", "ternary"}, Decay: [2]float32{0.5, 1},
-			OwnerDecay: [2]float32{0.5, 1}, Merge: rebase, Momentum: 0.75,
+			OwnerDecay: [2]float32{0.5, 1}, Merge: rebase, Overlap: at, Momentum: 0.75,
 		},
 	}
 }
@@ -45,7 +48,7 @@ func (s *RunSpec) Row() *Row {
 	}
 	for _, r := range Rows() {
 		if slices.Contains(r.Contribution, kind(s.Contribution)) && slices.Contains(r.Result, kind(s.Result)) &&
-			within(s.Decay, r.Decay) && within(s.OwnerDecay, r.OwnerDecay) && slices.Contains(r.Merge, s.Merge) &&
+			within(s.Decay, r.Decay) && within(s.OwnerDecay, r.OwnerDecay) && slices.Contains(r.Merge, s.Merge) && slices.Contains(r.Overlap, s.Overlap) &&
 			s.Outer.Momentum.Value() <= r.Momentum {
 			return &r
 		}
@@ -74,7 +77,7 @@ func (s *RunSpec) validateRow(fault faultFunc) {
 		fault("alpha %v: only lerp has one", a)
 	}
 	if s.Row() == nil {
-		fault("contributions %q with error feedback decay %v, results %q with %v, merge %q, outer momentum %v: no allowed combination; choose a recipe, or a row of docs/protocol.md",
-			clip(s.Contribution), s.Decay.Value(), clip(s.Result), s.OwnerDecay.Value(), clip(s.Merge), s.Outer.Momentum.Value())
+		fault("contributions %q with error feedback decay %v, results %q with %v, merge %q, overlap %q, outer momentum %v: no allowed combination; choose a recipe, or a row of docs/protocol.md",
+			clip(s.Contribution), s.Decay.Value(), clip(s.Result), s.OwnerDecay.Value(), clip(s.Merge), clip(s.Overlap), s.Outer.Momentum.Value())
 	}
 }

@@ -16,6 +16,9 @@ func TestEveryRunIsInARow(t *testing.T) {
 		rules
 		row string // "" where the run is refused
 	}{
+		{rules{"int4", "int4", "rebase/round", 1, 0, 0, 0.9}, "dense-delayed"},
+		{rules{"int4", "int4", "lerp/round", 0, 0, 0.5, 0.9}, ""},                   // nothing would be left of a whole interval
+		{rules{"ternary-20", "ternary-35", "rebase/round", 0.95, 0.95, 0, 0.5}, ""}, // never tried
 		{rules{"int8", "int8", "rebase", 1, 0, 0, 0.9}, "dense"},
 		{rules{"fp32", "fp32", "reset", 0.9, 0, 0, 0}, "dense"},
 		{rules{"e3m0", "fp32", "lerp", 0, 0, 0.5, 0.9}, "dense-lerp"},
@@ -34,7 +37,8 @@ func TestEveryRunIsInARow(t *testing.T) {
 		{rules{"int8", "int8", "mean", 1, 0, 0, 0.9}, ""},                     // unknown
 	} {
 		s := testSpec()
-		s.Contribution, s.Result, s.Merge = c.contribution, c.result, c.merge
+		s.Contribution, s.Result = c.contribution, c.result
+		s.Merge, s.Overlap, _ = strings.Cut(c.merge, "/")
 		s.Decay, s.OwnerDecay, s.Alpha, s.Outer.Momentum = FloatOf(c.decay), FloatOf(c.ownerDecay), FloatOf(c.alpha), FloatOf(c.momentum)
 		err := s.Validate()
 		if c.row == "" {

@@ -41,7 +41,13 @@ type RunSpec struct {
 
 	OwnerDecay Float `cbor:"21,keyasint,omitempty"` // β of the owners' error feedback (R10); 0: they keep none
 	Alpha      Float `cbor:"22,keyasint,omitempty"` // share of the live weights that lerp keeps
+	// Overlap says when a worker merges a commit: as soon as it is there, or OverlapRound.
+	Overlap string `cbor:"23,keyasint,omitempty"`
 }
+
+// OverlapRound: a commit is merged when the fragment's next snapshot is due, one whole
+// interval after the one that it took in.
+const OverlapRound = "round"
 
 // ModelSpec names a model's shape.
 type ModelSpec struct {

@@ -92,7 +92,7 @@ func (c *Core) spec() round.Spec {
 	s := c.cfg.Spec
 	return round.Spec{
 		H: s.H, Slabs: c.cfg.Slabs, StepTokens: s.StepTokens(), Context: s.Model.Context, Deadlines: s.Deadlines,
-		OwnerFeedback: s.OwnerDecay != 0,
+		OwnerFeedback: s.OwnerDecay != 0, Delay: s.Overlap == wire.OverlapRound,
 	}
 }
 

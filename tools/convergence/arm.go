@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"dunlin/peer"
+	"dunlin/wire"
 )
 
 // arm is one way of training that is compared.
@@ -39,10 +40,13 @@ func parseArm(text string) (arm, error) {
 			return a, fmt.Errorf("arm %q: %s: %w", text, change, err)
 		}
 	}
+	if a.Recipe.Overlap == wire.OverlapRound {
+		a.Tau = a.Recipe.H
+	}
 	if a.Workers < 1 || batch%a.Workers != 0 {
 		return a, fmt.Errorf("arm %q: %d workers do not divide the %d windows of a step", text, a.Workers, batch)
 	}
-	if a.Tau < 0 || a.Tau >= a.Recipe.H {
+	if a.Tau < 0 || a.Tau >= a.Recipe.H && a.Recipe.Overlap == "" {
 		return a, fmt.Errorf("arm %q: tau %d: less than h is allowed", text, a.Tau)
 	}
 	return a, nil
@@ -50,7 +54,7 @@ func parseArm(text string) (arm, error) {
 
 func (a *arm) set(key, value string) (err error) {
 	r := &a.Recipe
-	words := map[string]*string{"contribution": &r.Contribution, "result": &r.Result, "merge": &r.Merge}
+	words := map[string]*string{"contribution": &r.Contribution, "result": &r.Result, "merge": &r.Merge, "overlap": &r.Overlap}
 	numbers := map[string]*float64{
 		"decay": &r.Decay, "owner-decay": &r.OwnerDecay, "alpha": &r.Alpha, "outer-lr": &r.OuterLR, "momentum": &r.Momentum, "lr": &r.LR, "miss": &a.Miss,
 	}
@@ -63,7 +67,7 @@ func (a *arm) set(key, value string) (err error) {
 	case counts[key] != nil:
 		*counts[key], err = strconv.Atoi(value)
 	default:
-		err = fmt.Errorf("unknown; allowed are contribution, result, merge, decay, owner-decay, alpha, outer-lr, momentum, lr, miss, h, fragments, workers and tau")
+		err = fmt.Errorf("unknown; allowed are contribution, result, merge, overlap, decay, owner-decay, alpha, outer-lr, momentum, lr, miss, h, fragments, workers and tau")
 	}
 	return err
 }
