@@ -81,12 +81,21 @@ func TestEqualArgumentsGiveEqualLosses(t *testing.T) {
 	}
 }
 
+// TestJoiner: a worker that comes in mid-run changes the result, and so does its ramp.
+func TestJoiner(t *testing.T) {
+	s := short(t, 24)
+	ramp, none := play(t, s, "diloco:h=6,join=0.5"), play(t, s, "diloco:h=6,join=0.5,ramp=false")
+	if all := play(t, s, "diloco:h=6"); ramp.Loss == all.Loss || ramp.Loss == none.Loss {
+		t.Errorf("losses %v with the ramp, %v without, %v with all from the start", ramp.Loss, none.Loss, all.Loss)
+	}
+}
+
 func TestArms(t *testing.T) {
 	a, err := parseArm("diloco:workers=8,momentum=0.3,decay=0.9,h=30,tau=5,contribution=int8")
 	if err != nil || a.Workers != 8 || a.Recipe.Momentum != 0.3 || a.Recipe.Decay != 0.9 || a.Recipe.H != 30 || a.Tau != 5 || a.Recipe.Contribution != "int8" {
 		t.Errorf("%+v, %v", a, err)
 	}
-	for _, bad := range []string{"best", "diloco:speed=1", "diloco:h=many", "diloco:workers=3", "diloco:tau=24"} {
+	for _, bad := range []string{"best", "diloco:speed=1", "diloco:h=many", "diloco:workers=3", "diloco:tau=24", "diloco:join=1", "diloco:ramp=maybe"} {
 		if _, err := parseArm(bad); err == nil {
 			t.Errorf("%q passed", bad)
 		}

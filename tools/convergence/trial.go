@@ -83,6 +83,7 @@ type worker struct {
 	live     [][][]float32
 	sent     []*contribution.Contribution // by fragment, undecided
 	included []bool                       // by fragment: the commit under way has it
+	ends     []int                        // by fragment: step at which the last committed interval ended
 }
 
 // pending is a commit that workers have not merged yet.
@@ -127,22 +128,29 @@ func newTrial(s *study, a arm, seed uint64) (*trial, error) {
 	if a.Global {
 		members = 1
 	}
+	if a.Join > 0 {
+		members--
+	}
 	for range members {
-		w, err := t.member(contributions)
-		if err != nil {
+		if err := t.admit(0, false); err != nil {
 			return nil, err
 		}
-		t.workers = append(t.workers, w)
 	}
 	return t, nil
 }
 
-func (t *trial) member(codec compress.Codec) (*worker, error) {
-	engine, err := peer.NewLocalEngine(t.spec, t.device, t.study.corpus.Train, false, "")
+// admit takes in a worker that has trained nothing and starts from the committed weights.
+func (t *trial) admit(step int, joiner bool) error {
+	codec, err := compress.ByName(t.spec.Contribution)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	w := &worker{engine: engine, sent: make([]*contribution.Contribution, t.spec.Fragments), included: make([]bool, t.spec.Fragments)}
+	engine, err := peer.NewLocalEngine(t.spec, t.device, t.study.corpus.Train, joiner, "")
+	if err != nil {
+		return err
+	}
+	n := t.spec.Fragments
+	w := &worker{engine: engine, sent: make([]*contribution.Contribution, n), included: make([]bool, n), ends: make([]int, n)}
 	for f := range int(t.spec.Fragments) {
 		var live [][]float32
 		for _, i := range t.spec.FragmentTensors(f) {
@@ -153,14 +161,15 @@ func (t *trial) member(codec compress.Codec) (*worker, error) {
 			Layout: t.replica.Layout(f), Codec: codec, Merge: optimizer.Merge(t.spec.Merge), Decay: t.spec.Decay.Value(), Alpha: t.spec.Alpha.Value(),
 		}, version, weights)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := tracker.Restart(live, version, weights); err != nil {
-			return nil, err
+			return err
 		}
-		w.live, w.trackers = append(w.live, live), append(w.trackers, tracker)
+		w.live, w.trackers, w.ends[f] = append(w.live, live), append(w.trackers, tracker), step
 	}
-	return w, nil
+	t.workers = append(t.workers, w)
+	return nil
 }
 
 // close gives all memory back.
@@ -185,7 +194,13 @@ func (t *trial) run(ctx context.Context, say func(step int, loss float64)) (outc
 		due[f] = int(round.FirstDue(t.spec.H, f, fragments))
 	}
 	var open []pending
+	join := int(t.arm.Join * float64(t.study.steps))
 	for step := 1; step <= t.study.steps; step++ {
+		if join > 0 && step == join {
+			if err := t.admit(step-1, t.arm.Ramp); err != nil {
+				return t.out, err
+			}
+		}
 		if err := t.step(step); err != nil {
 			return t.out, err
 		}
@@ -200,7 +215,7 @@ func (t *trial) run(ctx context.Context, say func(step int, loss float64)) (outc
 				continue
 			}
 			due[f] += int(t.spec.H)
-			if err := t.round(f); err != nil {
+			if err := t.round(f, step); err != nil {
 				return t.out, err
 			}
 			if open = append(open, pending{f, step + t.arm.Tau}); t.arm.Tau == 0 {
@@ -242,7 +257,7 @@ func (t *trial) step(step int) error {
 }
 
 // round encodes every worker's contribution, sums them slab by slab and commits.
-func (t *trial) round(f int) error {
+func (t *trial) round(f, step int) error {
 	began := time.Now()
 	layout := t.replica.Layout(f)
 	missing := 0
@@ -268,7 +283,7 @@ func (t *trial) round(f int) error {
 	for s := range frames {
 		var shares []contribution.Share
 		for _, w := range t.workers {
-			share := contribution.Share{Weight: t.spec.StepTokens() * t.spec.H, Clip: 1, Norm: w.sent[f].Norm}
+			share := contribution.Share{Weight: t.spec.StepTokens() * uint64(step-w.ends[f]), Clip: 1, Norm: w.sent[f].Norm}
 			if w.included[f] {
 				share.Frame = w.sent[f].Frames[s]
 			}
@@ -294,6 +309,11 @@ func (t *trial) round(f int) error {
 		return err
 	}
 	t.owner.Settle(uint64(f), version, table)
+	for _, w := range t.workers {
+		if w.included[f] {
+			w.ends[f] = step
+		}
+	}
 	t.commits++
 	t.codec += time.Since(began)
 	return nil
@@ -303,6 +323,9 @@ func (t *trial) round(f int) error {
 func (t *trial) merge(f int) error {
 	version, weights := t.replica.Weights(f)
 	for _, w := range t.workers {
+		if w.trackers[f].Version() == version {
+			continue // it joined with this version
+		}
 		included := w.included[f]
 		if _, err := w.trackers[f].Merge(w.live[f], contribution.Commit{Version: version, Weights: weights, Included: func(int) bool { return included }}); err != nil {
 			return err
