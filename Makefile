@@ -47,6 +47,10 @@ golden: ## rewrite golden files; look at every changed line before you commit it
 		if grep -qs 'cockroachdb/datadriven' "$$dir"/*_test.go; then $(GO) test -count=1 "$$pkg" -rewrite </dev/null; fi; \
 	done
 
+.PHONY: interop
+interop: build ## send models to transformers and back and compare logits (makes a Python environment outside of the repository)
+	tools/interop/run.sh
+
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME)
 

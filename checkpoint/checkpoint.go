@@ -129,7 +129,7 @@ func (m *manifest) load(folder string) (*Checkpoint, error) {
 		return nil, err
 	}
 	c := &Checkpoint{Step: m.Step, Config: config}
-	if c.Model, _, err = readFile(filepath.Join(folder, modelFile)); err != nil {
+	if c.Model, _, err = readFile(filepath.Join(folder, modelFile), everyTensor); err != nil {
 		return nil, err
 	}
 	if _, ok := m.Files[tokenizerFile]; ok {
@@ -139,7 +139,7 @@ func (m *manifest) load(folder string) (*Checkpoint, error) {
 	}
 	if _, ok := m.Files[trainerFile]; ok {
 		c.Trainer = new(Trainer)
-		if c.Trainer.Tensors, c.Trainer.Meta, err = readFile(filepath.Join(folder, trainerFile)); err != nil {
+		if c.Trainer.Tensors, c.Trainer.Meta, err = readFile(filepath.Join(folder, trainerFile), everyTensor); err != nil {
 			return nil, err
 		}
 	}
@@ -154,7 +154,7 @@ func checkConfig(config []byte) error {
 	return nil
 }
 
-func readFile(path string) ([]compute.Tensor, map[string]string, error) {
+func readFile(path string, wanted func(name string) bool) ([]compute.Tensor, map[string]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, err
@@ -164,7 +164,7 @@ func readFile(path string) ([]compute.Tensor, map[string]string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	tensors, metadata, err := Read(f, info.Size())
+	tensors, metadata, err := ReadSome(f, info.Size(), wanted)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}

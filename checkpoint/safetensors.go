@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -25,16 +24,11 @@ const (
 	maxRank    = 8
 )
 
-const (
-	metadataKey = "__metadata__"
-	float32Type = "F32"
-	valueBytes  = 4
-	chunkValues = 16 << 10 // values converted at a time
-)
+const metadataKey = "__metadata__"
 
 // tensorInfo is a tensor's entry in the header.
 type tensorInfo struct {
-	Type    string  `json:"dtype"`
+	Type    Number  `json:"dtype"`
 	Shape   []int   `json:"shape"`
 	Offsets []int64 `json:"data_offsets"` // [from, to) in bytes after the header
 }
@@ -43,18 +37,27 @@ type tensorInfo struct {
 // safetensors file: an 8-byte little-endian header length, a JSON header, the
 // values little-endian. The same input gives the same bytes.
 func Write(w io.Writer, tensors []compute.Tensor, metadata map[string]string) error {
-	header, err := encodeHeader(tensors, metadata)
+	return WriteAs(w, Float32, tensors, metadata)
+}
+
+// WriteAs is Write with the values rounded to another number, to nearest, ties
+// to even. A value that is too large for it is an error.
+func WriteAs(w io.Writer, number Number, tensors []compute.Tensor, metadata map[string]string) error {
+	header, err := encodeHeader(number, tensors, metadata)
 	if err != nil {
 		return fmt.Errorf("write safetensors: %w", err)
 	}
-	buf := bufio.NewWriterSize(w, chunkValues*valueBytes)
+	buf := bufio.NewWriterSize(w, 64<<10)
 	err = errors.Join(
 		binary.Write(buf, binary.LittleEndian, uint64(len(header))),
 		writeAll(buf, header),
 	)
 	for _, t := range tensors {
-		if err == nil {
-			err = writeValues(buf, t.Data)
+		if err != nil {
+			break
+		}
+		if err = number.write(buf, t.Data); err != nil {
+			err = fmt.Errorf("tensor %q: %w", t.Name, err)
 		}
 	}
 	if err = errors.Join(err, buf.Flush()); err != nil {
@@ -68,24 +71,9 @@ func writeAll(w io.Writer, b []byte) error {
 	return err
 }
 
-func writeValues(w io.Writer, values []float32) error {
-	var chunk [chunkValues * valueBytes]byte
-	for len(values) > 0 {
-		n := min(len(values), chunkValues)
-		for i, v := range values[:n] {
-			binary.LittleEndian.PutUint32(chunk[i*valueBytes:], math.Float32bits(v))
-		}
-		if err := writeAll(w, chunk[:n*valueBytes]); err != nil {
-			return err
-		}
-		values = values[n:]
-	}
-	return nil
-}
-
 // encodeHeader lays the tensors out one after the other. The header is padded
 // with spaces so that the values begin at a multiple of eight bytes.
-func encodeHeader(tensors []compute.Tensor, metadata map[string]string) ([]byte, error) {
+func encodeHeader(number Number, tensors []compute.Tensor, metadata map[string]string) ([]byte, error) {
 	if len(tensors) > MaxTensors {
 		return nil, fmt.Errorf("%d tensors, at most %d are allowed", len(tensors), MaxTensors)
 	}
@@ -126,8 +114,8 @@ func encodeHeader(tensors []compute.Tensor, metadata map[string]string) ([]byte,
 		if shape == nil {
 			shape = []int{} // a scalar: JSON wants a list, not null
 		}
-		end := at + int64(len(t.Data))*valueBytes
-		if err := field(t.Name, tensorInfo{Type: float32Type, Shape: shape, Offsets: []int64{at, end}}); err != nil {
+		end := at + int64(len(t.Data))*number.size()
+		if err := field(t.Name, tensorInfo{Type: number, Shape: shape, Offsets: []int64{at, end}}); err != nil {
 			return nil, err
 		}
 		at = end
@@ -154,18 +142,26 @@ func checkName(name string, seen map[string]bool) error {
 }
 
 // Read reads a safetensors file of size bytes from r and returns its tensors in
-// the order of their values, and its metadata. Only float32 tensors are read.
-// It refuses a header that is too large, not JSON or repeats a name, and values
-// that overlap, leave gaps or do not fill the file, before it takes memory.
+// the order of their values, and its metadata. Values of type F32, F16 and BF16
+// are read, the last two widened exactly. It refuses a header that is too large,
+// not JSON or repeats a name, and values that overlap, leave gaps or do not fill
+// the file, before it takes memory.
 func Read(r io.Reader, size int64) ([]compute.Tensor, map[string]string, error) {
-	tensors, metadata, err := read(r, size)
+	return ReadSome(r, size, everyTensor)
+}
+
+func everyTensor(string) bool { return true }
+
+// ReadSome is Read of the tensors that are wanted; the others may be of any type.
+func ReadSome(r io.Reader, size int64, wanted func(name string) bool) ([]compute.Tensor, map[string]string, error) {
+	tensors, metadata, err := read(r, size, wanted)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read safetensors: %w", err)
 	}
 	return tensors, metadata, nil
 }
 
-func read(r io.Reader, size int64) ([]compute.Tensor, map[string]string, error) {
+func read(r io.Reader, size int64, wanted func(name string) bool) ([]compute.Tensor, map[string]string, error) {
 	var prefix [8]byte
 	if _, err := io.ReadFull(r, prefix[:]); err != nil {
 		return nil, nil, fmt.Errorf("header length: %w", err)
@@ -182,16 +178,23 @@ func read(r io.Reader, size int64) ([]compute.Tensor, map[string]string, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := checkLayout(infos, size-8-int64(n)); err != nil {
+	if err := checkLayout(infos, size-8-int64(n), wanted); err != nil {
 		return nil, nil, err
 	}
-	tensors := make([]compute.Tensor, len(infos))
-	for i, e := range infos {
-		data := make([]float32, (e.Offsets[1]-e.Offsets[0])/valueBytes)
-		if err := readValues(r, data); err != nil {
+	var tensors []compute.Tensor
+	for _, e := range infos {
+		length := e.Offsets[1] - e.Offsets[0]
+		if !wanted(e.name) {
+			if _, err := io.CopyN(io.Discard, r, length); err != nil {
+				return nil, nil, fmt.Errorf("tensor %q: %w", e.name, err)
+			}
+			continue
+		}
+		data := make([]float32, length/e.Type.size())
+		if err := e.Type.read(r, data); err != nil {
 			return nil, nil, fmt.Errorf("tensor %q: %w", e.name, err)
 		}
-		tensors[i] = compute.Tensor{Name: e.name, Shape: e.Shape, Data: data}
+		tensors = append(tensors, compute.Tensor{Name: e.name, Shape: e.Shape, Data: data})
 	}
 	return tensors, metadata, nil
 }
@@ -252,11 +255,11 @@ func parseHeader(header []byte) ([]namedInfo, map[string]string, error) {
 }
 
 // checkLayout sorts infos by offset and checks that they fill exactly size
-// bytes, each with as many values as its shape says.
-func checkLayout(infos []namedInfo, size int64) error {
+// bytes, each that is wanted with as many values as its shape says.
+func checkLayout(infos []namedInfo, size int64, wanted func(name string) bool) error {
 	for _, e := range infos {
-		if e.Type != float32Type {
-			return fmt.Errorf("tensor %q is of type %.20q, only %s is supported: convert the file", e.name, e.Type, float32Type)
+		if wanted(e.name) && e.Type.size() == 0 {
+			return fmt.Errorf("tensor %q is of type %.20q: F32, F16 and BF16 are supported, convert the file", e.name, e.Type)
 		}
 		if len(e.Offsets) != 2 || len(e.Shape) > maxRank {
 			return fmt.Errorf("tensor %q: shape of rank %d with %d offsets", e.name, len(e.Shape), len(e.Offsets))
@@ -270,28 +273,16 @@ func checkLayout(infos []namedInfo, size int64) error {
 			return fmt.Errorf("tensor %q: %w", e.name, err)
 		}
 		from, to := e.Offsets[0], e.Offsets[1]
-		if from != at || to > size || to-from != int64(n)*valueBytes {
-			return fmt.Errorf("tensor %q of shape %v at bytes [%d, %d): expected %d bytes from %d on, in %d", e.name, e.Shape, from, to, int64(n)*valueBytes, at, size)
+		if from != at || to < from || to > size {
+			return fmt.Errorf("tensor %q at bytes [%d, %d): expected from %d on, in %d", e.name, from, to, at, size)
+		}
+		if want := int64(n) * e.Type.size(); wanted(e.name) && to-from != want {
+			return fmt.Errorf("tensor %q of shape %v at bytes [%d, %d): expected %d bytes", e.name, e.Shape, from, to, want)
 		}
 		at = to
 	}
 	if at != size {
 		return fmt.Errorf("tensors fill %d of %d bytes", at, size)
-	}
-	return nil
-}
-
-func readValues(r io.Reader, values []float32) error {
-	var chunk [chunkValues * valueBytes]byte
-	for len(values) > 0 {
-		n := min(len(values), chunkValues)
-		if _, err := io.ReadFull(r, chunk[:n*valueBytes]); err != nil {
-			return err
-		}
-		for i := range values[:n] {
-			values[i] = math.Float32frombits(binary.LittleEndian.Uint32(chunk[i*valueBytes:]))
-		}
-		values = values[n:]
 	}
 	return nil
 }

@@ -315,3 +315,28 @@ func BenchmarkBPE(b *testing.B) {
 		tokens = encode(tokens[:0], text)
 	}
 }
+
+// TestByteFile is the byte tokenizer for other tools: as a BPE it does the same,
+// and whoever restores it gets Bytes.
+func TestByteFile(t *testing.T) {
+	bpe, err := parseTokenizer(ByteFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := make([]byte, 0, 1024)
+	for i := range 1024 {
+		text = append(text, byte(i*i>>3))
+	}
+	tokens := bpe.Encoder()(nil, text)
+	if back, err := bpe.Decode(nil, tokens); err != nil || !slices.Equal(tokens, Encode(nil, text)) || string(back) != string(text) {
+		t.Errorf("tokens %v…, %v", tokens[:8], err)
+	}
+	restored, err := RestoreTokenizer(ByteFile(), -1)
+	if err != nil || restored != (Bytes{}) {
+		t.Errorf("restored as %v, %v", restored, err)
+	}
+	shifted := bytes.Replace(ByteFile(), []byte(`"a": 97`), []byte(`"a": 256`), 1)
+	if restored, err = RestoreTokenizer(shifted, -1); err != nil || restored == (Bytes{}) {
+		t.Errorf("other numbers are restored as %v, %v", restored, err)
+	}
+}

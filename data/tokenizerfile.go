@@ -403,8 +403,9 @@ func (t *BPE) readMerges(f *tokenizerFile) error {
 }
 
 // RestoreTokenizer reads the tokenizer that is kept beside a model: a tokenizer.json,
-// or Bytes when there is none. endOfText is the token that ends a text there; below
-// zero it is looked for, and the tokenizer has none when it is not found.
+// or Bytes when there is none or when it does what Bytes does. endOfText is the token
+// that ends a text there; below zero it is looked for, and the tokenizer has none when
+// it is not found.
 func RestoreTokenizer(file []byte, endOfText int32) (Tokenizer, error) {
 	if file == nil {
 		return Bytes{}, nil
@@ -413,11 +414,24 @@ func RestoreTokenizer(file []byte, endOfText int32) (Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.isBytes() {
+		return Bytes{}, nil
+	}
 	if endOfText >= 0 {
 		return t.WithEndOfText(endOfText)
 	}
 	_ = t.chooseEnd("") // without an end it still encodes and decodes
 	return t, nil
+}
+
+// isBytes reports whether each token is the byte of its number.
+func (t *BPE) isBytes() bool {
+	for b, token := range t.bytes {
+		if token != int32(b) {
+			return false
+		}
+	}
+	return len(t.texts) == Vocabulary && len(t.merges) == 0
 }
 
 // WithEndOfText returns the same tokenizer whose documents end with token.

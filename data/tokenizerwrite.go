@@ -17,6 +17,17 @@ func newTokenizerFile() *tokenizerFile {
 	return f
 }
 
+// ByteFile returns the tokenizer.json that makes of text what Bytes does, for other
+// tools: a byte-level BPE without merges, in which each byte is its own number.
+func ByteFile() []byte {
+	f := newTokenizerFile()
+	f.Model.Vocab = make(map[string]int, Vocabulary)
+	for b, r := range runeOfByte() {
+		f.Model.Vocab[string(r)] = b
+	}
+	return f.encode()
+}
+
 // encode writes tokenizer.json, tokens in the order of their numbers. It is
 // written by hand since encoding/json sorts maps by key.
 func (f *tokenizerFile) encode() []byte {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 const maxConfigJSON = 1 << 20 // bytes
@@ -28,9 +30,8 @@ type gpt2JSON struct {
 	Residual      float64  `json:"resid_pdrop"`
 	Embedding     float64  `json:"embd_pdrop"`
 	Attention     float64  `json:"attn_pdrop"`
-	BOS           *int     `json:"bos_token_id"`
-	EOS           *int     `json:"eos_token_id"`
-	Type          string   `json:"torch_dtype,omitempty"`
+	Cross         bool     `json:"add_cross_attention,omitempty"`
+	endsJSON
 }
 
 // llamaJSON is config.json of Hugging Face's LlamaConfig. A pointer is a key
@@ -55,9 +56,15 @@ type llamaJSON struct {
 	InnerBias     bool      `json:"mlp_bias"`
 	Tied          *bool     `json:"tie_word_embeddings"`
 	Attention     float64   `json:"attention_dropout"`
-	BOS           *int      `json:"bos_token_id"`
-	EOS           *int      `json:"eos_token_id"`
-	Type          string    `json:"torch_dtype,omitempty"`
+	endsJSON
+}
+
+// endsJSON is what both families' config.json ends with. The tokens, numbers or
+// lists of them, are the tokenizer's matter.
+type endsJSON struct {
+	BOS  json.RawMessage `json:"bos_token_id"`
+	EOS  json.RawMessage `json:"eos_token_id"`
+	Type string          `json:"torch_dtype,omitempty"`
 }
 
 // ropeJSON is what config.json says about the angles beside or instead of
@@ -66,11 +73,12 @@ type ropeJSON struct {
 	Kind  string   `json:"rope_type"`
 	Old   string   `json:"type"`
 	Theta *float32 `json:"rope_theta"`
+	Share *float64 `json:"partial_rotary_factor"` // of a head's values that turn
 }
 
 // plain says that the angles are those of the paper.
 func (r *ropeJSON) plain() bool {
-	return r == nil || (r.Kind == "" || r.Kind == "default") && (r.Old == "" || r.Old == "default")
+	return r == nil || (r.Kind == "" || r.Kind == "default") && (r.Old == "" || r.Old == "default") && valueOr(r.Share, 1) == 1
 }
 
 // MarshalJSON writes config.json with Hugging Face's keys. A byte vocabulary
@@ -82,14 +90,14 @@ func (c Config) MarshalJSON() ([]byte, error) {
 		return json.Marshal(llamaJSON{
 			Architectures: []string{"LlamaForCausalLM"}, ModelType: "llama",
 			Layers: c.Layers, Heads: c.Heads, KVHeads: &c.KVHeads, Width: c.Width, Hidden: c.Hidden, Context: c.Context, Vocab: c.Vocab,
-			Activation: &activation, Eps: &c.NormEps, Theta: &c.RopeTheta, Tied: &tied, Type: "float32",
+			Activation: &activation, Eps: &c.NormEps, Theta: &c.RopeTheta, Tied: &tied, endsJSON: endsJSON{Type: "float32"},
 		})
 	}
 	activation, eps := "gelu_new", layerNormEps
 	return json.Marshal(gpt2JSON{
 		Architectures: []string{"GPT2LMHeadModel"}, ModelType: "gpt2",
 		Layers: c.Layers, Heads: c.Heads, Width: c.Width, Context: c.Context, OldContext: c.Context, Vocab: c.Vocab,
-		Activation: &activation, Eps: &eps, ScaleWeights: &yes, ScaleByLayer: &no, Tied: &yes, Type: "float32",
+		Activation: &activation, Eps: &eps, ScaleWeights: &yes, ScaleByLayer: &no, Tied: &yes, endsJSON: endsJSON{Type: "float32"},
 	})
 }
 
@@ -100,18 +108,26 @@ func (c *Config) UnmarshalJSON(text []byte) error {
 		return fmt.Errorf("model config of %d bytes: at most %d are read", len(text), maxConfigJSON)
 	}
 	var kind struct {
-		ModelType string `json:"model_type"`
+		ModelType     string          `json:"model_type"`
+		Architectures []string        `json:"architectures"`
+		Quantization  json.RawMessage `json:"quantization_config"`
 	}
 	if err := json.Unmarshal(text, &kind); err != nil {
 		return fmt.Errorf("parse model config: %w", err)
 	}
-	read, err := readGPT2, error(nil)
+	read, classes := readGPT2, []string{"GPT2LMHeadModel", "GPT2Model"}
 	switch kind.ModelType {
 	case "", "gpt2":
 	case "llama":
-		read = readLlama
+		read, classes = readLlama, []string{"LlamaForCausalLM", "LlamaModel"}
 	default:
 		return fmt.Errorf("model config: model_type %q, gpt2 and llama are supported", kind.ModelType)
+	}
+	if a := kind.Architectures; len(a) > 0 && !slices.Contains(classes, a[0]) {
+		return fmt.Errorf("model config: architectures %q, only language models are supported: %s", a[0], strings.Join(classes, " or "))
+	}
+	if len(kind.Quantization) > 0 && string(kind.Quantization) != "null" {
+		return errors.New("model config: quantization_config, quantised weights are not supported: save the model in fp32, fp16 or bf16")
 	}
 	parsed, err := read(text)
 	if err != nil {
@@ -142,6 +158,8 @@ func readGPT2(text []byte) (Config, error) {
 		return c, fmt.Errorf("model config: n_inner %d, only 4 times n_embd is supported", *j.Inner)
 	case j.ScaleWeights != nil && !*j.ScaleWeights, j.ScaleByLayer != nil && *j.ScaleByLayer:
 		return c, errors.New("model config: unusual attention scaling (scale_attn_*) is not supported")
+	case j.Cross:
+		return c, errors.New("model config: add_cross_attention true, only decoders on their own are supported")
 	case j.Tied != nil && !*j.Tied:
 		return c, errors.New("model config: tie_word_embeddings false, only tied embeddings are supported for gpt2")
 	}
@@ -169,7 +187,7 @@ func readLlama(text []byte) (Config, error) {
 	case j.AttentionBias || j.InnerBias:
 		return c, errors.New("model config: attention_bias or mlp_bias true, biases are not supported for llama")
 	case !j.Scaling.plain() || !j.Rope.plain():
-		return c, errors.New("model config: rope_scaling, only the plain rotary positions are supported")
+		return c, errors.New("model config: rope_scaling, only the plain rotary positions are supported (rope_type default, partial_rotary_factor 1)")
 	case j.HeadSize != nil && *j.HeadSize*j.Heads != j.Width:
 		return c, fmt.Errorf("model config: head_dim %d, only hidden_size/num_attention_heads is supported", *j.HeadSize)
 	}

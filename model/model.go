@@ -174,9 +174,13 @@ func (m *Model) Init(seed uint64) {
 }
 
 // Shapes returns the parameters' names and shapes in order, without values.
-func (m *Model) Shapes() []compute.Tensor {
-	tensors := make([]compute.Tensor, len(m.params))
-	for i, p := range m.params {
+func (m *Model) Shapes() []compute.Tensor { return m.cfg.Shapes() }
+
+// Shapes returns the parameters' names and shapes in order, without values.
+func (c Config) Shapes() []compute.Tensor {
+	params := c.Params()
+	tensors := make([]compute.Tensor, len(params))
+	for i, p := range params {
 		tensors[i] = compute.Tensor{Name: p.Name, Shape: p.Shape}
 	}
 	return tensors
@@ -216,40 +220,50 @@ func (m *Model) download(flat compute.Buffer) ([]compute.Tensor, error) {
 }
 
 // Load sets the parameters from tensors of the same names and shapes in any
-// order. A missing, unknown, repeated or misshapen tensor is an error, and
-// then nothing is changed. "lm_head.weight" is ignored where it is tied to the
-// token embedding.
+// order, see Config.Arrange. After an error nothing is changed.
 func (m *Model) Load(tensors []compute.Tensor) error {
+	arranged, err := m.cfg.Arrange(tensors)
+	if err != nil {
+		return fmt.Errorf("load model: %w", err)
+	}
+	for i, p := range m.params {
+		m.dev.Upload(p.span(m.weights), arranged[i].Data)
+	}
+	return m.dev.Sync()
+}
+
+// Arrange returns tensors in the order of the parameters. A missing, unknown,
+// repeated or misshapen tensor is an error. "lm_head.weight" is left out where
+// it is tied to the token embedding.
+func (c Config) Arrange(tensors []compute.Tensor) ([]compute.Tensor, error) {
 	byName := make(map[string]compute.Tensor, len(tensors))
 	for _, t := range tensors {
-		if t.Name == headName && !m.cfg.Untied {
+		if t.Name == headName && !c.Untied {
 			continue
 		}
 		if _, twice := byName[t.Name]; twice {
-			return fmt.Errorf("load model: tensor %q appears twice", t.Name)
+			return nil, fmt.Errorf("tensor %q appears twice", t.Name)
 		}
 		byName[t.Name] = t
 	}
-	for _, p := range m.params {
+	params := c.Params()
+	arranged := make([]compute.Tensor, len(params))
+	for i, p := range params {
 		t, ok := byName[p.Name]
 		if !ok {
-			return fmt.Errorf("load model: tensor %q is missing", p.Name)
+			return nil, fmt.Errorf("tensor %q is missing", p.Name)
 		}
 		if err := t.Validate(); err != nil {
-			return fmt.Errorf("load model: %w", err)
+			return nil, err
 		}
 		if !slices.Equal(t.Shape, p.Shape) {
-			return fmt.Errorf("load model: tensor %q has shape %v, the model needs %v", p.Name, t.Shape, p.Shape)
+			return nil, fmt.Errorf("tensor %q has shape %v, the model needs %v", p.Name, t.Shape, p.Shape)
 		}
+		arranged[i] = t
+		delete(byName, p.Name)
 	}
-	if len(byName) > len(m.params) {
-		for _, p := range m.params {
-			delete(byName, p.Name)
-		}
-		return fmt.Errorf("load model: tensor %q is unknown", slices.Sorted(maps.Keys(byName))[0])
+	if len(byName) > 0 {
+		return nil, fmt.Errorf("tensor %q is unknown", slices.Sorted(maps.Keys(byName))[0])
 	}
-	for _, p := range m.params {
-		m.dev.Upload(p.span(m.weights), byName[p.Name].Data)
-	}
-	return m.dev.Sync()
+	return arranged, nil
 }

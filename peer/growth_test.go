@@ -191,7 +191,7 @@ func TestAverageIsEvaluated(t *testing.T) {
 	if math.IsNaN(r.AverageLoss) || r.AverageLoss == r.ValLoss || math.Abs(r.AverageLoss-r.ValLoss) > 0.5 {
 		t.Errorf("held-out loss %.3f, of the average %.3f", r.ValLoss, r.AverageLoss)
 	}
-	saved, err := OpenAverage(device(t), cfg.Out, 4)
+	saved, err := OpenSaved(device(t), cfg.Out, Averaged, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func TestAverageIsEvaluated(t *testing.T) {
 	if r := train(t, plain); !math.IsNaN(r.AverageLoss) {
 		t.Errorf("a loss of no average: %v", r.AverageLoss)
 	}
-	if _, err := OpenAverage(device(t), plain.Out, 1); err == nil || !strings.Contains(err.Error(), "--ema") {
+	if _, err := OpenSaved(device(t), plain.Out, Averaged, 1); err == nil || !strings.Contains(err.Error(), "--ema") {
 		t.Errorf("opens the average of a training without one: %v", err)
 	}
 }

@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"dunlin/compute"
 	"dunlin/data"
 	"dunlin/model"
-	"dunlin/optimizer"
 )
 
 // Saved is a model from a checkpoint, on a device, ready to evaluate and to sample from.
@@ -22,48 +20,35 @@ type Saved struct {
 	Step      uint64 // that the checkpoint was written at
 }
 
-// OpenSaved reads the newest checkpoint of a folder. batch is the most windows that are evaluated at a time.
-func OpenSaved(device compute.Device, folder string, batch int) (*Saved, error) {
-	c, err := checkpoint.Open(folder)
+// OpenSaved makes the model that a folder holds, see OpenWeights, on a device. batch is the most windows that are
+// evaluated at a time.
+func OpenSaved(device compute.Device, folder string, which Weights, batch int) (*Saved, error) {
+	c, err := OpenWeights(folder, which)
 	if err != nil {
 		return nil, err
 	}
-	return openModel(device, folder, c, c.Model, batch)
-}
-
-// OpenAverage is OpenSaved with the moving average of the weights in their place, which a Solo keeps when
-// SoloConfig.Average asks for it.
-func OpenAverage(device compute.Device, folder string, batch int) (*Saved, error) {
-	c, err := checkpoint.Open(folder)
+	saved, err := openModel(device, c, batch)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open checkpoint %s: %w", folder, err)
 	}
-	var weights []compute.Tensor
-	if c.Trainer != nil {
-		weights = optimizer.Averaged(c.Trainer.Tensors)
-	}
-	if len(weights) == 0 {
-		return nil, fmt.Errorf("open checkpoint %s: it holds no average of the weights: train with --ema, or use the weights themselves", folder)
-	}
-	return openModel(device, folder, c, weights, batch)
+	return saved, nil
 }
 
-// openModel makes c's model with these weights.
-func openModel(device compute.Device, folder string, c *checkpoint.Checkpoint, weights []compute.Tensor, batch int) (*Saved, error) {
+func openModel(device compute.Device, c *checkpoint.Checkpoint, batch int) (*Saved, error) {
 	var cfg model.Config
 	if err := json.Unmarshal(c.Config, &cfg); err != nil {
-		return nil, fmt.Errorf("open checkpoint %s: %w", folder, err)
+		return nil, err
 	}
 	tokenizer, err := tokenizerOf(c, cfg.Vocab)
 	if err != nil {
-		return nil, fmt.Errorf("open checkpoint %s: %w", folder, err)
+		return nil, err
 	}
 	m, err := model.New(cfg, device, batch)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.Load(weights); err != nil {
-		return nil, errors.Join(fmt.Errorf("open checkpoint %s: %w", folder, err), m.Close())
+	if err := m.Load(c.Model); err != nil {
+		return nil, errors.Join(err, m.Close())
 	}
 	return &Saved{Model: m, Tokenizer: tokenizer, Step: c.Step}, nil
 }
@@ -161,19 +146,31 @@ func (s *Saved) prompt(text []byte) ([]int32, error) {
 // describeWithEnd is config.json: the model's shape and, where tokens are not bytes, the token that begins and ends a
 // text, under the keys that other tools read.
 func describeWithEnd(shape model.Config, tokenizer data.Tokenizer) ([]byte, error) {
-	text, err := json.MarshalIndent(shape, "", "  ")
-	if err != nil || tokenizer.File() == nil {
-		return text, err
+	text, err := json.Marshal(shape)
+	if err != nil {
+		return nil, err
 	}
-	end := tokenizer.EndOfText()
-	for _, key := range []string{"bos_token_id", "eos_token_id"} {
-		none, some := fmt.Appendf(nil, "%q: null", key), fmt.Appendf(nil, "%q: %d", key, end)
-		if !bytes.Contains(text, none) {
-			return nil, fmt.Errorf("config.json of %s has no %s", shape, key)
+	keys := map[string]any{}
+	if tokenizer.File() != nil {
+		keys["bos_token_id"], keys["eos_token_id"] = tokenizer.EndOfText(), tokenizer.EndOfText()
+	}
+	return withKeys(text, keys)
+}
+
+// withKeys sets keys of a JSON object and sorts all by name.
+func withKeys(object []byte, keys map[string]any) ([]byte, error) {
+	all := map[string]json.RawMessage{}
+	if err := json.Unmarshal(object, &all); err != nil {
+		return nil, err
+	}
+	for key, value := range keys {
+		text, err := json.Marshal(value)
+		if err != nil {
+			return nil, err
 		}
-		text = bytes.Replace(text, none, some, 1)
+		all[key] = text
 	}
-	return text, nil
+	return json.MarshalIndent(all, "", "  ")
 }
 
 // tokenizerOf restores the tokenizer that is kept beside a model.
@@ -181,14 +178,7 @@ func tokenizerOf(c *checkpoint.Checkpoint, vocab int) (data.Tokenizer, error) {
 	if c.Tokenizer == nil && vocab != data.Vocabulary {
 		return nil, fmt.Errorf("a vocabulary of %d needs a tokenizer, and the folder has no %s: put the model's own there", vocab, data.TokenizerFile)
 	}
-	var ends struct {
-		EndOfText *int32 `json:"eos_token_id"`
-	}
-	end := int32(-1)
-	if err := json.Unmarshal(c.Config, &ends); err == nil && ends.EndOfText != nil {
-		end = *ends.EndOfText
-	}
-	tokenizer, err := data.RestoreTokenizer(c.Tokenizer, end)
+	tokenizer, err := data.RestoreTokenizer(c.Tokenizer, endOf(c.Config))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", data.TokenizerFile, err)
 	}
@@ -196,4 +186,23 @@ func tokenizerOf(c *checkpoint.Checkpoint, vocab int) (data.Tokenizer, error) {
 		return nil, fmt.Errorf("%s has %d tokens, the model %d: they do not belong together", data.TokenizerFile, tokenizer.Vocab(), vocab)
 	}
 	return tokenizer, nil
+}
+
+// endOf returns the token that ends a text by config.json, of several the first, or -1.
+func endOf(config []byte) int32 {
+	var ends struct {
+		Token json.RawMessage `json:"eos_token_id"`
+	}
+	if err := json.Unmarshal(config, &ends); err != nil || string(ends.Token) == "null" {
+		return -1
+	}
+	var one int32
+	if err := json.Unmarshal(ends.Token, &one); err == nil {
+		return one
+	}
+	var many []int32
+	if err := json.Unmarshal(ends.Token, &many); err == nil && len(many) > 0 {
+		return many[0]
+	}
+	return -1
 }

@@ -334,7 +334,7 @@ func TestTrainerReadsAndWritesParameters(t *testing.T) {
 func TestSavedEvaluatesEveryByteOnceAndSamples(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	train(t, soloConfig(t, 30, out))
-	saved, err := OpenSaved(device(t), out, 3)
+	saved, err := OpenSaved(device(t), out, Newest, 3)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,7 @@ func TestSoloTrainsOnPreparedTokens(t *testing.T) {
 		t.Errorf("went on with another mixture: %v", err)
 	}
 
-	saved, err := OpenSaved(device(t), parts, 3)
+	saved, err := OpenSaved(device(t), parts, Newest, 3)
 	if err != nil {
 		t.Fatal(err)
 	}

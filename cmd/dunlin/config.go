@@ -40,6 +40,7 @@ type Config struct {
 	Cooldown  float64 // share of the steps over which the learning rate of wsd falls
 	EMA       float64 // decay of the average of the weights; 0 is none
 	Average   bool    // use that average instead of the weights
+	Number    string  // how an exported folder writes its values
 	Micros    int     // micro-batches in one step
 	Adaptive  bool    // more of them as the gradient noise scale grows
 	Seed      uint64  // of initial weights, data order and sampling
@@ -113,6 +114,7 @@ func everyOption(c *Config) []option {
 	all = append(all, c.local(0, "")...)
 	all = append(all, c.preparing()...)
 	all = append(all, c.learning()...)
+	all = append(all, c.exporting()...)
 	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), c.average(), c.memory(), yes(&c.Chaos, "chaos", ""))
 }
 
@@ -318,6 +320,13 @@ func (c *Config) optimizer() option {
 
 func (c *Config) average() option {
 	return yes(&c.Average, "average", "use the moving average of the weights that train --ema kept")
+}
+
+// exporting lists how a model leaves.
+func (c *Config) exporting() []option { return []option{c.number()} }
+
+func (c *Config) number() option {
+	return choice(&c.Number, "dtype", "fp32", "how values are written", "fp32", "fp16", "bf16")
 }
 
 // clash reports settings that are right one by one but not together.

@@ -179,7 +179,7 @@ func (d *demo) sample() (string, error) {
 		return "", err
 	}
 	defer device.Close()
-	saved, err := peer.OpenSaved(device, d.swarm.model(), 1)
+	saved, err := peer.OpenSaved(device, d.swarm.model(), peer.Newest, 1)
 	if err != nil {
 		return "", err
 	}

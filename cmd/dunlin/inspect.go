@@ -15,11 +15,13 @@ import (
 	"dunlin/checkpoint"
 	"dunlin/compute"
 	"dunlin/model"
+	"dunlin/peer"
 )
 
 func newInspect(t *terminal) *cobra.Command {
-	return t.command("inspect CHECKPOINT [OTHER]", "show a checkpoint's tensors, or how another one differs",
-		"  dunlin inspect out/first\n  dunlin inspect out/first/step-000000200 out/first/step-000000400 --json", oneOrTwo("CHECKPOINT", "OTHER"), t.inspect)
+	c := &t.settings.config
+	return t.command("inspect CHECKPOINT [OTHER]", "show a model's tensors, or how another one's differ",
+		"  dunlin inspect out/first\n  dunlin inspect out/first/step-000000200 out/first/step-000000400 --json", oneOrTwo("CHECKPOINT", "OTHER"), t.inspect, c.average())
 }
 
 // oneOrTwo wants the first named argument and allows the second.
@@ -34,14 +36,14 @@ func oneOrTwo(first, second string) cobra.PositionalArgs {
 }
 
 func (t *terminal) inspect(_ context.Context, c *Config, args []string) error {
-	first, err := checkpoint.Open(args[0])
+	first, err := peer.OpenWeights(args[0], c.weights())
 	if err != nil {
 		return err
 	}
 	if len(args) == 1 {
 		return t.describe(c, first)
 	}
-	second, err := checkpoint.Open(args[1])
+	second, err := peer.OpenWeights(args[1], c.weights())
 	if err != nil {
 		return err
 	}
@@ -92,9 +94,9 @@ func (t *terminal) describe(c *Config, saved *checkpoint.Checkpoint) error {
 	if _, err := fmt.Fprintf(t.out, "%v\nstep %s, %s parameters in %d tensors\n\n", shape, grouped(saved.Step), grouped(values), len(lines)); err != nil {
 		return err
 	}
-	err := table(t.out, "tensor\tshape\tmean\tdeviation\tleast\tmost\tmean ± 3 deviations\n", func(w io.Writer) {
+	err := table(t.out, "tensor\tshape\tnorm\tmean\tdeviation\tleast\tmost\tmean ± 3 deviations\n", func(w io.Writer) {
 		for _, l := range lines {
-			fmt.Fprintf(w, "%s\t%s\t%.3g\t%.3g\t%.3g\t%.3g\t%s\n", l.Name, extents(l.Shape), l.Mean, l.Deviation, l.Min, l.Max, bars(l.Histogram))
+			fmt.Fprintf(w, "%s\t%s\t%.3g\t%.3g\t%.3g\t%.3g\t%.3g\t%s\n", l.Name, extents(l.Shape), l.Norm, l.Mean, l.Deviation, l.Min, l.Max, bars(l.Histogram))
 		}
 	})
 	if err == nil && broken > 0 {

@@ -223,12 +223,17 @@ func (c *Config) inner() (optimizer.Config, float64) {
 	return adam, 2e-3
 }
 
-// saved opens a checkpoint's model, or its average.
+// saved opens a folder's model, or its average.
 func (c *Config) saved(device compute.Device, folder string, batch int) (*peer.Saved, error) {
+	return peer.OpenSaved(device, folder, c.weights(), batch)
+}
+
+// weights says which weights of a checkpoint are meant.
+func (c *Config) weights() peer.Weights {
 	if c.Average {
-		return peer.OpenAverage(device, folder, batch)
+		return peer.Averaged
 	}
-	return peer.OpenSaved(device, folder, batch)
+	return peer.Newest
 }
 
 // device opens what computes.
