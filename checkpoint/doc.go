@@ -13,6 +13,10 @@
 // a crash at any moment leaves the old checkpoint or the new one, whole. Open
 // refuses a file that is missing, cut short or altered, and names it.
 //
+// A Universal is a folder of another form: one content-addressed blob for each
+// parameter and kind of value, for any number of writers and readers.
+// OpenHuggingFace and WriteHuggingFace exchange models with other tools.
+//
 // Write and Read are a safetensors codec for float32 tensors. Read takes bytes
 // from anywhere: every length and offset is checked against the size of the
 // input before memory is taken.

@@ -21,17 +21,9 @@ const (
 	Averaged                // their moving average, which SoloConfig.Average asks for
 )
 
-// OpenWeights reads the model that a folder holds, without what training goes on from: a checkpoint folder, or one in
-// Hugging Face's layout, whose tensors get the names and the layout of this program's models.
+// OpenWeights reads the model that a folder holds (see OpenCheckpoint), without what training goes on from.
 func OpenWeights(folder string, which Weights) (*checkpoint.Checkpoint, error) {
-	c, err := checkpoint.Open(folder)
-	if errors.Is(err, checkpoint.ErrNone) {
-		if checkpoint.HoldsModel(folder) {
-			c, err = openHuggingFace(folder)
-		} else {
-			err = fmt.Errorf("%w; nor is it a model folder, which has a config.json", err)
-		}
-	}
+	c, err := OpenCheckpoint(folder)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +38,41 @@ func OpenWeights(folder string, which Weights) (*checkpoint.Checkpoint, error) {
 		c.Model = average
 	}
 	c.Trainer = nil
+	return c, nil
+}
+
+// OpenCheckpoint reads what a folder holds: a checkpoint folder, a universal checkpoint, or a folder in Hugging Face's
+// layout, whose tensors get the names and the layout of this program's models.
+func OpenCheckpoint(folder string) (*checkpoint.Checkpoint, error) {
+	c, err := checkpoint.Open(folder)
+	switch {
+	case !errors.Is(err, checkpoint.ErrNone):
+		return c, err
+	case checkpoint.HoldsUniversal(folder):
+		return openUniversal(folder)
+	case checkpoint.HoldsModel(folder):
+		return openHuggingFace(folder)
+	}
+	return nil, fmt.Errorf("%w; nor is it a model folder, which has a config.json, or a universal checkpoint", err)
+}
+
+// openUniversal reads a universal checkpoint whole; its weights are put in the model's order.
+func openUniversal(folder string) (*checkpoint.Checkpoint, error) {
+	u, err := checkpoint.OpenUniversal(folder)
+	if err != nil {
+		return nil, err
+	}
+	c, err := u.Checkpoint()
+	if err != nil {
+		return nil, err
+	}
+	var shape model.Config
+	if err = json.Unmarshal(c.Config, &shape); err == nil {
+		c.Model, err = shape.Arrange(c.Model)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open universal checkpoint %s: %w", folder, err)
+	}
 	return c, nil
 }
 
@@ -89,13 +116,13 @@ func adopt(c *checkpoint.Checkpoint, folder string, shape model.Config) (err err
 	return nil
 }
 
-// Import makes a checkpoint folder of a model in Hugging Face's layout and returns it. The folder must not exist, or be
-// empty.
+// Import makes a checkpoint folder of what another folder holds (see OpenCheckpoint), with the state of training where
+// there is one, and returns it. The folder must not exist, or be empty.
 func Import(from, to string) (*checkpoint.Checkpoint, error) {
 	if err := checkpoint.Vacant(to); err != nil {
 		return nil, fmt.Errorf("import into %s: %w", to, err)
 	}
-	c, err := OpenWeights(from, Newest)
+	c, err := OpenCheckpoint(from)
 	if err != nil {
 		return nil, err
 	}

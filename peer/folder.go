@@ -55,6 +55,12 @@ func (f Folder) Page() (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
+// Exists reports whether this is the data folder of a peer that knows a run.
+func (f Folder) Exists() bool {
+	_, err := os.Stat(filepath.Join(f.Dir, "current"))
+	return err == nil
+}
+
 // Current returns the run that was used last, or ErrNoRun.
 func (f Folder) Current() (wire.Hash, error) {
 	b, err := os.ReadFile(filepath.Join(f.Dir, "current"))

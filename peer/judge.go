@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -128,15 +127,11 @@ func (p *Peer) export() error {
 	if p.cfg.Export == "" {
 		return nil
 	}
-	cfg, err := modelConfig(p.spec)
-	if err != nil {
-		return err
-	}
-	text, err := json.Marshal(cfg)
+	c, err := ModelAt(p.replica, p.life.height)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
-	_, err = checkpoint.Save(p.cfg.Export, &checkpoint.Checkpoint{Step: p.life.height, Config: text, Model: p.replica.Tensors()}, 1)
+	_, err = checkpoint.Save(p.cfg.Export, c, 1)
 	return err
 }
 

@@ -90,14 +90,20 @@ func (r *retention) manifest(state wire.Hash) []byte {
 
 const headSuffix = ".head"
 
-func (r *retention) headPath(at uint64) string {
-	return filepath.Join(r.dir, fmt.Sprintf("checkpoint-%d%s", at, headSuffix))
+func headPath(dir string, at uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("checkpoint-%d%s", at, headSuffix))
+}
+
+// headHeight reads the height from the name of a saved state's head.
+func headHeight(name string) (at uint64, ok bool) {
+	n, err := fmt.Sscanf(name, "checkpoint-%d", &at)
+	return at, n == 1 && err == nil && strings.HasSuffix(name, headSuffix)
 }
 
 // keep pins a saved checkpoint and writes its head.
 func (r *retention) keep(s store.Store, c saved) error {
 	r.kept = append(r.kept, c.at)
-	if err := store.WriteFile(r.headPath(c.at), c.head, 0o600); err != nil {
+	if err := store.WriteFile(headPath(r.dir, c.at), c.head, 0o600); err != nil {
 		return fmt.Errorf("checkpoint at height %d: %w", c.at, err)
 	}
 	return r.index(s, c.at, c.head, s.Get)
@@ -145,7 +151,7 @@ func (r *retention) forget(at uint64) {
 			delete(r.manifests, s)
 		}
 	}
-	_ = os.Remove(r.headPath(at)) // a head without its bytes is refused when it is read
+	_ = os.Remove(headPath(r.dir, at)) // a head without its bytes is refused when it is read
 }
 
 func (r *retention) usedLocked(state wire.Hash) bool {
@@ -168,8 +174,8 @@ func openRetention(dir string, s store.Store) (*retention, error) {
 		return nil, fmt.Errorf("open data folder: %w", err)
 	}
 	for _, f := range files {
-		var at uint64
-		if n, err := fmt.Sscanf(f.Name(), "checkpoint-%d", &at); n != 1 || err != nil || !strings.HasSuffix(f.Name(), headSuffix) {
+		at, ok := headHeight(f.Name())
+		if !ok {
 			continue
 		}
 		head, err := os.ReadFile(filepath.Join(dir, f.Name()))

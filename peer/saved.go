@@ -27,14 +27,15 @@ func OpenSaved(device compute.Device, folder string, which Weights, batch int) (
 	if err != nil {
 		return nil, err
 	}
-	saved, err := openModel(device, c, batch)
+	saved, err := NewSaved(device, c, batch)
 	if err != nil {
 		return nil, fmt.Errorf("open checkpoint %s: %w", folder, err)
 	}
 	return saved, nil
 }
 
-func openModel(device compute.Device, c *checkpoint.Checkpoint, batch int) (*Saved, error) {
+// NewSaved makes a checkpoint's model on a device; see OpenSaved.
+func NewSaved(device compute.Device, c *checkpoint.Checkpoint, batch int) (*Saved, error) {
 	var cfg model.Config
 	if err := json.Unmarshal(c.Config, &cfg); err != nil {
 		return nil, err

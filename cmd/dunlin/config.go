@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
+	"dunlin/checkpoint"
 	"dunlin/data"
 	"dunlin/model"
 	"dunlin/optimizer"
@@ -41,6 +42,8 @@ type Config struct {
 	EMA       float64 // decay of the average of the weights; 0 is none
 	Average   bool    // use that average instead of the weights
 	Number    string  // how an exported folder writes its values
+	At        int     // ledger height of a run's model; 0 takes the newest
+	Universal bool    // export everything, one blob for each parameter and kind
 	Micros    int     // micro-batches in one step
 	Adaptive  bool    // more of them as the gradient noise scale grows
 	Seed      uint64  // of initial weights, data order and sampling
@@ -323,16 +326,27 @@ func (c *Config) average() option {
 }
 
 // exporting lists how a model leaves.
-func (c *Config) exporting() []option { return []option{c.number()} }
+func (c *Config) exporting() []option { return []option{c.number(), c.universal(), c.height()} }
 
 func (c *Config) number() option {
 	return choice(&c.Number, "dtype", "fp32", "how values are written", "fp32", "fp16", "bf16")
+}
+
+func (c *Config) universal() option {
+	return yes(&c.Universal, "universal", "write a universal checkpoint: all that training goes on from, one blob for each parameter and kind")
+}
+
+func (c *Config) height() option {
+	return whole(&c.At, "at", 0, 0, 1<<56, "ledger height of a run's model, for a data folder; 0 takes the newest")
 }
 
 // clash reports settings that are right one by one but not together.
 func (c *Config) clash() error {
 	if c.Schedule == string(optimizer.WSD) && c.Warmup+c.Cooldown > 1 {
 		return fmt.Errorf("warmup %g and cooldown %g: together they are more than the whole training; allowed: at most 1", c.Warmup, c.Cooldown)
+	}
+	if c.Universal && (c.Average || c.Number != checkpoint.Float32.Word()) {
+		return errors.New("universal with average or dtype: a universal checkpoint holds all weights as they are; allowed: neither")
 	}
 	return nil
 }

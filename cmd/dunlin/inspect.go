@@ -15,13 +15,12 @@ import (
 	"dunlin/checkpoint"
 	"dunlin/compute"
 	"dunlin/model"
-	"dunlin/peer"
 )
 
 func newInspect(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	return t.command("inspect CHECKPOINT [OTHER]", "show a model's tensors, or how another one's differ",
-		"  dunlin inspect out/first\n  dunlin inspect out/first/step-000000200 out/first/step-000000400 --json", oneOrTwo("CHECKPOINT", "OTHER"), t.inspect, c.average())
+		"  dunlin inspect out/first\n  dunlin inspect out/first/step-000000200 out/first/step-000000400 --json", oneOrTwo("CHECKPOINT", "OTHER"), t.inspect, c.average(), c.height())
 }
 
 // oneOrTwo wants the first named argument and allows the second.
@@ -36,14 +35,14 @@ func oneOrTwo(first, second string) cobra.PositionalArgs {
 }
 
 func (t *terminal) inspect(_ context.Context, c *Config, args []string) error {
-	first, err := peer.OpenWeights(args[0], c.weights())
+	first, err := c.model(args[0])
 	if err != nil {
 		return err
 	}
 	if len(args) == 1 {
 		return t.describe(c, first)
 	}
-	second, err := peer.OpenWeights(args[1], c.weights())
+	second, err := c.model(args[1])
 	if err != nil {
 		return err
 	}

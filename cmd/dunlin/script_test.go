@@ -49,6 +49,7 @@ func TestScripts(t *testing.T) {
 			"locks":     locks,
 			"damages":   damages,
 			"foretells": foretells,
+			"cut":       cutShort,
 		},
 	})
 }
@@ -199,6 +200,16 @@ func damages(ts *testscript.TestScript, neg bool, args []string) {
 		b[i] ^= 0x20
 	}
 	ts.Check(os.WriteFile(found[0], b, 0o600))
+}
+
+// cutShort takes the last two bytes of a file: `cut FILE`.
+func cutShort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: cut file")
+	}
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()-2))
 }
 
 // lookPath finds a command in a search path other than the process's own.

@@ -170,7 +170,7 @@ func (c *Config) beginning() (shape model.Config, weights *checkpoint.Checkpoint
 		shape, err = c.shape()
 		return shape, nil, err
 	}
-	if weights, err = checkpoint.Open(c.Weights); err != nil {
+	if weights, err = peer.OpenWeights(c.Weights, peer.Newest); err != nil {
 		return shape, nil, err
 	}
 	if err = json.Unmarshal(weights.Config, &shape); err != nil {
@@ -225,7 +225,15 @@ func (c *Config) inner() (optimizer.Config, float64) {
 
 // saved opens a folder's model, or its average.
 func (c *Config) saved(device compute.Device, folder string, batch int) (*peer.Saved, error) {
-	return peer.OpenSaved(device, folder, c.weights(), batch)
+	from, err := c.model(folder)
+	if err != nil {
+		return nil, err
+	}
+	saved, err := peer.NewSaved(device, from, batch)
+	if err != nil {
+		return nil, fmt.Errorf("open checkpoint %s: %w", folder, err)
+	}
+	return saved, nil
 }
 
 // weights says which weights of a checkpoint are meant.

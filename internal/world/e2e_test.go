@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -230,6 +231,23 @@ func TestDemoOfProcessesTrains(t *testing.T) {
 	}
 	if o := command(t, time.Minute, path, nil, "sample", model, "--prompt", "func ", "--bytes", "20"); o.code != 0 || !strings.HasPrefix(o.stdout, "func ") {
 		t.Errorf("sample: exit code %d, %s%s", o.code, o.stdout, o.stderr)
+	}
+	// The run's model leaves from any peer's folder, at any height.
+	for _, peer := range []string{"coordinator", "w2"} {
+		to := filepath.Join(dir, "hf-"+peer)
+		if o := command(t, time.Minute, path, nil, "export", filepath.Join(dir, peer), to); o.code != 0 {
+			t.Fatalf("export: exit code %d, %s%s", o.code, o.stdout, o.stderr)
+		}
+		if o := command(t, time.Minute, path, nil, "inspect", model, to); o.code != 0 || !strings.Contains(o.stdout, " 0 values changed") {
+			t.Errorf("the exported model: exit code %d, %s%s", o.code, o.stdout, o.stderr)
+		}
+	}
+	halfway := strconv.FormatUint(r.Height/2, 10)
+	if o := command(t, time.Minute, path, nil, "inspect", filepath.Join(dir, "coordinator"), filepath.Join(dir, "w1"), "--at", halfway); o.code != 0 || !strings.Contains(o.stdout, " 0 values changed") {
+		t.Errorf("two peers at height %s: exit code %d, %s%s", halfway, o.code, o.stdout, o.stderr)
+	}
+	if o := command(t, time.Minute, path, nil, "inspect", filepath.Join(dir, "w1"), "--at", "1000000"); o.code != 1 || !strings.Contains(o.stderr, "the ledger here ends at") {
+		t.Errorf("a height that is not there: exit code %d, %s%s", o.code, o.stdout, o.stderr)
 	}
 }
 

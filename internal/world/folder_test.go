@@ -5,6 +5,7 @@ import (
 
 	"dunlin/data"
 	"dunlin/ledger"
+	"dunlin/peer"
 	"dunlin/replica"
 	"dunlin/store"
 	"dunlin/wire"
@@ -17,8 +18,8 @@ type folder struct {
 	store   store.Store
 }
 
-// open reads a run folder; nobody may be using it.
-func (w *world) open(dir string) *folder {
+// log opens the ledger of a run folder; nobody may be using it.
+func (w *world) log(dir string) *ledger.Log {
 	w.t.Helper()
 	first, err := replica.New(w.spec)
 	if err != nil {
@@ -32,6 +33,20 @@ func (w *world) open(dir string) *folder {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	return log
+}
+
+// past is peer.Past.
+func (w *world) past(dir string, at uint64) (*replica.Replica, uint64, error) {
+	log := w.log(dir)
+	defer log.Close()
+	return peer.Past(dir, w.spec, log, at)
+}
+
+// open reads a run folder; nobody may be using it.
+func (w *world) open(dir string) *folder {
+	w.t.Helper()
+	log := w.log(dir)
 	defer log.Close()
 	if _, err := log.Verify(); err != nil {
 		w.t.Error(err)
@@ -47,6 +62,7 @@ func (w *world) open(dir string) *folder {
 		}
 		f.entries = append(f.entries, more...)
 	}
+	var err error
 	if f.store, err = store.Open(filepath.Join(dir, "store"), 0); err != nil {
 		w.t.Fatal(err)
 	}

@@ -2,6 +2,9 @@ package world
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -93,7 +96,29 @@ func TestJoinThenReplayEqualsHavingBeenThere(t *testing.T) {
 				if got := f.replay().Hash(); got != last.Run.StateHash || uint64(len(f.entries)) != last.Run.Height {
 					t.Errorf("replayed to %s at height %d, the run ended with %s at %d", got.Short(), len(f.entries), last.Run.StateHash.Short(), last.Run.Height)
 				}
+				for _, dir := range []string{w.leadDir, joiner.place.dir} {
+					if r, _, err := w.past(dir, 0); err != nil || r.Hash() != last.Run.StateHash {
+						t.Errorf("the state is not rebuilt from the folder: %v", err)
+					}
+				}
+				f.commits(func(height uint64, c *wire.Commit, _ *wire.CommitTable) {
+					r, newest, err := w.past(w.leadDir, height)
+					if err != nil || newest != height || r.Heads()[c.Fragment] != (wire.FragmentHead{Version: c.Base + 1, State: c.State}) {
+						t.Errorf("the state at height %d is not rebuilt: newest commit %d, %v", height, newest, err)
+					}
+				})
+				if _, _, err := w.past(w.leadDir, last.Run.Height+1); err == nil || !strings.Contains(err.Error(), "ends at") {
+					t.Errorf("a height that is not there yet: %v", err)
+				}
 				if test.manifests {
+					if err := os.RemoveAll(filepath.Join(joiner.place.dir, "store")); err != nil {
+						t.Fatal(err)
+					}
+					for _, at := range []uint64{0, last.Run.Height / 2} {
+						if _, _, err := w.past(joiner.place.dir, at); err == nil || !strings.Contains(err.Error(), "cannot be rebuilt") {
+							t.Errorf("height %d of a folder without results: %v", at, err)
+						}
+					}
 					return
 				}
 				if got := w.open(joiner.place.dir).replay().Hash(); got != last.Run.StateHash {

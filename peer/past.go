@@ -1,0 +1,137 @@
+package peer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"dunlin/checkpoint"
+	"dunlin/ledger"
+	"dunlin/replica"
+	"dunlin/store"
+	"dunlin/wire"
+)
+
+// Past rebuilds the state of a run as it was at a height of its ledger, from what a run folder holds: the newest saved
+// state that is not later, and the results of the commits after it. 0 is the latest height whose results are all here. It
+// returns the height of the newest commit in the state. Nobody else may use the folder meanwhile.
+func Past(dir string, spec *wire.RunSpec, log *ledger.Log, at uint64) (*replica.Replica, uint64, error) {
+	latest, enough := log.Height(), at == 0
+	if at > latest {
+		return nil, 0, fmt.Errorf("height %d: the ledger here ends at %d", at, latest)
+	}
+	if at == 0 {
+		at = latest
+	}
+	blobs, err := store.Open(filepath.Join(dir, "store"), 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	saved, err := savedHeights(dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	var failed error
+	for _, from := range slices.Backward(append([]uint64{0}, saved...)) {
+		if from > at {
+			continue
+		}
+		r, height, err := since(dir, spec, log, blobs, from, at)
+		if err == nil || enough && height > 0 && errors.Is(err, store.ErrNotFound) {
+			return r, height, nil
+		}
+		failed = errors.Join(err, failed) // the oldest attempt last
+	}
+	return nil, 0, fmt.Errorf("the state at height %d cannot be rebuilt from this folder: %w", at, failed)
+}
+
+// savedHeights lists the heights of the saved states, ascending.
+func savedHeights(dir string) ([]uint64, error) {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var heights []uint64
+	for _, f := range files {
+		if at, ok := headHeight(f.Name()); ok {
+			heights = append(heights, at)
+		}
+	}
+	slices.Sort(heights)
+	return heights, nil
+}
+
+// since replays the commits between a saved state, or state 0, and a height. When it fails at one it returns the state
+// before as well.
+func since(dir string, spec *wire.RunSpec, log *ledger.Log, blobs store.Store, from, at uint64) (*replica.Replica, uint64, error) {
+	r, err := replica.New(spec)
+	newest := from
+	if from > 0 && err == nil {
+		head, readErr := os.ReadFile(headPath(dir, from))
+		if readErr != nil {
+			return nil, 0, readErr
+		}
+		r, newest, err = replica.Open(spec, head, blobs)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	for next := from + 1; next <= at; {
+		entries, err := log.Range(next, wire.MaxItems)
+		if err != nil {
+			return nil, 0, err
+		}
+		for i := range entries {
+			e := &entries[i].Entry
+			if next = e.Height + 1; e.Height > at {
+				break
+			}
+			body, err := e.Body()
+			if err != nil {
+				return nil, 0, err
+			}
+			if c, ok := body.(*wire.Commit); ok {
+				if err := replay(r, c, blobs); err != nil {
+					return r, newest, fmt.Errorf("commit at height %d: %w", e.Height, err)
+				}
+				newest = e.Height
+			}
+		}
+	}
+	return r, newest, nil
+}
+
+// replay applies a commit whose table and frames are in the store; the replica checks that the state follows.
+func replay(r *replica.Replica, c *wire.Commit, blobs store.Store) error {
+	b, err := blobs.Get(c.Table, wire.MaxMessage)
+	if err != nil {
+		return fmt.Errorf("table: %w", err)
+	}
+	var table wire.CommitTable
+	if err := wire.Decode(b, &table); err != nil {
+		return fmt.Errorf("table: %w", err)
+	}
+	frames := make([][]byte, len(table.Slabs))
+	for i, s := range table.Slabs {
+		if frames[i], err = blobs.Get(s.Hash, wire.MaxFrame); err != nil {
+			return fmt.Errorf("frame of slab %d: %w", i, err)
+		}
+	}
+	return r.Apply(c, frames)
+}
+
+// ModelAt is a global state as a checkpoint, called by its height.
+func ModelAt(r *replica.Replica, height uint64) (*checkpoint.Checkpoint, error) {
+	cfg, err := modelConfig(r.Spec())
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &checkpoint.Checkpoint{Step: height, Config: text, Model: r.Tensors()}, nil
+}
