@@ -13,28 +13,31 @@ TEXT ·addNEON(SB), NOSPLIT, $0-32
 	MOVD ZR, R7
 	MOVD n+24(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76820 // ldr q0, [x1, x7]
 	WORD $0x3ce76841 // ldr q1, [x2, x7]
 	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
 	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
 	FMOVS (R1)(R7), F0
 	FMOVS (R2)(R7), F1
 	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again3
+rest4:
+	ADDS $1, R8, R8
 	RET
 
 // func addRowsNEON(dst *float32, src *float32, n int, rows int, ld int) ()
@@ -45,16 +48,16 @@ TEXT ·addRowsNEON(SB), NOSPLIT, $0-40
 	MOVD ZR, R7
 	MOVD n+16(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76800 // ldr q0, [x0, x7]
 	VEOR V1.B16, V1.B16, V1.B16
 	ADD R7, R1, R9
 	MOVD rows+24(FP), R13
 	SUBS $2, R13, R13
-	BLT rest6
-rows5:
+	BLT rest4
+rows3:
 	FMOVQ (R9), F2
 	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
 	ADDS R2, R9, R9
@@ -62,26 +65,28 @@ rows5:
 	WORD $0x4e23d421 // fadd v1.4s, v1.4s, v3.4s
 	ADDS R2, R9, R9
 	SUBS $2, R13, R13
-	BGE rows5
-rest6:
+	BGE rows3
+rest4:
 	ADDS $2, R13, R13
-	BEQ rowsDone8
-row7:
+	BEQ rowsDone6
+row5:
 	FMOVQ (R9), F2
 	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
 	ADDS R2, R9, R9
 	SUBS $1, R13, R13
-	BNE row7
-rowsDone8:
+	BNE row5
+rowsDone6:
 	WORD $0x4e21d400 // fadd v0.4s, v0.4s, v1.4s
 	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest8
+	PCALIGN $16
+again7:
 	FMOVS (R0)(R7), F0
 	VEOR V1.B16, V1.B16, V1.B16
 	ADD R7, R1, R9
@@ -111,8 +116,9 @@ rowsDone12:
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again7
+rest8:
+	ADDS $1, R8, R8
 	RET
 
 // func scaleNEON(dst *float32, src *float32, n int, s float32) ()
@@ -124,26 +130,29 @@ TEXT ·scaleNEON(SB), NOSPLIT, $0-28
 	MOVD ZR, R7
 	MOVD n+16(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76820 // ldr q0, [x1, x7]
 	WORD $0x6e3edc00 // fmul v0.4s, v0.4s, v30.4s
 	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
 	FMOVS (R1)(R7), F0
 	WORD $0x6e3edc00 // fmul v0.4s, v0.4s, v30.4s
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again3
+rest4:
+	ADDS $1, R8, R8
 	RET
 
 // func combineNEON(dst *float32, a *float32, b *float32, n int, s float32, t float32) ()
@@ -158,9 +167,9 @@ TEXT ·combineNEON(SB), NOSPLIT, $0-40
 	MOVD ZR, R7
 	MOVD n+24(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76820 // ldr q0, [x1, x7]
 	WORD $0x3ce76841 // ldr q1, [x2, x7]
 	WORD $0x6e3edc00 // fmul v0.4s, v0.4s, v30.4s
@@ -168,11 +177,13 @@ vector1:
 	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
 	FMOVS (R1)(R7), F0
 	FMOVS (R2)(R7), F1
 	WORD $0x6e3edc00 // fmul v0.4s, v0.4s, v30.4s
@@ -180,8 +191,9 @@ single3:
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again3
+rest4:
+	ADDS $1, R8, R8
 	RET
 
 // func scoreGradNEON(dp *float32, p *float32, n int, d float32, s float32) ()
@@ -195,9 +207,9 @@ TEXT ·scoreGradNEON(SB), NOSPLIT, $0-32
 	MOVD ZR, R7
 	MOVD n+16(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76800 // ldr q0, [x0, x7]
 	WORD $0x3ce76821 // ldr q1, [x1, x7]
 	WORD $0x4ebed400 // fsub v0.4s, v0.4s, v30.4s
@@ -206,11 +218,13 @@ vector1:
 	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
 	FMOVS (R0)(R7), F0
 	FMOVS (R1)(R7), F1
 	WORD $0x4ebed400 // fsub v0.4s, v0.4s, v30.4s
@@ -219,38 +233,72 @@ single3:
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again3
+rest4:
+	ADDS $1, R8, R8
 	RET
 
 // func dotNEON(a *float32, b *float32, n int) (ret float32)
 TEXT ·dotNEON(SB), NOSPLIT, $0-28
 	MOVD a+0(FP), R0
 	MOVD b+8(FP), R1
-	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V16.B16, V16.B16, V16.B16
+	VEOR V17.B16, V17.B16, V17.B16
+	VEOR V18.B16, V18.B16, V18.B16
+	VEOR V19.B16, V19.B16, V19.B16
 	MOVD ZR, R7
 	MOVD n+16(FP), R8
-	SUBS $4, R8, R8
-	BLT tail2
+	SUBS $16, R8, R8
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76801 // ldr q1, [x0, x7]
 	WORD $0x3ce76822 // ldr q2, [x1, x7]
-	VFMLA V1.S4, V2.S4, V0.S4
+	VFMLA V1.S4, V2.S4, V16.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76801 // ldr q1, [x0, x7]
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	VFMLA V1.S4, V2.S4, V17.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76801 // ldr q1, [x0, x7]
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	VFMLA V1.S4, V2.S4, V18.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76801 // ldr q1, [x0, x7]
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	VFMLA V1.S4, V2.S4, V19.S4
+	ADDS $16, R7, R7
+	SUBS $16, R8, R8
+	BGE again1
+rest2:
+	ADDS $16, R8, R8
+	SUBS $4, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
+	WORD $0x3ce76801 // ldr q1, [x0, x7]
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	VFMLA V1.S4, V2.S4, V16.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again3
+rest4:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest6
+	PCALIGN $16
+again5:
 	FMOVS (R0)(R7), F1
 	FMOVS (R1)(R7), F2
-	VFMLA V1.S4, V2.S4, V0.S4
+	VFMLA V1.S4, V2.S4, V16.S4
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again5
+rest6:
+	ADDS $1, R8, R8
+	WORD $0x4e32d610 // fadd v16.4s, v16.4s, v18.4s
+	WORD $0x4e33d631 // fadd v17.4s, v17.4s, v19.4s
+	WORD $0x4e31d600 // fadd v0.4s, v16.4s, v17.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS F0, ret+24(FP)
@@ -294,9 +342,9 @@ TEXT ·expSumNEON(SB), NOSPLIT, $0-36
 	MOVD ZR, R7
 	MOVD n+16(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76821 // ldr q1, [x1, x7]
 	WORD $0x6ea0fbbf // fneg v31.4s, v29.4s
 	VFMLA V30.S4, V1.S4, V31.S4
@@ -335,11 +383,13 @@ vector1:
 	WORD $0x3ca76803 // str q3, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
 	FMOVS (R1)(R7), F1
 	WORD $0x6ea0fbbf // fneg v31.4s, v29.4s
 	VFMLA V30.S4, V1.S4, V31.S4
@@ -379,8 +429,9 @@ single3:
 	FMOVS F3, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again3
+rest4:
+	ADDS $1, R8, R8
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS F0, ret+32(FP)
@@ -423,9 +474,9 @@ TEXT ·expTotalNEON(SB), NOSPLIT, $0-28
 	MOVD ZR, R7
 	MOVD n+8(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76801 // ldr q1, [x0, x7]
 	WORD $0x6ea0fbbf // fneg v31.4s, v29.4s
 	VFMLA V30.S4, V1.S4, V31.S4
@@ -463,11 +514,13 @@ vector1:
 	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
 	FMOVS (R0)(R7), F1
 	WORD $0x6ea0fbbf // fneg v31.4s, v29.4s
 	VFMLA V30.S4, V1.S4, V31.S4
@@ -506,8 +559,9 @@ single3:
 	WORD $0x4e23d400 // fadd v0.4s, v0.4s, v3.4s
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again3
+rest4:
+	ADDS $1, R8, R8
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS F0, ret+24(FP)
@@ -597,9 +651,9 @@ TEXT ·geluNEON(SB), NOSPLIT, $0-24
 	MOVD ZR, R7
 	MOVD n+16(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76820 // ldr q0, [x1, x7]
 	WORD $0x6e20dc01 // fmul v1.4s, v0.4s, v0.4s
 	VMOV V17.B16, V2.B16
@@ -642,11 +696,13 @@ vector1:
 	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
 	FMOVS (R1)(R7), F0
 	WORD $0x6e20dc01 // fmul v1.4s, v0.4s, v0.4s
 	VMOV V17.B16, V2.B16
@@ -689,8 +745,9 @@ single3:
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again3
+rest4:
+	ADDS $1, R8, R8
 	RET
 
 // func geluGradNEON(dx *float32, dy *float32, src *float32, n int) ()
@@ -739,9 +796,9 @@ TEXT ·geluGradNEON(SB), NOSPLIT, $0-32
 	MOVD ZR, R7
 	MOVD n+24(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76840 // ldr q0, [x2, x7]
 	WORD $0x4eadf400 // fmin v0.4s, v0.4s, v13.4s
 	WORD $0x4e2cf400 // fmax v0.4s, v0.4s, v12.4s
@@ -793,11 +850,13 @@ vector1:
 	WORD $0x3ca76803 // str q3, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
 	FMOVS (R2)(R7), F0
 	WORD $0x4eadf400 // fmin v0.4s, v0.4s, v13.4s
 	WORD $0x4e2cf400 // fmax v0.4s, v0.4s, v12.4s
@@ -849,8 +908,9 @@ single3:
 	FMOVS F3, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again3
+rest4:
+	ADDS $1, R8, R8
 	RET
 
 // func layerNormNEON(y *float32, x *float32, gain *float32, bias *float32, n int, inv float32, eps float32) (retMean float32, retRStd float32)
@@ -859,59 +919,121 @@ TEXT ·layerNormNEON(SB), NOSPLIT, $0-56
 	MOVD x+8(FP), R1
 	MOVD gain+16(FP), R2
 	MOVD bias+24(FP), R3
-	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V16.B16, V16.B16, V16.B16
+	VEOR V17.B16, V17.B16, V17.B16
+	VEOR V18.B16, V18.B16, V18.B16
+	VEOR V19.B16, V19.B16, V19.B16
 	MOVD ZR, R7
 	MOVD n+32(FP), R8
-	SUBS $4, R8, R8
-	BLT tail2
+	SUBS $16, R8, R8
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76822 // ldr q2, [x1, x7]
-	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e22d610 // fadd v16.4s, v16.4s, v2.4s
+	ADDS $16, R7, R7
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	WORD $0x4e22d631 // fadd v17.4s, v17.4s, v2.4s
+	ADDS $16, R7, R7
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	WORD $0x4e22d652 // fadd v18.4s, v18.4s, v2.4s
+	ADDS $16, R7, R7
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	WORD $0x4e22d673 // fadd v19.4s, v19.4s, v2.4s
+	ADDS $16, R7, R7
+	SUBS $16, R8, R8
+	BGE again1
+rest2:
+	ADDS $16, R8, R8
+	SUBS $4, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	WORD $0x4e22d610 // fadd v16.4s, v16.4s, v2.4s
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again3
+rest4:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest6
+	PCALIGN $16
+again5:
 	FMOVS (R1)(R7), F2
-	WORD $0x4e22d400 // fadd v0.4s, v0.4s, v2.4s
+	WORD $0x4e22d610 // fadd v16.4s, v16.4s, v2.4s
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again5
+rest6:
+	ADDS $1, R8, R8
+	WORD $0x4e32d610 // fadd v16.4s, v16.4s, v18.4s
+	WORD $0x4e33d631 // fadd v17.4s, v17.4s, v19.4s
+	WORD $0x4e31d600 // fadd v0.4s, v16.4s, v17.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS inv+40(FP), F1
 	FMULS F1, F0, F0
 	FMOVS F0, retMean+48(FP)
 	VDUP V0.S[0], V4.S4
-	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V16.B16, V16.B16, V16.B16
+	VEOR V17.B16, V17.B16, V17.B16
+	VEOR V18.B16, V18.B16, V18.B16
+	VEOR V19.B16, V19.B16, V19.B16
 	MOVD ZR, R7
 	MOVD n+32(FP), R8
-	SUBS $4, R8, R8
-	BLT tail6
+	SUBS $16, R8, R8
+	BLT rest8
 	PCALIGN $16
-vector5:
+again7:
 	WORD $0x3ce76822 // ldr q2, [x1, x7]
 	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
-	VFMLA V2.S4, V2.S4, V0.S4
+	VFMLA V2.S4, V2.S4, V16.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
+	VFMLA V2.S4, V2.S4, V17.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
+	VFMLA V2.S4, V2.S4, V18.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
+	VFMLA V2.S4, V2.S4, V19.S4
+	ADDS $16, R7, R7
+	SUBS $16, R8, R8
+	BGE again7
+rest8:
+	ADDS $16, R8, R8
+	SUBS $4, R8, R8
+	BLT rest10
+	PCALIGN $16
+again9:
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
+	VFMLA V2.S4, V2.S4, V16.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector5
-tail6:
+	BGE again9
+rest10:
 	ADDS $4, R8, R8
-	BEQ done8
-single7:
+	SUBS $1, R8, R8
+	BLT rest12
+	PCALIGN $16
+again11:
 	FMOVS (R1)(R7), F2
 	WORD $0x4ea4d442 // fsub v2.4s, v2.4s, v4.4s
 	FMOVS F2, F2
-	VFMLA V2.S4, V2.S4, V0.S4
+	VFMLA V2.S4, V2.S4, V16.S4
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single7
-done8:
+	BGE again11
+rest12:
+	ADDS $1, R8, R8
+	WORD $0x4e32d610 // fadd v16.4s, v16.4s, v18.4s
+	WORD $0x4e33d631 // fadd v17.4s, v17.4s, v19.4s
+	WORD $0x4e31d600 // fadd v0.4s, v16.4s, v17.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS inv+40(FP), F1
@@ -926,9 +1048,9 @@ done8:
 	MOVD ZR, R7
 	MOVD n+32(FP), R8
 	SUBS $4, R8, R8
-	BLT tail10
+	BLT rest14
 	PCALIGN $16
-vector9:
+again13:
 	WORD $0x3ce76822 // ldr q2, [x1, x7]
 	WORD $0x3ce76840 // ldr q0, [x2, x7]
 	WORD $0x3ce76861 // ldr q1, [x3, x7]
@@ -938,11 +1060,13 @@ vector9:
 	WORD $0x3ca76801 // str q1, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector9
-tail10:
+	BGE again13
+rest14:
 	ADDS $4, R8, R8
-	BEQ done12
-single11:
+	SUBS $1, R8, R8
+	BLT rest16
+	PCALIGN $16
+again15:
 	FMOVS (R1)(R7), F2
 	FMOVS (R2)(R7), F0
 	FMOVS (R3)(R7), F1
@@ -952,8 +1076,9 @@ single11:
 	FMOVS F1, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single11
-done12:
+	BGE again15
+rest16:
+	ADDS $1, R8, R8
 	RET
 
 // func layerNormGradNEON(dx *float32, dy *float32, x *float32, gain *float32, n int, mean float32, rstd float32, inv float32) ()
@@ -971,9 +1096,9 @@ TEXT ·layerNormGradNEON(SB), NOSPLIT, $0-52
 	MOVD ZR, R7
 	MOVD n+32(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76842 // ldr q2, [x2, x7]
 	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
 	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
@@ -984,11 +1109,13 @@ vector1:
 	VFMLA V3.S4, V2.S4, V1.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
 	FMOVS (R2)(R7), F2
 	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
 	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
@@ -999,8 +1126,9 @@ single3:
 	VFMLA V3.S4, V2.S4, V1.S4
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again3
+rest4:
+	ADDS $1, R8, R8
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	WORD $0x6e21d421 // faddp v1.4s, v1.4s, v1.4s
@@ -1014,9 +1142,9 @@ done4:
 	MOVD ZR, R7
 	MOVD n+32(FP), R8
 	SUBS $4, R8, R8
-	BLT tail6
+	BLT rest6
 	PCALIGN $16
-vector5:
+again5:
 	WORD $0x3ce76842 // ldr q2, [x2, x7]
 	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
 	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
@@ -1030,11 +1158,13 @@ vector5:
 	WORD $0x3ca76804 // str q4, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector5
-tail6:
+	BGE again5
+rest6:
 	ADDS $4, R8, R8
-	BEQ done8
-single7:
+	SUBS $1, R8, R8
+	BLT rest8
+	PCALIGN $16
+again7:
 	FMOVS (R2)(R7), F2
 	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
 	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
@@ -1048,8 +1178,9 @@ single7:
 	FMOVS F4, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single7
-done8:
+	BGE again7
+rest8:
+	ADDS $1, R8, R8
 	RET
 
 // func layerNormGradAddNEON(dx *float32, dy *float32, x *float32, gain *float32, n int, mean float32, rstd float32, inv float32) ()
@@ -1067,9 +1198,9 @@ TEXT ·layerNormGradAddNEON(SB), NOSPLIT, $0-52
 	MOVD ZR, R7
 	MOVD n+32(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76842 // ldr q2, [x2, x7]
 	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
 	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
@@ -1080,11 +1211,13 @@ vector1:
 	VFMLA V3.S4, V2.S4, V1.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
 	FMOVS (R2)(R7), F2
 	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
 	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
@@ -1095,8 +1228,9 @@ single3:
 	VFMLA V3.S4, V2.S4, V1.S4
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again3
+rest4:
+	ADDS $1, R8, R8
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	WORD $0x6e21d421 // faddp v1.4s, v1.4s, v1.4s
@@ -1110,9 +1244,9 @@ done4:
 	MOVD ZR, R7
 	MOVD n+32(FP), R8
 	SUBS $4, R8, R8
-	BLT tail6
+	BLT rest6
 	PCALIGN $16
-vector5:
+again5:
 	WORD $0x3ce76842 // ldr q2, [x2, x7]
 	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
 	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
@@ -1127,11 +1261,13 @@ vector5:
 	WORD $0x3ca76804 // str q4, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector5
-tail6:
+	BGE again5
+rest6:
 	ADDS $4, R8, R8
-	BEQ done8
-single7:
+	SUBS $1, R8, R8
+	BLT rest8
+	PCALIGN $16
+again7:
 	FMOVS (R2)(R7), F2
 	WORD $0x4ebed442 // fsub v2.4s, v2.4s, v30.4s
 	WORD $0x6e3ddc42 // fmul v2.4s, v2.4s, v29.4s
@@ -1146,8 +1282,9 @@ single7:
 	FMOVS F4, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single7
-done8:
+	BGE again7
+rest8:
+	ADDS $1, R8, R8
 	RET
 
 // func layerNormParamsNEON(dgain *float32, dbias *float32, dy *float32, x *float32, mean *float32, rstd *float32, n int, rows int, ld int) ()
@@ -1162,9 +1299,9 @@ TEXT ·layerNormParamsNEON(SB), NOSPLIT, $0-72
 	MOVD ZR, R7
 	MOVD n+48(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76800 // ldr q0, [x0, x7]
 	WORD $0x3ce76821 // ldr q1, [x1, x7]
 	ADD R7, R3, R9
@@ -1173,8 +1310,8 @@ vector1:
 	MOVD R5, R12
 	MOVD rows+56(FP), R13
 	SUBS $1, R13, R13
-	BLT rest6
-rows5:
+	BLT rest4
+rows3:
 	FMOVQ (R9), F2
 	VLD1R.P 4(R11), [V3.S4]
 	WORD $0x4ea3d442 // fsub v2.4s, v2.4s, v3.4s
@@ -1186,11 +1323,11 @@ rows5:
 	ADDS R6, R9, R9
 	ADDS R6, R10, R10
 	SUBS $1, R13, R13
-	BGE rows5
-rest6:
+	BGE rows3
+rest4:
 	ADDS $1, R13, R13
-	BEQ rowsDone8
-row7:
+	BEQ rowsDone6
+row5:
 	FMOVQ (R9), F2
 	VLD1R.P 4(R11), [V3.S4]
 	WORD $0x4ea3d442 // fsub v2.4s, v2.4s, v3.4s
@@ -1202,17 +1339,19 @@ row7:
 	ADDS R6, R9, R9
 	ADDS R6, R10, R10
 	SUBS $1, R13, R13
-	BNE row7
-rowsDone8:
+	BNE row5
+rowsDone6:
 	WORD $0x3ca76800 // str q0, [x0, x7]
 	WORD $0x3ca76821 // str q1, [x1, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest8
+	PCALIGN $16
+again7:
 	FMOVS (R0)(R7), F0
 	FMOVS (R1)(R7), F1
 	ADD R7, R3, R9
@@ -1256,8 +1395,9 @@ rowsDone12:
 	FMOVS F1, (R1)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again7
+rest8:
+	ADDS $1, R8, R8
 	RET
 
 // func adamWNEON(params *float32, grads *float32, first *float32, second *float32, n int, beta1 float32, oneMinusBeta1 float32, beta2 float32, oneMinusBeta2 float32, eps float32, gradScale float32, stepSize float32, invRoot2 float32, keep float32) ()
@@ -1287,9 +1427,9 @@ TEXT ·adamWNEON(SB), NOSPLIT, $0-76
 	MOVD ZR, R7
 	MOVD n+32(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76820 // ldr q0, [x1, x7]
 	WORD $0x3ce76841 // ldr q1, [x2, x7]
 	WORD $0x3ce76862 // ldr q2, [x3, x7]
@@ -1313,11 +1453,13 @@ vector1:
 	WORD $0x3ca76803 // str q3, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
 	FMOVS (R1)(R7), F0
 	FMOVS (R2)(R7), F1
 	FMOVS (R3)(R7), F2
@@ -1341,8 +1483,9 @@ single3:
 	FMOVS F3, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again3
+rest4:
+	ADDS $1, R8, R8
 	RET
 
 // func rmsNormNEON(y *float32, x *float32, gain *float32, n int, inv float32, eps float32) (retRStd float32)
@@ -1350,28 +1493,57 @@ TEXT ·rmsNormNEON(SB), NOSPLIT, $0-44
 	MOVD y+0(FP), R0
 	MOVD x+8(FP), R1
 	MOVD gain+16(FP), R2
-	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V16.B16, V16.B16, V16.B16
+	VEOR V17.B16, V17.B16, V17.B16
+	VEOR V18.B16, V18.B16, V18.B16
+	VEOR V19.B16, V19.B16, V19.B16
 	MOVD ZR, R7
 	MOVD n+24(FP), R8
-	SUBS $4, R8, R8
-	BLT tail2
+	SUBS $16, R8, R8
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76822 // ldr q2, [x1, x7]
-	VFMLA V2.S4, V2.S4, V0.S4
+	VFMLA V2.S4, V2.S4, V16.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	VFMLA V2.S4, V2.S4, V17.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	VFMLA V2.S4, V2.S4, V18.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	VFMLA V2.S4, V2.S4, V19.S4
+	ADDS $16, R7, R7
+	SUBS $16, R8, R8
+	BGE again1
+rest2:
+	ADDS $16, R8, R8
+	SUBS $4, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
+	WORD $0x3ce76822 // ldr q2, [x1, x7]
+	VFMLA V2.S4, V2.S4, V16.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again3
+rest4:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest6
+	PCALIGN $16
+again5:
 	FMOVS (R1)(R7), F2
-	VFMLA V2.S4, V2.S4, V0.S4
+	VFMLA V2.S4, V2.S4, V16.S4
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again5
+rest6:
+	ADDS $1, R8, R8
+	WORD $0x4e32d610 // fadd v16.4s, v16.4s, v18.4s
+	WORD $0x4e33d631 // fadd v17.4s, v17.4s, v19.4s
+	WORD $0x4e31d600 // fadd v0.4s, v16.4s, v17.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS inv+32(FP), F1
@@ -1386,9 +1558,9 @@ done4:
 	MOVD ZR, R7
 	MOVD n+24(FP), R8
 	SUBS $4, R8, R8
-	BLT tail6
+	BLT rest8
 	PCALIGN $16
-vector5:
+again7:
 	WORD $0x3ce76822 // ldr q2, [x1, x7]
 	WORD $0x3ce76840 // ldr q0, [x2, x7]
 	WORD $0x6e24dc42 // fmul v2.4s, v2.4s, v4.4s
@@ -1396,11 +1568,13 @@ vector5:
 	WORD $0x3ca76802 // str q2, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector5
-tail6:
+	BGE again7
+rest8:
 	ADDS $4, R8, R8
-	BEQ done8
-single7:
+	SUBS $1, R8, R8
+	BLT rest10
+	PCALIGN $16
+again9:
 	FMOVS (R1)(R7), F2
 	FMOVS (R2)(R7), F0
 	WORD $0x6e24dc42 // fmul v2.4s, v2.4s, v4.4s
@@ -1408,8 +1582,9 @@ single7:
 	FMOVS F2, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single7
-done8:
+	BGE again9
+rest10:
+	ADDS $1, R8, R8
 	RET
 
 // func rmsNormGradNEON(dx *float32, dy *float32, x *float32, gain *float32, n int, rstd float32, inv float32) ()
@@ -1420,36 +1595,81 @@ TEXT ·rmsNormGradNEON(SB), NOSPLIT, $0-48
 	MOVD gain+24(FP), R3
 	FMOVS rstd+40(FP), F30
 	VDUP V30.S[0], V30.S4
-	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V16.B16, V16.B16, V16.B16
+	VEOR V17.B16, V17.B16, V17.B16
+	VEOR V18.B16, V18.B16, V18.B16
+	VEOR V19.B16, V19.B16, V19.B16
 	MOVD ZR, R7
 	MOVD n+32(FP), R8
-	SUBS $4, R8, R8
-	BLT tail2
+	SUBS $16, R8, R8
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76842 // ldr q2, [x2, x7]
 	WORD $0x3ce76823 // ldr q3, [x1, x7]
 	WORD $0x3ce76864 // ldr q4, [x3, x7]
 	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
 	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
-	VFMLA V3.S4, V2.S4, V0.S4
+	VFMLA V3.S4, V2.S4, V16.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	VFMLA V3.S4, V2.S4, V17.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	VFMLA V3.S4, V2.S4, V18.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	VFMLA V3.S4, V2.S4, V19.S4
+	ADDS $16, R7, R7
+	SUBS $16, R8, R8
+	BGE again1
+rest2:
+	ADDS $16, R8, R8
+	SUBS $4, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	VFMLA V3.S4, V2.S4, V16.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again3
+rest4:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest6
+	PCALIGN $16
+again5:
 	FMOVS (R2)(R7), F2
 	FMOVS (R1)(R7), F3
 	FMOVS (R3)(R7), F4
 	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
 	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
-	VFMLA V3.S4, V2.S4, V0.S4
+	VFMLA V3.S4, V2.S4, V16.S4
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again5
+rest6:
+	ADDS $1, R8, R8
+	WORD $0x4e32d610 // fadd v16.4s, v16.4s, v18.4s
+	WORD $0x4e33d631 // fadd v17.4s, v17.4s, v19.4s
+	WORD $0x4e31d600 // fadd v0.4s, v16.4s, v17.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS inv+44(FP), F1
@@ -1458,9 +1678,9 @@ done4:
 	MOVD ZR, R7
 	MOVD n+32(FP), R8
 	SUBS $4, R8, R8
-	BLT tail6
+	BLT rest8
 	PCALIGN $16
-vector5:
+again7:
 	WORD $0x3ce76842 // ldr q2, [x2, x7]
 	WORD $0x3ce76823 // ldr q3, [x1, x7]
 	WORD $0x3ce76864 // ldr q4, [x3, x7]
@@ -1471,11 +1691,13 @@ vector5:
 	WORD $0x3ca76804 // str q4, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector5
-tail6:
+	BGE again7
+rest8:
 	ADDS $4, R8, R8
-	BEQ done8
-single7:
+	SUBS $1, R8, R8
+	BLT rest10
+	PCALIGN $16
+again9:
 	FMOVS (R2)(R7), F2
 	FMOVS (R1)(R7), F3
 	FMOVS (R3)(R7), F4
@@ -1486,8 +1708,9 @@ single7:
 	FMOVS F4, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single7
-done8:
+	BGE again9
+rest10:
+	ADDS $1, R8, R8
 	RET
 
 // func rmsNormGradAddNEON(dx *float32, dy *float32, x *float32, gain *float32, n int, rstd float32, inv float32) ()
@@ -1498,36 +1721,81 @@ TEXT ·rmsNormGradAddNEON(SB), NOSPLIT, $0-48
 	MOVD gain+24(FP), R3
 	FMOVS rstd+40(FP), F30
 	VDUP V30.S[0], V30.S4
-	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V16.B16, V16.B16, V16.B16
+	VEOR V17.B16, V17.B16, V17.B16
+	VEOR V18.B16, V18.B16, V18.B16
+	VEOR V19.B16, V19.B16, V19.B16
 	MOVD ZR, R7
 	MOVD n+32(FP), R8
-	SUBS $4, R8, R8
-	BLT tail2
+	SUBS $16, R8, R8
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76842 // ldr q2, [x2, x7]
 	WORD $0x3ce76823 // ldr q3, [x1, x7]
 	WORD $0x3ce76864 // ldr q4, [x3, x7]
 	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
 	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
-	VFMLA V3.S4, V2.S4, V0.S4
+	VFMLA V3.S4, V2.S4, V16.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	VFMLA V3.S4, V2.S4, V17.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	VFMLA V3.S4, V2.S4, V18.S4
+	ADDS $16, R7, R7
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	VFMLA V3.S4, V2.S4, V19.S4
+	ADDS $16, R7, R7
+	SUBS $16, R8, R8
+	BGE again1
+rest2:
+	ADDS $16, R8, R8
+	SUBS $4, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
+	WORD $0x3ce76842 // ldr q2, [x2, x7]
+	WORD $0x3ce76823 // ldr q3, [x1, x7]
+	WORD $0x3ce76864 // ldr q4, [x3, x7]
+	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
+	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
+	VFMLA V3.S4, V2.S4, V16.S4
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again3
+rest4:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest6
+	PCALIGN $16
+again5:
 	FMOVS (R2)(R7), F2
 	FMOVS (R1)(R7), F3
 	FMOVS (R3)(R7), F4
 	WORD $0x6e3edc42 // fmul v2.4s, v2.4s, v30.4s
 	WORD $0x6e24dc63 // fmul v3.4s, v3.4s, v4.4s
-	VFMLA V3.S4, V2.S4, V0.S4
+	VFMLA V3.S4, V2.S4, V16.S4
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again5
+rest6:
+	ADDS $1, R8, R8
+	WORD $0x4e32d610 // fadd v16.4s, v16.4s, v18.4s
+	WORD $0x4e33d631 // fadd v17.4s, v17.4s, v19.4s
+	WORD $0x4e31d600 // fadd v0.4s, v16.4s, v17.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	WORD $0x6e20d400 // faddp v0.4s, v0.4s, v0.4s
 	FMOVS inv+44(FP), F1
@@ -1536,9 +1804,9 @@ done4:
 	MOVD ZR, R7
 	MOVD n+32(FP), R8
 	SUBS $4, R8, R8
-	BLT tail6
+	BLT rest8
 	PCALIGN $16
-vector5:
+again7:
 	WORD $0x3ce76842 // ldr q2, [x2, x7]
 	WORD $0x3ce76823 // ldr q3, [x1, x7]
 	WORD $0x3ce76864 // ldr q4, [x3, x7]
@@ -1550,11 +1818,13 @@ vector5:
 	WORD $0x3ca76804 // str q4, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector5
-tail6:
+	BGE again7
+rest8:
 	ADDS $4, R8, R8
-	BEQ done8
-single7:
+	SUBS $1, R8, R8
+	BLT rest10
+	PCALIGN $16
+again9:
 	FMOVS (R2)(R7), F2
 	FMOVS (R1)(R7), F3
 	FMOVS (R3)(R7), F4
@@ -1566,8 +1836,9 @@ single7:
 	FMOVS F4, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single7
-done8:
+	BGE again9
+rest10:
+	ADDS $1, R8, R8
 	RET
 
 // func rmsNormGainNEON(dgain *float32, dy *float32, x *float32, rstd *float32, n int, rows int, ld int) ()
@@ -1580,17 +1851,17 @@ TEXT ·rmsNormGainNEON(SB), NOSPLIT, $0-56
 	MOVD ZR, R7
 	MOVD n+32(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76800 // ldr q0, [x0, x7]
 	ADD R7, R2, R9
 	ADD R7, R1, R10
 	MOVD R3, R11
 	MOVD rows+40(FP), R13
 	SUBS $1, R13, R13
-	BLT rest6
-rows5:
+	BLT rest4
+rows3:
 	FMOVQ (R9), F2
 	VLD1R.P 4(R11), [V3.S4]
 	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
@@ -1599,11 +1870,11 @@ rows5:
 	ADDS R4, R9, R9
 	ADDS R4, R10, R10
 	SUBS $1, R13, R13
-	BGE rows5
-rest6:
+	BGE rows3
+rest4:
 	ADDS $1, R13, R13
-	BEQ rowsDone8
-row7:
+	BEQ rowsDone6
+row5:
 	FMOVQ (R9), F2
 	VLD1R.P 4(R11), [V3.S4]
 	WORD $0x6e23dc42 // fmul v2.4s, v2.4s, v3.4s
@@ -1612,16 +1883,18 @@ row7:
 	ADDS R4, R9, R9
 	ADDS R4, R10, R10
 	SUBS $1, R13, R13
-	BNE row7
-rowsDone8:
+	BNE row5
+rowsDone6:
 	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest8
+	PCALIGN $16
+again7:
 	FMOVS (R0)(R7), F0
 	ADD R7, R2, R9
 	ADD R7, R1, R10
@@ -1656,8 +1929,9 @@ rowsDone12:
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again7
+rest8:
+	ADDS $1, R8, R8
 	RET
 
 // func swiGLUNEON(dst *float32, gate *float32, up *float32, n int) ()
@@ -1696,9 +1970,9 @@ TEXT ·swiGLUNEON(SB), NOSPLIT, $0-32
 	MOVD ZR, R7
 	MOVD n+24(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76820 // ldr q0, [x1, x7]
 	WORD $0x6e31dc01 // fmul v1.4s, v0.4s, v17.4s
 	WORD $0x4ebbf421 // fmin v1.4s, v1.4s, v27.4s
@@ -1740,11 +2014,13 @@ vector1:
 	WORD $0x3ca76800 // str q0, [x0, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
 	FMOVS (R1)(R7), F0
 	WORD $0x6e31dc01 // fmul v1.4s, v0.4s, v17.4s
 	WORD $0x4ebbf421 // fmin v1.4s, v1.4s, v27.4s
@@ -1786,8 +2062,9 @@ single3:
 	FMOVS F0, (R0)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again3
+rest4:
+	ADDS $1, R8, R8
 	RET
 
 // func swiGLUGradNEON(dgate *float32, dup *float32, dy *float32, gate *float32, up *float32, n int) ()
@@ -1828,9 +2105,9 @@ TEXT ·swiGLUGradNEON(SB), NOSPLIT, $0-48
 	MOVD ZR, R7
 	MOVD n+40(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76860 // ldr q0, [x3, x7]
 	WORD $0x6e31dc01 // fmul v1.4s, v0.4s, v17.4s
 	WORD $0x4ebbf421 // fmin v1.4s, v1.4s, v27.4s
@@ -1879,11 +2156,13 @@ vector1:
 	WORD $0x3ca76821 // str q1, [x1, x7]
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest4
+	PCALIGN $16
+again3:
 	FMOVS (R3)(R7), F0
 	WORD $0x6e31dc01 // fmul v1.4s, v0.4s, v17.4s
 	WORD $0x4ebbf421 // fmin v1.4s, v1.4s, v27.4s
@@ -1932,8 +2211,9 @@ single3:
 	FMOVS F1, (R1)(R7)
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again3
+rest4:
+	ADDS $1, R8, R8
 	RET
 
 // func rotateNEON(x *float32, cos *float32, sin *float32, n int, rows int, ld int, half int, sign float32) ()
@@ -1949,9 +2229,9 @@ TEXT ·rotateNEON(SB), NOSPLIT, $0-60
 	MOVD ZR, R7
 	MOVD n+24(FP), R8
 	SUBS $4, R8, R8
-	BLT tail2
+	BLT rest2
 	PCALIGN $16
-vector1:
+again1:
 	WORD $0x3ce76820 // ldr q0, [x1, x7]
 	WORD $0x3ce76841 // ldr q1, [x2, x7]
 	WORD $0x6e3edc21 // fmul v1.4s, v1.4s, v30.4s
@@ -1959,8 +2239,8 @@ vector1:
 	ADD R7, R4, R10
 	MOVD rows+32(FP), R13
 	SUBS $1, R13, R13
-	BLT rest6
-rows5:
+	BLT rest4
+rows3:
 	FMOVQ (R9), F2
 	FMOVQ (R10), F3
 	WORD $0x6e21dc64 // fmul v4.4s, v3.4s, v1.4s
@@ -1973,11 +2253,11 @@ rows5:
 	ADDS R3, R9, R9
 	ADDS R3, R10, R10
 	SUBS $1, R13, R13
-	BGE rows5
-rest6:
+	BGE rows3
+rest4:
 	ADDS $1, R13, R13
-	BEQ rowsDone8
-row7:
+	BEQ rowsDone6
+row5:
 	FMOVQ (R9), F2
 	FMOVQ (R10), F3
 	WORD $0x6e21dc64 // fmul v4.4s, v3.4s, v1.4s
@@ -1990,15 +2270,17 @@ row7:
 	ADDS R3, R9, R9
 	ADDS R3, R10, R10
 	SUBS $1, R13, R13
-	BNE row7
-rowsDone8:
+	BNE row5
+rowsDone6:
 	ADDS $16, R7, R7
 	SUBS $4, R8, R8
-	BGE vector1
-tail2:
+	BGE again1
+rest2:
 	ADDS $4, R8, R8
-	BEQ done4
-single3:
+	SUBS $1, R8, R8
+	BLT rest8
+	PCALIGN $16
+again7:
 	FMOVS (R1)(R7), F0
 	FMOVS (R2)(R7), F1
 	WORD $0x6e3edc21 // fmul v1.4s, v1.4s, v30.4s
@@ -2041,8 +2323,9 @@ row11:
 rowsDone12:
 	ADDS $4, R7, R7
 	SUBS $1, R8, R8
-	BNE single3
-done4:
+	BGE again7
+rest8:
+	ADDS $1, R8, R8
 	RET
 
 // func fmaLoopNEON(n int) ()

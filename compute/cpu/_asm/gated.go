@@ -4,12 +4,10 @@ func genRMSNorm(f *file, set isa) {
 	fn := f.begin(set, "rmsNorm", "scales one row of n values, inv = 1/n, and returns 1/root of the mean square.",
 		ptr("y"), ptr("x"), ptr("gain"), n, num("inv"), num("eps"), num("retRStd"))
 	p := fn.take("y", "x", "gain")
-	fn.zero(fn.v(0))
-	fn.each(func(l loop) {
+	fn.total(func(l loop, sum string) {
 		l.load(p["x"], fn.v(2))
-		fn.fma(fn.v(0), fn.v(2), fn.v(2), fn.v(0))
+		fn.fma(sum, fn.v(2), fn.v(2), sum)
 	})
-	fn.sum(0, 1)
 	fn.inverseRoot(0, 1)
 	fn.give(0, "retRStd")
 	rstd := fn.v(4)
@@ -40,12 +38,10 @@ func genRMSNorm(f *file, set isa) {
 			fn.mul(fn.v(2), fn.v(2), rstd)
 			fn.mul(fn.v(3), fn.v(3), fn.v(4))
 		}
-		fn.zero(fn.v(0))
-		fn.each(func(l loop) {
+		fn.total(func(l loop, sum string) {
 			parts(l)
-			fn.fma(fn.v(0), fn.v(2), fn.v(3), fn.v(0))
+			fn.fma(sum, fn.v(2), fn.v(3), sum)
 		})
-		fn.sum(0, 1)
 		fn.timesArg(0, 1, "inv")
 		fn.spread(fn.v(1), 0)
 		fn.each(func(l loop) {

@@ -11,6 +11,7 @@ import (
 type loop struct {
 	fn     *function
 	masked bool
+	turn   int // see total
 }
 
 // machine is what control flow needs to know of one architecture.
@@ -153,7 +154,7 @@ func (l loop) clip(r string) {
 // each writes the loop over the n elements.
 func (fn *function) each(body func(l loop)) {
 	if fn.neon() {
-		fn.eachNEON(body)
+		fn.eachNEON(1, body)
 		return
 	}
 	index, count := fn.machine().index, fn.machine().count
@@ -184,28 +185,64 @@ func (fn *function) each(body func(l loop)) {
 	fn.place(done)
 }
 
-func (fn *function) eachNEON(body func(l loop)) {
+// eachNEON takes some vectors in turns, then one, then single values.
+func (fn *function) eachNEON(turns int, body func(l loop)) {
 	index, count := fn.machine().index, fn.machine().count
-	again, tail, single, done := fn.label("vector"), fn.label("tail"), fn.label("single"), fn.label("done")
 	fn.op("MOVD", "ZR", index)
 	fn.op("MOVD", fn.arg("n"), count)
-	fn.decrease(count, 4)
-	fn.jump("<", tail)
+	fn.steps(4*turns, func() {
+		for i := range turns {
+			body(loop{fn: fn, turn: i})
+			fn.increase(index, 16)
+		}
+	})
+	if turns > 1 {
+		fn.steps(4, func() {
+			body(loop{fn: fn})
+			fn.increase(index, 16)
+		})
+	}
+	fn.steps(1, func() {
+		body(loop{fn: fn, masked: true})
+		fn.increase(index, 4)
+	})
+}
+
+// steps repeats body, which takes size of the count's elements, while there are
+// so many.
+func (fn *function) steps(size int, body func()) {
+	again, rest := fn.label("again"), fn.label("rest")
+	count := fn.machine().count
+	fn.decrease(count, size)
+	fn.jump("<", rest)
 	fn.op("PCALIGN", "$16")
 	fn.place(again)
-	body(loop{fn: fn})
-	fn.increase(index, 16)
-	fn.decrease(count, 4)
+	body()
+	fn.decrease(count, size)
 	fn.jump("≥", again)
-	fn.place(tail)
-	fn.increase(count, 4)
-	fn.jump("=", done)
-	fn.place(single)
-	body(loop{fn: fn, masked: true})
-	fn.increase(index, 4)
-	fn.decrease(count, 1)
-	fn.jump("≠", single)
-	fn.place(done)
+	fn.place(rest)
+	fn.increase(count, size)
+}
+
+// total leaves in lane 0 of register 0 the sum over the n elements of what body
+// adds to the register sum. NEON's short vectors are added to four sums in
+// turns, so that an addition need not wait for the one before.
+func (fn *function) total(body func(l loop, sum string)) {
+	if !fn.neon() {
+		fn.zero(fn.v(0))
+		fn.each(func(l loop) { body(l, fn.v(0)) })
+		fn.sum(0, 1)
+		return
+	}
+	const turns, first = 4, 16 // below all constants of functions that use total
+	for i := range turns {
+		fn.zero(fn.v(first + i))
+	}
+	fn.eachNEON(turns, func(l loop) { body(l, fn.v(first+l.turn)) })
+	fn.add(fn.v(first), fn.v(first), fn.v(first+2))
+	fn.add(fn.v(first+1), fn.v(first+1), fn.v(first+3))
+	fn.add(fn.v(0), fn.v(first), fn.v(first+1))
+	fn.sum(0, 1)
 }
 
 func word(f float32) uint32 { return math.Float32bits(f) }

@@ -4,24 +4,20 @@ func genLayerNorm(f *file, set isa) {
 	fn := f.begin(set, "layerNorm", "normalises one row of n values, inv = 1/n, and returns its mean and 1/deviation.",
 		ptr("y"), ptr("x"), ptr("gain"), ptr("bias"), n, num("inv"), num("eps"), num("retMean"), num("retRStd"))
 	p := fn.take("y", "x", "gain", "bias")
-	fn.zero(fn.v(0))
-	fn.each(func(l loop) {
+	fn.total(func(l loop, sum string) {
 		l.load(p["x"], fn.v(2))
-		fn.add(fn.v(0), fn.v(0), fn.v(2))
+		fn.add(sum, sum, fn.v(2))
 	})
-	fn.sum(0, 1)
 	fn.timesArg(0, 1, "inv")
 	fn.give(0, "retMean")
 	mean := fn.v(4)
 	fn.spread(mean, 0)
-	fn.zero(fn.v(0))
-	fn.each(func(l loop) {
+	fn.total(func(l loop, sum string) {
 		l.load(p["x"], fn.v(2))
 		fn.sub(fn.v(2), fn.v(2), mean)
 		l.clip(fn.v(2))
-		fn.fma(fn.v(0), fn.v(2), fn.v(2), fn.v(0))
+		fn.fma(sum, fn.v(2), fn.v(2), sum)
 	})
-	fn.sum(0, 1)
 	fn.inverseRoot(0, 1)
 	fn.give(0, "retRStd")
 	rstd := fn.v(5)

@@ -71,13 +71,11 @@ func genElementwise(f *file, set isa) {
 func genReductions(f *file, set isa) {
 	fn := f.begin(set, "dot", "returns the sum of a·b.", ptr("a"), ptr("b"), n, ret)
 	p := fn.take("a", "b")
-	fn.zero(fn.v(0))
-	fn.each(func(l loop) {
+	fn.total(func(l loop, sum string) {
 		l.load(p["a"], fn.v(1))
 		l.load(p["b"], fn.v(2))
-		fn.fma(fn.v(0), fn.v(2), fn.v(1), fn.v(0))
+		fn.fma(sum, fn.v(2), fn.v(1), sum)
 	})
-	fn.sum(0, 1)
 	fn.give(0, "ret")
 	fn.end()
 
