@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"dunlin/compute"
@@ -12,13 +13,20 @@ import (
 // Speed is how fast a device trains.
 type Speed struct {
 	Steps           int
-	TokensPerSecond float64
+	Samples         int     // stretches of steps timed one by one
+	Rejected        int     // of them, taken while the processor gave less than it can
+	TokensPerSecond float64 // median of the samples that count
 	FLOPPerSecond   float64 // by model.Config.FLOPPerToken
 }
 
-// MeasureSpeed makes training steps on random tokens for the given time, after two steps that are not counted, and at
-// least three that are. The model is thrown away.
-func MeasureSpeed(ctx context.Context, device compute.Device, cfg TrainerConfig, lasting time.Duration) (Speed, error) {
+// sampleTime is the least that one sample lasts.
+const sampleTime = 100 * time.Millisecond
+
+// MeasureSpeed makes whole training steps on random tokens for the given time, after two steps that are not counted, and
+// at least three samples that are. The model is thrown away. With a probe, which measures the processor's peak for a
+// moment, every sample lies between two of them and counts only if both came near the best one (see steady); it then goes
+// on for up to three times as long to find three samples that count.
+func MeasureSpeed(ctx context.Context, device compute.Device, cfg TrainerConfig, lasting time.Duration, probe func() float64) (Speed, error) {
 	t, err := NewTrainer(device, cfg)
 	if err != nil {
 		return Speed{}, err
@@ -31,21 +39,75 @@ func MeasureSpeed(ctx context.Context, device compute.Device, cfg TrainerConfig,
 	for i := range tokens {
 		tokens[i], targets[i] = rng.Int32N(int32(cfg.Model.Vocab)), rng.Int32N(int32(cfg.Model.Vocab))
 	}
-	const warm, least = 2, 3
-	var began time.Time
-	for made := 0; ; made++ {
-		if made == warm {
-			began = time.Now()
+	// steps makes steps until the time is over, at least one.
+	steps := func(lasting time.Duration) (made int, took time.Duration, err error) {
+		for began := time.Now(); made == 0 || took < lasting; took = time.Since(began) {
+			if err := ctx.Err(); err != nil {
+				return made, took, fmt.Errorf("measure speed: %w", err)
+			}
+			if _, err := t.Step(tokens, targets, 0.5); err != nil {
+				return made, took, fmt.Errorf("measure speed: %w", err)
+			}
+			made++
 		}
-		if took := time.Since(began); made >= warm+least && took >= lasting {
-			rate := float64((made-warm)*n) / took.Seconds()
-			return Speed{Steps: made - warm, TokensPerSecond: rate, FLOPPerSecond: rate * cfg.Model.FLOPPerToken(cfg.Model.Context)}, nil
-		}
-		if err := ctx.Err(); err != nil {
-			return Speed{}, fmt.Errorf("measure speed: %w", err)
-		}
-		if _, err := t.Step(tokens, targets, 0.5); err != nil {
-			return Speed{}, fmt.Errorf("measure speed: %w", err)
+		return made, took, nil
+	}
+	if probe == nil {
+		probe = func() float64 { return 1 }
+	}
+	for range 2 {
+		if _, _, err := steps(0); err != nil {
+			return Speed{}, err
 		}
 	}
+	const least = 3
+	var speed Speed
+	var samples []sample
+	last := probe()
+	for began := time.Now(); ; {
+		made, took, err := steps(min(lasting, sampleTime))
+		if err != nil {
+			return Speed{}, err
+		}
+		s := sample{rate: float64(made*n) / took.Seconds(), before: last, after: probe()}
+		last = s.after
+		samples = append(samples, s)
+		speed.Steps += made
+		rate, accepted := steady(samples)
+		if passed := time.Since(began); len(samples) >= least && passed >= lasting && (accepted >= least || passed >= 3*lasting) {
+			speed.Samples, speed.Rejected = len(samples), len(samples)-accepted
+			speed.TokensPerSecond, speed.FLOPPerSecond = rate, rate*cfg.Model.FLOPPerToken(cfg.Model.Context)
+			return speed, nil
+		}
+	}
+}
+
+// sample is a rate and the peaks measured right before and after it.
+type sample struct{ rate, before, after float64 }
+
+// near is the share of the best probe that the probes beside a sample must reach. A virtual machine may, for seconds,
+// run two processors on one core; then they reach half.
+const near = 0.8
+
+// steady returns the median rate of the samples whose probes came near the best one, and their number. If there is none
+// it is the median of all.
+func steady(samples []sample) (rate float64, accepted int) {
+	best := 0.0
+	for _, s := range samples {
+		best = max(best, s.before, s.after)
+	}
+	var rates, all []float64
+	for _, s := range samples {
+		all = append(all, s.rate)
+		if min(s.before, s.after) >= near*best {
+			rates = append(rates, s.rate)
+		}
+	}
+	accepted = len(rates)
+	if accepted == 0 {
+		rates = all
+	}
+	slices.Sort(rates)
+	mid := len(rates) / 2
+	return (rates[mid] + rates[(len(rates)-1)/2]) / 2, accepted
 }

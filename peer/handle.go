@@ -220,7 +220,7 @@ func (p *Peer) dataLoaded(ctx context.Context, d dataLoaded) {
 		p.failure = d.err
 		return
 	}
-	p.worker = newWorker(p.spec, d.engine, p.configs, p.inbox.put)
+	p.worker = newWorker(p.spec, d.engine, p.configs, p.cfg.Duty, p.inbox.put)
 	p.life.device = d.engine.Name()
 	p.wg.Go(func() { p.worker.run(ctx) })
 	p.next(core.DataReady{})

@@ -39,6 +39,7 @@ type Config struct {
 	// NewEngine makes a worker's engine once the training text is here; nil on
 	// a peer that does not train.
 	NewEngine func(spec *wire.RunSpec, tokens []byte, joiner bool) (Engine, error)
+	Duty      Duty // share of the time to train
 	// Publish hears of every new Snapshot, two a second and one when an attempt
 	// opens, on the peer's own goroutine; it may be nil.
 	Publish     func(*status.Snapshot)
@@ -62,7 +63,7 @@ func (c Config) Validate() error {
 	if c.Dir == "" {
 		errs = append(errs, errors.New("peer: no data folder"))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Duty.Validate())...)
 }
 
 // Peer is one process's part in a run: it feeds what happens to the pure

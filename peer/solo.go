@@ -32,6 +32,7 @@ type SoloConfig struct {
 	SaveEvery   int                    // steps between checkpoints; 0 saves at the end only
 	LogEvery    int                    // steps between reports
 	EvalWindows int                    // most held-out windows to measure the loss on; 0 is all
+	Duty        Duty                   // share of the time to train
 
 	// Report hears of every LogEvery-th step and of the last, on the goroutine that trains.
 	Report func(SoloReport)
@@ -42,7 +43,7 @@ const vocabRoom = 128
 
 // Validate lists every fault.
 func (c SoloConfig) Validate() error {
-	faults := []error{c.Trainer.Validate()}
+	faults := []error{c.Trainer.Validate(), c.Duty.Validate()}
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if c.Data == nil {
 		fault("no data")
@@ -347,6 +348,7 @@ func (s *Solo) Run(ctx context.Context) (SoloResult, error) {
 		if err != nil {
 			return SoloResult{}, fmt.Errorf("step %d: %w", s.step+1, advise(err))
 		}
+		s.rest(ctx, time.Since(began))
 		meter.add(s, result, time.Since(began))
 		if every := s.cfg.SaveEvery; every > 0 && s.step%every == 0 {
 			if err := s.save(); err != nil {
@@ -366,6 +368,18 @@ func (s *Solo) Run(ctx context.Context) (SoloResult, error) {
 		return SoloResult{}, s.stopped()
 	}
 	return r, err
+}
+
+// rest keeps to the duty after a step, unless ctx ends first or nothing is left to do.
+func (s *Solo) rest(ctx context.Context, step time.Duration) {
+	rest := s.cfg.Duty.rest(step)
+	if rest <= 0 || s.windows >= s.budget {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(rest):
+	}
 }
 
 // next makes a step on the next windows of the order and counts it.

@@ -374,8 +374,30 @@ func TestSavedEvaluatesEveryByteOnceAndSamples(t *testing.T) {
 
 func TestMeasureSpeedCountsWork(t *testing.T) {
 	cfg := soloConfig(t, 1, "unused").Trainer
-	speed, err := MeasureSpeed(t.Context(), device(t), cfg, 0)
-	if err != nil || speed.Steps != 3 || speed.TokensPerSecond <= 0 || speed.FLOPPerSecond <= speed.TokensPerSecond {
+	probes := 0
+	speed, err := MeasureSpeed(t.Context(), device(t), cfg, 0, func() float64 { probes++; return 1 })
+	if err != nil || speed.Steps != 3 || speed.Samples != 3 || speed.Rejected != 0 || probes != 4 || speed.TokensPerSecond <= 0 || speed.FLOPPerSecond <= speed.TokensPerSecond {
 		t.Errorf("%+v, %v", speed, err)
+	}
+}
+
+// TestSpeedIsJudged leaves out what was timed while the processor gave less, and takes the middle of the rest.
+func TestSpeedIsJudged(t *testing.T) {
+	fast, slow := sample{30, 200, 210}, sample{10, 100, 205}
+	for _, c := range []struct {
+		name     string
+		samples  []sample
+		rate     float64
+		accepted int
+	}{
+		{"all good", []sample{fast, {20, 200, 200}, {60, 200, 180}}, 30, 3},
+		{"an even number", []sample{fast, {20, 200, 200}}, 25, 2},
+		{"slow before", []sample{slow, slow, slow, fast}, 30, 1},
+		{"slow after", []sample{{10, 205, 100}, fast}, 30, 1},
+		{"none good", []sample{slow, {20, 210, 90}, {40, 90, 210}}, 20, 0},
+	} {
+		if rate, accepted := steady(c.samples); rate != c.rate || accepted != c.accepted {
+			t.Errorf("%s: rate %v of %d samples, want %v of %d", c.name, rate, accepted, c.rate, c.accepted)
+		}
 	}
 }

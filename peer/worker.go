@@ -70,7 +70,7 @@ type (
 		step     uint64 // inner steps of this slot, from 1
 		windows  wire.Range
 		loss     float64
-		took     time.Duration
+		took     time.Duration // with the rest that follows
 		training time.Duration // in steps since begin
 		since    time.Duration // since begin
 		left     uint64        // leased windows not yet read
@@ -99,6 +99,7 @@ type worker struct {
 	live     [][][]float32 // by fragment, tensors in layout order
 	orders   *mailbox[any]
 	report   func(any)
+	duty     Duty
 
 	running   bool
 	step      uint64
@@ -111,8 +112,8 @@ type worker struct {
 	training  time.Duration
 }
 
-func newWorker(spec *wire.RunSpec, engine Engine, configs []contribution.Config, report func(any)) *worker {
-	w := &worker{spec: spec, engine: engine, configs: configs, orders: newMailbox[any](), report: report, members: 1, snapshots: make([]uint64, spec.Fragments)}
+func newWorker(spec *wire.RunSpec, engine Engine, configs []contribution.Config, duty Duty, report func(any)) *worker {
+	w := &worker{spec: spec, engine: engine, configs: configs, orders: newMailbox[any](), report: report, duty: duty, members: 1, snapshots: make([]uint64, spec.Fragments)}
 	live := engine.Live()
 	for f := range int(spec.Fragments) {
 		var tensors [][]float32
@@ -128,6 +129,7 @@ func newWorker(spec *wire.RunSpec, engine Engine, configs []contribution.Config,
 // over another goroutine's state.
 func (w *worker) run(ctx context.Context) {
 	positions := make([]uint64, w.spec.Data.Batch)
+	var rested <-chan time.Time // nil when it may train
 	for ctx.Err() == nil {
 		for _, order := range w.orders.take() {
 			if err := w.obey(order); err != nil {
@@ -135,17 +137,27 @@ func (w *worker) run(ctx context.Context) {
 				w.report(workerFailed{err})
 			}
 		}
-		windows, ok := w.next(positions)
+		var windows wire.Range
+		ok := rested == nil
+		if ok {
+			windows, ok = w.next(positions)
+		}
 		if !ok {
 			select {
 			case <-ctx.Done():
 			case <-w.orders.ready:
+			case <-rested:
+				rested = nil
 			}
 			continue
 		}
-		if err := w.train(positions, windows); err != nil {
+		rest, err := w.train(positions, windows)
+		if err != nil {
 			w.running = false
 			w.report(workerFailed{err})
+		}
+		if rest > 0 {
+			rested = time.After(rest)
 		}
 	}
 }
@@ -174,23 +186,25 @@ func (w *worker) next(positions []uint64) (wire.Range, bool) {
 	return windows, true
 }
 
-func (w *worker) train(positions []uint64, windows wire.Range) error {
+// train makes a step and returns how long to rest after it.
+func (w *worker) train(positions []uint64, windows wire.Range) (rest time.Duration, err error) {
 	start := time.Now()
 	tokens := w.spec.StepTokens()
 	w.own += tokens
 	progress := w.spec.Progress(float64(w.committed) + float64(w.own)*float64(w.members))
 	loss, err := w.engine.Step(positions, progress)
 	if err != nil {
-		return fmt.Errorf("inner step %d: %w", w.step+1, err)
+		return 0, fmt.Errorf("inner step %d: %w", w.step+1, err)
 	}
 	took := time.Since(start)
+	rest = w.duty.rest(took)
 	w.step++
 	w.training += took
 	w.report(stepDone{
-		step: w.step, windows: windows, loss: loss, took: took,
+		step: w.step, windows: windows, loss: loss, took: took + rest,
 		training: w.training, since: time.Since(w.started), left: wire.Windows(w.leases),
 	})
-	return nil
+	return rest, nil
 }
 
 func (w *worker) obey(order any) error {

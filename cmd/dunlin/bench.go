@@ -20,9 +20,9 @@ func newBench(t *terminal) *cobra.Command {
 		Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c := &t.settings.config
-	options := append([]option{c.preset(model.Presets()...), c.batch(), c.optimizer(), c.seconds(5), c.precision(), c.memory()}, c.compute()...)
+	options := append([]option{c.preset(model.Presets()...), c.context(), c.batch(), c.optimizer(), c.seconds(5), c.precision(), c.memory()}, c.compute()...)
 	bench.AddCommand(t.command("train", "tokens a second of training, and the share of this machine's peak",
-		"  dunlin bench train --preset small --batch 4 --threads 2 --json", exactly(), t.benchTrain, options...), newBenchSwarm(t), newBenchCodecs(t),
+		"  dunlin bench train --preset small --batch 4 --threads 2 --json\n  dunlin bench train --preset gpt2 --context 256 --batch 4", exactly(), t.benchTrain, options...), newBenchSwarm(t), newBenchCodecs(t),
 		t.command("peak", "the most float32 multiply-adds that this machine makes a second",
 			"  dunlin bench peak --threads 2 --json", exactly(), t.benchPeak, c.threads()))
 	return bench
@@ -42,6 +42,9 @@ func (t *terminal) benchPeak(_ context.Context, c *Config, _ []string) error {
 	return err
 }
 
+// probeTime is how long the processor's peak is measured between two samples.
+const probeTime = 10 * time.Millisecond
+
 func (t *terminal) benchTrain(ctx context.Context, c *Config, _ []string) error {
 	shape, err := c.shape()
 	if err != nil {
@@ -58,7 +61,8 @@ func (t *terminal) benchTrain(ctx context.Context, c *Config, _ []string) error 
 	if err != nil {
 		return err
 	}
-	speed, err := peer.MeasureSpeed(ctx, device, trainer, time.Duration(c.Seconds*float64(time.Second)))
+	probe := func() float64 { return cpu.Probe(device.Threads(), probeTime) }
+	speed, err := peer.MeasureSpeed(ctx, device, trainer, seconds(c.Seconds), probe)
 	if err != nil {
 		return err
 	}
@@ -66,12 +70,23 @@ func (t *terminal) benchTrain(ctx context.Context, c *Config, _ []string) error 
 	share := speed.FLOPPerSecond / (peak * 1e9)
 	if c.JSON {
 		return json.NewEncoder(t.out).Encode(map[string]any{
-			"preset": c.Preset, "precision": c.Precision, "threads": device.Threads(), "batch": c.Batch, "kernels": device.Path(),
+			"preset": c.Preset, "precision": c.Precision, "threads": device.Threads(), "batch": c.Batch, "context": shape.Context, "kernels": device.Path(),
+			"emulated": device.Emulates(), "samples": speed.Samples, "rejected": speed.Rejected,
 			"tokens_per_second": speed.TokensPerSecond, "fma_peak_gflops": peak, "peak_share": share,
 			"max_rss_bytes": maxResidentBytes(), "start_rss_bytes": start, "predicted_rss_bytes": plan.Bytes, "plan": plan.String(),
 		})
 	}
-	_, err = fmt.Fprintf(t.out, "%s, %s, batch %d on %s\n%s tokens/s, %.0f %% of the fp32 peak of %s GFLOP/s measured beside it, %s MB of memory, %s of them before the model\nplanned: %v\n",
-		c.Preset, c.Precision, c.Batch, device.Name(), rate(speed.TokensPerSecond), 100*share, rate(peak), grouped(maxResidentBytes()/1_000_000), grouped(start/1_000_000), plan)
+	notes := ""
+	switch {
+	case speed.Rejected == speed.Samples:
+		notes = "; the processor never gave its peak beside a step, so that nothing is left out"
+	case speed.Rejected > 0:
+		notes = fmt.Sprintf("; %d of %d samples left out, taken while the processor gave less", speed.Rejected, speed.Samples)
+	}
+	if device.Emulates() {
+		notes += "; " + emulates
+	}
+	_, err = fmt.Fprintf(t.out, "%s, %s, batch %d of %d tokens on %s\n%s tokens/s, %.0f %% of the fp32 peak of %s GFLOP/s measured beside it, %s MB of memory, %s of them before the model%s\nplanned: %v\n",
+		c.Preset, c.Precision, c.Batch, shape.Context, device.Name(), rate(speed.TokensPerSecond), 100*share, rate(peak), grouped(maxResidentBytes()/1_000_000), grouped(start/1_000_000), notes, plan)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/viper"
 
 	"dunlin/checkpoint"
+	"dunlin/compute"
 	"dunlin/data"
 	"dunlin/model"
 	"dunlin/optimizer"
@@ -30,6 +31,7 @@ type Config struct {
 	Data      string  // a file, a folder or a glob of text; "" is the Go source tree of this machine
 	Preset    string  // the model's shape
 	Weights   string  // folder of the weights that training begins with; "" draws them
+	Context   int     // tokens in a window; 0 is the shape's
 	Steps     int     // optimizer steps of the whole training
 	Batch     int     // training windows in one micro-batch
 	LR        float64 // peak learning rate; in train 0 is the optimizer's own
@@ -52,6 +54,7 @@ type Config struct {
 	Precision string  // number format of the training step
 	Threads   int     // of the CPU; 0 is all
 	Memory    int64   // bytes that this process may have resident; 0 is no limit
+	Duty      float64 // share of the time that training takes
 	Out       string  // folder of the checkpoint
 	SaveEvery int     // steps between checkpoints; 0 saves at the end only
 	LogEvery  int     // steps between log lines
@@ -253,6 +256,7 @@ func (c *Config) training() []option {
 		c.preset(model.Presets()...),
 		text(&c.Weights, "weights", "", "path", "folder of a checkpoint whose weights and shape training begins with, instead of drawing them by --preset; the optimizer starts afresh"),
 		whole(&c.Steps, "steps", 1000, 1, 1_000_000_000, "optimizer steps of the whole training"),
+		c.context(),
 		c.batch(),
 		c.optimizer(),
 		number(&c.LR, "lr", 0, 0, 10, "peak learning rate; 0 takes the optimizer's own"),
@@ -265,6 +269,7 @@ func (c *Config) training() []option {
 		yes(&c.Adaptive, "adaptive-batch", "accumulate more, from 2 up to 64, as the gradient noise scale grows; fewer steps then read the same data"),
 		number(&c.EMA, "ema", 0, 0, 0.999999, "decay a step of a moving average of the weights, kept and evaluated beside them; 0 is none"),
 		c.precision(),
+		c.duty(),
 		needed(&c.Out, "out", "out/train", "path", "folder of the checkpoint; training resumes from it when it holds one"),
 		whole(&c.SaveEvery, "save-every", 200, 0, 1_000_000_000, "steps between checkpoints; 0 saves at the end only"),
 		whole(&c.LogEvery, "log-every", 10, 1, 1_000_000_000, "steps between log lines"),
@@ -297,12 +302,17 @@ func (c *Config) preset(allowed ...string) option {
 
 func isShapeFile(preset string) bool { return strings.HasSuffix(preset, ".json") }
 
-// shape returns the model's shape, by name or from a file.
-func (c *Config) shape() (model.Config, error) {
+// shape returns the model's shape, by name or from a file, for the windows that are asked for.
+func (c *Config) shape() (shape model.Config, err error) {
 	if isShapeFile(c.Preset) {
-		return model.ReadShape(c.Preset)
+		shape, err = model.ReadShape(c.Preset)
+	} else {
+		shape, err = model.Preset(c.Preset)
 	}
-	return model.Preset(c.Preset)
+	if c.Context > 0 {
+		shape.Context = c.Context
+	}
+	return shape, err
 }
 
 // bytePresets are those that a swarm trains, which reads text as bytes in this release.
@@ -311,6 +321,14 @@ func bytePresets() []string {
 		shape, err := model.Preset(name)
 		return err != nil || shape.Vocab != data.Vocabulary
 	})
+}
+
+func (c *Config) duty() option {
+	return number(&c.Duty, "duty", 1, 0.01, 1, "share of the time to train; the machine rests after each step for what is left")
+}
+
+func (c *Config) context() option {
+	return whole(&c.Context, "context", 0, 0, 1<<20, "tokens in a training window; 0 takes the preset's")
 }
 
 func (c *Config) batch() option {
@@ -342,6 +360,9 @@ func (c *Config) height() option {
 
 // clash reports settings that are right one by one but not together.
 func (c *Config) clash() error {
+	if c.Weights != "" && c.Context > 0 {
+		return fmt.Errorf("context %d and weights %s: weights come with their own context; leave out --context", c.Context, c.Weights)
+	}
 	if c.Schedule == string(optimizer.WSD) && c.Warmup+c.Cooldown > 1 {
 		return fmt.Errorf("warmup %g and cooldown %g: together they are more than the whole training; allowed: at most 1", c.Warmup, c.Cooldown)
 	}
@@ -352,7 +373,8 @@ func (c *Config) clash() error {
 }
 
 func (c *Config) precision() option {
-	return choice(&c.Precision, "precision", "fp32", "number format of the training step", "fp32")
+	return choice(&c.Precision, "precision", string(compute.FP32),
+		"format of what matrix products read; sums and all that is kept stay fp32. bf16 is faster where the CPU multiplies it", compute.Precisions()...)
 }
 
 func (c *Config) seconds(fallback float64) option {

@@ -256,7 +256,7 @@ func (c *Config) workerSpeed(ctx context.Context) (float64, error) {
 	if recipe.Inner == wire.InnerMuon {
 		trainer.Inner = optimizer.MuonConfig{Momentum: 0.95, AdamW: trainer.AdamW}
 	}
-	s, err := peer.MeasureSpeed(ctx, device, trainer, min(speedTest, seconds(c.Seconds/10)))
+	s, err := peer.MeasureSpeed(ctx, device, trainer, min(speedTest, seconds(c.Seconds/10)), nil)
 	return s.TokensPerSecond, err
 }
 

@@ -21,9 +21,9 @@ import (
 func newJoin(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	options := append(c.compute(), c.network()...)
-	options = append(options, c.page(), c.seed(), c.control(), short(&c.Name, "name", 64, "of this machine, for the others in the run"))
+	options = append(options, c.precision(), c.duty(), c.page(), c.seed(), c.control(), short(&c.Name, "name", 64, "of this machine, for the others in the run"))
 	return t.command("join INVITE", "join a run and train for it on this machine",
-		"  dunlin join dunlin1:…\n  dunlin join dunlin1:… --threads 2 --data-dir /mnt/big/dunlin\n  dunlin join dunlin1:… --up 2mbit --down 20mbit",
+		"  dunlin join dunlin1:…\n  dunlin join dunlin1:… --precision bf16 --threads 2 --duty 0.5 --data-dir /mnt/big/dunlin\n  dunlin join dunlin1:… --up 2mbit --down 20mbit",
 		exactly("the invite"), t.join, options...)
 }
 
@@ -71,7 +71,7 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 	}
 	p, err := peer.New(peer.Config{
 		Key: key, Signed: signed, Run: token.Run, Dir: folder.Run(token.Run), Quota: c.quota(), Name: c.Name, Version: release,
-		Secret: token.Secret, Seed: c.Seed, Logger: log, Publish: show, Coordinator: token.Addrs,
+		Secret: token.Secret, Seed: c.Seed, Logger: log, Publish: show, Coordinator: token.Addrs, Duty: peer.Duty(c.Duty),
 		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
 			return peer.NewLocalEngine(spec, device, tokens, joiner, folder.Moments(token.Run))
 		},
@@ -89,7 +89,7 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 		return err
 	}
 	line.say(fmt.Sprintf("dunlin joins run %s %q", token.Run.Short(), spec.Name), "joins", slog.String("run", token.Run.String()))
-	line.say(fmt.Sprintf("this machine   %s", device.Name()), "machine", slog.String("device", device.Name()))
+	line.machine(device, "")
 	line.say(fmt.Sprintf("it will        train %s on the CPU · web page %s", peer.Describe(spec), page.URL()), "will", slog.String("page", page.URL()))
 	err = p.Run(ctx, transport{host})
 	if refused := (*peer.RefusedError)(nil); errors.As(err, &refused) && refused.Code == wire.RefuseEnded {

@@ -47,8 +47,8 @@ func (t *terminal) train(ctx context.Context, c *Config, _ []string) error {
 	if c.Weights != "" {
 		what = "weights of " + c.Weights
 	}
-	p.say(fmt.Sprintf("this machine   %s · %s, %s parameters", device.Name(), what, grouped(cfg.Trainer.Model.Parameters())), "machine",
-		slog.String("device", device.Name()), slog.String("preset", what), slog.Int("parameters", cfg.Trainer.Model.Parameters()))
+	p.machine(device, fmt.Sprintf(" · %s, %s parameters", what, grouped(cfg.Trainer.Model.Parameters())),
+		slog.String("preset", what), slog.Int("parameters", cfg.Trainer.Model.Parameters()))
 	plan, err := c.fit(device, &cfg.Trainer, cfg.Demand())
 	if err != nil {
 		return err
@@ -160,7 +160,7 @@ func (c *Config) solo() (peer.SoloConfig, error) {
 	return peer.SoloConfig{
 		Trainer: c.trainer(shape), Init: weights, Data: from, Seed: c.Seed, Steps: c.Steps, Out: c.Out,
 		Accumulate: c.Micros, Adaptive: c.Adaptive, Average: c.EMA,
-		SaveEvery: c.SaveEvery, LogEvery: c.LogEvery, EvalWindows: c.Windows,
+		SaveEvery: c.SaveEvery, LogEvery: c.LogEvery, EvalWindows: c.Windows, Duty: peer.Duty(c.Duty),
 	}, nil
 }
 
@@ -246,5 +246,16 @@ func (c *Config) weights() peer.Weights {
 
 // device opens what computes.
 func (c *Config) device() (*cpu.Device, error) {
-	return cpu.New(cpu.Options{Threads: c.Threads, Path: c.Kernels})
+	return cpu.New(cpu.Options{Threads: c.Threads, Path: c.Kernels, Precision: compute.Precision(c.Precision)})
+}
+
+// emulates is what people should know about a precision that their processor lacks.
+const emulates = "this CPU does not multiply bf16: it rounds in software, which is slower than fp32"
+
+// machine tells what computes.
+func (p *progress) machine(device *cpu.Device, more string, attrs ...slog.Attr) {
+	p.say("this machine   "+device.Name()+more, "machine", append([]slog.Attr{slog.String("device", device.Name())}, attrs...)...)
+	if device.Emulates() {
+		p.say("precision      "+emulates, "precision", slog.Bool("emulated", true))
+	}
 }

@@ -40,8 +40,18 @@ func matmulScenarios() []scenario {
 }
 
 // product returns A·B in float64 and the sums of the products' magnitudes.
-func product(form compute.Form, m, n, k int, a, b []float32) (value, magnitude []float64) {
+func (r *rig) product(form compute.Form, m, n, k int, a, b []float32) (value, magnitude []float64) {
 	value, magnitude = make([]float64, m*n), make([]float64, m*n)
+	if r.operand == nil {
+		return value, magnitude
+	}
+	left, right := make([]float64, len(a)), make([]float64, len(b))
+	for i, v := range a {
+		left[i] = float64(r.operand(v))
+	}
+	for i, v := range b {
+		right[i] = float64(r.operand(v))
+	}
 	for i := range m {
 		for j := range n {
 			for l := range k {
@@ -53,7 +63,7 @@ func product(form compute.Form, m, n, k int, a, b []float32) (value, magnitude [
 				case compute.TN:
 					ai = l*m + i
 				}
-				p := float64(a[ai]) * float64(b[bi])
+				p := left[ai] * right[bi]
 				value[i*n+j] += p
 				magnitude[i*n+j] += math.Abs(p)
 			}
@@ -70,7 +80,7 @@ func sumTolerance(k int, magnitude []float64) tolerance {
 
 func matmulPlain(r *rig, form compute.Form, m, n, k int) {
 	a, b := r.normal(m*k, 1), r.normal(k*n, 1)
-	want, magnitude := product(form, m, n, k, a, b)
+	want, magnitude := r.product(form, m, n, k, a, b)
 	op := compute.MatMul{Form: form, M: m, N: n, K: k, A: r.in(a), B: r.in(b), C: r.out(m * n)}
 	r.dev.MatMul(op)
 	r.check("product", op.C, want, sumTolerance(k, magnitude))
@@ -87,7 +97,7 @@ func matmulPlain(r *rig, form compute.Form, m, n, k int) {
 
 func matmulEpilogue(r *rig, form compute.Form, m, n, k int) {
 	a, b, bias, residual := r.normal(m*k, 1), r.normal(k*n, 1), r.normal(n, 1), r.normal(m*n, 1)
-	pre, magnitude := product(form, m, n, k, a, b)
+	pre, magnitude := r.product(form, m, n, k, a, b)
 	biased, activated, full := make([]float64, m*n), make([]float64, m*n), make([]float64, m*n)
 	for i := range pre {
 		pre[i] += float64(bias[i%n])

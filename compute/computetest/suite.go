@@ -36,11 +36,23 @@ func scenarios() []scenario {
 // Run checks the device that newDevice returns, which Run closes.
 func Run(t *testing.T, newDevice func() compute.Device) {
 	t.Helper()
+	run(t, newDevice, scenarios(), func(x float32) float32 { return x })
+}
+
+// RunBF16 checks what differs in a device of compute.BF16: its MatMul, against
+// the product of the rounded operands within the tolerance of float32 sums.
+func RunBF16(t *testing.T, newDevice func() compute.Device) {
+	t.Helper()
+	run(t, newDevice, append(matmulScenarios(), roundingScenario()), bf16)
+}
+
+func run(t *testing.T, newDevice func() compute.Device, all []scenario, operand func(float32) float32) {
+	t.Helper()
 	first, second := newDevice(), newDevice()
-	for _, s := range scenarios() {
+	for _, s := range all {
 		t.Run(s.name, func(t *testing.T) {
-			want := play(t, first, s, true)
-			compareBits(t, "a second device", want, play(t, second, s, false))
+			want := play(t, first, s, operand)
+			compareBits(t, "a second device", want, play(t, second, s, nil))
 		})
 	}
 	closeTwice(t, first)
@@ -52,9 +64,9 @@ func Same(t *testing.T, devices ...compute.Device) {
 	t.Helper()
 	for _, s := range scenarios() {
 		t.Run(s.name, func(t *testing.T) {
-			want := play(t, devices[0], s, false)
+			want := play(t, devices[0], s, nil)
 			for _, d := range devices[1:] {
-				compareBits(t, d.Name(), want, play(t, d, s, false))
+				compareBits(t, d.Name(), want, play(t, d, s, nil))
 			}
 		})
 	}
@@ -72,9 +84,12 @@ func closeTwice(t *testing.T, d compute.Device) {
 	}
 }
 
-func play(t *testing.T, d compute.Device, s scenario, judge bool) [][]float32 {
+// play runs a scenario and returns what it left. With operand, which says what
+// a MatMul makes of a value before it multiplies, it compares it with the
+// reference.
+func play(t *testing.T, d compute.Device, s scenario, operand func(float32) float32) [][]float32 {
 	t.Helper()
-	r := &rig{t: t, dev: d, rng: rand.New(rand.NewPCG(seed, uint64(len(s.name)))), judge: judge}
+	r := &rig{t: t, dev: d, rng: rand.New(rand.NewPCG(seed, uint64(len(s.name)))), operand: operand}
 	s.run(r)
 	r.finish()
 	return r.outputs
@@ -96,7 +111,7 @@ type rig struct {
 	t       *testing.T
 	dev     compute.Device
 	rng     *rand.Rand
-	judge   bool // compare with the reference, not only collect
+	operand func(float32) float32 // nil collects without comparing
 	held    []holding
 	outputs [][]float32
 }
@@ -190,7 +205,7 @@ func (r *rig) check(what string, b compute.Buffer, want []float64, tol tolerance
 	r.t.Helper()
 	got := r.read(b)
 	r.outputs = append(r.outputs, got)
-	if !r.judge {
+	if r.operand == nil {
 		return
 	}
 	if len(got) != len(want) {

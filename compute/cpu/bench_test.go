@@ -18,8 +18,7 @@ func shares(b *testing.B, threads int, flop float64) {
 
 // peakOf measures one short run: benchmarks call it many times.
 func peakOf(threads int) float64 {
-	loop, operations := peakLoop()
-	return peakRun(threads, loop, operations)
+	return Probe(threads, peakTime)
 }
 
 func randomBuffer(n int) compute.Buffer {

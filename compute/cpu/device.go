@@ -14,9 +14,11 @@ import (
 type Device struct {
 	kernels *kernels
 	threads int
+	bf16    bool
 	pool    *pool
-	scratch []scratch // one a worker
-	sums    []float64 // partial sums of SumSquares, one a part
+	scratch []scratch  // one a worker
+	rounded [2]scratch // operands of a MatMul that is emulated
+	sums    []float64  // partial sums of SumSquares, one a part
 	tasks   tasks
 	fast    fast
 }
@@ -48,6 +50,9 @@ type Options struct {
 	Threads int
 	// Path is "" or "auto" for the best path, or a name of Paths.
 	Path string
+	// Precision is "" or compute.FP32, or compute.BF16, which every path has:
+	// one whose processor multiplies no bf16 rounds the operands itself.
+	Precision compute.Precision
 }
 
 // Validate reports an option outside of its range.
@@ -57,6 +62,9 @@ func (o Options) Validate() error {
 	}
 	if o.Path != "" && o.Path != "auto" && !slices.Contains(Paths(), o.Path) {
 		return fmt.Errorf("cpu path %q: this machine has auto, %s", o.Path, strings.Join(Paths(), ", "))
+	}
+	if o.Precision != "" && !slices.Contains(compute.Precisions(), string(o.Precision)) {
+		return fmt.Errorf("cpu precision %q: allowed are %s", o.Precision, strings.Join(compute.Precisions(), ", "))
 	}
 	return nil
 }
@@ -69,7 +77,7 @@ func New(o Options) (*Device, error) {
 	if o.Threads == 0 {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
-	d := &Device{threads: o.Threads, scratch: make([]scratch, o.Threads)}
+	d := &Device{threads: o.Threads, bf16: o.Precision == compute.BF16, scratch: make([]scratch, o.Threads)}
 	for _, k := range available() {
 		if o.Path == "" || o.Path == "auto" || o.Path == k.name {
 			d.kernels = k
@@ -80,13 +88,30 @@ func New(o Options) (*Device, error) {
 	return d, nil
 }
 
-// Name says the path and the threads: "cpu avx512, 2 threads".
+// Name says the path, the precision unless it is fp32, and the threads: "cpu
+// avx512 bf16, 2 threads".
 func (d *Device) Name() string {
-	if d.threads == 1 {
-		return "cpu " + d.kernels.name + ", 1 thread"
+	path := d.kernels.name
+	if d.bf16 {
+		path += " bf16"
 	}
-	return fmt.Sprintf("cpu %s, %d threads", d.kernels.name, d.threads)
+	if d.threads == 1 {
+		return "cpu " + path + ", 1 thread"
+	}
+	return fmt.Sprintf("cpu %s, %d threads", path, d.threads)
 }
+
+// Precision returns how matrices are multiplied.
+func (d *Device) Precision() compute.Precision {
+	if d.bf16 {
+		return compute.BF16
+	}
+	return compute.FP32
+}
+
+// Emulates says whether the precision is not the processor's own, so that it
+// costs time instead of saving it.
+func (d *Device) Emulates() bool { return d.bf16 && d.kernels.matmulBF16 == nil }
 
 // Path returns the name of the path that runs.
 func (d *Device) Path() string { return d.kernels.name }

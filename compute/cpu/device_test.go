@@ -36,11 +36,30 @@ func TestPortableThreads(t *testing.T) {
 	computetest.Same(t, devices...)
 }
 
+// TestBF16Conforms runs the suite for bf16 on every path, whether it has the
+// instructions or rounds operands itself.
+func TestBF16Conforms(t *testing.T) {
+	for _, path := range Paths() {
+		t.Run(path, func(t *testing.T) {
+			computetest.RunBF16(t, func() compute.Device { return newDevice(t, Options{Path: path, Threads: 1, Precision: compute.BF16}) })
+		})
+	}
+}
+
+// TestBF16Threads checks that the number of threads changes no bit.
+func TestBF16Threads(t *testing.T) {
+	var devices []compute.Device
+	for _, threads := range []int{1, 2, 5} {
+		devices = append(devices, newDevice(t, Options{Threads: threads, Precision: compute.BF16}))
+	}
+	computetest.Same(t, devices...)
+}
+
 func TestOptions(t *testing.T) {
-	for _, o := range []Options{{Threads: -1}, {Threads: 1025}, {Path: "mmx"}} {
+	for _, o := range []Options{{Threads: -1}, {Threads: 1025}, {Path: "mmx"}, {Precision: "fp8"}} {
 		if _, err := New(o); err == nil {
 			t.Errorf("New(%+v) succeeded", o)
-		} else if !strings.Contains(err.Error(), "portable") && !strings.Contains(err.Error(), "1024") {
+		} else if !strings.Contains(err.Error(), "portable") && !strings.Contains(err.Error(), "1024") && !strings.Contains(err.Error(), "bf16") {
 			t.Errorf("New(%+v): %v does not say what is allowed", o, err)
 		}
 	}
@@ -98,8 +117,15 @@ func TestMistakesPanic(t *testing.T) {
 
 // TestOperationsDoNotAllocate covers the pool too: two threads.
 func TestOperationsDoNotAllocate(t *testing.T) {
-	d := newDevice(t, Options{Threads: 2})
-	defer d.Close()
+	for _, o := range []Options{{Threads: 2}, {Threads: 2, Precision: compute.BF16}, {Threads: 2, Path: "portable", Precision: compute.BF16}} {
+		d := newDevice(t, o)
+		defer d.Close()
+		t.Run(d.Name(), func(t *testing.T) { operationsDoNotAllocate(t, d) })
+	}
+}
+
+func operationsDoNotAllocate(t *testing.T, d *Device) {
+	t.Helper()
 	b := func(n int) compute.Buffer { return compute.Buffer{Host: make([]float32, n)} }
 	const rows, c = 64, 64
 	x, y, qkv, dqkv, lse, w, bias := b(rows*c), b(rows*c), b(rows*3*c), b(rows*3*c), b(4*rows), b(c*c), b(c)

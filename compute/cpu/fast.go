@@ -17,6 +17,7 @@ type instructionSet struct {
 	// fmaLoop runs rounds of fmaChains independent multiply-adds of vectors.
 	fmaLoop   func(rounds int)
 	fmaChains int
+	bf16      *multiplier // nil when the processor does not multiply bf16
 }
 
 // fastKernels returns the assembly paths that this processor can run, best
@@ -24,7 +25,11 @@ type instructionSet struct {
 func fastKernels() []*kernels {
 	var paths []*kernels
 	for _, s := range instructionSets() {
-		paths = append(paths, s.vectors.kernels(s.name, s.multiplier))
+		k := s.vectors.kernels(s.name, s.multiplier)
+		if s.bf16 != nil {
+			k.matmulBF16 = s.bf16.run
+		}
+		paths = append(paths, k)
 	}
 	return paths
 }

@@ -10,13 +10,21 @@ func instructionSets() []instructionSet {
 	var sets []instructionSet
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX2 && cpu.X86.HasFMA {
 		multiplier := &multiplier{lanes: 16, rows: 8, vectors: 3, dot: dotAVX512}
-		sets = append(sets, instructionSet{"avx512", avx512Vectors(), multiplier, fmaLoopAVX512, 12})
+		sets = append(sets, instructionSet{"avx512", avx512Vectors(), multiplier, fmaLoopAVX512, 12, avx512Pairs()})
 	}
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
 		multiplier := &multiplier{lanes: 8, rows: 6, vectors: 2, dot: dotAVX2}
-		sets = append(sets, instructionSet{"avx2", avx2Vectors(), multiplier, fmaLoopAVX2, 12})
+		sets = append(sets, instructionSet{"avx2", avx2Vectors(), multiplier, fmaLoopAVX2, 12, nil})
 	}
 	return sets
+}
+
+// avx512Pairs returns the product of bf16, nil where it is missing.
+func avx512Pairs() *multiplier {
+	if !cpu.X86.HasAVX512BF16 || !cpu.X86.HasAVX512BW {
+		return nil
+	}
+	return &multiplier{lanes: 16, rows: 8, vectors: 3, pairs: &pairing{narrowRowsBF16, pairRowsBF16}}
 }
 
 func avx512Vectors() *vectors {

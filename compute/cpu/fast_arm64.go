@@ -14,5 +14,5 @@ func instructionSets() []instructionSet {
 		swiGLU: swiGLUNEON, swiGLUGrad: swiGLUGradNEON, rotate: rotateNEON,
 	}
 	multiplier := &multiplier{lanes: 4, rows: 8, vectors: 3, dot: dotNEON}
-	return []instructionSet{{"neon", vectors, multiplier, fmaLoopNEON, 24}}
+	return []instructionSet{{"neon", vectors, multiplier, fmaLoopNEON, 24, nil}}
 }

@@ -34,9 +34,9 @@ func (p *matrix) pack(b []float32, ld int, transposed bool) {
 	for i := range p.split.panels {
 		column, _, _ := p.split.panel(i)
 		if transposed {
-			p.split.packColumns(p.values[column*p.depth:], b, ld, p.depth, i)
+			p.split.packColumns(p.values[column*p.depth:], b[column*ld:], ld, p.depth, i)
 		} else {
-			p.split.packRows(p.values[column*p.depth:], b, ld, p.depth, i)
+			p.split.packRows(p.values[column*p.depth:], b[column:], ld, p.depth, i)
 		}
 	}
 }

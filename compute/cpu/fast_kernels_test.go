@@ -287,10 +287,10 @@ func TestPackColumns(t *testing.T) {
 				}
 				cut := s.multiplier.split(columns)
 				for i := range cut.panels {
-					_, vectors, _ := cut.panel(i)
+					column, vectors, _ := cut.panel(i)
 					got, want := make([]float32, depth*vectors*cut.lanes), make([]float32, depth*vectors*cut.lanes)
-					cut.packColumns(got, b, depth, depth, i)
-					cut.packRows(want, bt, columns, depth, i)
+					cut.packColumns(got, b[column*depth:], depth, depth, i)
+					cut.packRows(want, bt[column:], columns, depth, i)
 					if fmt.Sprint(got) != fmt.Sprint(want) {
 						t.Fatalf("%s: %d columns, depth %d, panel %d differ", s.name, columns, depth, i)
 					}

@@ -25,7 +25,7 @@ type tile struct {
 // How a product is cut. A panel of B (at most depthBlock × 48 values, 96 KiB)
 // stays in the second-level cache while the rows of a part pass by it.
 const (
-	depthBlock  = 512  // products summed before C is written
+	depthBlock  = 512  // words of products summed before C is written
 	columnBlock = 2016 // columns packed at once, a multiple of every panel's width
 	rowsBlock   = 128  // most rows of a part
 )
@@ -36,6 +36,25 @@ type multiplier struct {
 	rows    int // of the tallest micro-kernel
 	vectors int // of the widest
 	dot     func(a, b *float32, n int) float32
+	pairs   *pairing // nil when it multiplies float32
+}
+
+// pairing makes operands of bf16: two values that meet the other operand's in
+// one sum lie side by side, in the place of one float32. To the blocking they
+// are one word. ld are in bytes; n columns of at least one row.
+type pairing struct {
+	// narrowRows rounds rows as they lie, with zeros up to a multiple of 32 values.
+	narrowRows func(dst *float32, lddst int, src *float32, ldsrc, n, rows int)
+	// pairRows rounds two rows to one of pairs, with zeros up to a multiple of 16.
+	pairRows func(dst *float32, lddst int, src *float32, ldsrc, n, rows int)
+}
+
+// values returns the values in a word.
+func (m *multiplier) values() int {
+	if m.pairs != nil {
+		return 2
+	}
+	return 1
 }
 
 // panel computes rows rows of t's panel: as many blocks of the tallest
@@ -79,6 +98,7 @@ type matmul struct {
 	packed  []float32
 
 	column, depthFrom, depth int // the block
+	words                    int // of its depth
 	split                    split
 	packing, direct, last    bool
 	rows, groups             int       // of a part; groups of panels
@@ -96,7 +116,7 @@ func (g *matmul) pack(n int) []float32 {
 
 // run computes op on d's pool.
 func (m *multiplier) run(d *Device, op *compute.MatMul) {
-	if op.Form == compute.NT && op.M < 4 {
+	if op.Form == compute.NT && op.M < 4 && m.pairs == nil {
 		d.fast.dots = dots{op: op, m: m, kernels: d.kernels}
 		d.run(&d.fast.dots, parts(op.N, dotColumns))
 		return
@@ -105,14 +125,15 @@ func (m *multiplier) run(d *Device, op *compute.MatMul) {
 	g.op, g.m, g.kernels = op, m, d.kernels
 	g.sums = g.target()
 	// So few rows are not worth a copy of B.
-	g.direct = op.M < m.rows && op.Form != compute.NT && op.N%m.lanes == 0
+	g.direct = op.M < m.rows && op.Form != compute.NT && op.N%m.lanes == 0 && m.pairs == nil
 	for g.column = 0; g.column < op.N; g.column += columnBlock {
 		g.split = m.split(min(columnBlock, op.N-g.column))
-		for g.depthFrom = 0; g.depthFrom < op.K; g.depthFrom += depthBlock {
-			g.depth = min(depthBlock, op.K-g.depthFrom)
+		for g.depthFrom = 0; g.depthFrom < op.K; g.depthFrom += depthBlock * m.values() {
+			g.depth = min(depthBlock*m.values(), op.K-g.depthFrom)
+			g.words = parts(g.depth, m.values())
 			g.last = g.depthFrom+g.depth == op.K
 			if !g.direct {
-				g.pack(g.depth * g.split.width())
+				g.pack(g.words * g.split.width())
 				g.packing = true
 				d.run(g, g.split.panels)
 				g.packing = false
@@ -140,9 +161,9 @@ func (g *matmul) cut(threads int) {
 	}
 }
 
-func (g *matmul) part(_ *Device, _, i int) {
+func (g *matmul) part(d *Device, worker, i int) {
 	if g.packing {
-		g.packPanel(i)
+		g.packPanel(i, &d.scratch[worker])
 		return
 	}
 	op := g.op
@@ -152,8 +173,9 @@ func (g *matmul) part(_ *Device, _, i int) {
 	if first == end {
 		return
 	}
+	a, lda := g.left(from, to, &d.scratch[worker])
 	for p := first; p < end; p++ {
-		g.multiply(p, from, to)
+		g.multiply(p, from, to, a, lda)
 	}
 	if g.last {
 		left, _, _ := g.split.panel(first)
@@ -165,23 +187,63 @@ func (g *matmul) part(_ *Device, _, i int) {
 	}
 }
 
-func (g *matmul) packPanel(i int) {
-	op := g.op
-	column, _, _ := g.split.panel(i)
-	dst := g.packed[column*g.depth:]
+func (g *matmul) packPanel(i int, s *scratch) {
+	op, pairs := g.op, g.m.pairs
+	column, vectors, tail := g.split.panel(i)
+	dst, columns := g.packed[column*g.words:], (vectors-1)*g.m.lanes+tail
+	column += g.column
 	if op.Form == compute.NT {
-		g.split.packColumns(dst, op.B.Host[g.column*op.K+g.depthFrom:], op.K, g.depth, i)
+		b, ld := op.B.Host[column*op.K+g.depthFrom:], op.K
+		if pairs != nil {
+			b, ld = g.narrow(b, ld, columns, s)
+		}
+		g.split.packColumns(dst, b, ld, g.words, i)
+		return
+	}
+	b := op.B.Host[g.depthFrom*op.N+column:]
+	if pairs != nil {
+		pairs.pairRows(&dst[0], 4*vectors*g.m.lanes, &b[0], 4*op.N, columns, g.depth)
 	} else {
-		g.split.packRows(dst, op.B.Host[g.depthFrom*op.N+g.column:], op.N, g.depth, i)
+		g.split.packRows(dst, b, op.N, g.depth, i)
 	}
 }
 
-// multiply adds the block's products to rows [from, to) of panel p.
-func (g *matmul) multiply(p, from, to int) {
+// narrow rounds rows of the block's depth to pairs in s. The distance between
+// rows is no power of two, so that they do not meet in one set of the cache.
+func (g *matmul) narrow(x []float32, ld, rows int, s *scratch) (pairs []float32, words int) {
+	words = parts(g.depth, 32)*16 + 16
+	pairs = s.take(rows * words)
+	g.m.pairs.narrowRows(&pairs[0], 4*words, &x[0], 4*ld, g.depth, rows)
+	return pairs, words
+}
+
+// left returns rows [from, to) of the block's A, as they lie or as pairs in s.
+func (g *matmul) left(from, to int, s *scratch) (a []float32, lda int) {
+	op, pairs := g.op, g.m.pairs
+	if op.Form != compute.TN {
+		a, lda = op.A.Host[from*op.K+g.depthFrom:], op.K
+		if pairs != nil {
+			a, lda = g.narrow(a, lda, to-from, s)
+		}
+		return a, lda
+	}
+	a, lda = op.A.Host[g.depthFrom*op.M+from:], op.M
+	if pairs != nil {
+		width := parts(to-from, 16) * 16
+		rounded := s.take(g.words * width)
+		pairs.pairRows(&rounded[0], 4*width, &a[0], 4*lda, to-from, g.depth)
+		a, lda = rounded, width
+	}
+	return a, lda
+}
+
+// multiply adds the block's products to rows [from, to), whose A is given, of
+// panel p.
+func (g *matmul) multiply(p, from, to int, a []float32, lda int) {
 	op, e := g.op, &g.op.Epilogue
 	column, vectors, tail := g.split.panel(p)
 	at := from*op.N + g.column + column
-	t := tile{c: &g.sums[at], ldc: 4 * op.N, ldinit: 4 * op.N, k: g.depth, tail: tail}
+	t := tile{a: &a[0], lda: 4 * lda, c: &g.sums[at], ldc: 4 * op.N, ldinit: 4 * op.N, k: g.words, tail: tail}
 	switch {
 	case g.depthFrom > 0:
 		t.init = t.c
@@ -196,15 +258,9 @@ func (g *matmul) multiply(p, from, to int) {
 	if g.direct {
 		t.b, t.ldb = &op.B.Host[g.depthFrom*op.N+g.column+column], 4*op.N
 	} else {
-		t.b, t.ldb = &g.packed[column*g.depth], 4*vectors*g.m.lanes
+		t.b, t.ldb = &g.packed[column*g.words], 4*vectors*g.m.lanes
 	}
-	kMajor := op.Form == compute.TN
-	if kMajor {
-		t.a, t.lda = &op.A.Host[g.depthFrom*op.M+from], 4*op.M
-	} else {
-		t.a, t.lda = &op.A.Host[from*op.K+g.depthFrom], 4*op.K
-	}
-	g.m.panel(kMajor, vectors, to-from, &t)
+	g.m.panel(op.Form == compute.TN, vectors, to-from, &t)
 }
 
 // foldsResidual says whether the residual is what the sums start from.

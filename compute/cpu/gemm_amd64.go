@@ -5,9 +5,12 @@ package cpu
 // tile runs a micro-kernel. Calls are direct, so that the compiler knows that
 // t does not escape.
 func (m *multiplier) tile(kMajor bool, rows, vectors int, t *tile) {
-	if m.lanes == 16 {
+	switch {
+	case m.pairs != nil:
+		multiplyBF16(kMajor, rows, vectors, t)
+	case m.lanes == 16:
 		multiplyAVX512(kMajor, rows, vectors, t)
-	} else {
+	default:
 		multiplyAVX2(kMajor, rows, vectors, t)
 	}
 }

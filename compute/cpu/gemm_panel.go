@@ -49,22 +49,22 @@ func (s *split) panel(i int) (column, vectors, tail int) {
 func (s *split) width() int { return parts(s.columns, s.lanes) * s.lanes }
 
 // packRows packs panel i of B [depth, columns], ld values from row to row,
-// into dst, which holds depth · vectors · lanes values.
+// into dst, which holds depth · vectors · lanes values. B begins at the panel.
 func (s *split) packRows(dst, b []float32, ld, depth, i int) {
-	column, vectors, tail := s.panel(i)
-	copyPanel(s.lanes, vectors, &dst[0], &b[column], 4*ld, depth, tail)
+	_, vectors, tail := s.panel(i)
+	copyPanel(s.lanes, vectors, &dst[0], &b[0], 4*ld, depth, tail)
 }
 
 // packColumns packs panel i of Bᵀ, B [columns, depth] with ld values from row
-// to row.
+// to row, which begins at the panel.
 func (s *split) packColumns(dst, b []float32, ld, depth, i int) {
-	column, vectors, tail := s.panel(i)
+	_, vectors, tail := s.panel(i)
 	width := vectors * s.lanes
 	columns := width - s.lanes + tail
 	whole := depth / transposeSide * transposeSide
 	c := 0
 	for ; c+transposeSide <= columns; c += transposeSide {
-		row := b[(column+c)*ld:]
+		row := b[c*ld:]
 		if whole > 0 {
 			transpose(&dst[c], 4*width, &row[0], 4*ld, whole/transposeSide)
 		}
@@ -75,7 +75,7 @@ func (s *split) packColumns(dst, b []float32, ld, depth, i int) {
 		}
 	}
 	for ; c < columns; c++ {
-		for k, v := range b[(column+c)*ld:][:depth] {
+		for k, v := range b[c*ld:][:depth] {
 			dst[k*width+c] = v
 		}
 	}

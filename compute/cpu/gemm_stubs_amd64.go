@@ -184,6 +184,186 @@ func multiplyAVX512(kMajor bool, rows, vectors int, t *tile) {
 	}
 }
 
+// gemmR8x1BF16 computes blocks of 8 rows and 1 vectors, see tile.
+//
+//go:noescape
+func gemmR8x1BF16(t *tile)
+
+// gemmK8x1BF16 computes blocks of 8 rows and 1 vectors, see tile.
+//
+//go:noescape
+func gemmK8x1BF16(t *tile)
+
+// gemmR8x2BF16 computes blocks of 8 rows and 2 vectors, see tile.
+//
+//go:noescape
+func gemmR8x2BF16(t *tile)
+
+// gemmK8x2BF16 computes blocks of 8 rows and 2 vectors, see tile.
+//
+//go:noescape
+func gemmK8x2BF16(t *tile)
+
+// gemmR8x3BF16 computes blocks of 8 rows and 3 vectors, see tile.
+//
+//go:noescape
+func gemmR8x3BF16(t *tile)
+
+// gemmK8x3BF16 computes blocks of 8 rows and 3 vectors, see tile.
+//
+//go:noescape
+func gemmK8x3BF16(t *tile)
+
+// gemmR4x1BF16 computes blocks of 4 rows and 1 vectors, see tile.
+//
+//go:noescape
+func gemmR4x1BF16(t *tile)
+
+// gemmK4x1BF16 computes blocks of 4 rows and 1 vectors, see tile.
+//
+//go:noescape
+func gemmK4x1BF16(t *tile)
+
+// gemmR4x2BF16 computes blocks of 4 rows and 2 vectors, see tile.
+//
+//go:noescape
+func gemmR4x2BF16(t *tile)
+
+// gemmK4x2BF16 computes blocks of 4 rows and 2 vectors, see tile.
+//
+//go:noescape
+func gemmK4x2BF16(t *tile)
+
+// gemmR4x3BF16 computes blocks of 4 rows and 3 vectors, see tile.
+//
+//go:noescape
+func gemmR4x3BF16(t *tile)
+
+// gemmK4x3BF16 computes blocks of 4 rows and 3 vectors, see tile.
+//
+//go:noescape
+func gemmK4x3BF16(t *tile)
+
+// gemmR2x1BF16 computes blocks of 2 rows and 1 vectors, see tile.
+//
+//go:noescape
+func gemmR2x1BF16(t *tile)
+
+// gemmK2x1BF16 computes blocks of 2 rows and 1 vectors, see tile.
+//
+//go:noescape
+func gemmK2x1BF16(t *tile)
+
+// gemmR2x2BF16 computes blocks of 2 rows and 2 vectors, see tile.
+//
+//go:noescape
+func gemmR2x2BF16(t *tile)
+
+// gemmK2x2BF16 computes blocks of 2 rows and 2 vectors, see tile.
+//
+//go:noescape
+func gemmK2x2BF16(t *tile)
+
+// gemmR2x3BF16 computes blocks of 2 rows and 3 vectors, see tile.
+//
+//go:noescape
+func gemmR2x3BF16(t *tile)
+
+// gemmK2x3BF16 computes blocks of 2 rows and 3 vectors, see tile.
+//
+//go:noescape
+func gemmK2x3BF16(t *tile)
+
+// gemmR1x1BF16 computes blocks of 1 rows and 1 vectors, see tile.
+//
+//go:noescape
+func gemmR1x1BF16(t *tile)
+
+// gemmK1x1BF16 computes blocks of 1 rows and 1 vectors, see tile.
+//
+//go:noescape
+func gemmK1x1BF16(t *tile)
+
+// gemmR1x2BF16 computes blocks of 1 rows and 2 vectors, see tile.
+//
+//go:noescape
+func gemmR1x2BF16(t *tile)
+
+// gemmK1x2BF16 computes blocks of 1 rows and 2 vectors, see tile.
+//
+//go:noescape
+func gemmK1x2BF16(t *tile)
+
+// gemmR1x3BF16 computes blocks of 1 rows and 3 vectors, see tile.
+//
+//go:noescape
+func gemmR1x3BF16(t *tile)
+
+// gemmK1x3BF16 computes blocks of 1 rows and 3 vectors, see tile.
+//
+//go:noescape
+func gemmK1x3BF16(t *tile)
+
+// multiplyBF16 runs the micro-kernel for the tile's rows and vectors.
+func multiplyBF16(kMajor bool, rows, vectors int, t *tile) {
+	shape := rows<<3 | vectors<<1
+	if kMajor {
+		shape |= 1
+	}
+	switch shape {
+	case 8<<3 | 1<<1 | 0:
+		gemmR8x1BF16(t)
+	case 8<<3 | 1<<1 | 1:
+		gemmK8x1BF16(t)
+	case 8<<3 | 2<<1 | 0:
+		gemmR8x2BF16(t)
+	case 8<<3 | 2<<1 | 1:
+		gemmK8x2BF16(t)
+	case 8<<3 | 3<<1 | 0:
+		gemmR8x3BF16(t)
+	case 8<<3 | 3<<1 | 1:
+		gemmK8x3BF16(t)
+	case 4<<3 | 1<<1 | 0:
+		gemmR4x1BF16(t)
+	case 4<<3 | 1<<1 | 1:
+		gemmK4x1BF16(t)
+	case 4<<3 | 2<<1 | 0:
+		gemmR4x2BF16(t)
+	case 4<<3 | 2<<1 | 1:
+		gemmK4x2BF16(t)
+	case 4<<3 | 3<<1 | 0:
+		gemmR4x3BF16(t)
+	case 4<<3 | 3<<1 | 1:
+		gemmK4x3BF16(t)
+	case 2<<3 | 1<<1 | 0:
+		gemmR2x1BF16(t)
+	case 2<<3 | 1<<1 | 1:
+		gemmK2x1BF16(t)
+	case 2<<3 | 2<<1 | 0:
+		gemmR2x2BF16(t)
+	case 2<<3 | 2<<1 | 1:
+		gemmK2x2BF16(t)
+	case 2<<3 | 3<<1 | 0:
+		gemmR2x3BF16(t)
+	case 2<<3 | 3<<1 | 1:
+		gemmK2x3BF16(t)
+	case 1<<3 | 1<<1 | 0:
+		gemmR1x1BF16(t)
+	case 1<<3 | 1<<1 | 1:
+		gemmK1x1BF16(t)
+	case 1<<3 | 2<<1 | 0:
+		gemmR1x2BF16(t)
+	case 1<<3 | 2<<1 | 1:
+		gemmK1x2BF16(t)
+	case 1<<3 | 3<<1 | 0:
+		gemmR1x3BF16(t)
+	case 1<<3 | 3<<1 | 1:
+		gemmK1x3BF16(t)
+	default:
+		panic("compute/cpu: no micro-kernel for this tile")
+	}
+}
+
 // gemmR6x1AVX2 computes blocks of 6 rows and 1 vectors, see tile.
 //
 //go:noescape
@@ -309,3 +489,13 @@ func copyPanel2AVX2(dst *float32, src *float32, ldsrc int, k int, tail int)
 //
 //go:noescape
 func transpose8AVX2(dst *float32, lddst int, src *float32, ldsrc int, blocks int)
+
+// narrowRowsBF16 rounds rows ≥ 1 rows of n values to bf16 and fills each up with zeros to a multiple of 32; ld are in bytes.
+//
+//go:noescape
+func narrowRowsBF16(dst *float32, lddst int, src *float32, ldsrc int, n int, rows int)
+
+// pairRowsBF16 rounds n columns of rows ≥ 1 rows to bf16, two rows to one of pairs, fills an odd row up with zeros, and each row to a multiple of 16 pairs; ld are in bytes.
+//
+//go:noescape
+func pairRowsBF16(dst *float32, lddst int, src *float32, ldsrc int, n int, rows int)

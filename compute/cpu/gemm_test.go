@@ -14,8 +14,22 @@ import (
 // columns, rows of a part, groups of panels) with every epilogue, against the
 // portable path. Assembly paths sum in one order, so they agree with each
 // other to the bit, but for gelu and the dot products of a few rows.
-func TestLargeProducts(t *testing.T) {
-	paths := fastPaths(t)
+func TestLargeProducts(t *testing.T) { largeProducts(t, compute.FP32, fastPaths(t)) }
+
+// TestLargeProductsBF16 does the same with the instructions for bf16, against
+// the portable path's rounding.
+func TestLargeProductsBF16(t *testing.T) {
+	best := fastPaths(t)[:1]
+	d := newDevice(t, Options{Path: best[0], Threads: 1, Precision: compute.BF16})
+	defer d.Close()
+	if d.Emulates() {
+		t.Skip("this processor does not multiply bf16")
+	}
+	largeProducts(t, compute.BF16, best)
+}
+
+func largeProducts(t *testing.T, precision compute.Precision, paths []string) {
+	t.Helper()
 	const seed = 11
 	rng := rand.New(rand.NewPCG(seed, seed))
 	normal := func(n int) []float32 {
@@ -25,10 +39,10 @@ func TestLargeProducts(t *testing.T) {
 		}
 		return x
 	}
-	portable := newDevice(t, Options{Path: "portable", Threads: 2})
+	portable := newDevice(t, Options{Path: "portable", Threads: 2, Precision: precision})
 	defer portable.Close()
 	for _, s := range []struct{ m, n, k, threads int }{
-		{9, 2065, 530, 1}, {9, 2065, 530, 3}, {300, 50, 33, 3}, {5, 4050, 7, 2}, {3, 300, 600, 2}, {2, 48, 1030, 1},
+		{9, 2065, 530, 1}, {9, 2065, 530, 3}, {300, 50, 33, 3}, {5, 4050, 7, 2}, {3, 300, 600, 2}, {2, 48, 1030, 1}, {20, 70, 1091, 2},
 	} {
 		for _, form := range []compute.Form{compute.NN, compute.NT, compute.TN} {
 			a, b, start := normal(s.m*s.k), normal(s.n*s.k), normal(s.m*s.n)
@@ -39,7 +53,7 @@ func TestLargeProducts(t *testing.T) {
 				for _, path := range append([]string{"portable"}, paths...) {
 					d := portable
 					if path != "portable" {
-						d = newDevice(t, Options{Path: path, Threads: s.threads})
+						d = newDevice(t, Options{Path: path, Threads: s.threads, Precision: precision})
 						defer d.Close()
 					}
 					c, pre := slices.Clone(start), make([]float32, s.m*s.n)

@@ -15,6 +15,9 @@ type kernels struct {
 	// matmul runs the whole operation on d's pool, since packing and the
 	// split of work belong to the kernel. It may use d.run and d.scratch.
 	matmul func(d *Device, op *compute.MatMul)
+	// matmulBF16 is matmul with both operands rounded to bf16. A path without
+	// such instructions has none.
+	matmulBF16 func(d *Device, op *compute.MatMul)
 	// attention computes query head h of batch element b, attentionGrad all
 	// query heads that share key and value head h. They write only those
 	// heads' outputs; op.KV is never 0. Scratch is the calling worker's own.

@@ -38,6 +38,7 @@ const (
 	elementCombine
 	elementGELU
 	elementGELUGrad
+	elementRound
 	elementSumSquares
 )
 
@@ -65,6 +66,10 @@ func (t *elementwise) part(d *Device, _, i int) {
 		k.gelu(dst, t.a[from:to])
 	case elementGELUGrad:
 		k.geluGrad(dst, t.a[from:to], t.b[from:to])
+	case elementRound:
+		for j, x := range t.a[from:to] {
+			dst[j] = compute.RoundBF16(x)
+		}
 	case elementSumSquares: // above
 	}
 }
@@ -140,8 +145,22 @@ func (d *Device) MatMul(op compute.MatMul) {
 		needOptional("matmul pre", e.Pre, op.M*op.N)
 		needOptional("matmul residual", e.Residual, op.M*op.N)
 	}
+	if d.Emulates() {
+		op.A.Host, op.B.Host = d.round(0, op.A.Host[:op.M*op.K]), d.round(1, op.B.Host[:op.K*op.N])
+	}
 	d.tasks.matmul.op = op
-	d.kernels.matmul(d, &d.tasks.matmul.op)
+	if d.bf16 && !d.Emulates() {
+		d.kernels.matmulBF16(d, &d.tasks.matmul.op)
+	} else {
+		d.kernels.matmul(d, &d.tasks.matmul.op)
+	}
+}
+
+// round returns a copy of operand i with every value rounded to bf16.
+func (d *Device) round(i int, x []float32) []float32 {
+	y := d.rounded[i].take(len(x))
+	d.element(elementRound, y, x, nil, 0)
+	return y
 }
 
 func needOptional(operation string, b compute.Buffer, n int) {

@@ -12,6 +12,9 @@ const (
 	peakTime = 200 * time.Millisecond
 )
 
+// peakRounds is the length of one call of a loop: some 50 µs.
+const peakRounds = 1 << 14
+
 // Peak measures what threads goroutines (at least 1; 0 for all processors Go
 // may use) can reach at most with float32 multiply-adds that stay in
 // registers, in 10⁹ floating point operations a second: the best of five runs
@@ -21,25 +24,24 @@ func Peak(threads int) (gflops float64) {
 	if threads < 1 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	loop, operations := peakLoop()
 	for range peakRuns {
-		gflops = max(gflops, peakRun(threads, loop, operations))
+		gflops = max(gflops, Probe(threads, peakTime))
 	}
 	return gflops
 }
 
-// peakRounds is the length of one call of a loop: some 50 µs.
-const peakRounds = 1 << 14
-
-// peakRun counts the operations of all threads until the time is over.
-func peakRun(threads int, loop func(rounds int), operations float64) float64 {
+// Probe is one run of such a measurement, on at least 1 thread and as long as
+// lasting. Beside another measurement it tells what the processor gives just
+// then.
+func Probe(threads int, lasting time.Duration) (gflops float64) {
+	loop, operations := peakLoop()
 	calls := make([]int, threads)
 	begin := time.Now()
 	var group sync.WaitGroup
 	for i := range threads {
 		group.Go(func() {
 			n := 0
-			for time.Since(begin) < peakTime {
+			for time.Since(begin) < lasting {
 				loop(peakRounds)
 				n++
 			}

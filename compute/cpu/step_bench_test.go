@@ -21,7 +21,7 @@ type trainer struct {
 	batch, steps    int
 }
 
-func newTrainer(b *testing.B, path, preset string, batch, threads int) *trainer {
+func newTrainer(b *testing.B, path, preset string, precision compute.Precision, batch, threads int) *trainer {
 	b.Helper()
 	must := func(err error) {
 		if err != nil {
@@ -30,8 +30,9 @@ func newTrainer(b *testing.B, path, preset string, batch, threads int) *trainer 
 	}
 	cfg, err := model.Preset(preset)
 	must(err)
+	cfg.Context = min(cfg.Context, 256)
 	t := &trainer{batch: batch}
-	t.dev, err = cpu.New(cpu.Options{Threads: threads, Path: path})
+	t.dev, err = cpu.New(cpu.Options{Threads: threads, Path: path, Precision: precision})
 	must(err)
 	t.model, err = model.New(cfg, t.dev, batch)
 	must(err)
@@ -69,27 +70,35 @@ func BenchmarkStep(b *testing.B) {
 	cases := []struct {
 		preset         string
 		batch, threads int
-	}{{"nano", 2, 1}, {"nano", 8, 1}, {"nano", 8, 2}, {"small", 4, 1}, {"small", 4, 2}}
+	}{{"nano", 2, 1}, {"nano", 8, 1}, {"nano", 8, 2}, {"small", 4, 1}, {"small", 4, 2}, {"gpt2", 4, 1}, {"gpt2", 4, 2}}
 	for _, path := range cpu.Paths() {
 		if path == "portable" {
 			continue
 		}
 		for _, c := range cases {
-			b.Run(fmt.Sprintf("%s/%s/batch=%d/threads=%d", path, c.preset, c.batch, c.threads), func(b *testing.B) {
-				t := newTrainer(b, path, c.preset, c.batch, c.threads)
-				if err := t.step(); err != nil {
-					b.Fatal(err)
-				}
-				peak := cpu.Peak(c.threads)
-				for b.Loop() {
-					if err := t.step(); err != nil {
-						b.Fatal(err)
-					}
-				}
-				reportRate(b, t, b.N*len(t.tokens), b.Elapsed(), max(peak, cpu.Peak(c.threads)))
-			})
+			for _, precision := range []compute.Precision{compute.FP32, compute.BF16} {
+				b.Run(fmt.Sprintf("%s/%s/%s/batch=%d/threads=%d", path, precision, c.preset, c.batch, c.threads), func(b *testing.B) {
+					steps(b, newTrainer(b, path, c.preset, precision, c.batch, c.threads))
+				})
+			}
 		}
 	}
+}
+
+func steps(b *testing.B, t *trainer) {
+	if t.dev.Emulates() {
+		b.Skip("this path has no bf16 instructions")
+	}
+	if err := t.step(); err != nil {
+		b.Fatal(err)
+	}
+	peak := cpu.Peak(t.dev.Threads())
+	for b.Loop() {
+		if err := t.step(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	reportRate(b, t, b.N*len(t.tokens), b.Elapsed(), max(peak, cpu.Peak(t.dev.Threads())))
 }
 
 // BenchmarkWorkers runs four one-thread trainers of nano with two windows a
@@ -98,7 +107,7 @@ func BenchmarkWorkers(b *testing.B) {
 	const workers, steps = 4, 20
 	var trainers []*trainer
 	for range workers {
-		trainers = append(trainers, newTrainer(b, "auto", "nano", 2, 1))
+		trainers = append(trainers, newTrainer(b, "auto", "nano", compute.FP32, 2, 1))
 	}
 	peak := cpu.Peak(0)
 	for b.Loop() {

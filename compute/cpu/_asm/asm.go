@@ -5,17 +5,20 @@ import (
 	"strings"
 )
 
-// isa is one vector instruction set: AVX-512F with 16 lanes, AVX2 with FMA and 8
-// lanes, or NEON (arm64's Advanced SIMD) with 4 lanes.
+// isa is one vector instruction set: AVX-512F with 16 lanes, the same with
+// products of bf16, AVX2 with FMA and 8 lanes, or NEON (arm64's Advanced SIMD)
+// with 4 lanes.
 type isa struct {
 	suffix string // of function names
 	lanes  int
 	reg    string // prefix of vector registers
 	regs   int    // vector registers
+	pairs  bool   // a lane of a product's operands holds two bf16 values
 }
 
 var (
 	avx512 = isa{suffix: "AVX512", lanes: 16, reg: "Z", regs: 32}
+	bf16   = isa{suffix: "BF16", lanes: 16, reg: "Z", regs: 32, pairs: true}
 	avx2   = isa{suffix: "AVX2", lanes: 8, reg: "Y", regs: 16}
 	neon   = isa{suffix: "NEON", lanes: 4, reg: "V", regs: 32}
 )

@@ -22,7 +22,8 @@ const (
 // in registers. A is read in place by broadcasts, row-major ("R") or k-major
 // ("K", for the product with a transposed A); B is a panel of whole vectors.
 // Each sum is one chain of fused multiply-adds in the order of k, so a value
-// does not depend on the tile it was computed in.
+// does not depend on the tile it was computed in. With pairs, k counts pairs of
+// bf16 values, which lie in the place of one float32.
 func genGEMM(f *file, set isa, rows, vectors int, kMajor bool) {
 	layout := "R"
 	if kMajor {
@@ -121,6 +122,26 @@ func genGEMM(f *file, set isa, rows, vectors int, kMajor bool) {
 		}
 	}, maskReg)
 	fn.place(ready)
+	// What is stored after the loop, and what the next block starts from, come
+	// nearer meanwhile.
+	setBases("DX", "R10")
+	for i := range rows {
+		for j := range vectors {
+			fn.op("PREFETCHT0", row(i, j*wide, "R10"))
+		}
+	}
+	far := fn.label("far")
+	fn.op("TESTQ", "SI", "SI")
+	fn.op("JEQ", far)
+	fn.op("IMUL3Q", fmt.Sprintf("$%d", rows), "R11", "BX")
+	fn.op("ADDQ", "SI", "BX")
+	setBases("BX", "R11")
+	for i := range rows {
+		for j := range vectors {
+			fn.op("PREFETCHT0", row(i, j*wide, "R11"))
+		}
+	}
+	fn.place(far)
 
 	// The sums.
 	fn.op("MOVQ", at(tileB, "DI"), "BX")
@@ -141,7 +162,11 @@ func genGEMM(f *file, set isa, rows, vectors int, kMajor bool) {
 				fn.op("VBROADCASTSS", row(i, 4*u, "R8"), broadcast(i))
 			}
 			for j := range vectors {
-				fn.op("VFMADD231PS", b(j), broadcast(i), acc(i, j))
+				if fn.pairs {
+					fn.dotPairs(b(j), broadcast(i), acc(i, j))
+				} else {
+					fn.op("VFMADD231PS", b(j), broadcast(i), acc(i, j))
+				}
 			}
 		}
 		fn.op("ADDQ", "R9", "BX")

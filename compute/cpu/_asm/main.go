@@ -34,9 +34,10 @@ func gemm86() *file {
 	f := newFile()
 	kernels := map[isa][]shape{
 		avx512: shapes([]int{8, 4, 2, 1}, 3),
+		bf16:   shapes([]int{8, 4, 2, 1}, 3),
 		avx2:   shapes([]int{6, 3, 1}, 2),
 	}
-	for _, set := range []isa{avx512, avx2} {
+	for _, set := range []isa{avx512, bf16, avx2} {
 		for _, s := range kernels[set] {
 			genGEMM(f, set, s.rows, s.vectors, false)
 			genGEMM(f, set, s.rows, s.vectors, true)
@@ -50,6 +51,8 @@ func gemm86() *file {
 		genCopyPanel(f, avx2, vectors)
 	}
 	genTranspose(f)
+	genNarrowRows(f)
+	genPairRows(f)
 	return f
 }
 

@@ -53,7 +53,7 @@ func lane(register string) string { return s(int(number(register))) }
 // number is the number in a register's name.
 func number(register string) uint32 {
 	n, err := strconv.Atoi(register[1:])
-	if err != nil || !strings.Contains("VFR", register[:1]) {
+	if err != nil || !strings.Contains("VFRZ", register[:1]) {
 		panic("no register: " + register)
 	}
 	return uint32(n)

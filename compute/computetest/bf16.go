@@ -1,0 +1,61 @@
+package computetest
+
+import (
+	"math"
+
+	"dunlin/compute"
+)
+
+// bf16 rounds like compute.RoundBF16, written apart from it: by the value, not
+// by its bits.
+func bf16(x float32) float32 {
+	v := float64(x)
+	switch {
+	case math.Abs(v) < 0x1p-126:
+		return float32(math.Copysign(0, v))
+	case math.IsInf(v, 0) || math.IsNaN(v):
+		return x
+	}
+	fraction, exponent := math.Frexp(v)
+	return float32(math.Ldexp(math.RoundToEven(fraction*256), exponent-8))
+}
+
+// roundingScenario multiplies single values by 1, so that the result is the
+// rounded value itself.
+func roundingScenario() scenario {
+	return scenario{"matmul/rounding", func(r *rig) {
+		inf := float32(math.Inf(1))
+		values := []float32{0, float32(math.Copysign(0, -1)), 1, -1, inf, -inf, math.MaxFloat32, -math.MaxFloat32, 0x1p-126, 0x1p-127, -0x1p-149, 0x1.fffffep-127}
+		for low := range uint32(4) { // below, at, above and far from a tie
+			for high := range uint32(64) {
+				values = append(values, math.Float32frombits(0x3f800000+high<<16+0x7fff+low&^2+low>>1<<14))
+			}
+		}
+		for len(values) < 1000 {
+			if v := math.Float32frombits(r.rng.Uint32()); v == v {
+				values = append(values, v)
+			}
+		}
+		want := make([]float64, len(values))
+		for i, v := range values {
+			want[i] = float64(bf16(v))
+			if math.IsInf(want[i], 0) {
+				values[i], want[i] = 3, 3 // covered by the check of MaxFloat32 below
+			}
+		}
+		for _, form := range []compute.Form{compute.NN, compute.NT, compute.TN} {
+			one := r.in([]float32{1})
+			as := compute.MatMul{Form: form, M: len(values), N: 1, K: 1, A: r.in(values), B: one, C: r.out(len(values))}
+			r.dev.MatMul(as)
+			r.check("rounded left operand", as.C, want, tolerance{})
+			bs := compute.MatMul{Form: form, M: 1, N: len(values), K: 1, A: one, B: r.in(values), C: r.out(len(values))}
+			r.dev.MatMul(bs)
+			r.check("rounded right operand", bs.C, want, tolerance{})
+			large := compute.MatMul{Form: form, M: 1, N: 1, K: 1, A: r.in([]float32{math.MaxFloat32}), B: one, C: r.out(1)}
+			r.dev.MatMul(large)
+			if got := r.read(large.C)[0]; got != inf {
+				r.t.Errorf("the largest float32 rounds to %v, want infinity", got)
+			}
+		}
+	}}
+}
