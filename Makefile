@@ -54,9 +54,10 @@ interop: build ## send models to transformers and back and compare logits (makes
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME)
 
-bench: build ## micro-benchmarks of the numeric packages, a whole training step, what rounds cost a swarm
+bench: build ## micro-benchmarks of the numeric packages, a whole training step, codecs, what rounds cost a swarm
 	$(GO) test -run '^$$' -bench . -benchtime 0.5s ./compute/... ./compress/... ./optimizer/... ./model/...
 	bin/dunlin bench train --preset nano
+	bin/dunlin bench codecs
 	bin/dunlin bench swarm
 
 netns-test: ## real processes in network namespaces behind slow, lossy links (Linux and root; REPEAT=n deaths of each kind)

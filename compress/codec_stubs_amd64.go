@@ -54,7 +54,7 @@ func countAtLeastAVX512(src *float32, n int, limit uint32) (ret uint32)
 //go:noescape
 func sumDifferenceAVX512(sum *float32, difference *float32, a *float32, b *float32, n int)
 
-// productAVX512 sets n rows of 64 values, n a multiple of 2, ld bytes apart, to the sums of rank ≥ 1 rows of src, each value times the row's factor; products are rounded, then added in order. Factors stand rowStep and rankStep bytes apart.
+// productAVX512 sets n rows of 64 values, n a multiple of 4, ld bytes apart, to the sums of rank ≥ 1 rows of src, each value times the row's factor; products are rounded, then added in order. Factors stand rowStep and rankStep bytes apart.
 //
 //go:noescape
 func productAVX512(dst *float32, factors *float32, src *float32, n int, rank int, ld int, rowStep int, rankStep int)

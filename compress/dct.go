@@ -109,13 +109,12 @@ func (b *basis) inverse(p path, dst, src *tile, mask uint64) {
 
 // transpose sets dst to the transposed src.
 func transpose(dst, src *tile) {
-	const step = 8 // a cache line of each of eight rows
-	for c := 0; c < TileSide; c += step {
+	for c := 0; c < TileSide; c += 4 {
+		first, second := (*[TileSide]float32)(dst[c*TileSide:]), (*[TileSide]float32)(dst[(c+1)*TileSide:])
+		third, fourth := (*[TileSide]float32)(dst[(c+2)*TileSide:]), (*[TileSide]float32)(dst[(c+3)*TileSide:])
 		for r := range TileSide {
-			row := src[r*TileSide+c:][:step]
-			for i, x := range row {
-				dst[(c+i)*TileSide+r] = x
-			}
+			row := (*[4]float32)(src[r*TileSide+c:])
+			first[r], second[r], third[r], fourth[r] = row[0], row[1], row[2], row[3]
 		}
 	}
 }

@@ -311,16 +311,19 @@ func genNibbleValues(f *file, set isa) {
 	fn.foldInteger("VPOR", 0, 1)
 }
 
-// genProduct keeps the sums of one row, with AVX-512 of two, in registers.
+// genProduct keeps the sums of one row, with AVX-512 of four, in registers.
 func genProduct(f *file, set isa) {
-	rows := set.lanes / 8
+	rows, vectors := 1, 64/set.lanes
+	if set.lanes == 16 {
+		rows = 4
+	}
 	fn := f.begin(set, "product", fmt.Sprintf("sets n rows of 64 values, n a multiple of %d, ld bytes apart, to the sums of rank ≥ 1 rows of src, each value times the row's factor; products are rounded, then added in order. Factors stand rowStep and rankStep bytes apart.", rows),
 		ptr("dst"), ptr("factors"), ptr("src"), n, param{"rank", "int"}, param{"ld", "int"}, param{"rowStep", "int"}, param{"rankStep", "int"})
 	p := fn.take("dst", "factors", "src")
-	vectors := 64 / fn.lanes
 	again, next := fn.label("rows"), fn.label("rank")
 	fn.op("MOVQ", fn.arg("n"), "CX")
 	fn.op("MOVQ", fn.arg("rowStep"), "R8")
+	fn.op("LEAQ", at(0, "R8", "R8", 2), "BX")
 	fn.op("MOVQ", fn.arg("ld"), "R9")
 	fn.op("MOVQ", fn.arg("rankStep"), "R13")
 	fn.place(again)
@@ -331,15 +334,20 @@ func genProduct(f *file, set isa) {
 	fn.op("MOVQ", p["factors"], "R12")
 	fn.op("MOVQ", fn.arg("rank"), "R11")
 	fn.place(next)
-	factor, t := rows*vectors, rows*vectors+rows
-	fn.op("VBROADCASTSS", at(0, "R12"), fn.v(factor))
-	if rows == 2 {
-		fn.op("VBROADCASTSS", at(0, "R12", "R8", 1), fn.v(factor+1))
+	factor := rows * vectors
+	t := factor + rows
+	for row, mem := range []string{at(0, "R12"), at(0, "R12", "R8", 1), at(0, "R12", "R8", 2), at(0, "R12", "BX", 1)}[:rows] {
+		fn.op("VBROADCASTSS", mem, fn.v(factor+row))
 	}
 	for v := range vectors {
+		source := at(4*v*fn.lanes, "R10")
+		if rows > 1 {
+			fn.op("VMOVUPS", source, fn.v(t+4+v%2))
+			source = fn.v(t + 4 + v%2)
+		}
 		for row := range rows {
 			r := t + (v*rows+row)%4
-			fn.op("VMULPS", at(4*v*fn.lanes, "R10"), fn.v(factor+row), fn.v(r))
+			fn.op("VMULPS", source, fn.v(factor+row), fn.v(r))
 			fn.op("VADDPS", fn.v(r), fn.v(row*vectors+v), fn.v(row*vectors+v))
 		}
 	}
