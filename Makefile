@@ -1,4 +1,5 @@
-# Every target needs Go, git and make only; `race` also needs gcc, `check-arm64` qemu.
+# Every target needs Go, git and make only; `race` also needs gcc, `check-arm64` qemu. `interop`, `bench-peers` and
+# `check-parity` make a Python environment outside of the repository, once, or take the one that PYTHON=… names.
 SHELL := /bin/bash
 GO ?= go
 LINT_VERSION := 2.15.0
@@ -16,7 +17,7 @@ REPEAT ?= 1
 DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS))
 
 .DEFAULT_GOAL := help
-.PHONY: run test build lint race golden fuzz bench bench-convergence bench-link netns-test check-arm64 cross clean help
+.PHONY: run test build lint race golden fuzz bench bench-convergence bench-link netns-test check-arm64 interop check-parity bench-peers cross clean help
 
 run: build ## build, then train a small model with a swarm on this machine (DATA=path for your own text, SECONDS=n)
 	bin/dunlin demo $(DEMO_FLAGS)
@@ -47,10 +48,6 @@ golden: ## rewrite golden files; look at every changed line before you commit it
 		if grep -qs 'cockroachdb/datadriven' "$$dir"/*_test.go; then $(GO) test -count=1 "$$pkg" -rewrite </dev/null; fi; \
 	done
 
-.PHONY: interop
-interop: build ## send models to transformers and back and compare logits (makes a Python environment outside of the repository)
-	tools/interop/run.sh
-
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME)
 
@@ -59,6 +56,16 @@ bench: build ## micro-benchmarks of the numeric packages, a whole training step,
 	bin/dunlin bench train --preset nano
 	bin/dunlin bench codecs
 	bin/dunlin bench swarm
+
+bench-peers: build ## tokens a second and memory beside PyTorch's, in turns (ROUNDS=n, SHAPES="nano small gpt2", KEEP=1 adds)
+	python=$$(tools/python) && "$$python" tools/pytorch/bench.py bin/dunlin out/bench-peers
+
+check-parity: build ## train a small model with dunlin and with PyTorch: the losses must agree (TEXT=file)
+	$(GO) build -o $(CACHE)/windows ./tools/pytorch
+	python=$$(tools/python) && "$$python" tools/pytorch/parity.py bin/dunlin $(CACHE)/windows out/check-parity
+
+interop: build ## send models to transformers and back and compare logits
+	tools/interop/run.sh
 
 netns-test: ## real processes in network namespaces behind slow, lossy links (Linux and root; REPEAT=n deaths of each kind)
 	NETNS=1 REPEAT=$(REPEAT) $(GO) test -count=1 -timeout 60m -v -run 'Netns|Router' ./internal/world ./internal/world/link

@@ -254,7 +254,7 @@ func (c *Config) training() []option {
 	return []option{
 		text(&c.Data, "data", "", "path", "a file, a folder or a quoted glob of text, or what dunlin data prepare made: DIR, or DIR@3,DIR@1 for a mixture; without it, the Go source tree of this machine"),
 		c.preset(model.Presets()...),
-		text(&c.Weights, "weights", "", "path", "folder of a checkpoint whose weights and shape training begins with, instead of drawing them by --preset; the optimizer starts afresh"),
+		text(&c.Weights, "weights", "", "path", "a checkpoint, or a folder of Hugging Face's, whose weights and shape training begins with, instead of drawing them by --preset; the optimizer starts afresh"),
 		whole(&c.Steps, "steps", 1000, 1, 1_000_000_000, "optimizer steps of the whole training"),
 		c.context(),
 		c.batch(),
