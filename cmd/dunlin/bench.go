@@ -24,7 +24,8 @@ func newBench(t *terminal) *cobra.Command {
 	bench.AddCommand(t.command("train", "tokens a second of training, and the share of this machine's peak",
 		"  dunlin bench train --preset small --batch 4 --threads 2 --json\n  dunlin bench train --preset gpt2 --context 256 --batch 4", exactly(), t.benchTrain, options...), newBenchSwarm(t), newBenchCodecs(t),
 		t.command("peak", "the most float32 multiply-adds that this machine makes a second",
-			"  dunlin bench peak --threads 2 --json", exactly(), t.benchPeak, c.threads()))
+			"  dunlin bench peak --threads 2 --json", exactly(), t.benchPeak, c.threads()),
+		newBenchNet(t))
 	return bench
 }
 
