@@ -419,11 +419,11 @@ func TestCoordinatorKilledResumesItsRun(t *testing.T) {
 	for i := range 2 {
 		workers = append(workers, begin(t, path, "join", invite, "--loopback", "--threads", "1", "--data-dir", filepath.Join(dir, fmt.Sprint("w", i))))
 	}
+	before := follow(t, page, func(s *status.Snapshot) bool { return s.Health.Commits >= 4 })
 	var shown status.Snapshot
 	if o := command(t, time.Minute, path, nil, "status", "--data-dir", filepath.Join(dir, "coordinator"), "--json"); o.code != 0 || json.Unmarshal([]byte(o.stdout), &shown) != nil || shown.Invite != invite {
 		t.Errorf("status: exit code %d, %s%s", o.code, o.stdout, o.stderr)
 	}
-	before := follow(t, page, func(s *status.Snapshot) bool { return s.Health.Commits >= 4 })
 	if err := lead.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
