@@ -33,6 +33,7 @@ type Token struct {
 	Coordinator wire.PeerID `cbor:"3,keyasint"`
 	Addrs       []string    `cbor:"4,keyasint"`           // multiaddresses of the coordinator, 1 to MaxAddrs
 	Secret      []byte      `cbor:"5,keyasint,omitempty"` // admits to a private run; at most MaxSecret bytes
+	Relay       bool        `cbor:"6,keyasint,omitempty"` // the coordinator passes control on for peers that cannot be dialled
 }
 
 // Validate reports what keeps t from being an invite.

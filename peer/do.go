@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"dunlin/catchup"
 	"dunlin/contribution"
@@ -262,23 +261,20 @@ func (p *Peer) dial(ctx context.Context) {
 		p.next(coordinator.Reached{})
 		return
 	}
-	addrs := p.addrs[p.lead]
+	told := p.addrs[p.lead]
 	p.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, dialWithin)
-		defer cancel()
-		if err := p.transport.Connect(ctx, p.lead, addrs); err != nil {
+		if err := p.reachLead(ctx, told); err != nil {
 			p.inbox.put(coordinator.Lost{Reason: err.Error()})
 		}
 	})
 }
 
-const dialWithin = 20 * time.Second
-
 func (p *Peer) hello(slot wire.Slot) {
 	height, head := p.ledger.Head()
 	h := &wire.Hello{
 		Protocol: wire.Protocol, Version: p.cfg.Version, Run: p.cfg.Run, Role: wire.RoleWorker, Slot: slot, Head: height, HeadHash: head,
-		Addrs: p.transport.Addrs(), Secret: p.cfg.Secret, Name: p.cfg.Name, StepTime: p.life.stepTime(), HeadTerm: p.terms,
+		Addrs: firstAddrs(p.transport.Addrs()), Secret: p.cfg.Secret, Name: p.cfg.Name, StepTime: p.life.stepTime(), HeadTerm: p.terms,
+		Upload: p.cfg.Upload,
 	}
 	if p.lead == p.self {
 		p.next(coordinator.HelloFrom{Peer: p.self, Hello: *h})
@@ -286,3 +282,6 @@ func (p *Peer) hello(slot wire.Slot) {
 	}
 	p.tell(p.lead, h)
 }
+
+// firstAddrs is as many addresses as an entry holds.
+func firstAddrs(addrs []string) []string { return addrs[:min(len(addrs), wire.MaxAddrs)] }

@@ -233,10 +233,9 @@ func (p *Peer) loadData(ctx context.Context) {
 		return
 	}
 	p.loading = true
-	donors := []wire.PeerID{p.lead}
 	p.wg.Go(func() {
 		start := time.Now()
-		tokens, err := p.trainingText(ctx, donors)
+		tokens, err := p.trainingText(ctx)
 		if err != nil {
 			p.inbox.put(dataLoaded{err: err})
 			return

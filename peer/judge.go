@@ -18,7 +18,7 @@ type judge struct {
 	spec    *wire.RunSpec
 	device  compute.Device
 	windows int // most held-out windows to measure on
-	text    func(ctx context.Context, names []wire.Hash) ([]byte, error)
+	text    func(names []wire.Hash) ([]byte, error)
 	orders  *mailbox[judgeOrder]
 	report  func(any)
 
@@ -75,7 +75,7 @@ func (j *judge) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	heldOut, err := j.text(ctx, shardNames(j.spec.Data.HeldOut))
+	heldOut, err := j.text(shardNames(j.spec.Data.HeldOut))
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (j *judge) prepare(ctx context.Context) error {
 	if j.model, err = model.New(cfg, j.device, min(8, len(j.indices))); err != nil {
 		return err
 	}
-	train, err := j.text(ctx, shardNames(j.spec.Data.Train))
+	train, err := j.text(shardNames(j.spec.Data.Train))
 	if err != nil {
 		return err
 	}

@@ -124,6 +124,7 @@ func (p *Peer) heartbeat(e coordinator.SendHeartbeat) {
 		p.next(coordinator.HeartbeatFrom{Peer: p.self, Heartbeat: *h})
 		return
 	}
+	p.learned(p.lead)
 	p.tell(p.lead, h)
 }
 

@@ -66,6 +66,8 @@ func (p *Peer) Serve(_ context.Context, _ wire.PeerID, request []byte) ([]byte, 
 		if b := p.retention.manifest(r.Hash); b != nil {
 			return b, nil
 		}
+	case wire.WhatPeers:
+		return wire.Encode(&wire.Peers{Known: p.book.list()}), nil
 	}
 	return nil, errNotHere
 }
@@ -75,7 +77,8 @@ func (p *Peer) hear(ctx context.Context, ev any) {
 	switch ev := ev.(type) {
 	case sessionUp:
 		p.peers[ev.peer] = true
-		p.awaited = nil // the transport knows nothing of a new session
+		p.awaited = nil    // the transport knows nothing of a new session
+		p.learned(ev.peer) // as far as its address is known by now
 		p.next(core.PeerUp{Peer: ev.peer})
 	case sessionDown:
 		delete(p.peers, ev.peer)
@@ -96,6 +99,7 @@ func (p *Peer) message(ctx context.Context, from wire.PeerID, m wire.Message) {
 	case *wire.Hello:
 		p.terms = max(p.terms, m.HeadTerm)
 		p.figures.named(from, m.Name)
+		p.learned(from)
 		p.next(coordinator.HelloFrom{Peer: from, Hello: *m, Fork: p.forked(m)})
 	case *wire.Entries:
 		p.entries(ctx, from, m)
@@ -103,6 +107,7 @@ func (p *Peer) message(ctx context.Context, from wire.PeerID, m wire.Message) {
 		p.giveEntries(from, m)
 	case *wire.Heartbeat:
 		p.figures.heard(from, m)
+		p.learned(from)
 		p.next(core.Message{From: from, Message: m})
 	default:
 		p.next(core.Message{From: from, Message: m})

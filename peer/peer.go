@@ -31,6 +31,7 @@ type Config struct {
 	Run     wire.Hash
 	Dir     string // this run's folder: ledger and bytes
 	Quota   int64  // of the bytes kept, 0 for no limit
+	Upload  uint64 // bytes a second that may be sent, 0 for no limit
 	Name    string // for people
 	Version string // of the program
 	Secret  []byte // join secret of a private run
@@ -104,6 +105,7 @@ type durable struct {
 	ledger    *ledger.Log
 	store     store.Store
 	retention *retention
+	book      *book
 	closers   []func() error
 }
 
@@ -237,6 +239,7 @@ func (p *Peer) open() error {
 	if p.retention, err = openRetention(p.cfg.Dir, p.store); err != nil {
 		return err
 	}
+	p.book = openBook(filepath.Join(p.cfg.Dir, "peers"))
 	p.figures = newFigures(time.Now())
 	return nil
 }
@@ -272,7 +275,7 @@ func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 	p.wg.Go(func() { p.codecs.run(inner) })
 	if p.cfg.Judge != nil {
 		p.judge = &judge{spec: p.spec, device: p.cfg.Judge, windows: p.cfg.HeldOutWindows, orders: newMailbox[judgeOrder](), report: p.inbox.put}
-		p.judge.text = func(ctx context.Context, names []wire.Hash) ([]byte, error) { return p.text(ctx, names, nil) }
+		p.judge.text = p.text
 		p.wg.Go(func() { p.judge.run(inner) })
 		if p.ledger.Height() == 0 {
 			p.ask(false)
@@ -309,6 +312,7 @@ func (p *Peer) start(ctx context.Context) error {
 		var term uint64
 		p.ledger.View(func(c *ledger.Chain) { term = c.Term() })
 		p.pending = append(p.pending, coordinator.Started{Term: term})
+		p.gather(ctx)
 	} else {
 		p.pending = append(p.pending, core.Tick{})
 	}

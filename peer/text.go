@@ -3,6 +3,8 @@ package peer
 import (
 	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"dunlin/data"
@@ -12,63 +14,120 @@ import (
 // pinData is the store's owner of token shards, which are kept as long as the run.
 const pinData = "data"
 
-// shardTries bounds how often a shard is asked for; between two tries the
-// donor may reconnect.
-const shardTries = 30
+// Bounds of fetching shards.
+const (
+	shardRounds  = 30 // of asking every donor for one; between two a donor may reconnect
+	shardsAtOnce = 4
+	maxDonors    = 8
+	donorsWithin = 3 * time.Second // to find them
+)
 
 // trainingText reads the run's training tokens, fetching the shards that are
 // not in the store from donors. It runs on a goroutine of its own.
-func (p *Peer) trainingText(ctx context.Context, donors []wire.PeerID) ([]byte, error) {
+func (p *Peer) trainingText(ctx context.Context) ([]byte, error) {
 	var names []wire.Hash
 	for _, s := range p.spec.Data.Train {
 		names = append(names, s.Hash)
 	}
-	return p.text(ctx, names, donors)
+	if err := p.fetchShards(ctx, names); err != nil {
+		return nil, err
+	}
+	return p.text(names)
 }
 
-func (p *Peer) text(ctx context.Context, names []wire.Hash, donors []wire.PeerID) ([]byte, error) {
-	missing := 0
-	for _, n := range names {
-		if !p.store.Has(n) {
-			missing++
-		}
-	}
-	got := 0
+// text reads token shards that are here.
+func (p *Peer) text(names []wire.Hash) ([]byte, error) {
 	return data.OpenShards(names, func(name wire.Hash) ([]byte, error) {
-		if b, err := p.store.Get(name, data.MaxShard); err == nil {
-			return b, nil
+		b, err := p.store.Get(name, data.MaxShard)
+		if err != nil {
+			return nil, fmt.Errorf("token shard %s is missing from the data folder: %w", name.Short(), err)
 		}
-		if len(donors) == 0 {
-			return nil, fmt.Errorf("token shard %s is missing from the data folder", name.Short())
-		}
-		b, err := p.fetchShard(ctx, name, donors)
-		if err == nil {
-			if got++; got%16 == 0 || got == missing {
-				p.log.Info("syncing data", "shards", got, "of", missing)
-			}
-		}
-		return b, err
+		return b, nil
 	})
 }
 
-func (p *Peer) fetchShard(ctx context.Context, name wire.Hash, donors []wire.PeerID) ([]byte, error) {
+// fetchShards has all shards here when it returns nil; each donor is asked for
+// some of them first.
+func (p *Peer) fetchShards(ctx context.Context, names []wire.Hash) error {
+	var missing []wire.Hash
+	for _, n := range names {
+		if !p.store.Has(n) {
+			missing = append(missing, n)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	donors := p.donors(ctx)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var all sync.WaitGroup
+	var got atomic.Int64
+	slots := make(chan struct{}, shardsAtOnce)
+	for i, name := range missing {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			if err := p.fetchShard(ctx, name, donors, i+int(p.self[0])); err != nil {
+				stop(err)
+			} else if n := got.Add(1); n%16 == 0 || int(n) == len(missing) {
+				p.log.Info("syncing data", "shards", n, "of", len(missing))
+			}
+		})
+	}
+	all.Wait()
+	return context.Cause(ctx)
+}
+
+// donors are who may give token shards: the coordinator, first, and peers it
+// knows that can be reached soon, since every worker keeps the shards of its run.
+func (p *Peer) donors(ctx context.Context) []wire.PeerID {
+	out := []wire.PeerID{p.lead}
+	ctx, cancel := context.WithTimeout(ctx, donorsWithin)
+	defer cancel()
+	known := p.hearsay(ctx, p.lead)
+	up := make([]bool, len(known))
+	var all sync.WaitGroup
+	for i, k := range known {
+		if k.Peer == p.lead || k.Peer == p.self || i >= maxDonors {
+			continue
+		}
+		all.Go(func() {
+			if up[i] = p.transport.Connect(ctx, k.Peer, k.Addrs) == nil; !up[i] {
+				p.transport.Forget(k.Peer)
+			}
+		})
+	}
+	all.Wait()
+	for i, k := range known {
+		if up[i] {
+			out = append(out, k.Peer)
+		}
+	}
+	return out
+}
+
+// fetchShard asks one donor after another, from the one that is meant on.
+func (p *Peer) fetchShard(ctx context.Context, name wire.Hash, donors []wire.PeerID, from int) error {
 	request := wire.Encode(&wire.Request{Class: wire.ClassData, What: wire.WhatBlob, Hash: name})
 	var last error
-	for try := range shardTries {
-		b, err := p.transport.Fetch(ctx, donors[try%len(donors)], wire.ClassData, request, data.MaxShard)
-		if err == nil && wire.HashLeaf(b) != name {
-			err = errWrongBytes
+	for range shardRounds {
+		for i := range donors {
+			b, err := p.transport.Fetch(ctx, donors[(from+i)%len(donors)], wire.ClassData, request, data.MaxShard)
+			if err == nil && wire.HashLeaf(b) != name {
+				err = errWrongBytes
+			}
+			if err == nil {
+				_, err = p.store.Put(b)
+				return err
+			}
+			last = err
 		}
-		if err == nil {
-			_, err = p.store.Put(b)
-			return b, err
-		}
-		last = err
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return context.Cause(ctx)
 		case <-time.After(time.Second):
 		}
 	}
-	return nil, fmt.Errorf("token shard %s: %w: no peer gives it, the run cannot be joined now", name.Short(), last)
+	return fmt.Errorf("token shard %s: %w: no peer gives it, the run cannot be joined now", name.Short(), last)
 }

@@ -14,6 +14,8 @@ type Transport interface {
 	ID() wire.PeerID
 	// Addrs tells where others reach it.
 	Addrs() []string
+	// AddrsOf tells where a peer with a session listens, as it says itself.
+	AddrsOf(id wire.PeerID) []string
 	// Connect dials a peer and keeps the connection up until Forget.
 	Connect(ctx context.Context, id wire.PeerID, addrs []string) error
 	// Forget lets a peer go.

@@ -31,6 +31,15 @@ func Everywhere(port int) []string {
 	}
 }
 
+// WithPeer adds a peer's id to its addresses.
+func WithPeer(addrs []string, id wire.PeerID) []string {
+	out := make([]string, len(addrs))
+	for i, a := range addrs {
+		out[i] = a + "/p2p/" + p2pID(id).String()
+	}
+	return out
+}
+
 // p2pID is libp2p's name for a peer: the multihash of its public key. The zero
 // id and others that are no Ed25519 key name nobody, which dialling will find.
 func p2pID(id wire.PeerID) p2ppeer.ID {
@@ -84,25 +93,36 @@ func parseAddrs(pid p2ppeer.ID, list []string) ([]multiaddr.Multiaddr, error) {
 	return addrs, nil
 }
 
-// quicDelay is the head start of TCP: bulk runs better over it here, and a
-// process that dies is noticed at once.
-const quicDelay = 500 * time.Millisecond
+// dialDelay is the head start of TCP, over which bulk runs better here and a
+// process that dies is noticed at once, and that of a direct way over a relay.
+const dialDelay = 500 * time.Millisecond
 
-// rankDials dials TCP at once and QUIC when TCP has not answered; with QUIC alone, at once.
+// rankDials dials TCP at once, QUIC when TCP has not answered, and through a
+// relay when neither has; what is there without a better one goes at once.
 func rankDials(addrs []multiaddr.Multiaddr) []network.AddrDelay {
-	var delay time.Duration
+	grade := func(a multiaddr.Multiaddr) int {
+		switch {
+		case relayed(a):
+			return 2
+		case !isTCP(a):
+			return 1
+		}
+		return 0
+	}
+	var there [3]bool
 	for _, a := range addrs {
-		if isTCP(a) {
-			delay = quicDelay
+		there[grade(a)] = true
+	}
+	var delays [3]time.Duration
+	for i := 1; i < len(there); i++ {
+		delays[i] = delays[i-1]
+		if there[i-1] {
+			delays[i] += dialDelay
 		}
 	}
 	ranked := make([]network.AddrDelay, 0, len(addrs))
 	for _, a := range addrs {
-		if isTCP(a) {
-			ranked = append(ranked, network.AddrDelay{Addr: a})
-		} else {
-			ranked = append(ranked, network.AddrDelay{Addr: a, Delay: delay})
-		}
+		ranked = append(ranked, network.AddrDelay{Addr: a, Delay: delays[grade(a)]})
 	}
 	return ranked
 }

@@ -80,18 +80,39 @@ func (h *Host) fetch(ctx context.Context, from wire.PeerID, class wire.Class, re
 	case <-s.ctx.Done():
 		return nil, ErrNotConnected
 	}
-	st, err := h.openBulk(ctx, s, r)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.ctx, func() { cancel(ErrNotConnected) })()
+	answer, err := h.transfer(ctx, r, s, class, req, maxBytes, h.partials.take(req, maxBytes))
 	if err != nil {
-		return nil, err
-	}
-	have := h.partials.take(req, maxBytes)
-	answer, err := h.ask(ctx, s, st, class, req, maxBytes, have)
-	if err != nil {
-		st.Reset()
 		if resumable(err) {
 			h.partials.keep(req, answer)
 		}
 		return nil, err
+	}
+	return answer, nil
+}
+
+// transfer returns have, bytes of the answer that came before, and those behind
+// them. On an error it returns what has come by then.
+func (h *Host) transfer(ctx context.Context, r *remote, s *session, class wire.Class, req []byte, maxBytes int, have []byte) ([]byte, error) {
+	credit := &credit{pace: h.receiving, turn: h.receiving.turn(class), within: h.limits.Write, wake: make(chan struct{}, 1)}
+	defer credit.settle()
+	// The wait for a turn comes before the stream: the remote would not wait for the request.
+	if err := credit.begin(ctx, max(maxBytes-len(have), 1)); err != nil {
+		return have, err
+	}
+	st, err := h.openBulk(ctx, s, r)
+	if err != nil {
+		return have, err
+	}
+	// Whatever ends the wait resets the stream, which ends reads and writes.
+	defer context.AfterFunc(ctx, func() { st.Reset() })()
+	credit.stream = st
+	answer, err := h.ask(ctx, credit, request{class: class, offset: len(have), credit: credit.given, body: req}, maxBytes, have)
+	if err != nil {
+		st.Reset()
+		return answer, err
 	}
 	st.Close()
 	return answer, nil
@@ -100,7 +121,6 @@ func (h *Host) fetch(ctx context.Context, from wire.PeerID, class wire.Class, re
 func (h *Host) openBulk(ctx context.Context, s *session, r *remote) (network.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.limits.Answer)
 	defer cancel()
-	defer context.AfterFunc(s.ctx, cancel)()
 	lane, err := h.reachLane(ctx, r, s)
 	if err != nil {
 		return nil, fmt.Errorf("%w: no connection for bulk: %w", ErrUnreachable, err)
@@ -116,20 +136,10 @@ func (h *Host) openBulk(ctx context.Context, s *session, r *remote) (network.Str
 	return st, nil
 }
 
-// ask sends a request and takes in its answer behind have, bytes that came
-// before. On an error it returns what has come by then.
-func (h *Host) ask(ctx context.Context, s *session, st network.Stream, class wire.Class, req []byte, maxBytes int, have []byte) ([]byte, error) {
-	// Whatever ends the wait resets the stream, which ends reads and writes.
-	defer context.AfterFunc(ctx, func() { st.Reset() })()
-	defer context.AfterFunc(s.ctx, func() { st.Reset() })()
-	credit := &credit{pace: h.receiving, turn: h.receiving.turn(class), stream: st, within: h.limits.Write, wake: make(chan struct{}, 1)}
-	defer credit.settle()
-	first, err := credit.take(ctx, max(maxBytes-len(have), 1))
-	if err != nil {
-		return have, err
-	}
-	head := appendRequest(nil, request{class: class, offset: len(have), credit: first, body: req})
-	if err := h.sendSmall(st, class, head); err != nil {
+// ask sends a request and takes in its answer behind have.
+func (h *Host) ask(ctx context.Context, credit *credit, req request, maxBytes int, have []byte) ([]byte, error) {
+	st, class := credit.stream, req.class
+	if err := h.sendSmall(st, class, appendRequest(nil, req)); err != nil {
 		return have, transferError(err)
 	}
 	timed := &timedReader{stream: st, limit: h.limits.Answer}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	p2ppeer "github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
 
 	"dunlin/wire"
 )
@@ -84,13 +85,15 @@ func (h *Host) writeControl(r *remote, s *session) {
 			return
 		}
 		for _, msg := range run {
-			buf = appendFrame(buf, msg)
+			if buf = appendFrame(buf, msg); msg == nil {
+				buf = appendAddrs(buf, h.laneAddrs())
+			}
 		}
 	}
 }
 
 func (h *Host) openControl(r *remote, s *session) (network.Stream, error) {
-	ctx, cancel := context.WithTimeout(network.WithNoDial(s.ctx, "a session has its connections"), h.limits.Dial)
+	ctx, cancel := context.WithTimeout(network.WithAllowLimitedConn(network.WithNoDial(s.ctx, "a session has its connections"), "control is small"), h.limits.Dial)
 	defer cancel()
 	st, err := h.p2p.NewStream(ctx, r.pid, h.control)
 	if err != nil {
@@ -212,13 +215,15 @@ func (h *Host) readMessages(r *remote, s *session, timed *timedReader, in *bufio
 		if err != nil {
 			return err
 		}
-		if err := scope.ReserveMemory(size, network.ReservationPriorityMedium); err != nil {
-			return fmt.Errorf("memory for a message of %d bytes: %w", size, err)
-		}
-		msg, err := readExactly(in, size)
-		scope.ReleaseMemory(size)
+		msg, err := readMessage(in, scope, size)
 		if err != nil {
 			return err
+		}
+		var addrs []multiaddr.Multiaddr // of a call
+		if size == 0 {
+			if addrs, err = readAddrs(in); err != nil {
+				return err
+			}
 		}
 		h.count(wire.ClassControl, size+uvarintLen(size))
 		if !r.messages.Allow() || !r.bytes.AllowN(time.Now(), size) {
@@ -230,12 +235,21 @@ func (h *Host) readMessages(r *remote, s *session, timed *timedReader, in *bufio
 			return ErrNotConnected
 		}
 		if size == 0 {
-			h.called(s)
+			h.called(s, addrs)
 		} else {
 			h.cfg.Handler.Message(r.id, msg)
 		}
 		r.deliver.Unlock()
 	}
+}
+
+// readMessage reads a frame whose memory the stream's scope pays for meanwhile.
+func readMessage(in io.Reader, scope network.StreamScope, size int) ([]byte, error) {
+	if err := scope.ReserveMemory(size, network.ReservationPriorityMedium); err != nil {
+		return nil, fmt.Errorf("memory for a message of %d bytes: %w", size, err)
+	}
+	defer scope.ReleaseMemory(size)
+	return readExactly(in, size)
 }
 
 // protocolError is a fault that only a broken or hostile peer commits.

@@ -24,11 +24,10 @@ type credit struct {
 	came  atomic.Int64
 }
 
-// take waits for the first credit, for at most n bytes.
-func (c *credit) take(ctx context.Context, n int) (int, error) {
-	var err error
+// begin waits for the first credit, for at most n bytes.
+func (c *credit) begin(ctx context.Context, n int) (err error) {
 	c.given, err = c.pace.take(ctx, c.turn, n)
-	return c.given, err
+	return err
 }
 
 // settle gives back what was not used; it comes after read.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -110,6 +111,31 @@ func (h *Host) remember(id wire.PeerID, list []string) (*remote, *keeper, error)
 		k.nudge()
 	}
 	return r, k, nil
+}
+
+// AddrsOf returns where a connected peer can be reached: first where it was
+// dialled, then where it says that it listens, each ending in /p2p/<id>. None
+// for a stranger.
+func (h *Host) AddrsOf(id wire.PeerID) []string {
+	pid := p2pID(id)
+	var found []multiaddr.Multiaddr
+	for _, c := range h.p2p.Network().ConnsToPeer(pid) {
+		if c.Stat().Direction == network.DirOutbound {
+			found = append(found, c.RemoteMultiaddr())
+		}
+	}
+	h.mu.Lock()
+	if r := h.peers[pid]; r != nil {
+		found = append(found, r.listens...)
+	}
+	h.mu.Unlock()
+	var addrs []string
+	for _, a := range found {
+		if text := a.String() + "/p2p/" + pid.String(); !slices.Contains(addrs, text) && len(addrs) < maxAddrs {
+			addrs = append(addrs, text)
+		}
+	}
+	return addrs
 }
 
 // Forget stops keeping id connected, drops its addresses and closes its connections.
@@ -220,7 +246,7 @@ func dialError(err error) error {
 // negotiates asks the remote itself whether it speaks the run's protocol: a host
 // that has just started may not have told in its identification.
 func (h *Host) negotiates(ctx context.Context, pid p2ppeer.ID) bool {
-	st, err := h.p2p.NewStream(network.WithNoDial(ctx, "just dialled"), pid, h.control)
+	st, err := h.p2p.NewStream(network.WithAllowLimitedConn(network.WithNoDial(ctx, "just dialled"), "control is small"), pid, h.control)
 	if err != nil {
 		return false
 	}
@@ -234,7 +260,7 @@ func (h *Host) dialOnce(ctx context.Context, to p2ppeer.AddrInfo) error {
 		dialler.Backoff().Clear(to.ID) // the pauses are ours
 	}
 	h.p2p.Peerstore().AddAddrs(to.ID, to.Addrs, peerstore.TempAddrTTL)
-	if err := h.p2p.Connect(ctx, to); err != nil {
+	if err := h.p2p.Connect(network.WithAllowLimitedConn(ctx, "control is small"), to); err != nil {
 		return dialError(err)
 	}
 	if service, ok := h.p2p.(interface{ IDService() identify.IDService }); ok {

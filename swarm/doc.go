@@ -9,7 +9,8 @@
 //	                   -> hello: 0x02 instance(8) lane key(32) signatures(64, 64) count(uvarint) {length(uvarint) address}…
 //	                      instance: random number of the process; lane: where bulk is served
 //	                   <- 0x01 the hello is taken, the lane in it may connect
-//	                   -> frame: length(uvarint) bytes      1..Limits.Message; length 0: please connect for bulk
+//	                   -> frame: length(uvarint) bytes      1..Limits.Message; length 0, then addresses as
+//	                      in the hello: please connect for bulk, my lane is there now
 //	<prefix>/bulk      between lanes, one stream per request:
 //	                   -> class(1) offset(uvarint) credit(uvarint) length(uvarint) request
 //	                   -> credit(uvarint) …                 as the requester's download limit allows
@@ -34,6 +35,6 @@
 // from it for Limits.Shun.
 //
 // TCP (Noise or TLS 1.3, yamux) is dialled first and QUIC only when that does
-// not answer; no relay, DHT, address discovery service or telemetry is used.
+// not answer; Reach says how routers are passed. No DHT or telemetry is used.
 // LoadOrCreateKey and LockFolder keep what identity needs on disk.
 package swarm

@@ -58,6 +58,7 @@ type Config struct {
 	Listen   []string           // multiaddresses; none means Loopback()
 	Protocol string             // prefix of the run's protocols, such as "/dunlin/1/<run id>"
 	MDNS     bool               // find peers of the same run on the local network
+	Reach    Reach              // through routers; the zero value for networks without
 	Up, Down int                // most bits a second to send and to receive, on the wire; 0: no limit
 	Handler  Handler
 	Limits   Limits        // zero value: DefaultLimits
@@ -84,6 +85,9 @@ func (c Config) Validate() error {
 		if bits != 0 && bits < MinRate {
 			faults = append(faults, fmt.Errorf("%s limit of %d bits a second: want at least %d, or 0 for none", name, bits, MinRate))
 		}
+	}
+	if _, err := c.Reach.parseRelays(); err != nil {
+		faults = append(faults, err)
 	}
 	if c.Limits != (Limits{}) {
 		faults = append(faults, c.Limits.Validate())
@@ -169,7 +173,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		peers:     make(map[p2ppeer.ID]*remote),
 	}
 	var err error
-	if h.lane, err = newLane(); err != nil {
+	if h.lane, err = newLane(cfg.Reach.relayIDs()); err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}
 	h.ctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -189,8 +193,16 @@ func (h *Host) start() error {
 	if err != nil {
 		return err
 	}
+	if h.cfg.Reach.Relay {
+		options = append(options, relayOptions())
+	}
 	if h.p2p, err = newLibp2p(options); err != nil {
 		return err
+	}
+	if h.cfg.Reach.NAT {
+		if err := h.watchReach(); err != nil {
+			return err
+		}
 	}
 	h.events, err = h.p2p.EventBus().Subscribe([]any{
 		new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerProtocolsUpdated),
@@ -365,7 +377,7 @@ func (h *Host) watchIdentified() {
 			}
 			if pid, ok := h.speaks(e); ok {
 				// The bus must not wait for the handler.
-				h.spawn(func() { h.greet(pid) })
+				h.spawn(func() { h.greet(pid, e) })
 			}
 		}
 	}
@@ -383,13 +395,18 @@ func (h *Host) speaks(e any) (p2ppeer.ID, bool) {
 	}
 }
 
-// greet begins a session with pid unless there is one.
-func (h *Host) greet(pid p2ppeer.ID) {
+// greet begins a session with pid unless there is one, and notes what it said of itself.
+func (h *Host) greet(pid p2ppeer.ID, said any) {
 	r, err := h.borrow(pid)
 	if err != nil {
 		return
 	}
 	defer h.release(r)
+	if e, ok := said.(event.EvtPeerIdentificationCompleted); ok {
+		h.mu.Lock()
+		r.listens = e.ListenAddrs[:min(len(e.ListenAddrs), maxAddrs)]
+		h.mu.Unlock()
+	}
 	r.deliver.Lock()
 	defer r.deliver.Unlock()
 	h.up(r)

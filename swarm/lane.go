@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -41,17 +42,19 @@ type lane struct {
 	p2p p2phost.Host
 	key ed25519.PrivateKey
 
+	relays []p2ppeer.ID // hosts for control that may pass on how to meet
+
 	mu       sync.Mutex
 	sessions map[p2ppeer.ID]*remote // by the lane of the remote
 	changed  chan struct{}          // closed, and made anew, when a connection stands
 }
 
-func newLane() (*lane, error) {
+func newLane(relays []p2ppeer.ID) (*lane, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make a key for bulk: %w", err)
 	}
-	return &lane{key: key, sessions: make(map[p2ppeer.ID]*remote), changed: make(chan struct{})}, nil
+	return &lane{key: key, relays: relays, sessions: make(map[p2ppeer.ID]*remote), changed: make(chan struct{})}, nil
 }
 
 // laneAddr is where the lane of a host listens: on the port above the host's,
@@ -168,33 +171,32 @@ func (h *Host) reachLane(ctx context.Context, r *remote, s *session) (p2ppeer.ID
 	if h.lane.connected(pid) {
 		return pid, nil
 	}
-	if !h.dialled(r.pid) {
-		if s.queue.push(nil) == nil { // a call
-			h.lane.await(ctx, pid, laneGrace)
-		}
+	if h.dialled(r.pid) && h.lane.p2p.Connect(ctx, p2ppeer.AddrInfo{ID: pid}) == nil {
+		return pid, nil
 	}
-	if err := h.lane.p2p.Connect(ctx, s.lane); err != nil {
+	if s.queue.push(nil) == nil { // a call
+		h.lane.await(ctx, pid, laneGrace)
+	}
+	if err := h.lane.p2p.Connect(ctx, p2ppeer.AddrInfo{ID: pid}); err != nil {
 		return "", dialError(err)
 	}
 	return pid, nil
 }
 
-// called connects for bulk because the remote asks for it.
-func (h *Host) called(s *session) {
-	select {
-	case <-s.told:
-	default:
-		return
-	}
-	if h.lane.connected(s.lane.ID) || !s.calling.CompareAndSwap(false, true) {
+// called connects for bulk because the remote asks for it, and says where it is now.
+func (h *Host) called(s *session, addrs []multiaddr.Multiaddr) {
+	pid := s.lane.ID
+	h.lane.p2p.Peerstore().ClearAddrs(pid)
+	h.lane.p2p.Peerstore().AddAddrs(pid, addrs, peerstore.PermanentAddrTTL)
+	if h.lane.connected(pid) || !s.calling.CompareAndSwap(false, true) {
 		return
 	}
 	started := h.spawn(func() {
 		defer s.calling.Store(false)
 		ctx, cancel := context.WithTimeout(s.ctx, h.limits.Dial)
 		defer cancel()
-		if err := h.lane.p2p.Connect(ctx, s.lane); err != nil {
-			h.log.Debug("no connection for bulk", "lane", s.lane.ID.String(), "err", err)
+		if err := h.lane.p2p.Connect(ctx, p2ppeer.AddrInfo{ID: pid}); err != nil {
+			h.log.Debug("no connection for bulk", "lane", pid.String(), "err", err)
 		}
 	})
 	if !started {
@@ -230,9 +232,8 @@ func laneText(prefix string, identity, lane wire.PeerID) []byte {
 func (h *Host) newHello() hello {
 	id := wire.PeerIDOf(h.lane.key)
 	text := laneText(h.cfg.Protocol, h.id, id)
-	addrs := h.lane.p2p.Addrs()
 	return hello{
-		instance: h.instance, lane: id, addrs: addrs[:min(len(addrs), maxLaneAddrs)],
+		instance: h.instance, lane: id, addrs: h.laneAddrs(),
 		identity: wire.Sign(h.cfg.Key, kindLane, text), proof: wire.Sign(h.lane.key, kindLane, text),
 	}
 }
@@ -249,11 +250,47 @@ func (h *Host) laneOf(peer wire.PeerID, hi hello) (p2ppeer.AddrInfo, error) {
 func appendHello(b []byte, hi hello) []byte {
 	b = binary.BigEndian.AppendUint64(append(b, helloVersion), hi.instance)
 	b = append(append(append(b, hi.lane[:]...), hi.identity[:]...), hi.proof[:]...)
-	b = binary.AppendUvarint(b, uint64(len(hi.addrs)))
-	for _, a := range hi.addrs {
+	return appendAddrs(b, hi.addrs)
+}
+
+// laneAddrs is where this host's lane is now.
+func (h *Host) laneAddrs() []multiaddr.Multiaddr {
+	addrs := h.lane.p2p.Addrs()
+	return addrs[:min(len(addrs), maxLaneAddrs)]
+}
+
+func appendAddrs(b []byte, addrs []multiaddr.Multiaddr) []byte {
+	b = binary.AppendUvarint(b, uint64(len(addrs)))
+	for _, a := range addrs {
 		b = appendFrame(b, a.Bytes())
 	}
 	return b
+}
+
+func readAddrs(in *bufio.Reader) (addrs []multiaddr.Multiaddr, err error) {
+	count, err := readCount(in)
+	if err != nil {
+		return nil, err
+	}
+	if count > maxLaneAddrs {
+		return nil, &protocolError{fmt.Sprintf("it names %d addresses for bulk, at most %d are taken", count, maxLaneAddrs)}
+	}
+	for range count {
+		size, err := readFrameSize(in, maxAddrBytes)
+		if err != nil {
+			return nil, err
+		}
+		b, err := readExactly(in, size)
+		if err != nil {
+			return nil, err
+		}
+		a, err := multiaddr.NewMultiaddrBytes(b)
+		if err != nil {
+			return nil, &protocolError{"it names something for bulk that is no address"}
+		}
+		addrs = append(addrs, a)
+	}
+	return addrs, nil
 }
 
 func readHello(in *bufio.Reader) (hi hello, err error) {
@@ -273,35 +310,18 @@ func readHello(in *bufio.Reader) (hi hello, err error) {
 	copy(hi.lane[:], fixed[9:])
 	copy(hi.identity[:], fixed[9+32:])
 	copy(hi.proof[:], fixed[9+32+64:])
-	count, err := readCount(in)
-	if err != nil {
-		return hi, err
-	}
-	if count > maxLaneAddrs {
-		return hi, &protocolError{fmt.Sprintf("its hello names %d addresses, at most %d are taken", count, maxLaneAddrs)}
-	}
-	for range count {
-		size, err := readFrameSize(in, maxAddrBytes)
-		if err != nil {
-			return hi, err
-		}
-		b, err := readExactly(in, size)
-		if err != nil {
-			return hi, err
-		}
-		a, err := multiaddr.NewMultiaddrBytes(b)
-		if err != nil {
-			return hi, &protocolError{"its hello holds no address where one should be"}
-		}
-		hi.addrs = append(hi.addrs, a)
-	}
-	return hi, nil
+	hi.addrs, err = readAddrs(in)
+	return hi, err
 }
 
-// A lane is its own gate: libp2p connects it to the lanes of open sessions only.
+// A lane is its own gate: libp2p connects it to the lanes of open sessions, and
+// to relays, which carry no bulk.
+func (l *lane) admits(pid p2ppeer.ID) bool {
+	return l.remote(pid) != nil || slices.Contains(l.relays, pid)
+}
 
 // InterceptPeerDial implements libp2p's ConnectionGater.
-func (l *lane) InterceptPeerDial(pid p2ppeer.ID) bool { return l.remote(pid) != nil }
+func (l *lane) InterceptPeerDial(pid p2ppeer.ID) bool { return l.admits(pid) }
 
 // InterceptAddrDial implements libp2p's ConnectionGater.
 func (l *lane) InterceptAddrDial(p2ppeer.ID, multiaddr.Multiaddr) bool { return true }
@@ -311,7 +331,7 @@ func (l *lane) InterceptAccept(network.ConnMultiaddrs) bool { return true }
 
 // InterceptSecured implements libp2p's ConnectionGater.
 func (l *lane) InterceptSecured(_ network.Direction, pid p2ppeer.ID, _ network.ConnMultiaddrs) bool {
-	return l.remote(pid) != nil
+	return l.admits(pid)
 }
 
 // InterceptUpgraded implements libp2p's ConnectionGater.

@@ -48,9 +48,6 @@ func (h *Host) options(identity ed25519.PrivateKey, gate connmgrcore.ConnectionG
 	options := []libp2p.Option{
 		libp2p.Identity(key),
 		libp2p.NoListenAddrs, // start listens itself, address by address
-		libp2p.DisableRelay(),
-		libp2p.ForceReachabilityPrivate(), // no probing of other peers
-		libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.DisableMetrics(),
 		libp2p.Ping(false),
 		libp2p.UserAgent("dunlin"),
@@ -69,6 +66,11 @@ func (h *Host) options(identity ed25519.PrivateKey, gate connmgrcore.ConnectionG
 	if h.cfg.Packets == nil {
 		options = append(options, libp2p.Transport(h.tcpTransport))
 	}
+	reach, err := h.cfg.Reach.options(h.cfg.Packets != nil)
+	if err != nil {
+		return nil, errors.Join(err, resources.Close())
+	}
+	options = append(options, reach...)
 	return options, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	connrate "github.com/libp2p/go-libp2p/x/rate"
 
 	"dunlin/wire"
@@ -138,7 +139,7 @@ func (l Limits) Validate() error {
 // controlResources are the limits of the host for control: a peer needs two
 // streams and a few for identify.
 func (l Limits) controlResources(control protocol.ID) (network.ResourceManager, error) {
-	return l.resources(control, 8, l.Conns*8)
+	return l.resources(control, 8, l.Conns*16)
 }
 
 // bulkResources are those of the host for bulk: streams count twice, since a
@@ -149,7 +150,7 @@ func (l Limits) bulkResources(bulk protocol.ID) (network.ResourceManager, error)
 
 // resources is a resource manager of libp2p for a host with one protocol.
 func (l Limits) resources(proto protocol.ID, streams, total int) (network.ResourceManager, error) {
-	perPeer := streams + 16
+	perPeer := streams + 16 + 2*relayCircuits
 	bound := func(conns, streams, memory int) rcmgr.ResourceLimits {
 		return rcmgr.ResourceLimits{
 			Conns: rcmgr.LimitVal(conns), ConnsInbound: rcmgr.LimitVal(conns), ConnsOutbound: rcmgr.LimitVal(conns),
@@ -165,6 +166,9 @@ func (l Limits) resources(proto protocol.ID, streams, total int) (network.Resour
 		ProtocolPeerDefault: bound(l.ConnsPerPeer, 8, l.MemoryPerPeer),
 		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{
 			proto: bound(l.ConnsPerPeer, streams, l.MemoryPerPeer),
+			// Of a peer that is reached through this one, or reaches others so.
+			circuit.ProtoIDv2Hop:  bound(l.ConnsPerPeer, 2*relayCircuits, l.MemoryPerPeer),
+			circuit.ProtoIDv2Stop: bound(l.ConnsPerPeer, 2*relayCircuits, l.MemoryPerPeer),
 		},
 	}
 	perHost := connrate.Limit{RPS: 1, Burst: 2 * l.ConnsPerHost}

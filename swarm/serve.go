@@ -50,6 +50,9 @@ func (h *Host) serveBulk(st network.Stream) error {
 	ctx, cancel := context.WithTimeout(s.ctx, h.limits.Serve)
 	answer, err := h.cfg.Handler.Serve(ctx, r.id, req.body)
 	cancel()
+	if s.ctx.Err() != nil {
+		return ErrNotConnected // there is nobody to answer
+	}
 	if err == nil && req.offset > len(answer) {
 		err = fmt.Errorf("the answer has %d bytes, not %d and more", len(answer), req.offset)
 	}

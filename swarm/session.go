@@ -9,6 +9,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	p2ppeer "github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
 	"golang.org/x/time/rate"
 
 	"dunlin/wire"
@@ -34,8 +35,9 @@ type remote struct {
 	vigil    chan struct{} // has a token when something may be awaited of it
 
 	// Guarded by Host.mu.
-	users  int     // goroutines holding this record
-	keeper *keeper // not nil while Connect's promise holds
+	listens []multiaddr.Multiaddr // where it says that it listens
+	users   int                   // goroutines holding this record
+	keeper  *keeper               // not nil while Connect's promise holds
 }
 
 // session is the time between Connected and Disconnected.
@@ -224,9 +226,10 @@ func (h *Host) connectionClosed(c network.Conn) {
 	}
 }
 
-// alive reports whether a connection to pid is open.
+// alive reports whether a connection to pid is open, if only through a relay.
 func (h *Host) alive(pid p2ppeer.ID) bool {
-	return h.p2p.Network().Connectedness(pid) == network.Connected
+	c := h.p2p.Network().Connectedness(pid)
+	return c == network.Connected || c == network.Limited
 }
 
 // sendQueue holds the control messages waiting for one peer, within three

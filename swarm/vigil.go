@@ -86,7 +86,7 @@ func (h *Host) keepVigil(r *remote, s *session) {
 func (h *Host) signOfLife(r *remote, s *session, st network.Stream) (network.Stream, error) {
 	deadline := time.Now().Add(h.limits.Silence)
 	if st == nil {
-		ctx, cancel := context.WithDeadline(network.WithNoDial(s.ctx, "a session has its connections"), deadline)
+		ctx, cancel := context.WithDeadline(network.WithAllowLimitedConn(network.WithNoDial(s.ctx, "a session has its connections"), "control is small"), deadline)
 		defer cancel()
 		var err error
 		if st, err = h.p2p.NewStream(ctx, r.pid, h.life); err != nil {

@@ -1,10 +1,13 @@
 package wire
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Request is one bulk request; all bulk is pulled. Exactly one kind is asked:
-// the signed run spec, a blob by its address, or one slab of a contribution by
-// the contribution's root, which its maker alone can serve.
+// the signed run spec, a blob by its address, one slab of a contribution by the
+// contribution's root, which its maker alone can serve, or who is where.
 type Request struct {
 	Class Class  `cbor:"1,keyasint"`
 	What  What   `cbor:"2,keyasint"`
@@ -21,6 +24,7 @@ const (
 	WhatBlob     What = 2 // answer: the bytes whose HashLeaf is Hash
 	WhatSlab     What = 3 // answer: Slab
 	WhatManifest What = 4 // answer: Manifest of the fragment state whose hash is Hash
+	WhatPeers    What = 5 // answer: Peers that this one knows; Hash is random, since answers differ
 )
 
 // Class is the byte class that a transfer is counted and scheduled in.
@@ -62,13 +66,48 @@ func (s *Slab) Verify(root Hash, i, n int) error {
 	return nil
 }
 
+// Peers tells where peers were last reached. It is hearsay: who is dialled
+// proves its identity.
+type Peers struct {
+	Known []Known `cbor:"1,keyasint"` // at most MaxKnown
+}
+
+// Known is one peer's addresses.
+type Known struct {
+	Peer  PeerID   `cbor:"1,keyasint"`
+	Addrs []string `cbor:"2,keyasint"` // 1 to MaxAddrs
+}
+
+// MaxKnown bounds the peers of one Peers.
+const MaxKnown = 64
+
+// DecodePeers reads and bounds an answer to WhatPeers.
+func DecodePeers(b []byte) (*Peers, error) {
+	var p Peers
+	if err := Decode(b, &p); err != nil {
+		return nil, fmt.Errorf("known peers: %w", err)
+	}
+	if len(p.Known) > MaxKnown {
+		return nil, fmt.Errorf("%d known peers, at most %d are taken", len(p.Known), MaxKnown)
+	}
+	for _, k := range p.Known {
+		if k.Peer.IsZero() || len(k.Addrs) == 0 {
+			return nil, errors.New("a known peer without a name or an address")
+		}
+		if err := checkAddrs(k.Addrs); err != nil {
+			return nil, err
+		}
+	}
+	return &p, nil
+}
+
 // DecodeRequest reads and bounds a bulk request.
 func DecodeRequest(b []byte) (*Request, error) {
 	var r Request
 	if err := Decode(b, &r); err != nil {
 		return nil, fmt.Errorf("request: %w", err)
 	}
-	if r.Class >= Classes || r.What < WhatSpec || r.What > WhatManifest || r.Index >= MaxSlabs {
+	if r.Class >= Classes || r.What < WhatSpec || r.What > WhatPeers || r.Index >= MaxSlabs {
 		return nil, fmt.Errorf("request: kind %d, class %d", r.What, r.Class)
 	}
 	return &r, nil

@@ -223,6 +223,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%T has two encodings", m)
 		}
 		_, _ = DecodeRequest(b)
+		_, _ = DecodePeers(b)
 		var c Certified
 		if Decode(b, &c) == nil {
 			_, _ = c.Entry.Body()

@@ -73,6 +73,8 @@ type Config struct {
 	Loopback bool    // reachable from this machine only
 	MDNS     bool    // find peers of the run on the local network
 	Verbose  bool    // log every decision
+	NAT      bool    // ask the router for a port, meet others half way
+	Relay    bool    // pass control on for peers that cannot be dialled
 	Up, Down int     // most bits a second to send and to receive; 0 is no limit
 	Disk     float64 // GB that old bytes may take before they are let go
 	Listen   string  // address of the web page
@@ -120,7 +122,7 @@ func everyOption(c *Config) []option {
 	all = append(all, c.local(0, "")...)
 	all = append(all, c.preparing()...)
 	all = append(all, c.learning()...)
-	all = append(all, c.exporting()...)
+	all = append(append(all, c.exporting()...), c.relay())
 	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), c.average(), c.memory(), yes(&c.Chaos, "chaos", ""))
 }
 
@@ -208,10 +210,15 @@ func (c *Config) network() []option {
 		yes(&c.Loopback, "loopback", "reachable from this machine only"),
 		yes(&c.MDNS, "mdns", "find peers of the run on the local network"),
 		yes(&c.Verbose, "verbose", "log every decision and its reason"),
+		on(&c.NAT, "nat", "ask the router for a port, and meet peers that cannot be dialled half way; off with --loopback"),
 		bandwidth(&c.Up, "up", "most that it sends, headers included; without it, what the link gives"),
 		bandwidth(&c.Down, "down", "most that it receives, headers included"),
 		number(&c.Disk, "disk", 20, 0.1, 1e6, "GB of results and checkpoints to keep before the oldest unneeded are let go"),
 	}
+}
+
+func (c *Config) relay() option {
+	return yes(&c.Relay, "relay", "on a machine that all can dial: pass control messages (at most 8 MB an hour and peer) on for peers that nobody can")
 }
 
 func (c *Config) page() option {

@@ -26,11 +26,11 @@ import (
 func newCoordinator(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	lasting := append(c.run(), c.network()...)
-	lasting = append(lasting, c.page(), c.seed())
+	lasting = append(lasting, c.page(), c.seed(), c.relay())
 	options := append(lasting[:len(lasting):len(lasting)], c.control(), yes(&c.Init, initKey, "write RUN.yaml (run.yaml) with every setting explained, and stop"))
 	t.runSettings = lasting
 	return t.command("coordinator [RUN.yaml]", "create a run and coordinate it, or resume the one in the data folder",
-		"  dunlin coordinator --init && dunlin coordinator run.yaml\n  dunlin coordinator --name \"Go tutor\" --preset nano --tokens 100000000\n  dunlin coordinator --data book.txt --private --listen 127.0.0.1:7310",
+		"  dunlin coordinator --init && dunlin coordinator run.yaml\n  dunlin coordinator --name \"Go tutor\" --preset nano --tokens 100000000\n  dunlin coordinator --data book.txt --private --listen 127.0.0.1:7310\n  dunlin coordinator run.yaml --port 4001 --relay",
 		t.runFile, t.coordinator, options...)
 }
 
@@ -104,12 +104,12 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	if err != nil {
 		return err
 	}
-	host, err := c.host(ctx, key, run, p, log)
+	host, err := c.host(ctx, key, run, p, log, swarm.Reach{NAT: c.NAT, Relay: c.Relay})
 	if err != nil {
 		return err
 	}
 	defer closing(&err, host.Close)
-	inviteToken := &invite.Token{Run: run, Name: spec.Name, Coordinator: host.ID(), Addrs: first(bare(host.Addrs()), invite.MaxAddrs), Secret: secret}
+	inviteToken := &invite.Token{Run: run, Name: spec.Name, Coordinator: host.ID(), Addrs: first(bare(host.Addrs()), invite.MaxAddrs), Secret: secret, Relay: c.Relay}
 	token = inviteToken.String()
 	if err := t.where(c, run, token, page.URL()); err != nil {
 		return err

@@ -70,7 +70,7 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 		line.state(workerLine(s))
 	}
 	p, err := peer.New(peer.Config{
-		Key: key, Signed: signed, Run: token.Run, Dir: folder.Run(token.Run), Quota: c.quota(), Name: c.Name, Version: release,
+		Key: key, Signed: signed, Run: token.Run, Dir: folder.Run(token.Run), Quota: c.quota(), Upload: uint64(c.Up / 8), Name: c.Name, Version: release,
 		Secret: token.Secret, Seed: c.Seed, Logger: log, Publish: show, Coordinator: token.Addrs, Duty: peer.Duty(c.Duty),
 		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
 			return peer.NewLocalEngine(spec, device, tokens, joiner, folder.Moments(token.Run))
@@ -79,7 +79,7 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 	if err != nil {
 		return err
 	}
-	host, err := c.host(ctx, key, token.Run, p, log)
+	host, err := c.host(ctx, key, token.Run, p, log, c.reach(token))
 	if err != nil {
 		return err
 	}
@@ -105,6 +105,15 @@ func after(steps uint64) string {
 		return ""
 	}
 	return " after " + grouped(steps) + " steps"
+}
+
+// reach is how others come to a worker.
+func (c *Config) reach(token *invite.Token) swarm.Reach {
+	r := swarm.Reach{NAT: c.NAT}
+	if token.Relay && c.NAT {
+		r.Relays = swarm.WithPeer(token.Addrs, token.Coordinator)
+	}
+	return r
 }
 
 // workerLine is the one line that says what a worker does now.
@@ -134,7 +143,7 @@ func (c *Config) fetchSpec(ctx context.Context, folder peer.Folder, key ed25519.
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return signed, err
 	}
-	host, err := c.host(ctx, key, token.Run, peer.Deaf{}, log)
+	host, err := c.host(ctx, key, token.Run, peer.Deaf{}, log, swarm.Reach{})
 	if err != nil {
 		return nil, err
 	}

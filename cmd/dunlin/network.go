@@ -55,16 +55,16 @@ func dataHome() string {
 }
 
 // host starts the network for a run.
-func (c *Config) host(ctx context.Context, key ed25519.PrivateKey, run wire.Hash, handler swarm.Handler, log *slog.Logger) (*swarm.Host, error) {
+func (c *Config) host(ctx context.Context, key ed25519.PrivateKey, run wire.Hash, handler swarm.Handler, log *slog.Logger, reach swarm.Reach) (*swarm.Host, error) {
 	listen := swarm.Everywhere(c.Port)
 	if c.Loopback {
-		listen = swarm.Loopback()
+		listen, reach = swarm.Loopback(), swarm.Reach{}
 		if c.Port != 0 {
 			listen = []string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", c.Port), fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", c.Port)}
 		}
 	}
 	return swarm.New(ctx, swarm.Config{
-		Key: key, Listen: listen, Protocol: protocolOf(run), MDNS: c.MDNS && !c.Loopback, Up: c.Up, Down: c.Down, Handler: handler, Logger: log,
+		Key: key, Listen: listen, Protocol: protocolOf(run), MDNS: c.MDNS && !c.Loopback, Reach: reach, Up: c.Up, Down: c.Down, Handler: handler, Logger: log,
 	})
 }
 

@@ -184,6 +184,13 @@ func yes(to *bool, key, usage string) option {
 	}}
 }
 
+// on is a switch that is on unless it is turned off.
+func on(to *bool, key, usage string) option {
+	o := yes(to, key, usage)
+	o.fallback = "true"
+	return o
+}
+
 // flagText is a flag's value as it was typed; option.set gives it a meaning later, together with all others.
 type flagText struct{ text, kind string }
 

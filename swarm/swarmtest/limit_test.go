@@ -75,35 +75,52 @@ func fetchAll(t *testing.T, taker, giver *swarm.Host, count, size int) {
 // comes, results: these come at the limit's rate, and the first does not stall
 // although there is nothing left for it for ten seconds.
 func TestUrgentBulkOvertakes(t *testing.T) {
-	swarmtest.Run(t, func(t *testing.T) {
-		network := swarmtest.New(t, wide)
-		second := 1_000_000 / 8
-		giver := network.Host(newHandler(make([]byte, 10*second)), func(c *swarm.Config) { c.Up = 1_000_000 })
-		taker := network.Host(newHandler(nil), nil)
-		if err := taker.Connect(t.Context(), giver.ID(), giver.Addrs()); err != nil {
-			t.Fatal(err)
-		}
-		start := time.Now()
-		slow := make(chan error, 1)
-		go func() {
-			_, err := taker.Fetch(t.Context(), giver.ID(), wire.ClassData, []byte("a shard"), 10*second)
-			slow <- err
-		}()
-		time.Sleep(time.Second)
-		began := time.Now()
-		if _, err := taker.Fetch(t.Context(), giver.ID(), wire.ClassResult, []byte("a result"), 10*second); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(began); took > 11500*time.Millisecond {
-			t.Errorf("ten seconds of results took %s beside data", took)
-		}
-		if err := <-slow; err != nil {
-			t.Errorf("the data: %v", err)
-		}
-		if took := time.Since(start); took > 22*time.Second {
-			t.Errorf("twenty seconds of bulk took %s", took)
-		}
-	})
+	const bits = 1_000_000
+	for _, side := range []string{"up", "down"} {
+		t.Run(side, func(t *testing.T) {
+			swarmtest.Run(t, func(t *testing.T) {
+				network := swarmtest.New(t, wide)
+				second := bits / 8
+				giver := network.Host(newHandler(make([]byte, 10*second)), func(c *swarm.Config) {
+					if side == "up" {
+						c.Up = bits
+					}
+				})
+				taker := network.Host(newHandler(nil), func(c *swarm.Config) {
+					if side == "down" {
+						c.Down = bits
+					}
+				})
+				if err := taker.Connect(t.Context(), giver.ID(), giver.Addrs()); err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				slow := make(chan error, 2)
+				data := func(name string) {
+					_, err := taker.Fetch(t.Context(), giver.ID(), wire.ClassData, []byte(name), 10*second)
+					slow <- err
+				}
+				go data("a shard")
+				time.Sleep(time.Second)
+				began := time.Now()
+				go data("a shard that is asked for when there is no room")
+				if _, err := taker.Fetch(t.Context(), giver.ID(), wire.ClassResult, []byte("a result"), 10*second); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(began); took > 11500*time.Millisecond {
+					t.Errorf("ten seconds of results took %s beside data", took)
+				}
+				for range 2 {
+					if err := <-slow; err != nil {
+						t.Errorf("the data: %v", err)
+					}
+				}
+				if took := time.Since(start); took > 33*time.Second {
+					t.Errorf("thirty seconds of bulk took %s", took)
+				}
+			})
+		})
+	}
 }
 
 // TestBrokenTransferGoesOnElsewhere cuts a holder off in the middle of a large

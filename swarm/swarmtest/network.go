@@ -53,6 +53,8 @@ type Network struct {
 	ips   map[*swarm.Host]string // by host
 	cut   map[string]bool        // hosts, by IP, whose packets are dropped both ways
 	apart map[[2]string]bool     // ordered pairs of IPs whose packets are dropped
+	walls map[string]bool        // hosts, by IP, that take packets only from where they have sent some
+	holes map[[2]string]bool     // pairs of addresses, one behind a wall, which has sent to the other
 }
 
 // New starts an empty network, which ends with the test after its hosts.
@@ -68,6 +70,8 @@ func New(t testing.TB, link Link) *Network {
 		ips:   make(map[*swarm.Host]string),
 		cut:   make(map[string]bool),
 		apart: make(map[[2]string]bool),
+		walls: make(map[string]bool),
+		holes: make(map[[2]string]bool),
 	}
 	n.sim.Start()
 	t.Cleanup(n.sim.Close)
@@ -149,6 +153,14 @@ func (n *Network) HealOneWay(from, to *swarm.Host) {
 	delete(n.apart, [2]string{n.ips[from], n.ips[to]})
 }
 
+// Wall puts h behind a router that lets a packet in only from an address and
+// port that h has sent to.
+func (n *Network) Wall(h *swarm.Host) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.walls[n.ips[h]] = true
+}
+
 // Kill ends h as a power cut would: the others hear no goodbye.
 func (n *Network) Kill(h *swarm.Host) {
 	n.Cut(h)
@@ -158,10 +170,17 @@ func (n *Network) Kill(h *swarm.Host) {
 }
 
 // drops decides a packet's fate as it leaves its sender.
-func (n *Network) drops(from, to string) bool {
+func (n *Network) drops(from, to *net.UDPAddr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.cut[from] || n.cut[to] || n.apart[[2]string{from, to}] {
+	a, b := from.IP.String(), to.IP.String()
+	if n.cut[a] || n.cut[b] || n.apart[[2]string{a, b}] {
+		return true
+	}
+	if n.walls[a] {
+		n.holes[[2]string{from.String(), to.String()}] = true
+	}
+	if n.walls[b] && !n.holes[[2]string{to.String(), from.String()}] {
 		return true
 	}
 	return n.link.Loss > 0 && n.rng.Float64() < n.link.Loss

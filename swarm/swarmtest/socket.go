@@ -114,7 +114,7 @@ func (s *socket) WriteTo(b []byte, addr net.Addr) (int, error) {
 		return 0, fmt.Errorf("send to %s: no UDP address", addr)
 	}
 	a := s.attachment
-	if a.network.drops(a.ip.String(), to.IP.String()) {
+	if a.network.drops(s.addr, to) {
 		return len(b), nil // simnet itself never loses a packet
 	}
 	framed := binary.BigEndian.AppendUint16(make([]byte, 0, portBytes+len(b)), uint16(s.addr.Port))

@@ -1,0 +1,81 @@
+package peer
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+
+	"dunlin/store"
+	"dunlin/wire"
+)
+
+// book remembers, across processes, where the peers of a run were last reached,
+// newest first. It is a cache: one that is lost or damaged costs nothing but the
+// way back when the invite's addresses no longer lead anywhere.
+type book struct {
+	path string
+
+	mu    sync.Mutex
+	known []wire.Known
+
+	saving sync.Mutex // one file at a time
+}
+
+// openBook reads the book at path, or starts an empty one.
+func openBook(path string) *book {
+	b := &book{path: path}
+	if text, err := os.ReadFile(path); err == nil {
+		if p, err := wire.DecodePeers(text); err == nil {
+			b.known = p.Known
+		}
+	}
+	return b
+}
+
+// learn notes where a peer is and reports whether that is news.
+func (b *book) learn(id wire.PeerID, addrs []string) bool {
+	addrs = addrs[:min(len(addrs), wire.MaxAddrs)]
+	if len(addrs) == 0 || slices.ContainsFunc(addrs, func(a string) bool { return len(a) > wire.MaxAddr }) {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := slices.IndexFunc(b.known, func(k wire.Known) bool { return k.Peer == id })
+	if i >= 0 && slices.Equal(b.known[i].Addrs, addrs) {
+		return false
+	}
+	if i >= 0 {
+		b.known = slices.Delete(b.known, i, i+1)
+	}
+	b.known = slices.Insert(b.known, 0, wire.Known{Peer: id, Addrs: slices.Clone(addrs)})
+	b.known = b.known[:min(len(b.known), wire.MaxKnown)]
+	return true
+}
+
+// list returns all that is known.
+func (b *book) list() []wire.Known {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.known)
+}
+
+// of returns where a peer was last reached, nil when nobody knows.
+func (b *book) of(id wire.PeerID) []string {
+	for _, k := range b.list() {
+		if k.Peer == id {
+			return k.Addrs
+		}
+	}
+	return nil
+}
+
+// save writes the book.
+func (b *book) save() error {
+	b.saving.Lock()
+	defer b.saving.Unlock()
+	if err := store.WriteFile(b.path, wire.Encode(&wire.Peers{Known: b.list()}), 0o600); err != nil {
+		return fmt.Errorf("remember where peers are: %w", err)
+	}
+	return nil
+}

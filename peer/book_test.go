@@ -1,0 +1,41 @@
+package peer
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"dunlin/wire"
+)
+
+func TestBookRemembersTheNewest(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "peers")
+	b := openBook(path)
+	id := func(i int) wire.PeerID { return wire.PeerID{byte(i), byte(i >> 8), 1} }
+	for i := range wire.MaxKnown + 10 {
+		if !b.learn(id(i), []string{"/ip4/1.2.3.4/tcp/1"}) {
+			t.Errorf("peer %d is no news", i)
+		}
+	}
+	if b.learn(id(70), []string{"/ip4/1.2.3.4/tcp/1"}) || b.learn(id(1), nil) || b.learn(id(1), []string{string(make([]byte, 300))}) {
+		t.Error("no news, no address or a huge one was taken")
+	}
+	if !b.learn(id(70), slices.Repeat([]string{"/ip4/5.6.7.8/tcp/1"}, 20)) {
+		t.Error("another address is no news")
+	}
+	if err := b.save(); err != nil {
+		t.Fatal(err)
+	}
+	again := openBook(path)
+	known := again.list()
+	if len(known) != wire.MaxKnown || known[0].Peer != id(70) || len(known[0].Addrs) != wire.MaxAddrs || again.of(id(0)) != nil {
+		t.Errorf("read back %d peers, the first %s", len(known), known[0].Peer.Short())
+	}
+	if err := os.WriteFile(path, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(openBook(path).list()); n != 0 {
+		t.Errorf("%d peers in a damaged book", n)
+	}
+}

@@ -1,0 +1,115 @@
+package peer
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"dunlin/wire"
+)
+
+// Bounds of a search for the coordinator.
+const (
+	maxAsked   = 8 // peers asked at most, newest first
+	askWithin  = 5 * time.Second
+	dialWithin = 20 * time.Second
+)
+
+// learned takes in where a peer with a session is.
+func (p *Peer) learned(id wire.PeerID) {
+	if !p.book.learn(id, p.transport.AddrsOf(id)) {
+		return
+	}
+	p.wg.Go(func() {
+		if err := p.book.save(); err != nil {
+			p.inbox.put(complaint{err.Error()})
+		}
+	})
+}
+
+// merged returns addresses of both lists, each once, those of the first in front.
+func merged(a, b []string) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, addr := range append(a[:len(a):len(a)], b...) {
+		if !seen[addr] {
+			seen[addr] = true
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+// reachLead connects to the coordinator: where it was last reached, where the
+// invite says, and, when it is at neither, where other peers say.
+func (p *Peer) reachLead(ctx context.Context, told []string) error {
+	ctx, cancel := context.WithTimeout(ctx, dialWithin)
+	defer cancel()
+	err := p.transport.Connect(ctx, p.lead, merged(p.book.of(p.lead), told))
+	if err == nil {
+		return nil
+	}
+	asked := 0
+	for _, k := range p.book.list() {
+		if k.Peer == p.lead || k.Peer == p.self {
+			continue
+		}
+		if asked++; asked > maxAsked || ctx.Err() != nil {
+			break
+		}
+		addrs := p.whereIs(ctx, k)
+		if len(addrs) == 0 {
+			continue
+		}
+		if again := p.transport.Connect(ctx, p.lead, addrs); again == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// whereIs asks a peer where the coordinator is; nil when it does not say.
+func (p *Peer) whereIs(ctx context.Context, k wire.Known) []string {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	if err := p.transport.Connect(ctx, k.Peer, k.Addrs); err != nil {
+		p.transport.Forget(k.Peer)
+		return nil
+	}
+	for _, other := range p.hearsay(ctx, k.Peer) {
+		if other.Peer == p.lead {
+			return other.Addrs
+		}
+	}
+	return nil
+}
+
+// hearsay asks a connected peer whom it knows; nil when it does not say.
+func (p *Peer) hearsay(ctx context.Context, id wire.PeerID) []wire.Known {
+	request := wire.Request{Class: wire.ClassControl, What: wire.WhatPeers}
+	rand.Read(request.Hash[:])
+	b, err := p.transport.Fetch(ctx, id, request.Class, wire.Encode(&request), wire.MaxMessage)
+	if err != nil {
+		return nil
+	}
+	known, err := wire.DecodePeers(b)
+	if err != nil {
+		return nil
+	}
+	return known.Known
+}
+
+// gather has a coordinator that starts again connect to the members in the log:
+// they may not know where it is now.
+func (p *Peer) gather(ctx context.Context) {
+	for id, addrs := range p.addrs {
+		if id == p.self || len(addrs) == 0 {
+			continue
+		}
+		p.wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, dialWithin)
+			defer cancel()
+			_ = p.transport.Connect(ctx, id, merged(p.book.of(id), addrs)) // the network tries again
+		})
+	}
+}
