@@ -60,7 +60,10 @@ func WriteAs(w io.Writer, number Number, tensors []compute.Tensor, metadata map[
 			err = fmt.Errorf("tensor %q: %w", t.Name, err)
 		}
 	}
-	if err = errors.Join(err, buf.Flush()); err != nil {
+	if err == nil {
+		err = buf.Flush()
+	}
+	if err != nil {
 		return fmt.Errorf("write safetensors: %w", err)
 	}
 	return nil

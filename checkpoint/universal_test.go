@@ -360,7 +360,11 @@ func TestPartsThatDoNotFit(t *testing.T) {
 	if err := WritePart(dir, 3, 2, parts[0]); err == nil {
 		t.Error("part 3 of 2 was written")
 	}
-	if err := SaveUniversal(dir, trained(1)); err == nil || !strings.Contains(err.Error(), "not empty") {
+	if err := SaveUniversal(dir, small(1)); err != nil {
+		t.Errorf("after others that did not finish: %v", err)
+	}
+	write(t, filepath.Join(dir, "notes"), "of mine")
+	if err := SaveUniversal(dir, small(1)); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("over another's files: %v", err)
 	}
 }

@@ -292,15 +292,10 @@ func collectBlobs(dir string, m *blobManifest) error {
 // SaveUniversal writes a checkpoint as a universal one. The folder may hold an
 // earlier one, whose unchanged blobs stay.
 func SaveUniversal(dir string, c *Checkpoint) error {
-	if !HoldsUniversal(dir) {
-		if err := Vacant(dir); err != nil {
-			return fmt.Errorf("write universal checkpoint %s: %w", dir, err)
-		}
-	}
-	if err := os.RemoveAll(filepath.Join(dir, partFolder)); err != nil { // of writers that did not finish
-		return fmt.Errorf("write universal checkpoint %s: %w", dir, err)
-	}
 	p, err := c.part()
+	if err == nil {
+		err = prepareUniversal(dir)
+	}
 	if err != nil {
 		return fmt.Errorf("write universal checkpoint %s: %w", dir, err)
 	}
@@ -308,6 +303,21 @@ func SaveUniversal(dir string, c *Checkpoint) error {
 		return err
 	}
 	return FinishUniversal(dir)
+}
+
+// prepareUniversal refuses a folder of something else, and removes the parts of
+// writers that did not finish; their blobs may serve.
+func prepareUniversal(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if !slices.Contains([]string{universalFile, blobFolder, partFolder}, e.Name()) {
+			return Vacant(dir)
+		}
+	}
+	return os.RemoveAll(filepath.Join(dir, partFolder))
 }
 
 // part is all of a checkpoint. A trainer's tensor called KIND.PARAMETER is of that

@@ -218,6 +218,7 @@ def born_here(case, *how):
 def main():
     print(f"torch {torch.__version__}, transformers {transformers.__version__}")
     torch.set_num_threads(2)
+    transformers.utils.logging.disable_progress_bar()
     there_and_back("gpt2 tiny", gpt2(16, 2, 2, 8, 32))
     there_and_back("gpt2 medium", gpt2(256, 8, 6, 128, 5003))
     there_and_back("gpt2 fp16", gpt2(32, 4, 2, 16, 96), rounded(torch.float16))
