@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,6 +13,8 @@ import (
 
 	"dunlin/compute"
 )
+
+var update = flag.Bool("update", false, "rewrite the golden files in testdata")
 
 // trained is a checkpoint with all kinds of state.
 func trained(step uint64) *Checkpoint {
@@ -367,6 +370,42 @@ func TestPartsThatDoNotFit(t *testing.T) {
 	if err := SaveUniversal(dir, small(1)); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("over another's files: %v", err)
 	}
+}
+
+// TestGoldenUniversal opens a folder that an earlier release has written, and
+// writes the same bytes.
+func TestGoldenUniversal(t *testing.T) {
+	c := &Checkpoint{
+		Step: 3, Config: []byte(`{"n_layer": 1}`), Model: []compute.Tensor{tensor("w", []int{2, 2}, 1, -2, 0.5, 3e-40), tensor("b", []int{1}, 7)},
+		Trainer: &Trainer{Tensors: []compute.Tensor{tensor("adamw.m.w", []int{2, 2}, 0, 1, 2, 3)}, Meta: map[string]string{"step": "3"}},
+	}
+	const golden = "testdata/universal"
+	if *update {
+		if err := errors.Join(os.RemoveAll(golden), SaveUniversal(golden, c)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u, err := OpenUniversal(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := u.Checkpoint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, both := range [][2][]compute.Tensor{{c.Model, got.Model}, {c.Trainer.Tensors, got.Trainer.Tensors}} {
+		if d, err := Compare(both[0], both[1]); err != nil || total(d) != 0 {
+			t.Errorf("%v, %v", d, err)
+		}
+	}
+	if got.Step != 3 || got.Trainer.Meta["step"] != "3" || string(got.Config) != string(c.Config) {
+		t.Errorf("%+v", got)
+	}
+	dir := t.TempDir()
+	if err := SaveUniversal(dir, got); err != nil {
+		t.Fatal(err)
+	}
+	sameTree(t, "written again", tree(t, golden), tree(t, dir))
 }
 
 // FuzzBlobManifest reads arbitrary bytes: what is accepted names files inside the
