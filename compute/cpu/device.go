@@ -124,11 +124,21 @@ func (d *Device) run(t task, parts int) { d.pool.run(t, parts) }
 
 // Scratch returns about the bytes that a device takes for itself when it trains:
 // a packed panel of one factor of a product, at most 512 × 2,016 values, and each
-// thread's packed keys, values and scores of one attention head.
+// thread's packed keys, values and scores of one attention head. In bf16 a thread
+// also rounds 128 rows of the other factor; emulated, both factors are copied
+// whole, of which the largest are activations or logits, and weights that are a
+// quarter as wide as the widest activations, as in GPT-2.
 func (d *Device) Scratch(s compute.Sizes) int64 {
 	panel := min(512, max(s.Rows, s.Width)) * min(2016, max(s.Width, s.Vocab))
-	attention := 3*s.Head*(s.Positions+16) + 128*(s.Positions+s.Head+48)
-	return 4 * int64(panel+d.threads*attention)
+	thread := 3*s.Head*(s.Positions+16) + 128*(s.Positions+s.Head+48)
+	factors := 0
+	switch {
+	case d.Emulates():
+		factors = max(s.Rows*s.Width, min(s.Rows*s.Vocab, 1<<24)) + max(s.Rows, s.Width, s.Vocab)*s.Width/4
+	case d.bf16:
+		thread = max(thread, 128*(512+16))
+	}
+	return 4 * int64(panel+d.threads*thread+factors)
 }
 
 // Alloc returns n zeroed values of ordinary memory.

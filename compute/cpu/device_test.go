@@ -170,3 +170,22 @@ func TestPoolManyTasks(t *testing.T) {
 		}
 	}
 }
+
+// TestScratchCoversRoundedFactors multiplies what a model with an MLP of four
+// times its width does and compares the copies with what the device foretells.
+func TestScratchCoversRoundedFactors(t *testing.T) {
+	const rows, width, vocabulary = 64, 32, 512
+	d := newDevice(t, Options{Path: "portable", Threads: 1, Precision: compute.BF16})
+	defer d.Close()
+	b := func(n int) compute.Buffer { return compute.Buffer{Host: make([]float32, n)} }
+	for _, s := range [][3]int{{rows, 4 * width, width}, {rows, vocabulary, width}, {vocabulary, width, rows}, {rows, width, vocabulary}} {
+		d.MatMul(compute.MatMul{Form: compute.NN, M: s[0], N: s[1], K: s[2], A: b(s[0] * s[2]), B: b(s[2] * s[1]), C: b(s[0] * s[1])})
+	}
+	taken := int64(4 * (cap(d.rounded[0].floats) + cap(d.rounded[1].floats)))
+	sizes := compute.Sizes{Rows: rows, Width: 4 * width, Vocab: vocabulary, Positions: rows, Head: width}
+	exact := newDevice(t, Options{Path: "portable", Threads: 1})
+	defer exact.Close()
+	if foretold := d.Scratch(sizes) - exact.Scratch(sizes); taken == 0 || foretold < taken || foretold > 2*taken {
+		t.Errorf("foretold %d bytes for rounded factors, they took %d", foretold, taken)
+	}
+}
