@@ -33,6 +33,9 @@ func Recipes() []Recipe {
 		Name: "default", Contribution: "int8", Result: "int8", Decay: 1, Merge: "rebase", OuterLR: 0.7, Momentum: 0.9,
 		Inner: wire.InnerAdamW, LR: 2e-3, H: 24, Fragments: 2,
 	}
+	ternary := dense
+	ternary.Name, ternary.Contribution, ternary.Result, ternary.Decay, ternary.OwnerDecay = "ternary", "ternary-20", "ternary-35", 0.95, 0.95
+	ternary.OuterLR, ternary.Momentum = 1, 0.5
 	diloco := dense
 	diloco.Name, diloco.Contribution, diloco.Result, diloco.Fragments = "diloco", "fp32", "fp32", 1
 	streaming := dense
@@ -45,7 +48,7 @@ func Recipes() []Recipe {
 	muloco.Name, muloco.Contribution, muloco.Result, muloco.Inner, muloco.LR = "muloco", "int4", "int4", wire.InnerMuon, 1e-2
 	delayed := dense
 	delayed.Name, delayed.Contribution, delayed.Result, delayed.Overlap, delayed.OuterLR = "diloco-x", "int4", "int4", wire.OverlapRound, 0.4
-	return []Recipe{dense, diloco, streaming, sparse, muloco, delayed}
+	return []Recipe{dense, ternary, diloco, streaming, sparse, muloco, delayed}
 }
 
 // RecipeNames lists the names of all recipes.
