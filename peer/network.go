@@ -77,7 +77,6 @@ func (p *Peer) hear(ctx context.Context, ev any) {
 	switch ev := ev.(type) {
 	case sessionUp:
 		p.peers[ev.peer] = true
-		p.awaited = nil    // the transport knows nothing of a new session
 		p.learned(ev.peer) // as far as its address is known by now
 		p.next(core.PeerUp{Peer: ev.peer})
 	case sessionDown:

@@ -74,7 +74,7 @@ func (h *Host) fetch(ctx context.Context, from wire.PeerID, class wire.Class, re
 	select {
 	case r.fetches <- struct{}{}:
 		defer func() { <-r.fetches }()
-		r.watch()
+		s.watch()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-s.ctx.Done():

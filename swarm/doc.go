@@ -3,7 +3,7 @@
 // that control never waits behind bulk on a connection: one under the identity,
 // and the lane, for bulk, under a key that the identity certifies.
 //
-// Two protocols, both under the run's prefix ("/dunlin/1/<run id>"):
+// Three protocols, all under the run's prefix ("/dunlin/1/<run id>"):
 //
 //	<prefix>/control   one stream per direction and peer, opened when a session begins:
 //	                   -> hello: 0x02 instance(8) lane key(32) signatures(64, 64) count(uvarint) {length(uvarint) address}…
@@ -17,24 +17,24 @@
 //	                   <- 0x00 length(uvarint) bytes        the answer from the offset on, as far as there is credit
 //	                   <- 0x01 length(uvarint) text         refused, with the reason
 //	                   <- 0x02 0x00                         busy, ask again later
+//	<prefix>/life      -> 0x00, <- 0x00, and again while something is awaited of the remote
 //
 // A session spans the time between Handler.Connected and Handler.Disconnected.
-// Within a session the messages of a peer arrive in order and without gaps;
-// whatever could lose one (a broken control stream, another process under the
-// same identity) ends the session, closes the connections and begins afresh. A
-// silent peer is not noticed here: heartbeats belong to the layer above. A dead
-// process is: at once over TCP, within 8 seconds over QUIC (4/3 of Limits.QUICIdle).
+// Within a session the messages of a peer arrive in order and without gaps; whatever
+// could lose one (a broken control stream, another process under the same identity)
+// ends it, closes the connections and begins afresh. A silent peer is noticed while
+// something is awaited of it, a dead process at once over TCP, within 8 seconds over
+// QUIC (4/3 of Limits.QUICIdle).
 //
 // Both directions have a rate limit (Config.Up, Config.Down) that all transfers
 // share, served by class and age; control goes at once and is paid for by bulk.
 // Equal requests have equal answers: a transfer that broke goes on where it
 // stopped, with whoever is asked next.
 //
-// Everything a remote can grow is bounded by Limits. A peer that breaks the
-// protocol or floods is cut off: its connections close and none is accepted
-// from it for Limits.Shun.
+// Everything a remote can grow is bounded by Limits. A peer that breaks the protocol or
+// floods is cut off: its connections close and none is accepted from it for Limits.Shun.
 //
-// TCP (Noise or TLS 1.3, yamux) is dialled first and QUIC only when that does
-// not answer; Reach says how routers are passed. No DHT or telemetry is used.
-// LoadOrCreateKey and LockFolder keep what identity needs on disk.
+// TCP (Noise or TLS 1.3, yamux) is dialled first and QUIC only when that does not answer;
+// Reach says how routers are passed. No DHT or telemetry is used. LoadOrCreateKey and
+// LockFolder keep what identity needs on disk.
 package swarm

@@ -136,9 +136,10 @@ type Host struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu     sync.Mutex // guards what follows
-	closed bool
-	peers  map[p2ppeer.ID]*remote
+	mu      sync.Mutex // guards what follows
+	closed  bool
+	peers   map[p2ppeer.ID]*remote
+	awaited map[wire.PeerID]bool // those that Await named
 }
 
 // New starts a host: it listens when New returns. An address that cannot be

@@ -32,7 +32,6 @@ type remote struct {
 	fetches  chan struct{} // a token for each own request to it
 	serves   chan struct{} // a token for each of its requests being answered
 	awaited  atomic.Bool   // Await named it
-	vigil    chan struct{} // has a token when something may be awaited of it
 
 	// Guarded by Host.mu.
 	listens []multiaddr.Multiaddr // where it says that it listens
@@ -52,6 +51,7 @@ type session struct {
 	told    chan struct{}    // closed when the remote's hello has come
 	lane    p2ppeer.AddrInfo // of the remote; read after told
 	heard   chan struct{}    // closed when the remote has taken ours, and with it this host's lane
+	vigil   chan struct{}    // has a token when something may be awaited of the remote
 	calling atomic.Bool      // a connection for bulk is being made because the remote asks for it
 }
 
@@ -81,8 +81,8 @@ func (h *Host) borrow(pid p2ppeer.ID) (*remote, error) {
 			restarts: rate.NewLimiter(rate.Every(restartEvery), restartBurst),
 			fetches:  make(chan struct{}, h.limits.Fetches),
 			serves:   make(chan struct{}, h.limits.Serves),
-			vigil:    make(chan struct{}, 1),
 		}
+		r.awaited.Store(h.awaited[id])
 		h.peers[pid] = r
 	}
 	r.users++
@@ -127,7 +127,10 @@ func (h *Host) up(r *remote) *session {
 	if h.ctx.Err() != nil || !h.alive(r.pid) {
 		return nil
 	}
-	s := &session{queue: newSendQueue(h.limits, &h.queued), began: time.Now(), told: make(chan struct{}), heard: make(chan struct{})}
+	s := &session{
+		queue: newSendQueue(h.limits, &h.queued), began: time.Now(),
+		told: make(chan struct{}), heard: make(chan struct{}), vigil: make(chan struct{}, 1),
+	}
 	s.ctx, s.cancel = context.WithCancel(h.ctx)
 	r.session.Store(s)
 	if !h.spawn(func() { h.writeControl(r, s) }) || !h.spawn(func() { h.keepVigil(r, s) }) {

@@ -18,9 +18,9 @@ import (
 const serviceVigil = "dunlin.vigil"
 
 // Await names the peers of whom the caller awaits something now, in place of
-// those named before. A session with one of them ends when it gives no sign of
-// life for Limits.Silence, as does one with a peer whom this host has asked for
-// bulk. Other sessions may be silent.
+// those named before. A session with one of them, open or yet to begin, ends when
+// it gives no sign of life for Limits.Silence, as does one with a peer whom this
+// host has asked for bulk. Other sessions may be silent.
 func (h *Host) Await(peers []wire.PeerID) {
 	awaited := make(map[wire.PeerID]bool, len(peers))
 	for _, id := range peers {
@@ -28,18 +28,19 @@ func (h *Host) Await(peers []wire.PeerID) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.awaited = awaited
 	for _, r := range h.peers {
 		r.awaited.Store(awaited[r.id])
-		if awaited[r.id] {
-			r.watch()
+		if s := r.session.Load(); s != nil && awaited[r.id] {
+			s.watch()
 		}
 	}
 }
 
-// watch has the vigil look whether something is awaited.
-func (r *remote) watch() {
+// watch has the session's vigil look whether something is awaited.
+func (s *session) watch() {
 	select {
-	case r.vigil <- struct{}{}:
+	case s.vigil <- struct{}{}:
 	default:
 	}
 }
@@ -58,11 +59,6 @@ func (h *Host) keepVigil(r *remote, s *session) {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-r.vigil:
-		}
 		for r.owing() {
 			pause.Reset(h.limits.Silence / 2)
 			select {
@@ -78,6 +74,11 @@ func (h *Host) keepVigil(r *remote, s *session) {
 				h.fail(r, s, fmt.Sprintf("no sign of life within %s: %v", h.limits.Silence, err))
 				return
 			}
+		}
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.vigil:
 		}
 	}
 }

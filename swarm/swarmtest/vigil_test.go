@@ -39,6 +39,34 @@ func TestSilenceOfAnAwaitedPeerEndsItsSession(t *testing.T) {
 	})
 }
 
+// TestSilenceEndsASessionThatBeganLater has a host awaited before it is there, and again as a new process.
+func TestSilenceEndsASessionThatBeganLater(t *testing.T) {
+	swarmtest.Run(t, func(t *testing.T) {
+		network := swarmtest.New(t, home)
+		lead := network.Host(newHandler(nil), nil)
+		key := swarmtest.Key(100)
+		lead.Await([]wire.PeerID{wire.PeerIDOf(key)})
+		join := func() *swarm.Host {
+			h := network.Host(newHandler(nil), func(c *swarm.Config) { c.Key = key })
+			if err := h.Connect(t.Context(), lead.ID(), lead.Addrs()); err != nil {
+				t.Fatal(err)
+			}
+			return h
+		}
+		network.Kill(join())
+		victim := join()
+		time.Sleep(time.Minute)
+		if !lead.Connected(victim.ID()) {
+			t.Fatal("the awaited peer, which is alive, is not connected")
+		}
+		network.Cut(victim)
+		time.Sleep(4 * time.Second)
+		if lead.Connected(victim.ID()) {
+			t.Error("silent for 4 s, and still connected")
+		}
+	})
+}
+
 // TestSilenceDuringAFetchEndsIt cuts a host off that owes an answer.
 func TestSilenceDuringAFetchEndsIt(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
