@@ -1,15 +1,16 @@
 package peer
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 
 	"dunlin/checkpoint"
 	"dunlin/compute"
 	"dunlin/data"
+	"dunlin/model"
 	"dunlin/optimizer"
 	"dunlin/store"
 	"dunlin/wire"
@@ -31,12 +32,14 @@ type LocalEngine struct {
 // caller's. tokens is the run's training text. A joiner's learning rate ramps
 // up, since its moments start at zero in the middle of a run (protocol, R3a).
 // memory is a file for the moments, from which a restarted worker goes on
-// (R8); one that does not fit is passed over, as if there were none.
-func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, joiner bool, memory string) (*LocalEngine, error) {
+// (R8); one that does not fit is passed over, as if there were none. room is a
+// WorkerPlan's, or zero to keep everything.
+func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, joiner bool, memory string, room model.Room) (*LocalEngine, error) {
 	cfg, err := trainerConfig(spec, joiner)
 	if err != nil {
 		return nil, err
 	}
+	cfg.Room = room
 	windows, err := data.NewWindows(tokens, cfg.Model.Context)
 	if err != nil {
 		return nil, fmt.Errorf("training text: %w", err)
@@ -73,22 +76,29 @@ func (e *LocalEngine) Remember() error {
 	if err != nil {
 		return err
 	}
-	var b bytes.Buffer
-	if err := checkpoint.Write(&b, state.Tensors, map[string]string{"steps": strconv.Itoa(state.Steps)}); err != nil {
+	err = store.WriteStream(e.memory, 0o600, func(w io.Writer) error {
+		return checkpoint.Write(w, state.Tensors, map[string]string{"steps": strconv.Itoa(state.Steps)})
+	})
+	if err != nil {
 		return fmt.Errorf("keep moments: %w", err)
 	}
-	return store.WriteFile(e.memory, b.Bytes(), 0o600)
+	return nil
 }
 
 // recall takes up the moments of an earlier process. They only speed training
 // up, so that a file which is missing, damaged or of another shape costs no more
 // than starting from zero.
 func (e *LocalEngine) recall() {
-	b, err := os.ReadFile(e.memory)
+	f, err := os.Open(e.memory)
 	if err != nil {
 		return
 	}
-	tensors, meta, err := checkpoint.Read(bytes.NewReader(b), int64(len(b)))
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return
+	}
+	tensors, meta, err := checkpoint.Read(f, info.Size())
 	if err != nil {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"dunlin/compute"
 	"dunlin/model"
 	"dunlin/optimizer"
+	"dunlin/wire"
 )
 
 // Plan is how a training fits into memory: what it will take is known before it starts.
@@ -64,6 +65,24 @@ func (c TrainerConfig) Plan(device compute.Device, d Demand) (Plan, error) {
 		return Plan{}, &MemoryError{Limit: d.Limit, Least: least}
 	}
 	return best, nil
+}
+
+// WorkerPlan plans the inner steps of a swarm's worker within limit bytes (0 for no limit), of which used are resident
+// already, the replica among them. What the worker's part in rounds takes is an estimate: it depends on who else is there.
+func WorkerPlan(spec *wire.RunSpec, device compute.Device, limit, used int64) (Plan, error) {
+	cfg, err := trainerConfig(spec, false)
+	if err != nil {
+		return Plan{}, err
+	}
+	return cfg.Plan(device, Demand{Limit: limit, Used: used, Beside: roundsBytes(spec, cfg.Model.Parameters()), Micros: 1})
+}
+
+// roundsBytes is what a worker holds for rounds beside the replica: error feedback, a snapshot, anchors that commits have
+// replaced, a fragment's sum and its shadow, encoded contributions and results, and connections.
+func roundsBytes(spec *wire.RunSpec, parameters int) int64 {
+	const connections = 32 << 20
+	n := int64(parameters)
+	return 4*(3*n+4*n/int64(spec.Fragments)) + n + connections
 }
 
 // fit returns the plan with so many passes that computes least again and fits, or the smallest one when none does.

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,12 +14,21 @@ import (
 // moment it holds the old bytes or the new ones, and once WriteFile returns the
 // new ones. Head pointers are kept this way.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
+	return WriteStream(path, perm, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// WriteStream is WriteFile of what body writes, which need not be in memory at
+// once.
+func WriteStream(path string, perm fs.FileMode, body func(io.Writer) error) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	_, err = f.Write(data)
+	err = body(f)
 	if err == nil {
 		err = f.Chmod(perm)
 	}

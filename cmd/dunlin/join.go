@@ -21,9 +21,9 @@ import (
 func newJoin(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	options := append(c.compute(), c.network()...)
-	options = append(options, c.precision(), c.duty(), c.page(), c.seed(), c.control(), short(&c.Name, "name", 64, "of this machine, for the others in the run"))
+	options = append(options, c.precision(), c.duty(), c.memory(), c.page(), c.seed(), c.control(), short(&c.Name, "name", 64, "of this machine, for the others in the run"))
 	return t.command("join INVITE", "join a run and train for it on this machine",
-		"  dunlin join dunlin1:…\n  dunlin join dunlin1:… --precision bf16 --threads 2 --duty 0.5 --data-dir /mnt/big/dunlin\n  dunlin join dunlin1:… --up 2mbit --down 20mbit",
+		"  dunlin join dunlin1:…\n  dunlin join dunlin1:… --precision bf16 --threads 2 --duty 0.5 --memory 2GB --data-dir /mnt/big/dunlin\n  dunlin join dunlin1:… --up 2mbit --down 20mbit",
 		exactly("the invite"), t.join, options...)
 }
 
@@ -73,7 +73,12 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 		Key: key, Signed: signed, Run: token.Run, Dir: folder.Run(token.Run), Quota: c.quota(), Upload: uint64(c.Up / 8), Name: c.Name, Version: release,
 		Secret: token.Secret, Seed: c.Seed, Logger: log, Publish: show, Coordinator: token.Addrs, Duty: peer.Duty(c.Duty),
 		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
-			return peer.NewLocalEngine(spec, device, tokens, joiner, folder.Moments(token.Run))
+			plan, err := c.fitWorker(spec, device)
+			if err != nil {
+				return nil, err
+			}
+			line.planned(plan)
+			return peer.NewLocalEngine(spec, device, tokens, joiner, folder.Moments(token.Run), plan.Room)
 		},
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"dunlin/compute"
 	"dunlin/peer"
+	"dunlin/wire"
 )
 
 // fit plans a training within --memory and holds Go's heap to the plan, so that garbage does not add to it.
@@ -19,11 +20,28 @@ func (c *Config) fit(device compute.Device, trainer *peer.TrainerConfig, d peer.
 		return plan, err
 	}
 	trainer.Room = plan.Room
-	var heap runtime.MemStats
-	runtime.ReadMemStats(&heap)
-	debug.SetMemoryLimit(int64(heap.Sys-heap.HeapReleased) + plan.Bytes + plan.Bytes/100 - d.Used)
+	limitHeap(plan.Bytes + plan.Bytes/100 - d.Used)
 	plan.Bytes = max(plan.Bytes, maxResidentBytes())
 	return plan, nil
+}
+
+// fitWorker plans a worker's inner steps within --memory. Only that limit holds its heap, since what rounds take is not
+// known as well.
+func (c *Config) fitWorker(spec *wire.RunSpec, device compute.Device) (peer.Plan, error) {
+	debug.FreeOSMemory() // of what reading the data took
+	used := residentBytes()
+	plan, err := peer.WorkerPlan(spec, device, c.Memory, used)
+	if err == nil && c.Memory > 0 {
+		limitHeap(c.Memory - used)
+	}
+	return plan, err
+}
+
+// limitHeap lets Go's heap grow by so many bytes from now on; near that it collects garbage more often.
+func limitHeap(more int64) {
+	var heap runtime.MemStats
+	runtime.ReadMemStats(&heap)
+	debug.SetMemoryLimit(int64(heap.Sys-heap.HeapReleased) + more)
 }
 
 // planned shows a plan.

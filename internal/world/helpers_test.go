@@ -334,7 +334,7 @@ func cpuEngine(t *testing.T) func(*wire.RunSpec, []byte, bool) (peer.Engine, err
 			return nil, err
 		}
 		t.Cleanup(func() { _ = device.Close() })
-		return peer.NewLocalEngine(spec, device, tokens, joiner, "")
+		return peer.NewLocalEngine(spec, device, tokens, joiner, "", model.Room{})
 	}
 }
 
