@@ -83,7 +83,7 @@ func (j *judge) prepare(ctx context.Context) error {
 		return fmt.Errorf("held-out text: %w", err)
 	}
 	j.indices = j.heldOut.Spread(j.windows)
-	if j.model, err = model.New(cfg, j.device, min(8, len(j.indices))); err != nil {
+	if j.model, err = model.NewIn(forwardRoom(min(8, len(j.indices))), cfg, j.device); err != nil {
 		return err
 	}
 	train, err := j.text(shardNames(j.spec.Data.Train))

@@ -136,7 +136,7 @@ func (c TrainerConfig) weigh(device compute.Device, d Demand, passes, thrift int
 
 // garbage is what Go's heap holds beside the model: small objects and what waits to be collected. Each kB of model
 // costs it some bytes of account too.
-const garbage = 2 << 20
+const garbage = 2_500_000
 
 // scratch is what a device takes for itself.
 func scratch(device compute.Device, s compute.Sizes) int64 {

@@ -44,7 +44,7 @@ func NewSaved(device compute.Device, c *checkpoint.Checkpoint, batch int) (*Save
 	if err != nil {
 		return nil, err
 	}
-	m, err := model.New(cfg, device, batch)
+	m, err := model.NewIn(forwardRoom(batch), cfg, device)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +52,12 @@ func NewSaved(device compute.Device, c *checkpoint.Checkpoint, batch int) (*Save
 		return nil, errors.Join(err, m.Close())
 	}
 	return &Saved{Model: m, Tokenizer: tokenizer, Step: c.Step}, nil
+}
+
+// forwardRoom is for models that make no backward pass: all that stays is the keys and values that generation goes on
+// from, and it lies where gradients would.
+func forwardRoom(batch int) model.Room {
+	return model.Room{Batch: batch, Kept: model.KeptAttention, Lend: true}
 }
 
 // Close gives the memory back to the device.
