@@ -64,8 +64,16 @@ func (c TrainerConfig) Plan(device compute.Device, d Demand) (Plan, error) {
 	if best.Passes == 0 {
 		return Plan{}, &MemoryError{Limit: d.Limit, Least: least}
 	}
-	return best, nil
+	lean, err := c.weigh(device, d, 1, c.Model.Layers*int(model.KeptProducts))
+	if err == nil && lean.Extra <= nothing && (d.Limit == 0 || lean.Bytes <= d.Limit) {
+		best = lean
+	}
+	return best, err
 }
+
+// nothing is the share of work below which what can be made again is not kept, however much memory there is: it takes
+// about as long to write and read it.
+const nothing = 0.005
 
 // WorkerPlan plans the inner steps of a swarm's worker within limit bytes (0 for no limit), of which used are resident
 // already, the replica among them. What the worker's part in rounds takes is an estimate: it depends on who else is there.

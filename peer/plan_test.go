@@ -100,11 +100,11 @@ func TestPlanPrefersSpeed(t *testing.T) {
 	cfg.Model, _ = model.Preset("gpt2")
 	cfg.Model.Context, cfg.Batch = 256, 4
 	free := plan(t, cfg, Demand{Micros: 1})
-	if free.Passes != 1 || free.Extra != 0 || !free.Room.Lend || free.Room.Kept != model.KeptAll {
+	if free.Passes != 1 || free.Extra > 0.005 || !free.Room.Lend || free.Room.Kept != model.KeptProducts {
 		t.Errorf("without a limit: %+v", free)
 	}
 	before := free
-	limit := free.Bytes
+	limit := before.Bytes
 	for ; ; limit -= 20e6 {
 		p, err := cfg.Plan(device(t), Demand{Limit: limit, Micros: 1})
 		if least := new(MemoryError); errors.As(err, &least) {
