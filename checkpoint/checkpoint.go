@@ -52,7 +52,15 @@ const (
 // Open reads the newest checkpoint of a folder that Save wrote, or the one in a
 // step folder named itself. It fails with ErrNone when there is none, and with
 // an error that names the file when one is missing, cut short or altered.
-func Open(path string) (*Checkpoint, error) {
+func Open(path string) (*Checkpoint, error) { return OpenInto(path, nil) }
+
+// Into says where the n values of a tensor are read to: n values, or nothing for
+// new memory.
+type Into func(name string, n int) []float32
+
+// OpenInto is Open for who has memory for the values already. After an error it
+// holds anything.
+func OpenInto(path string, into Into) (*Checkpoint, error) {
 	folder, err := resolve(path)
 	if err != nil {
 		return nil, err
@@ -61,7 +69,7 @@ func Open(path string) (*Checkpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open checkpoint %s: %w%s", folder, err, older(folder))
 	}
-	c, err := m.load(folder)
+	c, err := m.load(folder, into)
 	if err != nil {
 		return nil, fmt.Errorf("open checkpoint %s: %w%s", folder, err, older(folder))
 	}
@@ -117,7 +125,7 @@ func older(folder string) string {
 }
 
 // load reads the files that the manifest vouches for.
-func (m *manifest) load(folder string) (*Checkpoint, error) {
+func (m *manifest) load(folder string, into Into) (*Checkpoint, error) {
 	if err := m.check(folder); err != nil {
 		return nil, err
 	}
@@ -129,7 +137,7 @@ func (m *manifest) load(folder string) (*Checkpoint, error) {
 		return nil, err
 	}
 	c := &Checkpoint{Step: m.Step, Config: config}
-	if c.Model, _, err = readFile(filepath.Join(folder, modelFile), everyTensor); err != nil {
+	if c.Model, _, err = readFile(filepath.Join(folder, modelFile), everyTensor, into); err != nil {
 		return nil, err
 	}
 	if _, ok := m.Files[tokenizerFile]; ok {
@@ -139,7 +147,7 @@ func (m *manifest) load(folder string) (*Checkpoint, error) {
 	}
 	if _, ok := m.Files[trainerFile]; ok {
 		c.Trainer = new(Trainer)
-		if c.Trainer.Tensors, c.Trainer.Meta, err = readFile(filepath.Join(folder, trainerFile), everyTensor); err != nil {
+		if c.Trainer.Tensors, c.Trainer.Meta, err = readFile(filepath.Join(folder, trainerFile), everyTensor, into); err != nil {
 			return nil, err
 		}
 	}
@@ -154,7 +162,7 @@ func checkConfig(config []byte) error {
 	return nil
 }
 
-func readFile(path string, wanted func(name string) bool) ([]compute.Tensor, map[string]string, error) {
+func readFile(path string, wanted func(name string) bool, into Into) ([]compute.Tensor, map[string]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, err
@@ -164,9 +172,9 @@ func readFile(path string, wanted func(name string) bool) ([]compute.Tensor, map
 	if err != nil {
 		return nil, nil, err
 	}
-	tensors, metadata, err := ReadSome(f, info.Size(), wanted)
+	tensors, metadata, err := read(f, info.Size(), wanted, into)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", filepath.Base(path), err)
+		return nil, nil, fmt.Errorf("%s: read safetensors: %w", filepath.Base(path), err)
 	}
 	return tensors, metadata, nil
 }

@@ -90,6 +90,22 @@ func TestSaveThenOpen(t *testing.T) {
 	}
 }
 
+// TestOpenInto reads into memory that is there, and into new memory where there is none or of another length.
+func TestOpenInto(t *testing.T) {
+	dir := t.TempDir()
+	mustSave(t, dir, sample(3), 1)
+	there, other := make([]float32, 4), make([]float32, 3)
+	got, err := OpenInto(dir, func(name string, n int) []float32 {
+		return map[string][]float32{"transformer.wte.weight": there, "m": other}[name]
+	})
+	if err != nil || dump(t, got) != dump(t, sample(3)) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if &got.Model[0].Data[0] != &there[0] || other[0] != 0 {
+		t.Errorf("memory of the right length holds %v, of another %v", there, other)
+	}
+}
+
 func TestModelAloneIsACheckpoint(t *testing.T) {
 	dir := t.TempDir()
 	c := sample(3)

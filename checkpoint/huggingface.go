@@ -78,7 +78,7 @@ func readWeights(dir string) ([]compute.Tensor, error) {
 	keep := func(name string) bool { return !isBuffer(name) }
 	index, err := readSmall(filepath.Join(dir, indexFile), maxIndex)
 	if errors.Is(err, fs.ErrNotExist) {
-		tensors, _, err := readFile(filepath.Join(dir, modelFile), keep)
+		tensors, _, err := readFile(filepath.Join(dir, modelFile), keep, nil)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, errors.New(noWeights(dir))
 		}
@@ -94,7 +94,7 @@ func readWeights(dir string) ([]compute.Tensor, error) {
 	var all []compute.Tensor
 	for _, file := range slices.Sorted(maps.Keys(files)) {
 		names := files[file]
-		tensors, _, err := readFile(filepath.Join(dir, file), func(name string) bool { return names[name] && keep(name) })
+		tensors, _, err := readFile(filepath.Join(dir, file), func(name string) bool { return names[name] && keep(name) }, nil)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%s is missing, which %s names: fetch it again", file, indexFile)
 		}

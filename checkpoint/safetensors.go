@@ -157,14 +157,14 @@ func everyTensor(string) bool { return true }
 
 // ReadSome is Read of the tensors that are wanted; the others may be of any type.
 func ReadSome(r io.Reader, size int64, wanted func(name string) bool) ([]compute.Tensor, map[string]string, error) {
-	tensors, metadata, err := read(r, size, wanted)
+	tensors, metadata, err := read(r, size, wanted, nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read safetensors: %w", err)
 	}
 	return tensors, metadata, nil
 }
 
-func read(r io.Reader, size int64, wanted func(name string) bool) ([]compute.Tensor, map[string]string, error) {
+func read(r io.Reader, size int64, wanted func(name string) bool, into Into) ([]compute.Tensor, map[string]string, error) {
 	var prefix [8]byte
 	if _, err := io.ReadFull(r, prefix[:]); err != nil {
 		return nil, nil, fmt.Errorf("header length: %w", err)
@@ -193,13 +193,23 @@ func read(r io.Reader, size int64, wanted func(name string) bool) ([]compute.Ten
 			}
 			continue
 		}
-		data := make([]float32, length/e.Type.size())
+		data := into.memory(e.name, int(length/e.Type.size()))
 		if err := e.Type.read(r, data); err != nil {
 			return nil, nil, fmt.Errorf("tensor %q: %w", e.name, err)
 		}
 		tensors = append(tensors, compute.Tensor{Name: e.name, Shape: e.Shape, Data: data})
 	}
 	return tensors, metadata, nil
+}
+
+// memory returns n values.
+func (into Into) memory(name string, n int) []float32 {
+	if into != nil {
+		if there := into(name, n); len(there) == n {
+			return there
+		}
+	}
+	return make([]float32, n)
 }
 
 type namedInfo struct {

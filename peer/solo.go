@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -214,7 +215,11 @@ func weightsID(c *checkpoint.Checkpoint) (string, error) {
 
 // start initialises the model or restores it from the newest checkpoint.
 func (s *Solo) start() error {
-	c, err := checkpoint.Open(s.cfg.Out)
+	into, err := s.memory()
+	if err != nil {
+		return err
+	}
+	c, err := checkpoint.OpenInto(s.cfg.Out, into)
 	if errors.Is(err, checkpoint.ErrNone) {
 		if s.cfg.Init != nil {
 			return s.trainer.Model().Load(s.cfg.Init.Model)
@@ -229,6 +234,22 @@ func (s *Solo) start() error {
 		return fmt.Errorf("go on from %s: %w", s.cfg.Out, err)
 	}
 	return nil
+}
+
+// memory tells where the values of a checkpoint belong, so that going on needs no second copy of them.
+func (s *Solo) memory() (checkpoint.Into, error) {
+	weights, err1 := s.trainer.Model().View()
+	moments, err2 := s.trainer.Moments()
+	var average optimizer.AverageState
+	var err3 error
+	if s.average != nil {
+		average, err3 = s.average.Save()
+	}
+	at := make(map[string][]float32)
+	for _, t := range slices.Concat(weights, moments.Tensors, average.Tensors) {
+		at[t.Name] = t.Data
+	}
+	return func(name string, _ int) []float32 { return at[name] }, errors.Join(err1, err2, err3)
 }
 
 // Keys of the trainer's state beside settings.
