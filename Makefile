@@ -25,7 +25,7 @@ run: build ## build, then train a small model with a swarm on this machine (DATA
 test: ## go vet and every test (about five minutes on two cores)
 	$(GO) vet ./...
 	$(GO) test -timeout $(TEST_TIMEOUT) ./...
-	cd tools/convergence && CGO_ENABLED=0 $(GO) test ./...
+	cd tools/convergence && CGO_ENABLED=0 $(GO) test -mod=mod ./...
 
 build: ## leave the binary in bin/dunlin
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/dunlin ./cmd/dunlin
@@ -84,7 +84,7 @@ ARMS ?= data-parallel;diloco;default;streaming-diloco;sparse-loco
 SEEDS ?= 1
 STEPS ?= 2592
 bench-convergence: ## compare ways of training by held-out loss (ARMS='…;…' SEEDS=n STEPS=n); into out/convergence
-	cd tools/convergence && CGO_ENABLED=0 $(GO) run . -arms '$(ARMS)' -seeds $(SEEDS) -steps $(STEPS) -out $(CURDIR)/out/convergence $(CONVERGENCE_FLAGS)
+	cd tools/convergence && CGO_ENABLED=0 $(GO) run -mod=mod . -arms '$(ARMS)' -seeds $(SEEDS) -steps $(STEPS) -out $(CURDIR)/out/convergence $(CONVERGENCE_FLAGS)
 
 cross: ## build for every supported system without cgo, into .cache/cross
 	@set -e; for system in $(CROSS); do \

@@ -131,7 +131,7 @@ func (p *process) serve(r wire.Request) ([]byte, error) {
 		if b := p.h.disk.manifest(r.Hash); b != nil {
 			return b, nil
 		}
-	case wire.WhatSpec:
+	case wire.WhatSpec, wire.WhatPeers: // every simulated peer knows them
 	}
 	return nil, errNotHere
 }

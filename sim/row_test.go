@@ -1,13 +1,14 @@
 package sim
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"dunlin/wire"
 )
 
-// rulesOf returns an example of each row that a run may be in.
+// rulesOf returns examples of each row that a run may be in, by its name and what follows it.
 func rulesOf() map[string]Rules {
 	return map[string]Rules{
 		"dense":         {Contribution: "int4", Result: "int8", Merge: "rebase", Decay: 1, OuterLR: 0.7, Momentum: 0.9},
@@ -15,6 +16,8 @@ func rulesOf() map[string]Rules {
 		"dense-lerp":    {Contribution: "e3m0", Result: "fp32", Merge: "lerp", Alpha: 0.5, OuterLR: 0.4, Momentum: 0.9},
 		"dense-owner":   {Contribution: "int8", Result: "ternary-35", Merge: "reset", Decay: 1, OwnerDecay: 1, OuterLR: 1, Momentum: 0.5},
 		"sparse":        {Contribution: "topk2-12.5", Result: "int4", Merge: "rebase", Decay: 1, OuterLR: 1},
+		"sparse dct":    {Contribution: "dct-12.5", Result: "int8", Merge: "rebase", Decay: 1, OuterLR: 1},
+		"sparse rank":   {Contribution: "rank-8", Result: "int8", Merge: "reset", Decay: 1, OuterLR: 1},
 		"sparse-owner":  {Contribution: "ternary-20", Result: "ternary-35", Merge: "rebase", Decay: 1, OwnerDecay: 1, OuterLR: 1, Momentum: 0.5},
 	}
 }
@@ -24,12 +27,18 @@ func rulesOf() map[string]Rules {
 func TestEveryRow(t *testing.T) {
 	rules := rulesOf()
 	for _, row := range wire.Rows() {
-		t.Run(row.Name, func(t *testing.T) {
+		if _, ok := rules[row.Name]; !ok {
+			t.Errorf("row %s has no example", row.Name)
+		}
+	}
+	for name, example := range rules {
+		row, _, _ := strings.Cut(name, " ")
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
 			t.Parallel()
 			for _, decayed := range []bool{false, true} {
 				sc := Default(31)
 				sc.Setup.Values, sc.Setup.SlabValues = []int{320, 90, 40}, 64
-				sc.Setup.Rules = rules[row.Name]
+				sc.Setup.Rules = example
 				if decayed && sc.Setup.Rules.Decay == 1 {
 					sc.Setup.Rules.Decay = 0.95
 				}
@@ -43,7 +52,7 @@ func TestEveryRow(t *testing.T) {
 					{Kind: Kill, Peer: 0, At: 22 * time.Second, For: 2 * time.Second},
 				}
 				w := story(t, sc, nil)
-				if got := w.spec.Row(); got == nil || got.Name != row.Name {
+				if got := w.spec.Row(); got == nil || got.Name != row {
 					t.Fatalf("the run is in row %v", got)
 				}
 				if len(w.commits()) < 12 {

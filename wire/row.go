@@ -20,7 +20,7 @@ type Row struct {
 
 // Rows lists them all. A run whose settings are in none of them is refused.
 func Rows() []Row {
-	dense, sparse := []string{"fp32", "int8", "int4", "e3m0"}, []string{"ternary", "topk2"}
+	dense, sparse := []string{"fp32", "int8", "int4", "e3m0"}, []string{"ternary", "topk2", "dct", "rank"}
 	rebase := []string{"rebase", "reset"}
 	at, round := []string{""}, []string{OverlapRound}
 	const tiny = 1e-6
