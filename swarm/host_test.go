@@ -454,9 +454,9 @@ func TestConfigValidate(t *testing.T) {
 		t.Error(err)
 	}
 	limits := DefaultLimits()
-	limits.Conns, limits.Stall, limits.BackoffMax = 0, 0, time.Millisecond
+	limits.Conns, limits.Stall, limits.Silence, limits.BackoffMax = 0, 0, 0, time.Millisecond
 	err := Config{Protocol: "dunlin", Listen: []string{"here"}, Limits: limits}.Validate()
-	for _, want := range []string{"identity key", "protocol prefix", "no handler", `"here"`, "Conns", "Stall", "BackoffMax"} {
+	for _, want := range []string{"identity key", "protocol prefix", "no handler", `"here"`, "Conns", "Stall", "Silence", "BackoffMax"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no word about %s in: %v", want, err)
 		}

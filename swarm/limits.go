@@ -124,7 +124,7 @@ func (l Limits) Validate() error {
 	check("Partials", float64(l.Partials), 0, 16*gib)
 	for name, d := range map[string]time.Duration{
 		"Dial": l.Dial, "BackoffMin": l.BackoffMin, "BackoffMax": l.BackoffMax, "Answer": l.Answer,
-		"Stall": l.Stall, "Write": l.Write, "Serve": l.Serve, "QUICIdle": l.QUICIdle, "Shun": l.Shun,
+		"Stall": l.Stall, "Silence": l.Silence, "Write": l.Write, "Serve": l.Serve, "QUICIdle": l.QUICIdle, "Shun": l.Shun,
 	} {
 		if d < time.Millisecond || d > time.Hour {
 			faults = append(faults, fmt.Errorf("limits: %s is %s, want 1ms to 1h", name, d))

@@ -46,9 +46,7 @@ type counter struct{ in, out atomic.Uint64 }
 func (c *counter) read() Traffic { return Traffic{In: c.in.Load(), Out: c.out.Load()} }
 
 // meter counts bytes at the two places through which all of them pass: by
-// class where streams are read and written, in sum at the sockets. A limit on
-// the rate belongs in the same two places: sendBulk for the order of classes,
-// meteredConn and meteredPackets for the user's cap.
+// class where streams are read and written, in sum at the sockets.
 type meter struct {
 	socket  counter
 	classes [wire.Classes]counter

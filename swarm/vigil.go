@@ -104,10 +104,10 @@ func (h *Host) signOfLife(r *remote, s *session, st network.Stream) (network.Str
 	if _, err := st.Write(b); err != nil {
 		return st, err
 	}
-	_, err := st.Read(b)
-	h.count(wire.ClassControl, 1)
 	h.meter.classes[wire.ClassControl].out.Add(1)
 	h.sending.spend(1)
+	n, err := st.Read(b)
+	h.count(wire.ClassControl, n)
 	return st, err
 }
 
