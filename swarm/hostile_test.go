@@ -279,6 +279,37 @@ func TestHalfARequestIsGivenUp(t *testing.T) {
 	}
 }
 
+// TestRequestsCountAcrossSessions: who comes back while a request of the session before is answered has a place less.
+func TestRequestsCountAcrossSessions(t *testing.T) {
+	h, heard := startHost(t, 1, func(c *Config) { c.Limits.Serves = 1 })
+	started, release := make(chan struct{}, 2), make(chan struct{})
+	defer close(release)
+	heard.serve = func(context.Context, wire.PeerID, []byte) ([]byte, error) {
+		started <- struct{}{}
+		<-release
+		return nil, nil
+	}
+	e := newHostile(t, h, nil, nil)
+	heard.expect(t, "up", e.id(), "")
+	e.join(h)
+	e.ask(h, []byte{1, 0, 20, 1, 'x'})
+	<-started
+	e.lane.Network().ClosePeer(h.lane.p2p.ID())
+	e.Network().ClosePeer(h.p2p.ID())
+	heard.until(t, "down")
+	if err := e.connect(h); err != nil {
+		t.Fatal(err)
+	}
+	heard.until(t, "up")
+	e.join(h)
+	st := e.ask(h, []byte{1, 0, 20, 1, 'x'})
+	st.SetReadDeadline(time.Now().Add(10 * time.Second))
+	answer := make([]byte, 1)
+	if _, err := st.Read(answer); err != nil || answer[0] != answerBusy {
+		t.Errorf("a second request at a time: answer %d, %v; want busy", answer[0], err)
+	}
+}
+
 func TestFetchFromHostileServer(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)

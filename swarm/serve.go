@@ -32,10 +32,12 @@ func (h *Host) serveBulk(st network.Stream) error {
 	if r == nil {
 		return ErrNotConnected
 	}
-	s := r.session.Load()
-	if s == nil {
-		return ErrNotConnected
+	// The record stays while the request is answered, so that it counts also in a next session.
+	r, s, err := h.sessionWith(r.id)
+	if err != nil {
+		return err
 	}
+	defer h.release(r)
 	defer context.AfterFunc(s.ctx, func() { st.Reset() })()
 	done, ok := h.admitRequest(r)
 	if !ok {
