@@ -164,6 +164,8 @@ func TestHostilePeersAreCutOff(t *testing.T) {
 		"class":          {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{wire.Classes, 0, 1, 1, 'x'}) }, "class 6"},
 		"long request":   {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{1, 0, 1, 0xff, 0xff, 0xff, 0x7f}) }, "want 1 to 65536"},
 		"no credit":      {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{1, 0, 0, 1, 'x'}) }, "for no bytes"},
+		"empty grant":    {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{1, 0, 1, 1, 'x', 0}) }, "credit for no bytes"},
+		"padded grant":   {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{1, 0, 1, 1, 'x', 0x81, 0}) }, "garbage"},
 		"padded offset":  {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{1, 0x80, 0, 1, 1, 'x'}) }, "garbage"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -62,7 +62,16 @@ func (h *Host) serveBulk(st network.Stream) error {
 	if err != nil {
 		return out.refuse(s.ctx, clip(printable(err.Error()), h.limits.RefusalBytes-len("…")))
 	}
-	return out.send(s.ctx, in, answer[req.offset:], req.credit)
+	return h.blame(r, out.send(s.ctx, in, answer[req.offset:], req.credit))
+}
+
+// blame cuts a peer off whose bulk stream ended by a fault of its own.
+func (h *Host) blame(r *remote, err error) error {
+	var broken *protocolError
+	if errors.As(err, &broken) {
+		h.cutOff(r, broken.Error())
+	}
+	return err
 }
 
 // answering is one answer on its way.
@@ -92,6 +101,9 @@ func (a *answering) send(ctx context.Context, in *bufio.Reader, answer []byte, c
 		more, err := readCount(in)
 		if err != nil {
 			return err
+		}
+		if more == 0 {
+			return &protocolError{"credit for no bytes"} // it could hold its place for ever
 		}
 		credit += more
 	}
@@ -144,17 +156,11 @@ func (h *Host) readRequest(r *remote, st network.Stream, in *bufio.Reader) (requ
 		return request{}, err
 	}
 	req, err := parseRequest(in, h.limits.Request)
-	if err == nil {
-		n := len(appendRequest(nil, req))
-		h.meter.classes[req.class].in.Add(uint64(n))
-		h.receiving.spend(n)
-		return req, nil
+	if err != nil {
+		return request{}, h.blame(r, err)
 	}
-	var broken *protocolError
-	if errors.As(err, &broken) {
-		h.cutOff(r, broken.Error())
-	}
-	return request{}, err
+	h.count(req.class, len(appendRequest(nil, req)))
+	return req, nil
 }
 
 // request is what opens a bulk stream.
