@@ -2,9 +2,12 @@ package compress_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -153,6 +156,44 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestGoldenDecoded compares the bits that the golden frames decode to, on which all peers must agree.
+func TestGoldenDecoded(t *testing.T) {
+	var got strings.Builder
+	for _, name := range append(compress.Names(), "ternary-35") {
+		c, err := compress.ByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(filepath.Join("testdata", name+".hex"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		frame, err := hex.DecodeString(strings.ReplaceAll(string(text), "\n", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dst := make([]float32, len(golden()))
+		if err := c.Decode(dst, frame); err != nil {
+			t.Fatal(err)
+		}
+		h := sha256.New()
+		for _, x := range dst {
+			h.Write(binary.LittleEndian.AppendUint32(nil, math.Float32bits(x)))
+		}
+		fmt.Fprintf(&got, "%s %x\n", name, h.Sum(nil))
+	}
+	file := filepath.Join("testdata", "decoded.txt")
+	if *update {
+		if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil || got.String() != string(want) {
+		t.Errorf("decoded values are not those of %s (%v): replicas would part\n%s", file, err, got.String())
+	}
+}
+
 func wrap(s string) string {
 	var b strings.Builder
 	for len(s) > 96 {
@@ -241,7 +282,7 @@ func TestInt8DecodeDefinition(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, name := range compress.Names() {
+	for _, name := range append(compress.Names(), "ternary-35") {
 		c, _ := compress.ByName(name)
 		for _, n := range []int{1, 256, 300} {
 			src := make([]float32, n)
