@@ -132,7 +132,7 @@ func TestGolden(t *testing.T) {
 		}
 		src := golden()
 		frame, err := c.Encode(nil, src)
-		if errors.Is(err, compress.ErrNotFinite) { // above what a transform takes
+		if errors.Is(err, compress.ErrNotFinite) && strings.Contains(err.Error(), "above 2^112") { // what a transform takes
 			src[768], src[769] = 0x1p100, -0x1p100
 			frame, err = c.Encode(nil, src)
 		}

@@ -1,6 +1,7 @@
 package compress
 
 import (
+	"fmt"
 	"math"
 	"math/bits"
 )
@@ -13,6 +14,14 @@ const half = TileSide / 2
 // maxDCT is what a value to transform may measure at most, as bits: 2^112. Sums of
 // 4,096 such values are finite.
 const maxDCT = (127 + 112) << 23
+
+// checkRange refuses values that are too large to transform.
+func (p path) checkRange(src []float32) error {
+	if p.maxMagnitude(src) > maxDCT {
+		return fmt.Errorf("a value is above 2^112: %w", ErrNotFinite)
+	}
+	return nil
+}
 
 // cosines returns cos(πk/128)·√(1/32) for k from 0 to 64, constants so that all machines
 // have the same.

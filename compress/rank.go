@@ -56,8 +56,8 @@ func (c Rank) encode(p path, dst []byte, src []float32) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	if p.maxMagnitude(src) > maxDCT {
-		return dst[:start], fmt.Errorf("encode %s: a value is above 2^112: %w", c.Name(), ErrNotFinite)
+	if err := p.checkRange(src); err != nil {
+		return dst[:start], fmt.Errorf("encode %s: %w", c.Name(), err)
 	}
 	at := len(dst)
 	dst = grow(dst, c.EncodedSlabBytes(len(src))-headerBytes)

@@ -115,13 +115,16 @@ func (c Sparse) encode(p path, dst []byte, src []float32) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
+	var b basis
+	if c.dct {
+		if err := p.checkRange(src); err != nil {
+			return dst[:start], fmt.Errorf("encode %s: %w", c.Name(), err)
+		}
+		b.fill()
+	}
 	at := len(dst)
 	dst = grow(dst, c.EncodedSlabBytes(len(src))-headerBytes)
 	w := bitWriter{out: dst[at:]}
-	var b basis
-	if c.dct {
-		b.fill()
-	}
 	for len(src) > 0 {
 		block := src[:min(BlockValues, len(src))]
 		src = src[len(block):]
@@ -138,12 +141,9 @@ func (c Sparse) encode(p path, dst []byte, src []float32) ([]byte, error) {
 	return dst[:at+w.close()], nil
 }
 
-// encodeTile writes the frequencies of one block and says whether its values are in range.
+// encodeTile writes the frequencies of one block.
 func (c Sparse) encodeTile(p path, w *bitWriter, src []float32, b *basis) bool {
 	var t, scratch tile
-	if p.maxMagnitude(src) > maxDCT {
-		return false
-	}
 	t.load(src, 0)
 	b.forward2D(p, &t, &scratch)
 	return c.encodeBlock(p, w, t[:])
