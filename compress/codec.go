@@ -144,6 +144,28 @@ func fixedBody(frame []byte, id byte, values, wantBytes int) ([]byte, error) {
 	return in, err
 }
 
+// encodeGroups is encode of a codec whose frames are groups of values (the last may be
+// shorter), each written by group, which says whether its values are finite.
+func encodeGroups(p path, c Codec, id byte, values int, group func(p path, out []byte, src []float32) bool, dst []byte, src []float32) ([]byte, error) {
+	start := len(dst)
+	dst, err := appendHeader(dst, id, 0, len(src))
+	if err != nil {
+		return dst, err
+	}
+	at := len(dst)
+	dst = grow(dst, c.EncodedSlabBytes(len(src))-headerBytes)
+	out := dst[at:]
+	for len(src) > 0 {
+		n := min(values, len(src))
+		size := c.EncodedSlabBytes(n) - headerBytes
+		if !group(p, out[:size], src[:n]) {
+			return dst[:start], fmt.Errorf("encode %s: %w", c.Name(), ErrNotFinite)
+		}
+		src, out = src[n:], out[size:]
+	}
+	return dst, nil
+}
+
 // grow makes room for n more bytes and returns dst longer by n, contents undefined.
 func grow(dst []byte, n int) []byte {
 	if cap(dst)-len(dst) < n {

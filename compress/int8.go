@@ -44,22 +44,7 @@ func (c Int8) Encode(dst []byte, src []float32) ([]byte, error) {
 }
 
 func (c Int8) encode(p path, dst []byte, src []float32) ([]byte, error) {
-	start := len(dst)
-	dst, err := appendHeader(dst, idInt8, 0, len(src))
-	if err != nil {
-		return dst, err
-	}
-	at := len(dst)
-	dst = grow(dst, c.EncodedSlabBytes(len(src))-headerBytes)
-	out := dst[at:]
-	for len(src) > 0 {
-		n := min(int8Group, len(src))
-		if !encodeInt8(p, out[:4+n], src[:n]) {
-			return dst[:start], fmt.Errorf("encode int8: %w", ErrNotFinite)
-		}
-		src, out = src[n:], out[4+n:]
-	}
-	return dst, nil
+	return encodeGroups(p, c, idInt8, int8Group, encodeInt8, dst, src)
 }
 
 // encodeInt8 writes one group and says whether all values are finite.

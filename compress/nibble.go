@@ -72,23 +72,7 @@ func (c Int4) Encode(dst []byte, src []float32) ([]byte, error) {
 }
 
 func (c Int4) encode(p path, dst []byte, src []float32) ([]byte, error) {
-	start := len(dst)
-	dst, err := appendHeader(dst, idInt4, 0, len(src))
-	if err != nil {
-		return dst, err
-	}
-	at := len(dst)
-	dst = grow(dst, c.EncodedSlabBytes(len(src))-headerBytes)
-	out := dst[at:]
-	for len(src) > 0 {
-		n := min(int4Group, len(src))
-		size := 2 + (n+1)/2
-		if !encodeInt4(p, out[:size], src[:n]) {
-			return dst[:start], fmt.Errorf("encode int4: %w", ErrNotFinite)
-		}
-		src, out = src[n:], out[size:]
-	}
-	return dst, nil
+	return encodeGroups(p, c, idInt4, int4Group, encodeInt4, dst, src)
 }
 
 // encodeInt4 writes one group and says whether all values are finite.
@@ -128,23 +112,7 @@ func (c E3M0) Encode(dst []byte, src []float32) ([]byte, error) {
 }
 
 func (c E3M0) encode(p path, dst []byte, src []float32) ([]byte, error) {
-	start := len(dst)
-	dst, err := appendHeader(dst, idE3M0, 0, len(src))
-	if err != nil {
-		return dst, err
-	}
-	at := len(dst)
-	dst = grow(dst, c.EncodedSlabBytes(len(src))-headerBytes)
-	out := dst[at:]
-	for len(src) > 0 {
-		n := min(e3m0Group, len(src))
-		size := 2 + (n+1)/2
-		if !encodeE3M0(p, out[:size], src[:n]) {
-			return dst[:start], fmt.Errorf("encode e3m0: %w", ErrNotFinite)
-		}
-		src, out = src[n:], out[size:]
-	}
-	return dst, nil
+	return encodeGroups(p, c, idE3M0, e3m0Group, encodeE3M0, dst, src)
 }
 
 // encodeE3M0 writes one group and says whether all values are finite.
