@@ -25,12 +25,12 @@ const DefaultQueue = 200 * time.Millisecond
 // heldUp is how much later a reordered packet arrives, in packets' time enough to be overtaken.
 const heldUp = 8 * time.Millisecond
 
-// lane is one direction of a host's link.
-type lane struct{ free time.Time }
+// direction is a host's link up or down: when it is free again.
+type direction struct{ free time.Time }
 
 // pass queues a packet of a size in bytes at a rate in bits a second. It returns when its last bit is through, or false
 // when it would wait longer than queue.
-func (l *lane) pass(now time.Time, bytes int, rate float64, queue time.Duration) (time.Time, bool) {
+func (d *direction) pass(now time.Time, bytes int, rate float64, queue time.Duration) (time.Time, bool) {
 	if rate <= 0 {
 		return now, true
 	}
@@ -38,14 +38,14 @@ func (l *lane) pass(now time.Time, bytes int, rate float64, queue time.Duration)
 		queue = DefaultQueue
 	}
 	start := now
-	if l.free.After(now) {
-		start = l.free
+	if d.free.After(now) {
+		start = d.free
 	}
 	if start.Sub(now) > queue {
 		return time.Time{}, false
 	}
-	l.free = start.Add(time.Duration(float64(bytes) * 8 / rate * float64(time.Second)))
-	return l.free, true
+	d.free = start.Add(time.Duration(float64(bytes) * 8 / rate * float64(time.Second)))
+	return d.free, true
 }
 
 // packet is one on its way.
@@ -88,8 +88,8 @@ type Count struct{ Sent, Received, Dropped uint64 }
 type middle struct {
 	rng    *rand.Rand
 	paths  []Path
-	up     []lane
-	down   []lane
+	up     []direction
+	down   []direction
 	counts []Count
 	cut    map[[2]int]bool // from one host to another
 	flight flight
@@ -102,7 +102,7 @@ func newMiddle(seed uint64) *middle {
 
 // add makes a host and returns its number.
 func (m *middle) add(p Path) int {
-	m.paths, m.up, m.down, m.counts = append(m.paths, p), append(m.up, lane{}), append(m.down, lane{}), append(m.counts, Count{})
+	m.paths, m.up, m.down, m.counts = append(m.paths, p), append(m.up, direction{}), append(m.down, direction{}), append(m.counts, Count{})
 	return len(m.paths) - 1
 }
 
