@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"sync"
@@ -53,7 +54,7 @@ func (p *partials) keep(req, have []byte) {
 	for p.bytes+len(have) > p.limit {
 		p.drop(0)
 	}
-	p.list = append(p.list, partial{string(req), have})
+	p.list = append(p.list, partial{string(req), bytes.Clone(have)}) // without the room for the rest
 	p.bytes += len(have)
 }
 
