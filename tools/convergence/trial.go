@@ -145,7 +145,7 @@ func (t *trial) admit(step int, joiner bool) error {
 	if err != nil {
 		return err
 	}
-	engine, err := peer.NewLocalEngine(t.spec, t.device, t.study.corpus.Train, joiner, "")
+	engine, err := peer.NewLocalEngine(t.spec, t.device, t.study.corpus.Train, joiner, "", model.Room{})
 	if err != nil {
 		return err
 	}
