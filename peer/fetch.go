@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ type fetchJob struct {
 	request wire.Request
 	limit   int
 	timeout time.Duration
+	check   func(answer []byte) error // nil: any answer will do
 	done    func(answer []byte, err error)
 }
 
@@ -66,7 +68,23 @@ func (f *fetcher) fetch(ctx context.Context, job fetchJob) {
 		job.done(nil, err)
 		return
 	}
-	job.done(f.transport.Fetch(ctx, job.from, job.request.Class, wire.Encode(&job.request), job.limit))
+	answer, err := f.ask(ctx, job)
+	if errors.Is(err, errWrongBytes) {
+		// Its beginning may be another peer's, of a transfer that broke; now nothing is left of that.
+		answer, err = f.ask(ctx, job)
+	}
+	job.done(answer, err)
+}
+
+// ask makes the request once and checks the answer.
+func (f *fetcher) ask(ctx context.Context, job fetchJob) ([]byte, error) {
+	answer, err := f.transport.Fetch(ctx, job.from, job.request.Class, wire.Encode(&job.request), job.limit)
+	if err == nil && job.check != nil {
+		if err = job.check(answer); err != nil {
+			return nil, fmt.Errorf("%w: %w", errWrongBytes, err)
+		}
+	}
+	return answer, err
 }
 
 // Time limits of one request. The transport's watchdog ends one that stands
@@ -88,13 +106,14 @@ func (f *fetcher) reach(ctx context.Context, job fetchJob) error {
 
 const reachWithin = 5 * time.Second
 
-// job prepares a request to a peer; addresses are used when there is no session.
-func (p *Peer) job(from wire.PeerID, addrs []string, request wire.Request, limit int, done func([]byte, error)) {
-	j := fetchJob{from: from, request: request, limit: limit, timeout: fetchWithin, done: done}
-	if !p.peers[from] {
-		if j.addrs = addrs; len(addrs) == 0 {
-			j.addrs = p.addrs[from]
-		}
+// request has a job done; its addresses are used when there is no session.
+func (p *Peer) request(j fetchJob) {
+	j.timeout = fetchWithin
+	switch {
+	case p.peers[j.from]:
+		j.addrs = nil
+	case len(j.addrs) == 0:
+		j.addrs = p.addrs[j.from]
 	}
 	p.fetcher.jobs.put(j)
 }
@@ -117,24 +136,30 @@ func (p *Peer) fetch(e catchup.Fetch) {
 		p.next(failed(errNotHere))
 		return
 	}
-	limit := store.MaxBlob
-	if e.Ref.What == wire.WhatManifest {
-		limit = maxManifest
-	}
-	p.job(e.Peer, nil, e.Request(), limit, func(b []byte, err error) {
-		if err == nil && e.Ref.What == wire.WhatBlob {
-			if wire.HashLeaf(b) != e.Ref.Hash {
-				err = errWrongBytes
-			} else {
-				_, err = p.store.Put(b)
+	j := fetchJob{from: e.Peer, request: e.Request(), limit: store.MaxBlob}
+	switch e.Ref.What {
+	case wire.WhatManifest:
+		j.limit = maxManifest
+	case wire.WhatBlob:
+		j.check = func(b []byte) error {
+			if got := wire.HashLeaf(b); got != e.Ref.Hash {
+				return fmt.Errorf("their hash is %s", got.Short())
 			}
+			return nil
+		}
+	default: // what is signed is checked where it is decoded
+	}
+	j.done = func(b []byte, err error) {
+		if err == nil && e.Ref.What == wire.WhatBlob {
+			_, err = p.store.Put(b)
 		}
 		if err != nil {
 			p.inbox.put(failed(err))
 			return
 		}
 		p.inbox.put(fetched(e, b))
-	})
+	}
+	p.request(j)
 }
 
 var errWrongBytes = errors.New("the bytes are not those asked for")
@@ -153,20 +178,23 @@ func (p *Peer) fetchSlab(e round.FetchSlab) {
 		p.next(round.SlabFetched{Peer: e.Peer, Root: e.Root, Slab: e.Slab})
 		return
 	}
-	request := wire.Request{Class: wire.ClassContribution, What: wire.WhatSlab, Hash: e.Root, Index: e.Slab}
-	p.job(e.Peer, e.Addrs, request, wire.MaxFrame, func(b []byte, err error) {
-		var slab wire.Slab
-		if err == nil {
-			err = wire.Decode(b, &slab)
-		}
-		if err == nil {
-			err = slab.Verify(e.Root, int(e.Slab), e.Slabs)
-		}
-		if err != nil {
-			p.inbox.put(round.FetchFailed{Peer: e.Peer, Root: e.Root, Slab: e.Slab, Reason: err.Error()})
-			return
-		}
-		p.slabs.keep(e.Root, int(e.Slab), slab.Frame)
-		p.inbox.put(round.SlabFetched{Peer: e.Peer, Root: e.Root, Slab: e.Slab})
+	var slab wire.Slab
+	p.request(fetchJob{
+		from: e.Peer, addrs: e.Addrs, limit: wire.MaxFrame,
+		request: wire.Request{Class: wire.ClassContribution, What: wire.WhatSlab, Hash: e.Root, Index: e.Slab},
+		check: func(b []byte) error {
+			if err := wire.Decode(b, &slab); err != nil {
+				return err
+			}
+			return slab.Verify(e.Root, int(e.Slab), e.Slabs)
+		},
+		done: func(_ []byte, err error) {
+			if err != nil {
+				p.inbox.put(round.FetchFailed{Peer: e.Peer, Root: e.Root, Slab: e.Slab, Reason: err.Error()})
+				return
+			}
+			p.slabs.keep(e.Root, int(e.Slab), slab.Frame)
+			p.inbox.put(round.SlabFetched{Peer: e.Peer, Root: e.Root, Slab: e.Slab})
+		},
 	})
 }

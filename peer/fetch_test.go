@@ -1,0 +1,63 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"dunlin/wire"
+)
+
+// giver answers requests with what it has, one after the other.
+type giver struct {
+	Transport
+	answers [][]byte
+}
+
+func (g *giver) Fetch(context.Context, wire.PeerID, wire.Class, []byte, int) ([]byte, error) {
+	b := g.answers[0]
+	g.answers = g.answers[1:]
+	return b, nil
+}
+
+// TestWrongBytesAreAskedForOnceMore has an answer begin with bytes that another peer gave before its transfer broke: the one
+// who gave the rest is asked again, and blamed only for an answer of its own.
+func TestWrongBytesAreAskedForOnceMore(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		answers []string
+		want    string // "" for an error
+	}{
+		{"right", []string{"right"}, "right"},
+		{"another's beginning", []string{"falseright", "right"}, "right"},
+		{"wrong twice", []string{"wrong", "wrong"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := &giver{}
+			for _, a := range c.answers {
+				g.answers = append(g.answers, []byte(a))
+			}
+			var got []byte
+			var failed error
+			f := &fetcher{transport: g}
+			f.fetch(t.Context(), fetchJob{
+				timeout: time.Minute,
+				check: func(b []byte) error {
+					if !bytes.Equal(b, []byte("right")) {
+						return errors.New("not right")
+					}
+					return nil
+				},
+				done: func(b []byte, err error) { got, failed = b, err },
+			})
+			if string(got) != c.want || (failed == nil) != (c.want != "") || len(g.answers) > 0 {
+				t.Errorf("answer %q, error %v, %d answers not asked for; want %q", got, failed, len(g.answers), c.want)
+			}
+			if failed != nil && !errors.Is(failed, errWrongBytes) {
+				t.Errorf("error %v does not say that the bytes are wrong", failed)
+			}
+		})
+	}
+}
