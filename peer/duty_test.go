@@ -65,6 +65,7 @@ func TestWorkerRests(t *testing.T) {
 			close(ended)
 		}()
 		<-time.After(18 * time.Second) // steps end after 1, 5, 9, 13 and 17 seconds
+		synctest.Wait()
 		if engine.steps != 5 || took.Round(time.Millisecond) != 4*time.Second {
 			t.Errorf("%d steps in 18 s of %v each with their rest, want 5 of 4 s", engine.steps, took)
 		}
@@ -74,6 +75,7 @@ func TestWorkerRests(t *testing.T) {
 			t.Error("an order was left until the end of the rest")
 		}
 		<-time.After(20 * time.Second)
+		synctest.Wait()
 		if engine.steps != 5 {
 			t.Errorf("%d steps after the halt", engine.steps-5)
 		}
