@@ -9,6 +9,7 @@ type builder struct {
 	cfg           Config
 	room          Room
 	rows          int // of the largest batch
+	first         int // block of the part
 	params        map[string]Param
 	weights, grad compute.Buffer
 	lender        lender
@@ -17,17 +18,22 @@ type builder struct {
 	failed        error
 }
 
-func newBuilder(cfg Config, dev compute.Device, room Room) *builder {
-	b := &builder{dev: dev, cfg: cfg, room: room, rows: room.Batch * cfg.Context, params: map[string]Param{}}
-	for _, p := range cfg.Params() {
+func newBuilder(m *Model) *builder {
+	cfg, room := m.cfg, m.room
+	b := &builder{dev: m.dev, cfg: cfg, room: room, rows: room.Batch * cfg.Context, params: map[string]Param{}, first: m.part.From}
+	for _, p := range m.params {
 		b.params[p.Name] = p
 	}
-	b.weights, b.grad = b.buffer(cfg.Parameters()), b.buffer(cfg.Parameters())
+	b.weights, b.grad = b.buffer(sizeOf(m.params)), b.buffer(sizeOf(m.params))
 	b.lender.grads = b.grad
 	if !cfg.Untied {
 		b.lender.from = cfg.Vocab * cfg.Width // the head's gradient, which backward begins with
 	}
-	b.desk = b.buffer(max(cfg.chunk(b.rows)*cfg.Vocab, b.rows*cfg.passing(room.kept(0))))
+	desk := b.rows * cfg.passing(room.kept(0))
+	if m.part.Last(cfg) {
+		desk = max(desk, cfg.chunk(b.rows)*cfg.Vocab)
+	}
+	b.desk = b.buffer(max(desk, 1))
 	return b
 }
 
@@ -111,3 +117,6 @@ func (b *builder) rmsNorm(name string) rmsNorm {
 	n.gain, n.gainGrad = b.parameter(name + ".weight")
 	return n
 }
+
+// kept returns what a block of the model keeps.
+func (b *builder) kept(layer int) Kept { return b.room.kept(layer - b.first) }

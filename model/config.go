@@ -10,7 +10,7 @@ type Family uint8
 
 // The families.
 const (
-	// GPT2 has learned positions, LayerNorm, GELU, biases and a tied head.
+	// GPT2 has learned positions, LayerNorm, GELU, biases, and a tied or separate head.
 	GPT2 Family = iota
 	// Llama has rotary positions, RMSNorm, SwiGLU, keys and values that may be
 	// shared by heads, a tied or separate head, and no biases.
@@ -47,13 +47,14 @@ type Config struct {
 	Context int // positions of the longest window, 1 to 2²⁰
 	Vocab   int // tokens, 2 to 2²⁴
 
+	Untied bool // the output head has weights of its own, not the token embedding's
+
 	// What follows is Llama's; it is zero for GPT-2.
 
 	KVHeads   int     // heads of keys and values, a divisor of Heads
 	Hidden    int     // values between a block's SwiGLU and its last product, 1 to 2¹⁸
 	RopeTheta float32 // base of the rotary angles, above 1, at most 10⁹
 	NormEps   float32 // of the norms, 10⁻¹² to 0.1
-	Untied    bool    // the output head has weights of its own, not the token embedding's
 }
 
 // Limits of a Config: above them a file is taken for damage.
@@ -88,9 +89,9 @@ func (c Config) Validate() error {
 	}
 	switch c.Family {
 	case GPT2:
-		if c.KVHeads != 0 || c.Hidden != 0 || c.RopeTheta != 0 || c.NormEps != 0 || c.Untied {
-			fault("with key heads %d, hidden %d, rope theta %v, norm eps %v, untied %v: these are for the family llama, not gpt2",
-				c.KVHeads, c.Hidden, c.RopeTheta, c.NormEps, c.Untied)
+		if c.KVHeads != 0 || c.Hidden != 0 || c.RopeTheta != 0 || c.NormEps != 0 {
+			fault("with key heads %d, hidden %d, rope theta %v, norm eps %v: these are for the family llama, not gpt2",
+				c.KVHeads, c.Hidden, c.RopeTheta, c.NormEps)
 		}
 	case Llama:
 		check("key and value heads", c.KVHeads, 1, maxWidth)
@@ -137,14 +138,14 @@ func (c Config) blockProducts() int {
 
 // Parameters returns the number of values of all parameters.
 func (c Config) Parameters() int {
-	if c.Family == Llama {
-		n := c.Vocab*c.Width + c.Layers*(c.blockProducts()+2*c.Width) + c.Width
-		if c.Untied {
-			n += c.Vocab * c.Width
-		}
-		return n
+	n := 0
+	if c.Untied {
+		n = c.Vocab * c.Width
 	}
-	return (c.Vocab+c.Context+2)*c.Width + c.Layers*(c.blockProducts()+13*c.Width)
+	if c.Family == Llama {
+		return n + c.Vocab*c.Width + c.Layers*(c.blockProducts()+2*c.Width) + c.Width
+	}
+	return n + (c.Vocab+c.Context+2)*c.Width + c.Layers*(c.blockProducts()+13*c.Width)
 }
 
 // FLOPPerToken returns the floating-point operations of training on one token

@@ -61,7 +61,6 @@ func TestConfigJSONMistakes(t *testing.T) {
 		"layer_norm_epsilon":  with(`"layer_norm_epsilon":1e-6`),
 		"n_inner":             with(`"n_inner":17`),
 		"scale_attn":          with(`"scale_attn_by_inverse_layer_idx":true`),
-		"tie_word_embeddings": with(`"tie_word_embeddings":false`),
 		"heads 3":             with(`"n_head":3`),
 		"layers 0":            with(`"n_layer":0`),
 		"vocabulary":          with(`"vocab_size":1`),
@@ -75,6 +74,10 @@ func TestConfigJSONMistakes(t *testing.T) {
 		if c != (Config{Layers: 77}) {
 			t.Errorf("%s: changed the config to %+v", text, c)
 		}
+	}
+	var apart Config
+	if err := json.Unmarshal([]byte(with(`"tie_word_embeddings":false`)), &apart); err != nil || !apart.Untied {
+		t.Errorf("a GPT-2 with a head of its own: %+v, %v", apart, err)
 	}
 	mixed := tiny
 	mixed.KVHeads = 2

@@ -19,5 +19,8 @@
 // between the passes and what is computed again, which changes no bit. Arguments
 // from outside (tokens, batches, tensors) are checked before work.
 //
-// A Model is used by one goroutine at a time.
+// A Stage is a Part of a model for a pipeline (partition.go): some of its blocks,
+// with the embeddings or the head at the ends.
+//
+// A Model or a Stage is used by one goroutine at a time.
 package model

@@ -98,14 +98,18 @@ func (m *Model) checkTokens(what string, tokens []int32) error {
 func (m *Model) forward(batch, from, to int) {
 	e := extent{batch: batch, from: from, to: to}
 	c, streams := m.cfg.Width, m.act.streams
-	m.dev.Embed(compute.Embed{
-		Out: e.of(streams[0], c), Tokens: m.tokens.Slice(from, from+e.rows()),
-		WTE: m.embed.tokens, WPE: m.embed.positions, B: batch, T: to - from, C: c, From: from,
-	})
+	if m.part.First() {
+		m.dev.Embed(compute.Embed{
+			Out: e.of(streams[0], c), Tokens: m.tokens.Slice(from, from+e.rows()),
+			WTE: m.embed.tokens, WPE: m.embed.positions, B: batch, T: to - from, C: c, From: from,
+		})
+	}
 	for i, block := range m.blocks {
 		block.forward(streams[i], e.of(streams[i+1], c), e)
 	}
-	m.last.forward(m.act.lastNorm, streams[len(m.blocks)], e)
+	if m.part.Last(m.cfg) {
+		m.last.forward(m.act.lastNorm, streams[len(m.blocks)], e)
+	}
 }
 
 // logits computes the scores of rows [from,to) into act.logits.
@@ -153,10 +157,13 @@ func (m *Model) backward(batch, positions int) {
 	f, streams := &m.act.flight, m.act.streams
 	for i := len(m.blocks) - 1; i >= 0; i-- {
 		m.reclaim(m.grads.Slice(m.layers[i].From, m.layers[i].To))
-		if i == len(m.blocks)-1 {
+		if i == len(m.blocks)-1 && m.part.Last(m.cfg) {
 			m.last.backward(f.stream, f.narrow, streams[i+1], e.rows(), false)
 		}
 		m.blocks[i].backward(streams[i], f, e)
+	}
+	if !m.part.First() {
+		return
 	}
 	m.reclaim(m.embed.positionsGrad)
 	if m.cfg.Untied {

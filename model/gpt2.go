@@ -30,15 +30,20 @@ func (l *lister) gpt2(c Config) {
 	}
 	l.add(c.Layers-1, "transformer.ln_f.weight", InitOne, 0, w)
 	l.add(c.Layers-1, "transformer.ln_f.bias", InitZero, 0, w)
+	if c.Untied {
+		l.add(-1, headName, InitNormal, l.std, c.Vocab, w)
+	}
 }
 
 func gpt2Name(layer int, name string) string { return fmt.Sprintf("transformer.h.%d.%s", layer, name) }
 
 // allocateGPT2 takes what is not a block's and returns what makes those.
 func (m *Model) allocateGPT2(b *builder) (add func(layer int) block) {
-	m.embed.tokens, m.embed.tokensGrad = b.parameter("transformer.wte.weight")
-	m.embed.positions, m.embed.positionsGrad = b.parameter("transformer.wpe.weight")
-	m.head = head{weight: m.embed.tokens, grad: m.embed.tokensGrad}
+	if m.part.First() {
+		m.embed.tokens, m.embed.tokensGrad = b.parameter("transformer.wte.weight")
+		m.embed.positions, m.embed.positionsGrad = b.parameter("transformer.wpe.weight")
+	}
+	m.allocateHead(b)
 	return func(layer int) block { return b.gpt2Block(layer) }
 }
 
@@ -56,7 +61,7 @@ func (b *builder) gpt2Block(layer int) *gpt2Block {
 	c := b.cfg.Width
 	name := func(part string) string { return gpt2Name(layer, part) }
 	return &gpt2Block{
-		dev: b.dev, heads: b.cfg.Heads, width: c, kept: b.room.kept(layer),
+		dev: b.dev, heads: b.cfg.Heads, width: c, kept: b.kept(layer),
 		norm1: b.layerNorm(name("ln_1")), qkv: b.affine(c, 3*c, name("attn.c_attn")), out: b.affine(c, c, name("attn.c_proj")),
 		norm2: b.layerNorm(name("ln_2")), up: b.affine(c, 4*c, name("mlp.c_fc")), down: b.affine(4*c, c, name("mlp.c_proj")),
 		trace: b.trace(layer),

@@ -84,9 +84,9 @@ func (r *ropeJSON) plain() bool {
 // MarshalJSON writes config.json with Hugging Face's keys. A byte vocabulary
 // has no begin and end tokens, so those keys are null.
 func (c Config) MarshalJSON() ([]byte, error) {
-	yes, no := true, false
+	yes, no, tied := true, false, !c.Untied
 	if c.Family == Llama {
-		activation, tied := "silu", !c.Untied
+		activation := "silu"
 		return json.Marshal(llamaJSON{
 			Architectures: []string{"LlamaForCausalLM"}, ModelType: "llama",
 			Layers: c.Layers, Heads: c.Heads, KVHeads: &c.KVHeads, Width: c.Width, Hidden: c.Hidden, Context: c.Context, Vocab: c.Vocab,
@@ -97,7 +97,7 @@ func (c Config) MarshalJSON() ([]byte, error) {
 	return json.Marshal(gpt2JSON{
 		Architectures: []string{"GPT2LMHeadModel"}, ModelType: "gpt2",
 		Layers: c.Layers, Heads: c.Heads, Width: c.Width, Context: c.Context, OldContext: c.Context, Vocab: c.Vocab,
-		Activation: &activation, Eps: &eps, ScaleWeights: &yes, ScaleByLayer: &no, Tied: &yes, endsJSON: endsJSON{Type: "float32"},
+		Activation: &activation, Eps: &eps, ScaleWeights: &yes, ScaleByLayer: &no, Tied: &tied, endsJSON: endsJSON{Type: "float32"},
 	})
 }
 
@@ -148,7 +148,7 @@ func readGPT2(text []byte) (Config, error) {
 	if j.Context == 0 {
 		j.Context = j.OldContext
 	}
-	c := Config{Layers: j.Layers, Heads: j.Heads, Width: j.Width, Context: j.Context, Vocab: j.Vocab}
+	c := Config{Layers: j.Layers, Heads: j.Heads, Width: j.Width, Context: j.Context, Vocab: j.Vocab, Untied: !valueOr(j.Tied, true)}
 	switch {
 	case j.Activation != nil && *j.Activation != "gelu_new" && *j.Activation != "gelu_pytorch_tanh":
 		return c, fmt.Errorf("model config: activation_function %q, only gelu_new is supported", *j.Activation)
@@ -160,8 +160,6 @@ func readGPT2(text []byte) (Config, error) {
 		return c, errors.New("model config: unusual attention scaling (scale_attn_*) is not supported")
 	case j.Cross:
 		return c, errors.New("model config: add_cross_attention true, only decoders on their own are supported")
-	case j.Tied != nil && !*j.Tied:
-		return c, errors.New("model config: tie_word_embeddings false, only tied embeddings are supported for gpt2")
 	}
 	return c, nil
 }

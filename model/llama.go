@@ -35,11 +35,10 @@ func llamaName(layer int, name string) string { return fmt.Sprintf("model.layers
 
 // allocateLlama takes what is not a block's and returns what makes those.
 func (m *Model) allocateLlama(b *builder) (add func(layer int) block) {
-	m.embed.tokens, m.embed.tokensGrad = b.parameter("model.embed_tokens.weight")
-	m.head = head{weight: m.embed.tokens, grad: m.embed.tokensGrad}
-	if m.cfg.Untied {
-		m.head.weight, m.head.grad = b.parameter(headName)
+	if m.part.First() {
+		m.embed.tokens, m.embed.tokensGrad = b.parameter("model.embed_tokens.weight")
 	}
+	m.allocateHead(b)
 	table := b.buffer(m.cfg.Context * m.cfg.headSize())
 	if b.failed == nil {
 		m.dev.Upload(table, angles(m.cfg.Context, m.cfg.headSize(), m.cfg.RopeTheta))
@@ -81,7 +80,7 @@ func (b *builder) llamaBlock(layer int, table compute.Buffer) *llamaBlock {
 	c, hidden, qkv := cfg.Width, cfg.Hidden, cfg.qkvWidth()
 	name := func(part string) string { return llamaName(layer, part) }
 	return &llamaBlock{
-		dev: b.dev, heads: cfg.Heads, keys: cfg.KVHeads, width: c, qkvWidth: qkv, hidden: hidden, kept: b.room.kept(layer), table: table,
+		dev: b.dev, heads: cfg.Heads, keys: cfg.KVHeads, width: c, qkvWidth: qkv, hidden: hidden, kept: b.kept(layer), table: table,
 		norm1: b.rmsNorm(name("input_layernorm")), norm2: b.rmsNorm(name("post_attention_layernorm")),
 		qkv:    b.projection(c, qkv, name("self_attn.q_proj"), name("self_attn.k_proj"), name("self_attn.v_proj")),
 		out:    b.projection(c, c, name("self_attn.o_proj")),

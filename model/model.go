@@ -17,6 +17,7 @@ const headName = "lm_head.weight"
 type Model struct {
 	cfg    Config
 	dev    compute.Device
+	part   Part
 	room   Room
 	params []Param
 	layers []compute.Range  // of params, one a block
@@ -67,29 +68,35 @@ func NewIn(room Room, cfg Config, dev compute.Device) (*Model, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if err := room.Validate(cfg.Layers); err != nil {
+	return newPart(cfg.Whole(), room, cfg, dev)
+}
+
+// newPart allocates a part of a valid model.
+func newPart(part Part, room Room, cfg Config, dev compute.Device) (*Model, error) {
+	if err := room.Validate(part.Len()); err != nil {
 		return nil, err
 	}
-	m := &Model{cfg: cfg, dev: dev, room: room, params: cfg.Params(), layers: cfg.layers()}
+	m := &Model{cfg: cfg, dev: dev, part: part, room: room, params: cfg.PartParams(part)}
+	m.layers = layersOf(m.params, part)
 	if err := m.allocate(); err != nil {
 		return nil, errors.Join(fmt.Errorf("allocate model of %d parameters for %d windows of %d tokens: %w",
-			cfg.Parameters(), room.Batch, cfg.Context, err), m.Close())
+			sizeOf(m.params), room.Batch, cfg.Context, err), m.Close())
 	}
 	return m, nil
 }
 
 func (m *Model) allocate() error {
-	b := newBuilder(m.cfg, m.dev, m.room)
+	b := newBuilder(m)
 	m.weights, m.grads, m.desk = b.weights, b.grad, b.desk
 	add := m.allocateGPT2
 	if m.cfg.Family == Llama {
 		add = m.allocateLlama
 	}
 	newBlock := add(b)
-	for layer, span := range m.layers {
+	for i, span := range m.layers {
 		b.until(span)
 		m.act.streams = append(m.act.streams, b.values(m.cfg.Width))
-		m.blocks = append(m.blocks, newBlock(layer))
+		m.blocks = append(m.blocks, newBlock(m.part.From+i))
 	}
 	m.finish(b)
 	m.owned = b.owned
@@ -107,8 +114,14 @@ func (m *Model) allocate() error {
 // finish allocates what comes after the blocks.
 func (m *Model) finish(b *builder) {
 	cfg, a := m.cfg, &m.act
-	b.until(m.layers[cfg.Layers-1])
-	a.streams, a.lastNorm = append(a.streams, b.values(cfg.Width)), b.values(cfg.Width)
+	b.until(m.layers[len(m.layers)-1])
+	a.streams = append(a.streams, b.values(cfg.Width))
+	a.flight = flight{stream: b.buffer(b.rows * cfg.Width), narrow: b.buffer(b.rows * cfg.Width)}
+	m.losses = make([]float32, b.rows)
+	if !m.part.Last(cfg) {
+		return
+	}
+	a.lastNorm = b.values(cfg.Width)
 	if cfg.Family == Llama {
 		last := b.rmsNorm("model.norm")
 		m.last = &last
@@ -116,12 +129,21 @@ func (m *Model) finish(b *builder) {
 		last := b.layerNorm("transformer.ln_f")
 		m.last = &last
 	}
-	a.flight = flight{stream: b.buffer(b.rows * cfg.Width), narrow: b.buffer(b.rows * cfg.Width)}
 	a.losses, a.chunk = b.buffer(b.rows), cfg.chunk(b.rows)
 	if b.failed == nil {
 		a.logits = b.desk.Slice(0, a.chunk*cfg.Vocab)
 	}
-	m.losses = make([]float32, b.rows)
+}
+
+// allocateHead takes the head's weights, or the token embedding's.
+func (m *Model) allocateHead(b *builder) {
+	switch {
+	case !m.part.Last(m.cfg):
+	case m.cfg.Untied:
+		m.head.weight, m.head.grad = b.parameter(headName)
+	default:
+		m.head = head{weight: m.embed.tokens, grad: m.embed.tokensGrad}
+	}
 }
 
 // Close waits for the device and frees the model's memory there; the device
@@ -174,11 +196,12 @@ func (m *Model) Init(seed uint64) {
 }
 
 // Shapes returns the parameters' names and shapes in order, without values.
-func (m *Model) Shapes() []compute.Tensor { return m.cfg.Shapes() }
+func (m *Model) Shapes() []compute.Tensor { return shapesOf(m.params) }
 
 // Shapes returns the parameters' names and shapes in order, without values.
-func (c Config) Shapes() []compute.Tensor {
-	params := c.Params()
+func (c Config) Shapes() []compute.Tensor { return shapesOf(c.Params()) }
+
+func shapesOf(params []Param) []compute.Tensor {
 	tensors := make([]compute.Tensor, len(params))
 	for i, p := range params {
 		tensors[i] = compute.Tensor{Name: p.Name, Shape: p.Shape}

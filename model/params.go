@@ -91,15 +91,15 @@ func (p Param) span(flat compute.Buffer) compute.Buffer {
 	return flat.Slice(p.Offset, p.Offset+p.Size)
 }
 
-// layers returns the span of each block's parameters in the flat buffer; the last
-// one's holds the last norm too.
-func (c Config) layers() []compute.Range {
-	spans := make([]compute.Range, c.Layers)
-	for _, p := range c.Params() {
+// layersOf returns the span of each block's parameters in the flat buffer of a
+// part; the last one's holds the last norm too.
+func layersOf(params []Param, part Part) []compute.Range {
+	spans := make([]compute.Range, part.Len())
+	for _, p := range params {
 		if p.Layer < 0 {
 			continue
 		}
-		span := &spans[p.Layer]
+		span := &spans[p.Layer-part.From]
 		if span.To == 0 {
 			span.From = p.Offset
 		}

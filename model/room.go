@@ -142,7 +142,7 @@ type trace struct {
 
 // trace allocates a block's trace.
 func (b *builder) trace(layer int) trace {
-	cfg, kept, shared := b.cfg, b.room.kept(layer), 0
+	cfg, kept, shared := b.cfg, b.kept(layer), 0
 	values := func(until Kept, width int) compute.Buffer {
 		if kept <= until {
 			return b.values(width)

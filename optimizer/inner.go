@@ -19,6 +19,9 @@ type Inner interface {
 	// before clipping. When that is not finite it changes nothing and returns
 	// ErrNotFinite. The gradients stay as they are.
 	Step(learningRate, weightDecay, gradScale float64) (norm float64, err error)
+	// Squares says that the gradient is part of a larger one: the next Step
+	// measures and clips by this sum of the squares of all its unscaled values.
+	Squares(all float64)
 	// Steps returns the number of steps made.
 	Steps() int
 	// Save returns the state, which lasts until the next Step or Load: where the
@@ -98,6 +101,7 @@ func New(t Target, cfg Config) (Inner, error) {
 type core struct {
 	name          string
 	clip          float64
+	squares       *float64 // of the whole gradient, for the next step; nil: this is all of it
 	device        compute.Device
 	params, grads compute.Buffer
 	pieces        []piece
@@ -169,7 +173,12 @@ func (c *core) moment(prefix string) (compute.Buffer, error) {
 // begin measures the scaled gradient and returns its norm and the scale with which
 // it is to be used, clipping by the global norm included. It counts a step.
 func (c *core) begin(gradScale float64) (norm, scale float64, err error) {
-	norm = math.Sqrt(c.device.SumSquares(c.grads)) * math.Abs(gradScale)
+	squares := c.squares
+	if c.squares = nil; squares == nil {
+		own := c.device.SumSquares(c.grads)
+		squares = &own
+	}
+	norm = math.Sqrt(*squares) * math.Abs(gradScale)
 	if math.IsNaN(norm) || math.IsInf(norm, 0) {
 		return norm, 0, fmt.Errorf("%s step %d: norm %g: %w", c.name, c.steps+1, norm, ErrNotFinite)
 	}
@@ -203,6 +212,9 @@ func (c *core) decayed() []compute.Range {
 	}
 	return ranges
 }
+
+// Squares implements Inner.
+func (c *core) Squares(all float64) { c.squares = &all }
 
 // Steps implements Inner.
 func (c *core) Steps() int { return c.steps }

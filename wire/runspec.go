@@ -58,7 +58,7 @@ type ModelSpec struct {
 	Context uint64 `cbor:"5,keyasint"` // tokens
 	Vocab   uint64 `cbor:"6,keyasint"`
 
-	// What follows is absent for gpt2.
+	// What follows is absent for gpt2, but for Untied.
 
 	KVHeads   uint64 `cbor:"7,keyasint,omitempty"`  // heads of keys and values
 	Hidden    uint64 `cbor:"8,keyasint,omitempty"`  // width inside a block's SwiGLU
@@ -211,7 +211,7 @@ func (m ModelSpec) validate(fault faultFunc) {
 	bounds := []bound{{"layers", m.Layers, 1 << 10}, {"heads", m.Heads, 1 << 10}, {"width", m.Width, 1 << 16}, {"context", m.Context, 1 << 20}, {"vocabulary", m.Vocab, 1 << 20}}
 	switch m.Family {
 	case "gpt2":
-		if m != (ModelSpec{Family: m.Family, Layers: m.Layers, Heads: m.Heads, Width: m.Width, Context: m.Context, Vocab: m.Vocab}) {
+		if m != (ModelSpec{Family: m.Family, Layers: m.Layers, Heads: m.Heads, Width: m.Width, Context: m.Context, Vocab: m.Vocab, Untied: m.Untied}) {
 			fault("model family gpt2 with numbers of llama")
 		}
 	case "llama":
