@@ -47,6 +47,8 @@ func arrows() map[string][]string {
 		"store":        {},
 		"wire":         {},
 		"status":       {"wire"},
+		"allowance":    {},
+		"machine":      {},
 
 		// Conformance suites and test doubles: they serve tests only.
 		"compute/computetest":   {"compute"},

@@ -57,7 +57,7 @@ func document(p *Package) []string {
 // Pure checks the packages that decide: no clock, no timer, no global randomness, no operating system, no log, no
 // goroutine. A failure of one of them is replayed from its seed, which any of these would break.
 func Pure(packages []*Package) []string {
-	pure := []string{"peer/core", "coordinator", "round", "pipeline", "catchup", "wire"}
+	pure := []string{"peer/core", "coordinator", "round", "pipeline", "catchup", "wire", "allowance"}
 	var faults []string
 	for _, p := range packages {
 		if !slices.Contains(pure, p.Path) {

@@ -1,0 +1,18 @@
+//go:build unix
+
+package machine
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownSeconds is the processor time of this process.
+func ownSeconds() (float64, error) {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0, fmt.Errorf("processor use: %w", err)
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9, nil
+}
