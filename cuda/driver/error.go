@@ -80,6 +80,12 @@ const (
 	mendMemory  = "close other programs that use the card, or lower --batch"
 )
 
+// known reports whether the code has words of its own.
+func (c Code) known() bool { return c.meaning().text != unknownText }
+
+// unknownText stands for codes without words of their own.
+const unknownText = "the driver failed"
+
 // meaning puts a code into words.
 func (c Code) meaning() meaning {
 	switch c {
@@ -172,5 +178,5 @@ func (c Code) meaning() meaning {
 	case 999:
 		return meaning{"UNKNOWN", "the driver failed without a reason; this is common after sleep or an update", "restart the machine", ErrDeviceLost}
 	}
-	return meaning{fmt.Sprintf("error %d", int(c)), "the driver failed", mendReport, nil}
+	return meaning{fmt.Sprintf("error %d", int(c)), unknownText, mendReport, nil}
 }
