@@ -17,6 +17,7 @@ import (
 	"dunlin/model"
 	"dunlin/optimizer"
 	"dunlin/peer"
+	"dunlin/plan"
 	"dunlin/status"
 	"dunlin/wire"
 )
@@ -97,6 +98,9 @@ type Config struct {
 
 	Watch bool // show a page's figures again and again
 
+	Peers  []plan.Group // who would train
+	Figure string       // file of a plan's figure
+
 	Workers int  // of a swarm on this machine
 	Chaos   bool // kill and replace them
 
@@ -123,7 +127,8 @@ func everyOption(c *Config) []option {
 	all = append(all, c.preparing()...)
 	all = append(all, c.learning()...)
 	all = append(append(all, c.exporting()...), c.relay())
-	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), c.average(), c.memory(), yes(&c.Chaos, "chaos", ""))
+	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), c.average(), c.memory(), yes(&c.Chaos, "chaos", ""),
+		groups(&c.Peers, "peers"), text(&c.Figure, "svg", "", "path", ""))
 }
 
 // run lists what an organiser chooses.

@@ -49,6 +49,7 @@ func arrows() map[string][]string {
 		"status":       {"wire"},
 		"allowance":    {},
 		"machine":      {},
+		"plan":         {},
 
 		// Conformance suites and test doubles: they serve tests only.
 		"compute/computetest":   {"compute"},
