@@ -99,6 +99,9 @@ func (d *demo) run(ctx context.Context) (*demoResult, error) {
 		d.chaos = newChaos(d.swarm, rand.New(rand.NewPCG(c.Seed, 3)), d.started, c.Seconds)
 	}
 	reason := d.follow(ctx)
+	if d.chaos != nil {
+		d.chaos.endHunt() // a frozen worker could not leave
+	}
 	return d.report(reason), nil
 }
 

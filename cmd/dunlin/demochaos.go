@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
+	"dunlin/round"
 	"dunlin/status"
 )
 
@@ -14,10 +16,12 @@ import (
 const (
 	killEvery   = 15 * time.Second
 	reviveAfter = 2 * time.Second
-	huntWithin  = 10 * time.Second // for an owner in mid-round; then whoever comes
-	huntedFirst = 0.2              // share of the run at which the first worker is killed, if that is earlier
-	leadKilled  = 0.45             // share at which the coordinator is
-	calmAfter   = 0.7              // share after which nobody is
+	huntWithin  = 15 * time.Second        // for an owner in mid-round; then whoever comes
+	frozenFor   = 1500 * time.Millisecond // at most, below what makes the others give a silent peer up
+	snapshotLag = 50 * time.Millisecond   // between what a worker did and what the coordinator knows of it
+	huntedFirst = 0.2                     // share of the run at which the first worker is killed, if that is earlier
+	leadKilled  = 0.45                    // share at which the coordinator is
+	calmAfter   = 0.7                     // share after which nobody is
 )
 
 // chaos kills and replaces processes of a local swarm while it trains: workers at random times, at least one of them
@@ -32,6 +36,8 @@ type chaos struct {
 	every     time.Duration
 	hunting   bool // the next victim is to be an owner in mid-round
 	huntUntil time.Time
+	frozen    *localWorker // by the hunt, until it owes slabs
+	frozenAt  time.Time
 	lead      bool // the coordinator has had its turn
 	down      bool // the coordinator is dead
 	leadBack  time.Time
@@ -63,7 +69,7 @@ func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
 		return err
 	}
 	if c.down || shot == nil || shot.Run.Phase != "training" {
-		c.hunting = false
+		c.endHunt()
 		return nil
 	}
 	share := c.share(now, shot)
@@ -74,7 +80,7 @@ func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
 	}
 	// A replacement needs a while to join, and to have a part in the end.
 	if share > calmAfter {
-		c.hunting = false
+		c.endHunt()
 		return nil
 	}
 	early := c.killed == 0 && share > huntedFirst
@@ -93,7 +99,7 @@ func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
 	if c.hunting && c.owed(ctx, victim, shot) {
 		c.owners++
 	}
-	c.hunting = false
+	c.endHunt()
 	c.killed++
 	c.next = now.Add(c.every*3/4 + time.Duration(c.rng.Int64N(int64(c.every/2))))
 	back := comeback{at: now.Add(reviveAfter)}
@@ -139,15 +145,51 @@ func (c *chaos) alive() []*localWorker {
 // victim chooses whom to kill: one that owes slabs of a round while hunting, else anyone.
 func (c *chaos) victim(shot *status.Snapshot, now time.Time) *localWorker {
 	if c.hunting && now.Before(c.huntUntil) {
-		for _, w := range c.alive() {
-			if owes(shot, w.id) != "" {
-				return w
-			}
-		}
-		return nil
+		return c.hunt(shot, now)
 	}
 	alive := c.alive()
 	return alive[c.rng.IntN(len(alive))]
+}
+
+// hunt looks for a worker that owes slabs. Owners sum within milliseconds, and a snapshot is older than that, so a
+// worker that has said Ready is frozen first: a round that opens with it stands still until it is killed.
+func (c *chaos) hunt(shot *status.Snapshot, now time.Time) *localWorker {
+	if c.frozen != nil {
+		if owes(shot, c.frozen.id) != "" && shot.At.Sub(c.frozenAt) > snapshotLag {
+			return c.frozen
+		}
+		if now.Sub(c.frozenAt) > frozenFor {
+			c.thaw()
+		}
+		return nil
+	}
+	for _, w := range c.alive() {
+		owing := owes(shot, w.id) != ""
+		if !owing && !saidReady(shot, w.id) {
+			continue
+		}
+		if w.freeze() {
+			c.frozen, c.frozenAt = w, now
+			return nil
+		}
+		if owing { // a system without a way to freeze
+			return w
+		}
+	}
+	return nil
+}
+
+// endHunt lets go of whom the hunt holds.
+func (c *chaos) endHunt() {
+	c.hunting = false
+	c.thaw()
+}
+
+func (c *chaos) thaw() {
+	if c.frozen != nil {
+		c.frozen.thaw()
+		c.frozen = nil
+	}
 }
 
 // owed reports whether a killed worker died owing slabs: the round that it owed them to still waits for it.
@@ -168,18 +210,36 @@ func (c *chaos) owed(ctx context.Context, w *localWorker, before *status.Snapsho
 // owes returns the attempt that waits for slabs of a worker, or nothing.
 func owes(shot *status.Snapshot, id string) string {
 	for _, r := range shot.Rounds {
-		if r.Phase != "summing" {
+		if r.Phase != round.Summing.String() {
 			continue
 		}
-		for _, text := range r.Waiting {
-			for i := range shot.Peers {
-				if p := &shot.Peers[i]; p.ID == id && p.Alive && strings.HasPrefix(text, fmt.Sprintf("slot %d: ", p.Slot)) {
-					return r.Attempt
-				}
+		for i := range shot.Peers {
+			if p := &shot.Peers[i]; p.ID == id && p.Alive && waitedFor(r.Waiting, p.Slot) {
+				return r.Attempt
 			}
 		}
 	}
 	return ""
+}
+
+// saidReady reports whether a round that waits for others has this worker's contribution.
+func saidReady(shot *status.Snapshot, id string) bool {
+	for _, r := range shot.Rounds {
+		if r.Phase != round.Collecting.String() || r.Closed != nil || r.Ready == nil || len(r.Waiting) == 0 {
+			continue
+		}
+		for i := range shot.Peers {
+			if p := &shot.Peers[i]; p.ID == id && p.Alive && p.State == "training" && !waitedFor(r.Waiting, p.Slot) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// waitedFor reports whether a slot is among those that a round waits for.
+func waitedFor(waiting []string, slot uint64) bool {
+	return slices.ContainsFunc(waiting, func(text string) bool { return strings.HasPrefix(text, fmt.Sprintf("slot %d: ", slot)) })
 }
 
 // String sums up what was done to the swarm.

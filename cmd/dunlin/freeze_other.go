@@ -1,0 +1,8 @@
+//go:build !unix
+
+package main
+
+// freeze would stop the process where it stands; this system has no way to.
+func (p *process) freeze() bool { return false }
+
+func (p *process) thaw() {}
