@@ -135,7 +135,9 @@ func (j *Joiner) Step(now time.Time, ev JoinerEvent) []JoinerEffect {
 			j.goodbye()
 		}
 	case Diverged:
-		j.diverged(e.Reason)
+		j.again("this replica is being repaired", "repairing this replica: "+e.Reason)
+	case DeviceLost:
+		j.again("the device is lost", "opening the device again: "+e.Reason)
 	case Logged:
 		j.logged(e)
 	case Tick:
@@ -280,13 +282,13 @@ func (j *Joiner) caughtUp(height uint64) {
 	j.rest()
 }
 
-// diverged stops training until the replica is repaired.
-func (j *Joiner) diverged(reason string) {
+// again stops training until the replica and what trains are whole.
+func (j *Joiner) again(halted, reason string) {
 	if j.drain.reason != "" || j.state == wire.StateDialling {
 		return
 	}
-	j.stop("this replica is being repaired")
-	j.sync(j.height, "repairing this replica: "+reason)
+	j.stop(halted)
+	j.sync(j.height, reason)
 }
 
 // logged follows what the log says about this slot and about the run.

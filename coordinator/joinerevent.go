@@ -48,6 +48,9 @@ type HandedOver struct{}
 // Diverged says that the replica is being repaired: no training until CaughtUp.
 type Diverged struct{ Reason string }
 
+// DeviceLost says that there is nothing to train on: no training until CaughtUp.
+type DeviceLost struct{ Reason string }
+
 func (Reached) joinerEvent()     {}
 func (Lost) joinerEvent()        {}
 func (Welcomed) joinerEvent()    {}
@@ -58,6 +61,7 @@ func (WindowsLeft) joinerEvent() {}
 func (Drained) joinerEvent()     {}
 func (HandedOver) joinerEvent()  {}
 func (Diverged) joinerEvent()    {}
+func (DeviceLost) joinerEvent()  {}
 func (Logged) joinerEvent()      {}
 func (Tick) joinerEvent()        {}
 
@@ -76,6 +80,7 @@ func (e WindowsLeft) String() string { return fmt.Sprintf("%d windows left", e.W
 func (e Drained) String() string     { return "drain: " + e.Reason }
 func (HandedOver) String() string    { return "handed over" }
 func (e Diverged) String() string    { return "diverged: " + e.Reason }
+func (e DeviceLost) String() string  { return "device lost: " + e.Reason }
 
 // JoinerEffect is something that a worker's membership wants done. Note is
 // shared with the coordinator's side.

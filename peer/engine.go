@@ -18,13 +18,15 @@ import (
 
 // LocalEngine makes a swarm worker's inner steps on a device of this machine.
 type LocalEngine struct {
-	trainer         *Trainer
+	cfg             TrainerConfig // of a joiner, whose moments start at zero
+	trainer         *Trainer      // nil while the device is lost
 	device          compute.Device
 	windows         data.Windows
 	order           data.Order
 	live            [][]float32
 	inputs, targets []int32
 	indices         []int
+	apart           bool   // the device has memory of its own: live is a copy
 	memory          string // file of the moments; empty for none
 }
 
@@ -56,9 +58,15 @@ func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, jo
 		inputs: make([]int32, cfg.Batch*cfg.Model.Context), targets: make([]int32, cfg.Batch*cfg.Model.Context),
 		indices: make([]int, cfg.Batch), memory: memory,
 	}
+	again, err := trainerConfig(spec, true)
+	if err != nil {
+		return nil, errors.Join(err, trainer.Close())
+	}
+	e.cfg, e.cfg.Room = again, room
 	flat := trainer.Model().Params().Host
-	if flat == nil {
-		return nil, errors.Join(fmt.Errorf("device %s keeps its weights to itself: swarm workers train on the CPU", device.Name()), trainer.Close())
+	e.apart = flat == nil
+	if e.apart {
+		flat = make([]float32, cfg.Model.Parameters())
 	}
 	for _, p := range trainer.Params() {
 		e.live = append(e.live, flat[p.Offset:p.Offset+p.Size:p.Offset+p.Size])
@@ -69,7 +77,7 @@ func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, jo
 
 // Remember implements Engine: it keeps the moments in one durable step.
 func (e *LocalEngine) Remember() error {
-	if e.memory == "" {
+	if e.memory == "" || e.trainer == nil {
 		return nil
 	}
 	state, err := e.trainer.Moments()
@@ -112,6 +120,54 @@ func (e *LocalEngine) recall() {
 // Live implements Engine.
 func (e *LocalEngine) Live() [][]float32 { return e.live }
 
+// Pull implements Engine.
+func (e *LocalEngine) Pull(tensors []int) error {
+	if !e.apart {
+		return nil
+	}
+	for _, i := range tensors {
+		if err := e.trainer.Read(e.live[i], i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Push implements Engine.
+func (e *LocalEngine) Push(tensors []int) error {
+	if !e.apart {
+		return nil
+	}
+	for _, i := range tensors {
+		if err := e.trainer.Write(i, e.live[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Reopen implements Engine.
+func (e *LocalEngine) Reopen() error {
+	device, ok := e.device.(compute.Reopener)
+	if !ok {
+		return fmt.Errorf("device %s cannot be opened again", e.device.Name())
+	}
+	if e.trainer != nil {
+		_ = e.trainer.Close() // its memory went with the device
+		e.trainer = nil
+	}
+	if err := device.Reopen(); err != nil {
+		return err
+	}
+	trainer, err := NewTrainer(e.device, e.cfg)
+	if err != nil {
+		return err
+	}
+	e.trainer = trainer
+	e.recall()
+	return nil
+}
+
 // Name implements Engine.
 func (e *LocalEngine) Name() string { return e.device.Name() }
 
@@ -128,4 +184,9 @@ func (e *LocalEngine) Step(positions []uint64, progress float64) (float64, error
 }
 
 // Close implements Engine.
-func (e *LocalEngine) Close() error { return e.trainer.Close() }
+func (e *LocalEngine) Close() error {
+	if e.trainer == nil {
+		return nil
+	}
+	return e.trainer.Close()
+}

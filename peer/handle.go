@@ -34,6 +34,15 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.next(round.Merged{Fragment: uint64(ev.fragment), Version: ev.version})
 	case workerFailed:
 		p.failure = fmt.Errorf("training stopped: %w", ev.err)
+	case deviceLost:
+		p.restart = true
+		p.log.Error("the device is lost; opening it again", "err", ev.err)
+		p.note("the device is lost: " + ev.err.Error())
+		p.next(core.DeviceLost{Reason: ev.err.Error()})
+	case deviceBack:
+		p.log.Info("the device is back")
+		p.note("the device is back")
+		p.next(core.DataReady{})
 	case complaint:
 		p.log.Warn("going on with a fault", "text", ev.text)
 		p.note(ev.text)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"dunlin/compute"
 	"dunlin/contribution"
 	"dunlin/wire"
 )
@@ -13,14 +14,23 @@ import (
 // Engine makes inner steps on one device. One goroutine uses it.
 type Engine interface {
 	// Live returns the parameters in the order of the RunSpec's tensors. Between
-	// two steps they may be read and written.
+	// two steps they may be read after Pull and count once they are pushed: a
+	// device with memory of its own keeps them there.
 	Live() [][]float32
+	// Pull brings these tensors from the device to Live.
+	Pull(tensors []int) error
+	// Push brings these tensors from Live to the device.
+	Push(tensors []int) error
 	// Step trains one batch, the windows at these positions of the data stream,
 	// with the rates of that progress, and returns the mean loss in nats a token.
 	Step(positions []uint64, progress float64) (float64, error)
 	// Remember keeps, durably, what a restart of this worker goes on from beside
 	// the replica: the optimizer's moments.
 	Remember() error
+	// Reopen tries, after an error that is compute.ErrLost, to open the device
+	// again. The weights there are undefined until Push, the moments those of the
+	// last Remember.
+	Reopen() error
 	// Name says what computes, for people.
 	Name() string
 	// Close gives the device's memory back.
@@ -85,6 +95,10 @@ type (
 		overlap  uint64 // τ: inner steps since the snapshot; 0 without one
 	}
 	workerFailed struct{ err error }
+	// deviceLost says that steps stand still until deviceBack; both are followed
+	// by an order to begin from committed weights.
+	deviceLost struct{ err error }
+	deviceBack struct{}
 	// complaint is a fault that training goes on with.
 	complaint struct{ text string }
 )
@@ -97,11 +111,14 @@ type worker struct {
 	trackers []*contribution.Tracker
 	configs  []contribution.Config
 	live     [][][]float32 // by fragment, tensors in layout order
+	tensors  [][]int       // by fragment: their numbers
 	orders   *mailbox[any]
 	report   func(any)
 	duty     Duty
 
 	running   bool
+	adrift    bool          // live weights are undefined until begin: the device was lost
+	patience  time.Duration // until the device is opened again; 0 unless it is lost
 	step      uint64
 	leases    []wire.Range
 	committed uint64   // tokens, of the newest merged commit
@@ -120,7 +137,7 @@ func newWorker(spec *wire.RunSpec, engine Engine, configs []contribution.Config,
 		for _, i := range spec.FragmentTensors(f) {
 			tensors = append(tensors, live[i])
 		}
-		w.live = append(w.live, tensors)
+		w.live, w.tensors = append(w.live, tensors), append(w.tensors, spec.FragmentTensors(f))
 	}
 	return w
 }
@@ -133,9 +150,12 @@ func (w *worker) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		for _, order := range w.orders.take() {
 			if err := w.obey(order); err != nil {
-				w.running = false
-				w.report(workerFailed{err})
+				w.fail(err)
 			}
+		}
+		if w.patience > 0 {
+			w.reopen(ctx)
+			continue
 		}
 		var windows wire.Range
 		ok := rested == nil
@@ -153,13 +173,47 @@ func (w *worker) run(ctx context.Context) {
 		}
 		rest, err := w.train(positions, windows)
 		if err != nil {
-			w.running = false
-			w.report(workerFailed{err})
+			w.fail(err)
 		}
 		if rest > 0 {
 			rested = time.After(rest)
 		}
 	}
+}
+
+// Waits before a lost device is opened again: the driver may need a moment, and a card that stays away costs nothing.
+const (
+	firstPatience = time.Second
+	lastPatience  = time.Minute
+)
+
+// fail stops steps: for good, or until a lost device is back.
+func (w *worker) fail(err error) {
+	w.running = false
+	if !errors.Is(err, compute.ErrLost) {
+		w.report(workerFailed{err})
+		return
+	}
+	if !w.adrift {
+		w.report(deviceLost{err})
+	}
+	w.adrift, w.patience = true, firstPatience
+}
+
+// reopen waits and tries to get a lost device back.
+func (w *worker) reopen(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(w.patience):
+	}
+	if err := w.engine.Reopen(); err != nil {
+		w.patience = min(2*w.patience, lastPatience)
+		w.report(complaint{fmt.Sprintf("the device is not back, trying again in %v: %v", w.patience, err)})
+		return
+	}
+	w.patience = 0
+	w.report(deviceBack{})
 }
 
 // next takes one batch of leased windows.
@@ -214,7 +268,7 @@ func (w *worker) obey(order any) error {
 	case halt:
 		w.running = false
 	case resume:
-		w.running = w.trackers != nil
+		w.running = w.trackers != nil && !w.adrift
 	case remember:
 		if err := w.engine.Remember(); err != nil {
 			w.report(complaint{"moments not kept, a restart begins without them: " + err.Error()})
@@ -249,6 +303,12 @@ func (w *worker) begin(o begin) error {
 		w.step, w.leases, w.training = 0, nil, 0
 		w.started = time.Now()
 	}
+	for f := range w.live {
+		if err := w.engine.Push(w.tensors[f]); err != nil {
+			return err
+		}
+	}
+	w.adrift = false
 	clear(w.snapshots)
 	w.committed, w.members, w.own = max(w.committed, o.tokens), max(1, o.members), 0
 	w.leases = append(w.leases, o.leases...)
@@ -258,6 +318,12 @@ func (w *worker) begin(o begin) error {
 }
 
 func (w *worker) snapshot(fragment int) error {
+	if w.adrift {
+		return nil // the round's machine was told that nothing is contributed
+	}
+	if err := w.engine.Pull(w.tensors[fragment]); err != nil {
+		return err
+	}
 	if err := w.trackers[fragment].Snapshot(w.live[fragment]); err != nil {
 		if errors.Is(err, contribution.ErrUndecided) {
 			return nil // the round's machine asked twice; the first one stands
@@ -276,7 +342,16 @@ func (w *worker) merge(o takeCommit) error {
 		w.report(commitMerged{fragment: o.fragment, version: o.asked})
 		return nil
 	}
+	if w.adrift {
+		return nil // begin takes it along
+	}
+	if err := w.engine.Pull(w.tensors[o.fragment]); err != nil {
+		return err
+	}
 	outcome, err := t.Merge(w.live[o.fragment], o.commit)
+	if err == nil {
+		err = w.engine.Push(w.tensors[o.fragment])
+	}
 	if err != nil {
 		return err
 	}

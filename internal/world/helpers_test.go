@@ -383,6 +383,9 @@ func sleepingEngine(step time.Duration) func(*wire.RunSpec, []byte, bool) (peer.
 }
 
 func (e *sleeper) Live() [][]float32 { return e.live }
+func (e *sleeper) Pull([]int) error  { return nil }
+func (e *sleeper) Push([]int) error  { return nil }
+func (e *sleeper) Reopen() error     { return errors.New("sleep is never lost") }
 func (e *sleeper) Name() string      { return "sleep" }
 func (e *sleeper) Close() error      { return nil }
 func (e *sleeper) Remember() error   { return nil }

@@ -39,8 +39,10 @@ type (
 		Message wire.Message
 	}
 
-	// DataReady says that the run's training text is here.
-	DataReady struct{}
+	// DataReady says that the run's training text is here and a device to train
+	// on it. DeviceLost says that there is none until the next DataReady.
+	DataReady  struct{}
+	DeviceLost struct{ Reason string }
 
 	// AppendFailed says that a proposal was dropped, or that its outcome is unknown.
 	AppendFailed struct {
@@ -78,15 +80,16 @@ type (
 func (e Logged) String() string {
 	return fmt.Sprintf("logged %d, term %d, %s", e.Height, e.Term, e.Body.Kind())
 }
-func (e PeerUp) String() string    { return "up " + e.Peer.Short() }
-func (e PeerDown) String() string  { return "down " + e.Peer.Short() + ": " + e.Reason }
-func (e Message) String() string   { return fmt.Sprintf("from %s: %T", e.From.Short(), e.Message) }
-func (DataReady) String() string   { return "data ready" }
-func (Tick) String() string        { return "tick" }
-func (e Send) String() string      { return fmt.Sprintf("send %T to %d peers", e.Message, len(e.To)) }
-func (e Append) String() string    { return "append " + e.Body.Kind().String() }
-func (e SendReady) String() string { return fmt.Sprintf("send ready of fragment %d", e.Ready.Fragment) }
-func (e Note) String() string      { return "note: " + e.Text }
+func (e PeerUp) String() string     { return "up " + e.Peer.Short() }
+func (e PeerDown) String() string   { return "down " + e.Peer.Short() + ": " + e.Reason }
+func (e Message) String() string    { return fmt.Sprintf("from %s: %T", e.From.Short(), e.Message) }
+func (DataReady) String() string    { return "data ready" }
+func (e DeviceLost) String() string { return "device lost: " + e.Reason }
+func (Tick) String() string         { return "tick" }
+func (e Send) String() string       { return fmt.Sprintf("send %T to %d peers", e.Message, len(e.To)) }
+func (e Append) String() string     { return "append " + e.Body.Kind().String() }
+func (e SendReady) String() string  { return fmt.Sprintf("send ready of fragment %d", e.Ready.Fragment) }
+func (e Note) String() string       { return "note: " + e.Text }
 
 func (e AppendFailed) String() string {
 	return fmt.Sprintf("append of %s failed: %s", e.Body.Kind(), e.Reason)

@@ -23,6 +23,11 @@ func (c *Core) route(ev Event) {
 	case DataReady:
 		c.data = true
 		c.checkSynced()
+	case DeviceLost:
+		c.data = false
+		c.toWorker(round.Suspended(ev))
+		c.toJoiner(coordinator.DeviceLost(ev))
+		c.startSync(c.log.height)
 	case AppendFailed:
 		c.appendFailed(ev)
 	case Tick:
