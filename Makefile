@@ -17,7 +17,7 @@ REPEAT ?= 1
 DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS))
 
 .DEFAULT_GOAL := help
-.PHONY: run test build lint race golden fuzz bench bench-convergence bench-link netns-test check-arm64 interop check-parity bench-peers cross clean help
+.PHONY: run test build lint race golden generate fuzz bench bench-convergence bench-link netns-test check-arm64 interop check-parity bench-peers cross clean help
 
 run: build ## build, then train a small model with a swarm on this machine (DATA=path for your own text, SECONDS=n)
 	bin/dunlin demo $(DEMO_FLAGS)
@@ -47,6 +47,9 @@ golden: ## rewrite golden files; look at every changed line before you commit it
 		if grep -qsE 'flag\.Bool\("update"' "$$dir"/*_test.go; then $(GO) test -count=1 "$$pkg" -update </dev/null; fi; \
 		if grep -qs 'cockroachdb/datadriven' "$$dir"/*_test.go; then $(GO) test -count=1 "$$pkg" -rewrite </dev/null; fi; \
 	done
+
+generate: ## compile the GPU kernels to PTX again (NVRTC=path of libnvrtc.so of CUDA 11.8, from Debian's libnvrtc11.2 or the wheel nvidia-cuda-nvrtc-cu11)
+	$(GO) generate ./cuda/kernels
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME)

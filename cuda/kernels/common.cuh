@@ -1,0 +1,57 @@
+// What the kernels share. No source includes anything of a toolkit: NVRTC compiles them alone.
+#pragma once
+
+typedef long long i64;
+
+#define KERNEL extern "C" __global__ void
+
+#define INFINITY_F __int_as_float(0x7f800000)
+#define EVERY_LANE 0xffffffffu
+
+// ownIndex is the value that belongs to the thread: neighbours to neighbouring lanes.
+__device__ inline i64 ownIndex() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
+
+#define LOG2E 1.4426950408889634f
+
+// exp2Fast is 2^x in one instruction, with at most 2 ulp of error.
+__device__ inline float exp2Fast(float x) {
+	float y;
+	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+	return y;
+}
+
+// reciprocal is 1/x in one instruction, with at most 1 ulp of error; of infinity it is 0.
+__device__ inline float reciprocal(float x) {
+	float y;
+	asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+	return y;
+}
+
+// logistic is 1/(1 + exp(-x)).
+__device__ inline float logistic(float x) { return reciprocal(1.0f + exp2Fast(-LOG2E * x)); }
+
+// geluArgument is 2·√(2/π)·(x + 0.044715·x³), twice what gelu takes the hyperbolic tangent of.
+__device__ inline float geluArgument(float x) { return 1.5957691216057308f * x * (1.0f + 0.044715f * x * x); }
+
+// gelu: x/2·(1 + tanh(u)) is x·logistic(2u), which does not cancel for negative x.
+__device__ inline float gelu(float x) { return x * logistic(geluArgument(x)); }
+
+// geluSlope is gelu'(x). Beyond ±16 it is 1 or 0 to the last bit, and squares of larger x would make infinity times zero.
+__device__ inline float geluSlope(float x) {
+	x = fminf(fmaxf(x, -16.0f), 16.0f);
+	float s = logistic(geluArgument(x));
+	return s + x * s * (1.0f - s) * 1.5957691216057308f * (1.0f + 3.0f * 0.044715f * x * x);
+}
+
+// warpSum adds a value of every lane and returns the same sum to all: always in the same order, as a tree.
+__device__ inline float warpSum(float x) {
+#pragma unroll
+	for (int other = 16; other > 0; other /= 2) x += __shfl_xor_sync(EVERY_LANE, x, other);
+	return x;
+}
+
+__device__ inline float warpMax(float x) {
+#pragma unroll
+	for (int other = 16; other > 0; other /= 2) x = fmaxf(x, __shfl_xor_sync(EVERY_LANE, x, other));
+	return x;
+}
