@@ -82,6 +82,7 @@ func (p *Peer) judged(j judged) {
 		p.failure = fmt.Errorf("held-out loss: %w", j.err)
 		return
 	}
+	p.judgeFrom = time.Now().Add(time.Duration(float64(j.took) / judgeShare))
 	f := p.figures
 	f.heldOut = thin(append(f.heldOut, status.Point{Tokens: j.tokens, Loss: j.loss, At: f.since(time.Now())}))
 	f.judgedLast = j.last
@@ -209,7 +210,7 @@ func (p *Peer) advanced(e catchup.Advanced) {
 		p.figures.ownerRestarts += uint64(e.Table.Restarts())
 	}
 	p.life.height = e.Height
-	if p.judgeDue && e.Height >= p.figures.commitHeight {
+	if p.judgeDue && e.Height >= p.figures.commitHeight && time.Now().After(p.judgeFrom) {
 		p.judgeDue = false
 		p.ask(false)
 	}

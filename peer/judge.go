@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"dunlin/checkpoint"
 	"dunlin/compute"
@@ -27,6 +28,10 @@ type judge struct {
 	indices []int
 }
 
+// judgeShare is the share of its time that the judge works at most, but for the first state and the last: it computes on
+// a machine that may train, and checkpoints of a small model follow each other within seconds.
+const judgeShare = 0.02
+
 type judgeOrder struct {
 	tokens  uint64 // committed by then
 	tensors []compute.Tensor
@@ -39,6 +44,7 @@ type (
 	judged    struct {
 		tokens uint64
 		loss   float64
+		took   time.Duration
 		last   bool
 		err    error
 	}
@@ -60,7 +66,9 @@ func (j *judge) run(ctx context.Context) {
 		for _, o := range j.orders.take() {
 			done := judged{tokens: o.tokens, last: o.last, err: err}
 			if err == nil {
+				began := time.Now()
 				done.loss, done.err = j.measure(ctx, o.tensors)
+				done.took = time.Since(began)
 			}
 			if ctx.Err() == nil {
 				j.report(done)

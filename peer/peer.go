@@ -127,6 +127,7 @@ type crew struct {
 	worker    *worker       // nil until the data are here
 	judge     *judge        // nil but on a coordinator with a device
 	judgeDue  bool          // the next state that stands at the head is measured
+	judgeFrom time.Time     // earliest, see judgeShare
 	awaited   []wire.PeerID // whom the transport asks for signs of life
 	wg        sync.WaitGroup
 }
