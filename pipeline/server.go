@@ -1,0 +1,456 @@
+package pipeline
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"dunlin/wire"
+)
+
+// ServerConfig is what a peer needs to know to serve a stage.
+type ServerConfig struct {
+	Stage, Stages int
+	Mode          Mode
+	Queue         int    // calls that wait
+	Held          int    // answered backward calls that wait for their trainer's word
+	Batch         int    // micro-batches of an inner step, with local steps
+	Version       uint64 // of the weights; in synchronous mode the step that they are ready for
+	Limits        Limits
+}
+
+// Validate checks the configuration.
+func (c ServerConfig) Validate() error {
+	switch {
+	case c.Stages < 1 || c.Stages > wire.MaxStages || c.Stage < 0 || c.Stage >= c.Stages:
+		return fmt.Errorf("server: stage %d of %d; 1 to %d stages are allowed, counted from 0", c.Stage, c.Stages, wire.MaxStages)
+	case c.Mode > LocalSteps:
+		return fmt.Errorf("server: %v", c.Mode)
+	case c.Queue < 1 || c.Held < 1:
+		return fmt.Errorf("server: room for %d calls and %d held; at least one each", c.Queue, c.Held)
+	case c.Mode == LocalSteps && (c.Batch < 1 || c.Batch > wire.MaxMicroBatches):
+		return fmt.Errorf("server: %d micro-batches an inner step; 1 to %d are allowed", c.Batch, wire.MaxMicroBatches)
+	}
+	return c.Limits.validate()
+}
+
+// Server serves one stage on one peer, one pass at a time. It is not safe for
+// concurrent use.
+type Server struct {
+	cfg     ServerConfig
+	version uint64
+	queue   []*job // in order of arrival
+	running *job   // being computed or added; nil when idle
+	held    []*job // answered backward calls, in order of answer
+	past    pastKeys
+
+	sum    []MicroID // what the sum is of
+	adding bool      // running is being added
+	steps  steps
+	wait   ewma // s that calls spend in the queue
+	took   ewma // s of computing in units of a forward pass
+	served uint64
+	behind map[uint64]uint64 // backward calls by versions since their forward pass, up to 16
+
+	drain   string // why this peer leaves; "" when it stays
+	drainBy time.Time
+	drained bool
+
+	now     time.Time
+	effects []Effect
+}
+
+// job is one call.
+type job struct {
+	call     *wire.StageCall
+	from     wire.PeerID
+	arrived  time.Time
+	wait     time.Duration
+	accepted bool
+	dropped  bool // nobody wants it any more, but it is running
+	until    time.Time
+}
+
+// NewServer returns a server with nothing to do.
+func NewServer(cfg ServerConfig) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Server{cfg: cfg, version: cfg.Version, past: pastKeys{}, behind: map[uint64]uint64{}}, nil
+}
+
+// Step takes in an event and returns what is to be done, in order.
+func (s *Server) Step(now time.Time, ev Event) []Effect {
+	s.now, s.effects = now, nil
+	switch e := ev.(type) {
+	case From:
+		s.message(e.Peer, e.Message)
+	case PeerDown:
+		s.peerDown(e.Peer)
+	case Computed:
+		s.computed(e)
+	case ComputeFailed:
+		if j := s.finishRunning(e.Key); j != nil && !j.dropped {
+			s.refuse(j.from, e.Key, wire.StageBroken, e.Reason)
+		}
+	case Added:
+		s.added(e.Key)
+	case Reduced:
+		s.reduced(e)
+	case ReduceFailed:
+		s.reduceFailed(e)
+	case Stepped:
+		s.stepped(e.Version)
+	case Moved:
+		s.moved(e.Version)
+	case Drain:
+		if s.drain == "" {
+			s.drain, s.drainBy = e.Reason, now.Add(s.cfg.Limits.Drain)
+			s.note("leaves stage %d: %s", s.cfg.Stage, e.Reason)
+		}
+	case Tick, Announced, Drawn, NotDrawn, Failed, Decided, Restart, Stop:
+	}
+	s.expire()
+	s.work()
+	s.leave()
+	effects := s.effects
+	s.effects = nil
+	return effects
+}
+
+func (s *Server) do(e Effect) { s.effects = append(s.effects, e) }
+
+func (s *Server) send(to wire.PeerID, m wire.StageMessage) { s.do(Send{To: to, Message: m}) }
+
+func (s *Server) note(format string, args ...any) { s.do(Note{Text: fmt.Sprintf(format, args...)}) }
+
+func (s *Server) refuse(to wire.PeerID, k wire.StageKey, code wire.StageRefusalCode, reason string) {
+	s.send(to, &wire.StageRefusal{Key: k, Code: code, Reason: reason[:min(len(reason), 200)]})
+}
+
+func (s *Server) message(from wire.PeerID, msg wire.StageMessage) {
+	switch msg := msg.(type) {
+	case *wire.StageCall:
+		s.called(from, msg)
+	case *wire.StageCancel:
+		s.cancelled(from, msg.Key)
+	case *wire.StageAccept:
+		s.accepted(from, msg.Key)
+	case *wire.StageClose:
+		s.closed(from, msg)
+	case *wire.StageApply:
+		s.apply(from, msg)
+	case *wire.StageVoid:
+		s.fence(msg.Trainer, msg.Try)
+	case *wire.StageAnswer, *wire.StageRefusal, *wire.StageCounted, *wire.StageReduced, *wire.StageMissing, *wire.StageApplied:
+	}
+}
+
+const (
+	otherStage = "this peer serves another stage"
+	leaving    = "it leaves the stage"
+)
+
+// called queues a call or refuses it.
+func (s *Server) called(from wire.PeerID, c *wire.StageCall) {
+	k := c.Key
+	if k.Stage != uint64(s.cfg.Stage) || (!c.Backward && s.cfg.Stage == s.cfg.Stages-1) {
+		s.refuse(from, k, wire.StageInvalid, otherStage)
+		return
+	}
+	if s.cfg.Mode == Synchronous {
+		if code, why := s.inStep(k.Trainer, k.Try, k.Step); why != "" {
+			s.refuse(from, k, code, why)
+			return
+		}
+	}
+	if c.Backward && (s.past.has(idOf(k)) || slices.Contains(s.sum, idOf(k))) {
+		s.refuse(from, k, wire.StageAlready, "")
+		return
+	}
+	if s.repeats(k, c.Backward) {
+		return
+	}
+	switch {
+	case s.drain != "":
+		s.refuse(from, k, wire.StageMoving, leaving)
+	case len(s.queue) >= s.cfg.Queue:
+		s.refuse(from, k, wire.StageBusy, "its queue is full")
+	default:
+		s.queue = append(s.queue, &job{call: c, from: from, arrived: s.now})
+	}
+}
+
+// repeats handles a call for what an earlier one was for: the same attempt is
+// one already, a later one takes its place. It reports whether there is
+// nothing more to do.
+func (s *Server) repeats(k wire.StageKey, backward bool) bool {
+	same := func(j *job) bool { return idOf(j.call.Key) == idOf(k) && j.call.Backward == backward && !j.dropped }
+	for _, list := range [][]*job{s.queue, s.held} {
+		if i := slices.IndexFunc(list, same); i >= 0 {
+			if list[i].call.Key.Attempt >= k.Attempt || list[i].accepted {
+				return true
+			}
+			s.cancelled(list[i].from, list[i].call.Key)
+			return false
+		}
+	}
+	if s.running != nil && same(s.running) {
+		if s.adding || s.running.call.Key.Attempt >= k.Attempt {
+			return true
+		}
+		s.running.dropped = true
+	}
+	return false
+}
+
+// cancelled drops a call that its trainer does not want any more. What it
+// accepted stays.
+func (s *Server) cancelled(from wire.PeerID, k wire.StageKey) {
+	s.forget(func(j *job) bool { return j.from == from && j.call.Key == k })
+}
+
+// forget drops the calls that match and are not accepted.
+func (s *Server) forget(match func(*job) bool) {
+	drop := func(j *job) bool {
+		if j.accepted || !match(j) {
+			return false
+		}
+		s.do(Drop{Key: j.call.Key})
+		return true
+	}
+	s.queue = slices.DeleteFunc(s.queue, drop)
+	s.held = slices.DeleteFunc(s.held, drop)
+	if s.running != nil && !s.adding && !s.running.dropped && match(s.running) {
+		s.running.dropped = true
+	}
+}
+
+// peerDown drops what a trainer that is gone had asked for.
+func (s *Server) peerDown(id wire.PeerID) {
+	s.forget(func(j *job) bool { return j.from == id })
+}
+
+// work begins what is next: backward before forward, since it frees memory at
+// the trainer and is waited for by the stage before; then the oldest. Weight
+// gradients wait while anything is asked for, for nobody waits for them (zero
+// bubble), unless what is held has no more room.
+func (s *Server) work() {
+	if s.running != nil || s.steps.stepping {
+		return
+	}
+	if s.stepFull() {
+		return
+	}
+	next := s.choose()
+	if accepted := slices.IndexFunc(s.held, func(j *job) bool { return j.accepted }); accepted >= 0 && (next == nil || len(s.held) >= s.cfg.Held) {
+		j := s.held[accepted]
+		s.held = slices.Delete(s.held, accepted, accepted+1)
+		s.running, s.adding = j, true
+		s.unclose() // the set that was being added up is not this one
+		s.do(Add{Key: j.call.Key})
+		return
+	}
+	if next == nil {
+		return
+	}
+	if next.call.Backward && len(s.held) >= s.cfg.Held && !s.evict(next) {
+		return
+	}
+	s.queue = slices.DeleteFunc(s.queue, func(j *job) bool { return j == next })
+	next.wait = s.now.Sub(next.arrived)
+	s.wait.add(next.wait.Seconds())
+	s.running, s.adding = next, false
+	behind := uint64(0)
+	if next.call.Backward {
+		if v := next.call.Version; v > 0 && v < s.version {
+			behind = s.version - v
+		}
+		s.behind[min(behind, 16)]++
+	}
+	s.do(Compute{Key: next.call.Key, Backward: next.call.Backward, Behind: behind})
+}
+
+// choose returns the call that is computed next, nil when there is none that
+// can be. With no room to hold another answer, a backward call waits unless it
+// is older than what is held, and forward calls go on.
+func (s *Server) choose() *job {
+	for _, backward := range []bool{true, false} {
+		for _, j := range s.queue {
+			if j.call.Backward == backward && (!backward || len(s.held) < s.cfg.Held || s.newest(j) != nil || s.anyAccepted()) {
+				return j
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Server) anyAccepted() bool {
+	return slices.ContainsFunc(s.held, func(j *job) bool { return j.accepted })
+}
+
+// newest returns the held call of the same trainer with the greatest number
+// above j's that may be given up, or nil.
+func (s *Server) newest(j *job) *job {
+	var out *job
+	for _, h := range s.held {
+		if !h.accepted && h.from == j.from && h.call.Key.Micro > j.call.Key.Micro && (out == nil || h.call.Key.Micro > out.call.Key.Micro) {
+			out = h
+		}
+	}
+	return out
+}
+
+// evict gives up the newest held call to make room for an older one, which
+// its trainer accepts first: else both would wait for each other.
+func (s *Server) evict(j *job) bool {
+	out := s.newest(j)
+	if out == nil {
+		return false
+	}
+	s.giveUp(out, "there is no room to hold it")
+	return true
+}
+
+// giveUp drops a held call and says so.
+func (s *Server) giveUp(j *job, reason string) {
+	s.held = slices.DeleteFunc(s.held, func(h *job) bool { return h == j })
+	s.note("%v is given up: %s", j.call.Key, reason)
+	s.do(Drop{Key: j.call.Key})
+	s.send(j.from, &wire.StageCounted{Key: j.call.Key})
+}
+
+// finishRunning ends the computation of a key; nil when it is another one's.
+func (s *Server) finishRunning(k wire.StageKey) *job {
+	j := s.running
+	if j == nil || s.adding || j.call.Key != k {
+		return nil
+	}
+	s.running = nil
+	if j.dropped {
+		s.do(Drop{Key: k})
+	}
+	return j
+}
+
+// computed answers a call. A backward call is held until its trainer accepts it.
+func (s *Server) computed(e Computed) {
+	j := s.finishRunning(e.Key)
+	if j == nil {
+		return
+	}
+	s.took.add(e.Took.Seconds() / callSize(j.call.Backward))
+	s.served++
+	if j.dropped {
+		return
+	}
+	s.send(j.from, &wire.StageAnswer{Key: e.Key, Version: s.version, Wait: micros(j.wait), Took: micros(e.Took)})
+	if j.call.Backward {
+		j.until = s.now.Add(s.cfg.Limits.Held)
+		s.held = append(s.held, j)
+	} else {
+		s.do(Drop{Key: e.Key})
+	}
+}
+
+// accepted takes a trainer's word that a held call counts. The word is
+// repeated when its answer is lost.
+func (s *Server) accepted(from wire.PeerID, k wire.StageKey) {
+	if i := slices.IndexFunc(s.held, func(j *job) bool { return j.call.Key == k && j.from == from }); i >= 0 {
+		s.held[i].accepted = true
+		return
+	}
+	if s.running != nil && s.adding && s.running.call.Key == k {
+		return // answered when it is added
+	}
+	s.send(from, &wire.StageCounted{Key: k, Counted: s.counts(k)})
+}
+
+// counts reports whether this attempt's gradient is, or was, part of the sum.
+func (s *Server) counts(k wire.StageKey) bool {
+	if s.cfg.Mode == Synchronous && (s.steps.trainer != k.Trainer || s.steps.try != k.Try || s.version != k.Step) {
+		return false
+	}
+	return slices.Contains(s.sum, idOf(k)) || s.past.has(idOf(k))
+}
+
+// added takes a gradient into the sum.
+func (s *Server) added(k wire.StageKey) {
+	j := s.running
+	if j == nil || !s.adding || j.call.Key != k {
+		return
+	}
+	s.running, s.adding = nil, false
+	if j.dropped { // its step was void before it was added
+		s.do(Clear{})
+		s.sum = nil
+		return
+	}
+	s.sum = append(s.sum, idOf(k))
+	s.send(j.from, &wire.StageCounted{Key: k, Counted: true})
+}
+
+// expire gives up answered calls that nobody accepts.
+func (s *Server) expire() {
+	for _, j := range slices.Clone(s.held) {
+		if !j.accepted && !s.now.Before(j.until) {
+			s.giveUp(j, "not accepted in time")
+		}
+	}
+	s.expireStep()
+}
+
+// leave says when a peer that drains has nothing left, or has waited enough.
+func (s *Server) leave() {
+	if s.drain == "" || s.drained {
+		return
+	}
+	busy := s.running != nil || s.steps.stepping || len(s.held) > 0 || len(s.queue) > 0 || (s.cfg.Mode == Synchronous && len(s.sum) > 0)
+	late := !s.now.Before(s.drainBy)
+	if busy && !late {
+		return
+	}
+	if !late && len(s.sum) > 0 {
+		s.innerStep()
+		return
+	}
+	s.drained = true
+	if late && busy {
+		s.note("leaves stage %d with work undone: %d calls, %d held, %d counted", s.cfg.Stage, len(s.queue), len(s.held), len(s.sum))
+	}
+	s.empty(wire.StageMoving, leaving)
+	s.do(Drained{Reason: s.drain})
+}
+
+// Deadline returns when Tick is due; zero: never.
+func (s *Server) Deadline() time.Time {
+	next := s.steps.sayAgain
+	for _, j := range s.held {
+		if !j.accepted {
+			next = earlier(next, j.until)
+		}
+	}
+	if s.drain != "" && !s.drained {
+		next = earlier(next, s.drainBy)
+	}
+	return next
+}
+
+// micros returns microseconds, at most what an answer may say.
+func micros(d time.Duration) uint64 { return uint64(min(max(0, d.Microseconds()), 1<<40)) }
+
+// ewma is a bias-corrected moving average.
+type ewma struct{ sum, weight float64 }
+
+func (e *ewma) add(x float64) {
+	e.sum += rateDecay * (x - e.sum)
+	e.weight += rateDecay * (1 - e.weight)
+}
+
+// value returns the average, 0 before the first sample.
+func (e ewma) value() float64 {
+	if e.weight == 0 {
+		return 0
+	}
+	return e.sum / e.weight
+}
