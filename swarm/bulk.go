@@ -15,7 +15,8 @@ import (
 
 const (
 	serviceBulk = "dunlin.bulk"
-	bulkChunk   = 32 << 10 // most bytes written at a time; the watchdogs count chunks
+	bulkChunk   = 32 << 10    // most bytes written at a time; the watchdogs count chunks
+	bulkIdle    = time.Minute // without a request, after which a stream is closed
 )
 
 // First byte of an answer.
@@ -95,27 +96,55 @@ func (h *Host) fetch(ctx context.Context, from wire.PeerID, class wire.Class, re
 
 // transfer returns have, bytes of the answer that came before, and those behind
 // them. On an error it returns what has come by then.
-func (h *Host) transfer(ctx context.Context, r *remote, s *session, class wire.Class, req []byte, maxBytes int, have []byte) ([]byte, error) {
+func (h *Host) transfer(ctx context.Context, r *remote, s *session, class wire.Class, body []byte, maxBytes int, have []byte) ([]byte, error) {
 	credit := &credit{pace: h.receiving, turn: h.receiving.turn(class), within: h.limits.Write, wake: make(chan struct{}, 1)}
 	defer credit.settle()
 	// The wait for a turn comes before the stream: the remote would not wait for the request.
 	if err := credit.begin(ctx, max(maxBytes-len(have), 1)); err != nil {
 		return have, err
 	}
-	st, err := h.openBulk(ctx, s, r)
-	if err != nil {
-		return have, err
+	req := request{class: class, offset: len(have), credit: credit.given, body: body}
+	for {
+		st, used, err := h.bulkStream(ctx, s, r)
+		if err != nil {
+			return have, err
+		}
+		credit.stream = st
+		answer, err := h.tryStream(ctx, s, credit, req, maxBytes, have)
+		if used && errors.Is(err, ErrUnreachable) && len(answer) == len(have) && ctx.Err() == nil {
+			continue // it ended while nobody used it
+		}
+		return answer, err
 	}
+}
+
+// tryStream asks on one stream and keeps it for the next request when all went well.
+func (h *Host) tryStream(ctx context.Context, s *session, credit *credit, req request, maxBytes int, have []byte) ([]byte, error) {
+	st := credit.stream
 	// Whatever ends the wait resets the stream, which ends reads and writes.
-	defer context.AfterFunc(ctx, func() { st.Reset() })()
-	credit.stream = st
-	answer, err := h.ask(ctx, credit, request{class: class, offset: len(have), credit: credit.given, body: req}, maxBytes, have)
-	if err != nil {
+	stop := context.AfterFunc(ctx, func() { st.Reset() })
+	answer, err := h.ask(ctx, credit, req, maxBytes, have)
+	if !stop() || err != nil {
 		st.Reset()
 		return answer, err
 	}
-	st.Close()
+	select {
+	case s.idle <- st:
+	default:
+		st.Close()
+	}
 	return answer, nil
+}
+
+// bulkStream returns a stream that an earlier request has used, or opens one.
+func (h *Host) bulkStream(ctx context.Context, s *session, r *remote) (st network.Stream, used bool, err error) {
+	select {
+	case st = <-s.idle:
+		return st, true, nil
+	default:
+		st, err = h.openBulk(ctx, s, r)
+		return st, false, err
+	}
 }
 
 func (h *Host) openBulk(ctx context.Context, s *session, r *remote) (network.Stream, error) {
@@ -159,6 +188,7 @@ func (h *Host) ask(ctx context.Context, credit *credit, req request, maxBytes in
 	if err := st.Scope().ReserveMemory(int(size), network.ReservationPriorityMedium); err != nil {
 		return have, fmt.Errorf("memory for %d bytes: %w", size, err)
 	}
+	defer st.Scope().ReleaseMemory(int(size))
 	if kind != answerBytes {
 		text, err := readExactly(in, int(size))
 		h.count(class, 1+uvarintLen(int(size))+len(text))
@@ -169,6 +199,9 @@ func (h *Host) ask(ctx context.Context, credit *credit, req request, maxBytes in
 	h.meter.classes[class].in.Add(uint64(len(answer) - len(have)))
 	if err != nil {
 		return answer, transferError(err)
+	}
+	if in.Buffered() > 0 {
+		return answer, fmt.Errorf("%w: bytes behind the answer", ErrUnreachable)
 	}
 	return answer, nil
 }

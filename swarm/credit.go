@@ -37,7 +37,6 @@ func (c *credit) settle() { c.pace.spend(int(c.came.Load()) - c.given) }
 // error it returns what came.
 func (c *credit) read(ctx context.Context, in io.Reader, have []byte, size int) ([]byte, error) {
 	if c.given >= size {
-		_ = c.stream.CloseWrite() // the peer needs no more; a broken stream shows when it is read
 		return readBehind(have, &counted{in, c}, size)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -77,7 +76,6 @@ func (c *credit) grant(ctx context.Context, size int) {
 			return // the reader sees the broken stream, too
 		}
 	}
-	_ = c.stream.CloseWrite() // as in read
 }
 
 // counted tells its credit of each byte that came.

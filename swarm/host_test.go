@@ -524,7 +524,7 @@ func FuzzAnswerHead(f *testing.F) {
 
 func BenchmarkFetch(b *testing.B) {
 	for _, listen := range []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"} {
-		for _, size := range []int{64 << 10, 4 << 20} {
+		for _, size := range []int{20 << 10, 64 << 10, 4 << 20} {
 			b.Run(fmt.Sprintf("%s/%d", strings.Split(listen, "/")[3], size), func(b *testing.B) {
 				x, y, _, heardY := pair(b, func(c *Config) { c.Listen = []string{listen} })
 				blob := make([]byte, size)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/multiformats/go-multiaddr"
@@ -93,4 +94,45 @@ func FuzzHello(f *testing.F) {
 			t.Fatalf("hello %x reads back otherwise", b)
 		}
 	})
+}
+
+// TestRequestsShareStreams: requests that follow each other need one stream, and
+// one that the remote gave up meanwhile costs nothing.
+func TestRequestsShareStreams(t *testing.T) {
+	a, b, heardA, heardB := pair(t, nil)
+	heardA.expect(t, "up", b.ID(), "")
+	heardB.expect(t, "up", a.ID(), "")
+	fetch := func() {
+		t.Helper()
+		if got, err := a.Fetch(t.Context(), b.ID(), wire.ClassData, []byte("x"), 10); err != nil || string(got) != "re: x" {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+	streams := func() (ids []string) {
+		for _, c := range a.lane.p2p.Network().Conns() {
+			for _, st := range c.GetStreams() {
+				if st.Protocol() == a.bulk {
+					ids = append(ids, st.ID())
+				}
+			}
+		}
+		return ids
+	}
+	fetch()
+	first := streams()
+	fetch()
+	if again := streams(); len(first) != 1 || !slices.Equal(first, again) {
+		t.Errorf("streams %v after the first request, %v after the second", first, again)
+	}
+	for _, c := range b.lane.p2p.Network().Conns() {
+		for _, st := range c.GetStreams() {
+			if st.Protocol() == b.bulk {
+				st.Reset()
+			}
+		}
+	}
+	fetch()
+	if now := streams(); len(now) != 1 || slices.Equal(first, now) {
+		t.Errorf("streams %v where %v was reset", now, first)
+	}
 }

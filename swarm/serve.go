@@ -15,7 +15,7 @@ import (
 	"dunlin/wire"
 )
 
-// handleBulk answers one request.
+// handleBulk answers the requests that come on a stream, one after the other.
 func (h *Host) handleBulk(st network.Stream) {
 	if err := h.serveBulk(st); err != nil {
 		st.ResetWithError(network.StreamProtocolViolation)
@@ -32,37 +32,57 @@ func (h *Host) serveBulk(st network.Stream) error {
 	if r == nil {
 		return ErrNotConnected
 	}
-	// The record stays while the request is answered, so that it counts also in a next session.
+	// The record stays while requests are answered, so that they count also in a next session.
 	r, s, err := h.sessionWith(r.id)
 	if err != nil {
 		return err
 	}
 	defer h.release(r)
 	defer context.AfterFunc(s.ctx, func() { st.Reset() })()
+	timed := &timedReader{stream: st}
+	in := bufio.NewReaderSize(timed, 4<<10)
+	for timed.limit = h.limits.Stall; ; { // the first request comes with its stream
+		again, err := h.serveRequest(r, s, st, in)
+		if err != nil || !again {
+			return err
+		}
+		timed.limit = bulkIdle
+		if _, err := in.Peek(1); errors.Is(err, io.EOF) || isTimeout(err) {
+			return nil
+		}
+		timed.limit = h.limits.Stall
+	}
+}
+
+// serveRequest answers one request and reports whether the next may follow it.
+func (h *Host) serveRequest(r *remote, s *session, st network.Stream, in *bufio.Reader) (again bool, err error) {
 	done, ok := h.admitRequest(r)
 	if !ok {
-		return h.sendSmall(st, wire.ClassControl, []byte{answerBusy, 0})
+		return false, h.sendSmall(st, wire.ClassControl, []byte{answerBusy, 0})
 	}
 	defer done()
-	in := bufio.NewReaderSize(&timedReader{stream: st, limit: h.limits.Stall}, 4<<10)
-	req, err := h.readRequest(r, st, in)
+	if err := st.Scope().ReserveMemory(h.limits.Request, network.ReservationPriorityMedium); err != nil {
+		return false, err
+	}
+	defer st.Scope().ReleaseMemory(h.limits.Request)
+	req, err := h.readRequest(r, in)
 	if err != nil {
-		return err
+		return false, err
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, h.limits.Serve)
 	answer, err := h.cfg.Handler.Serve(ctx, r.id, req.body)
 	cancel()
 	if s.ctx.Err() != nil {
-		return ErrNotConnected // there is nobody to answer
+		return false, ErrNotConnected // there is nobody to answer
 	}
 	if err == nil && req.offset > len(answer) {
 		err = fmt.Errorf("the answer has %d bytes, not %d and more", len(answer), req.offset)
 	}
 	out := &answering{host: h, stream: st, turn: h.sending.turn(req.class)}
 	if err != nil {
-		return out.refuse(s.ctx, clip(printable(err.Error()), h.limits.RefusalBytes-len("…")))
+		return true, out.refuse(s.ctx, clip(printable(err.Error()), h.limits.RefusalBytes-len("…")))
 	}
-	return h.blame(r, out.send(s.ctx, in, answer[req.offset:], req.credit))
+	return true, h.blame(r, out.send(s.ctx, in, answer[req.offset:], req.credit))
 }
 
 // blame cuts a peer off whose bulk stream ended by a fault of its own.
@@ -151,10 +171,7 @@ func (h *Host) admitRequest(r *remote) (done func(), ok bool) {
 	}
 }
 
-func (h *Host) readRequest(r *remote, st network.Stream, in *bufio.Reader) (request, error) {
-	if err := st.Scope().ReserveMemory(h.limits.Request, network.ReservationPriorityMedium); err != nil {
-		return request{}, err
-	}
+func (h *Host) readRequest(r *remote, in *bufio.Reader) (request, error) {
 	req, err := parseRequest(in, h.limits.Request)
 	if err != nil {
 		return request{}, h.blame(r, err)

@@ -53,6 +53,8 @@ type session struct {
 	heard   chan struct{}    // closed when the remote has taken ours, and with it this host's lane
 	vigil   chan struct{}    // has a token when something may be awaited of the remote
 	calling atomic.Bool      // a connection for bulk is being made because the remote asks for it
+
+	idle chan network.Stream // for bulk, between two requests of this host
 }
 
 // A remote whose hello replaces the session may do so so often.
@@ -130,6 +132,7 @@ func (h *Host) up(r *remote) *session {
 	s := &session{
 		queue: newSendQueue(h.limits, &h.queued), began: time.Now(),
 		told: make(chan struct{}), heard: make(chan struct{}), vigil: make(chan struct{}, 1),
+		idle: make(chan network.Stream, h.limits.Fetches),
 	}
 	s.ctx, s.cancel = context.WithCancel(h.ctx)
 	r.session.Store(s)
