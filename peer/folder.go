@@ -19,7 +19,7 @@ import (
 //	organiser.key       the organiser's, on the machine that made the run (0600)
 //	current             id of the run that was used last
 //	page                address of the web page of the process that uses the folder
-//	runs/<run id>/      spec, ledger.db, store/, checkpoint-<height>.head, secret, moments, peers
+//	runs/<run id>/      spec, ledger.db, store/, checkpoint-<height>.head, secret, moments, peers, thanks
 type Folder struct{ Dir string }
 
 // ErrNoRun says that a data folder holds no run yet.

@@ -49,7 +49,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case committed:
 		p.weights[ev.fragment] = ev
 	case saved:
-		if err := p.retention.keep(p.store, ev); err != nil {
+		if err := errors.Join(p.retention.keep(p.store, ev), p.thanks.save()); err != nil {
 			p.failure = err
 		}
 	case weightsGiven:

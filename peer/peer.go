@@ -92,6 +92,7 @@ type Peer struct {
 
 	life      life
 	figures   *figures
+	thanks    *thanks
 	published time.Time // when the newest snapshot was made
 	fresh     bool      // something happened that is shown at once
 	ended     bool      // the run's end was seen to
@@ -242,6 +243,7 @@ func (p *Peer) open() error {
 	}
 	p.book = openBook(filepath.Join(p.cfg.Dir, "peers"))
 	p.figures = newFigures(time.Now())
+	p.thanks = openThanks(p.cfg.Dir)
 	return nil
 }
 
@@ -351,7 +353,7 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 		select {
 		case <-interrupted:
 			interrupted = nil
-			if p.cfg.NewEngine == nil || !p.drain(ctx) {
+			if p.cfg.NewEngine == nil || !p.drain(outer) {
 				return nil
 			}
 			giveUp = time.After(drainWithin)
@@ -394,12 +396,19 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return "the coordinator refused this peer: " + e.Reason }
 
+// Leaving is the cause of a context's end that tells the others why a peer goes.
+type Leaving struct{ Reason string }
+
+func (l *Leaving) Error() string { return l.Reason }
+
 // drain begins an orderly end; it reports false when there is nothing to hand over.
-func (p *Peer) drain(context.Context) bool {
+func (p *Peer) drain(ended context.Context) bool {
 	if p.slot == 0 {
 		return false
 	}
-	p.pending = append(p.pending, coordinator.Drained{Reason: "the volunteer stopped it"})
+	why := &Leaving{Reason: "the volunteer stopped it"}
+	errors.As(context.Cause(ended), &why)
+	p.pending = append(p.pending, coordinator.Drained{Reason: why.Reason})
 	return true
 }
 
@@ -438,6 +447,7 @@ func (p *Peer) logged(_ context.Context, c *wire.Certified, table []byte) error 
 		return err
 	}
 	p.learn(c.Entry.Height, body)
+	p.thank(c.Entry.Height, body, table)
 	p.term = c.Entry.Term
 	p.pending = append(p.pending, core.Logged{Height: c.Entry.Height, Term: c.Entry.Term, Body: body, Table: table})
 	return nil

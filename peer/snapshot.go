@@ -81,6 +81,7 @@ func (p *Peer) snapshot() *status.Snapshot {
 	}
 	s.Health = p.health(now)
 	s.Cost = p.cost(s.Peers)
+	s.Thanks = p.thanks.ranks(p.self, p.spec.Fragments, func(id wire.PeerID) string { return f.names[id] })
 	if c.Rounds != nil {
 		s.Health.FailedAttempts = c.Rounds.Failed
 		s.Rounds = f.rounds(c.Rounds, &s.Health)

@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// routes is every address the server answers; other methods than GET and HEAD
-// are refused by the mux.
+// routes is every address the server answers; the mux refuses other methods.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	for path, a := range assets() {
@@ -20,6 +19,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /api/v1/events", s.reading(s.events))
 	mux.HandleFunc("GET /metrics", s.reading(s.metrics))
 	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /api/v1/machine/token", s.controlling(s.controlToken))
+	mux.HandleFunc("POST /api/v1/machine", s.controlling(s.changeMachine))
 	return mux
 }
 

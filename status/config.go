@@ -1,6 +1,7 @@
 package status
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,6 +27,10 @@ type Config struct {
 	// Token lets a visitor read, and nothing else: at least 16 characters out
 	// of A-Z a-z 0-9 - _, or empty.
 	Token string
+	// Change takes what the owner asks of this machine's peer, from pages on
+	// loopback only; nil where nothing can be changed. Several calls may run at
+	// a time; the error is shown to the owner.
+	Change func(context.Context, Change) error
 	// Logger gets what goes wrong while serving; nil drops it.
 	Logger *slog.Logger
 }

@@ -33,7 +33,8 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	url      string
-	loopback bool // only this machine can reach it
+	loopback bool      // only this machine can reach it
+	controls *controls // nil where nothing can be steered
 	http     *http.Server
 
 	current atomic.Pointer[edition]
@@ -71,6 +72,9 @@ func serve(cfg Config, l net.Listener, address string, loopback bool) *Server {
 	s.url = "http://" + address + "/"
 	if cfg.Token != "" {
 		s.url += "?token=" + cfg.Token
+	}
+	if cfg.Change != nil {
+		s.controls = newControls(cfg.Change)
 	}
 	s.current.Store(newEdition(0, nil))
 	ctx, stop := context.WithCancel(context.Background())

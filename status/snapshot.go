@@ -23,6 +23,8 @@ type Snapshot struct {
 	Rounds   []Round   `json:"rounds"` // newest last, bounded
 	Ledger   []Entry   `json:"ledger"` // newest first, bounded
 	Notes    []Note    `json:"notes"`  // newest first, bounded
+	Thanks   Thanks    `json:"thanks"`
+	Machine  *Machine  `json:"machine,omitempty"` // nil where nobody may steer this peer
 }
 
 // Run says which run this is and where it stands.
@@ -143,6 +145,49 @@ type Round struct {
 	Held     *float64 `json:"held"`
 	Closed   *float64 `json:"closed"`
 	Failed   string   `json:"failed,omitempty"`
+}
+
+// Thanks is who gave a run how much, by the ledger.
+type Thanks struct {
+	Since  uint64  `json:"since"`  // height of the first commit counted; 0 before one
+	Givers int     `json:"givers"` // in all
+	Ranks  []Giver `json:"ranks"`  // by tokens, most first: the first hundred, and you
+}
+
+// Giver is one peer on the leaderboard.
+type Giver struct {
+	Rank    int    `json:"rank"` // from 1
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	You     bool   `json:"you"`
+	Tokens  uint64 `json:"tokens"`  // of its contributions in commits, mean over the fragments
+	Commits uint64 `json:"commits"` // that it is in
+}
+
+// Machine is the computer that this page is of, and what its owner lets dunlin take.
+type Machine struct {
+	State     string     `json:"state"` // "starting", "training", "paused", "leaving"
+	Reason    string     `json:"reason,omitempty"`
+	Until     *time.Time `json:"until,omitempty"` // when it goes on by itself
+	Paused    bool       `json:"paused"`          // by its owner
+	Device    string     `json:"device"`
+	Estimate  *float64   `json:"estimated_tokens_per_second"`
+	Others    float64    `json:"others_cores"` // that other programs use
+	Cores     int        `json:"cores"`
+	Battery   bool       `json:"battery"`
+	Untold    string     `json:"untold,omitempty"` // what this system does not tell, so that no rule can go by it
+	SentToday uint64     `json:"sent_today_bytes"`
+	Limits    []Limit    `json:"limits"`
+	Log       []Note     `json:"log"` // newest first, bounded
+}
+
+// Limit is one thing that the owner allows, by the name of its flag.
+type Limit struct {
+	Key     string `json:"key"`
+	Value   string `json:"value"`
+	Kind    string `json:"kind"` // "bool", or what a value is
+	Usage   string `json:"usage"`
+	Allowed string `json:"allowed"`
 }
 
 // Entry is a ledger entry in short.
