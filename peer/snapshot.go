@@ -120,6 +120,9 @@ func (p *Peer) runStatus(height *uint64) status.Run {
 	}
 	if p.life.state != 0 {
 		r.Phase = p.life.state.String()
+		if p.life.state != wire.StateTraining {
+			r.Reason = firstOf(r.Reason, p.life.reason)
+		}
 	} else if p.figures.tokens > 0 || len(p.figures.slots) > 0 {
 		r.Phase = wire.PhaseTraining.String()
 	}

@@ -19,8 +19,9 @@ type Change struct {
 	Limits map[string]string `json:"limits,omitempty"`
 }
 
-// controlHeader carries the token that a page of another site cannot read.
-const controlHeader = "X-Dunlin-Control"
+// ControlHeader is the header of a change that carries the token of
+// /api/v1/machine/token, which a page of another site cannot read.
+const ControlHeader = "X-Dunlin-Control"
 
 // maxChange bounds the bytes of a Change.
 const maxChange = 16 << 10
@@ -63,7 +64,7 @@ func (s *Server) controlToken(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) changeMachine(w http.ResponseWriter, r *http.Request) {
-	have, want := sha256.Sum256([]byte(r.Header.Get(controlHeader))), sha256.Sum256([]byte(s.controls.token))
+	have, want := sha256.Sum256([]byte(r.Header.Get(ControlHeader))), sha256.Sum256([]byte(s.controls.token))
 	if subtle.ConstantTimeCompare(have[:], want[:]) != 1 {
 		refuse(w, http.StatusForbidden, "the control token is missing or of an earlier process: load the page again")
 		return

@@ -59,21 +59,21 @@ func TestChangesComeFromHereOnly(t *testing.T) {
 		code       int
 		says       string
 	}{
-		{"the page", `{"pause":true}`, []string{controlHeader, token, "Content-Type", json, "Origin", here, "Sec-Fetch-Site", "same-origin"}, 204, ""},
-		{"a program", `{"limits":{"up":"2mbit"}}`, []string{controlHeader, token, "Content-Type", json}, 204, ""},
-		{"a wrong limit", `{"limits":{"up":"1"}}`, []string{controlHeader, token, "Content-Type", json}, 422, "no unit; allowed"},
+		{"the page", `{"pause":true}`, []string{ControlHeader, token, "Content-Type", json, "Origin", here, "Sec-Fetch-Site", "same-origin"}, 204, ""},
+		{"a program", `{"limits":{"up":"2mbit"}}`, []string{ControlHeader, token, "Content-Type", json}, 204, ""},
+		{"a wrong limit", `{"limits":{"up":"1"}}`, []string{ControlHeader, token, "Content-Type", json}, 422, "no unit; allowed"},
 		{"no token", `{"pause":true}`, []string{"Content-Type", json}, 403, "control token is missing"},
-		{"another token", `{"pause":true}`, []string{controlHeader, "x" + token[1:] + "y", "Content-Type", json}, 403, "control token is missing"},
-		{"a form of another site", `{"pause":true}`, []string{controlHeader, token, "Content-Type", "text/plain", "Origin", "http://evil.example"}, 403, "another site"},
-		{"a sandboxed frame", `{"pause":true}`, []string{controlHeader, token, "Content-Type", json, "Origin", "null"}, 403, "another site"},
-		{"another port here", `{"pause":true}`, []string{controlHeader, token, "Content-Type", json, "Origin", "http://127.0.0.1:1"}, 403, "another site"},
-		{"another site by its mark", `{"pause":true}`, []string{controlHeader, token, "Content-Type", json, "Sec-Fetch-Site", "cross-site"}, 403, "another site"},
-		{"a name that points here", `{"pause":true}`, []string{controlHeader, token, "Content-Type", json, "Host", "evil.example"}, 421, "this machine only"},
-		{"no JSON", `pause=true`, []string{controlHeader, token, "Content-Type", "application/x-www-form-urlencoded"}, 415, "application/json"},
-		{"nonsense", `{"pause":1}`, []string{controlHeader, token, "Content-Type", json}, 400, "want an object"},
-		{"an unknown field", `{"end":true}`, []string{controlHeader, token, "Content-Type", json}, 400, "unknown field"},
-		{"two", `{} {}`, []string{controlHeader, token, "Content-Type", json}, 400, "more than one"},
-		{"too much", `{"limits":{"up":"` + strings.Repeat("1", maxChange) + `"}}`, []string{controlHeader, token, "Content-Type", json}, 400, "too large"},
+		{"another token", `{"pause":true}`, []string{ControlHeader, "x" + token[1:] + "y", "Content-Type", json}, 403, "control token is missing"},
+		{"a form of another site", `{"pause":true}`, []string{ControlHeader, token, "Content-Type", "text/plain", "Origin", "http://evil.example"}, 403, "another site"},
+		{"a sandboxed frame", `{"pause":true}`, []string{ControlHeader, token, "Content-Type", json, "Origin", "null"}, 403, "another site"},
+		{"another port here", `{"pause":true}`, []string{ControlHeader, token, "Content-Type", json, "Origin", "http://127.0.0.1:1"}, 403, "another site"},
+		{"another site by its mark", `{"pause":true}`, []string{ControlHeader, token, "Content-Type", json, "Sec-Fetch-Site", "cross-site"}, 403, "another site"},
+		{"a name that points here", `{"pause":true}`, []string{ControlHeader, token, "Content-Type", json, "Host", "evil.example"}, 421, "this machine only"},
+		{"no JSON", `pause=true`, []string{ControlHeader, token, "Content-Type", "application/x-www-form-urlencoded"}, 415, "application/json"},
+		{"nonsense", `{"pause":1}`, []string{ControlHeader, token, "Content-Type", json}, 400, "want an object"},
+		{"an unknown field", `{"end":true}`, []string{ControlHeader, token, "Content-Type", json}, 400, "unknown field"},
+		{"two", `{} {}`, []string{ControlHeader, token, "Content-Type", json}, 400, "more than one"},
+		{"too much", `{"limits":{"up":"` + strings.Repeat("1", maxChange) + `"}}`, []string{ControlHeader, token, "Content-Type", json}, 400, "too large"},
 	} {
 		if code, body := ask(t, "POST", url, c.body, c.headers...); code != c.code || !strings.Contains(body, c.says) {
 			t.Errorf("%s: %d %s; want %d with %q", c.name, code, body, c.code, c.says)

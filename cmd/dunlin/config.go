@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
+	"dunlin/allowance"
 	"dunlin/checkpoint"
 	"dunlin/compute"
 	"dunlin/data"
@@ -80,6 +81,11 @@ type Config struct {
 	Disk     float64 // GB that old bytes may take before they are let go
 	Listen   string  // address of the web page
 
+	UpPerDay       int64           // most bytes to send between two midnights; 0 is no limit
+	Hours          allowance.Hours // when to train
+	PauseWhenBusy  bool            // while others use the processor
+	PauseOnBattery bool
+
 	Name            string  // of the run, for people
 	Tokens          int     // token budget of the run
 	WorkerBatch     int     // windows in a worker's inner step
@@ -123,6 +129,7 @@ func everyOption(c *Config) []option {
 	}
 	all = append(all, c.run()...)
 	all = append(all, c.network()...)
+	all = append(all, c.limits()...)
 	all = append(all, c.local(0, "")...)
 	all = append(all, c.preparing()...)
 	all = append(all, c.learning()...)
@@ -216,10 +223,20 @@ func (c *Config) network() []option {
 		yes(&c.MDNS, "mdns", "find peers of the run on the local network"),
 		yes(&c.Verbose, "verbose", "log every decision and its reason"),
 		on(&c.NAT, "nat", "ask the router for a port, and meet peers that cannot be dialled half way; off with --loopback"),
-		bandwidth(&c.Up, "up", "most that it sends, headers included; without it, what the link gives"),
-		bandwidth(&c.Down, "down", "most that it receives, headers included"),
-		number(&c.Disk, "disk", 20, 0.1, 1e6, "GB of results and checkpoints to keep before the oldest unneeded are let go"),
+		c.up(), c.down(), c.disk(),
 	}
+}
+
+func (c *Config) up() option {
+	return bandwidth(&c.Up, "up", "most that it sends, headers included; without it, what the link gives")
+}
+
+func (c *Config) down() option {
+	return bandwidth(&c.Down, "down", "most that it receives, headers included")
+}
+
+func (c *Config) disk() option {
+	return number(&c.Disk, "disk", 20, 0.1, 1e6, "GB of results and checkpoints to keep before the oldest unneeded are let go")
 }
 
 func (c *Config) relay() option {
@@ -406,6 +423,7 @@ type settings struct {
 	config Config
 	file   string            // the YAML file, "" for none
 	values map[string]string // of the command's options, as they were given
+	chosen map[string]bool   // those that do not come from a default
 }
 
 // bind adds options to a command's flags.
@@ -433,10 +451,10 @@ func (s *settings) load(flags *pflag.FlagSet, options []option) error {
 		return err
 	}
 	var faults []error
-	s.values = make(map[string]string)
+	s.values, s.chosen = make(map[string]string), make(map[string]bool)
 	for _, o := range append(s.config.global(), options...) {
 		value := v.GetString(o.key)
-		s.values[o.key] = value
+		s.values[o.key], s.chosen[o.key] = value, s.source(v, flags, o.key) != defaultSource
 		if err := o.set(value); err != nil {
 			faults = append(faults, fmt.Errorf("%s %q (from %s): %w; allowed: %s", o.key, shorten(value), s.source(v, flags, o.key), err, o.allowed))
 		}
@@ -481,8 +499,11 @@ func (s *settings) source(v *viper.Viper, flags *pflag.FlagSet, key string) stri
 	case v.InConfig(key):
 		return s.file
 	}
-	return "the default"
+	return defaultSource
 }
+
+// defaultSource is where a value comes from that nobody chose.
+const defaultSource = "the default"
 
 func shorten(text string) string { return shortenTo(text, 80) }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -21,9 +22,14 @@ import (
 func newJoin(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	options := append(c.compute(), c.network()...)
-	options = append(options, c.precision(), c.duty(), c.memory(), c.page(), c.seed(), c.control(), short(&c.Name, "name", 64, "of this machine, for the others in the run"))
+	options = append(options, c.precision(), c.page(), c.seed(), c.control(), short(&c.Name, "name", 64, "of this machine, for the others in the run"))
+	for _, o := range c.limits() {
+		if !slices.Contains(keys(options), o.key) {
+			options = append(options, o)
+		}
+	}
 	return t.command("join INVITE", "join a run and train for it on this machine",
-		"  dunlin join dunlin1:…\n  dunlin join dunlin1:… --precision bf16 --threads 2 --duty 0.5 --memory 2GB --data-dir /mnt/big/dunlin\n  dunlin join dunlin1:… --up 2mbit --down 20mbit",
+		"  dunlin join dunlin1:…\n  dunlin join dunlin1:… --up 8mbit --schedule \"22:00-07:00\" --pause-when-busy\n  dunlin join dunlin1:… --precision bf16 --threads 2 --duty 0.5 --memory 2GB --data-dir /mnt/big/dunlin",
 		exactly("the invite"), t.join, options...)
 }
 
@@ -39,69 +45,68 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 		return err
 	}
 	defer closing(&err, lock.Unlock)
-	log := t.logger(c)
+	values, err := c.loadLimits(folder.Dir, t.settings)
+	if err != nil {
+		return err
+	}
+	line := t.progress(c)
+	defer line.close()
+	log := c.logBeside(line)
 	key, err := swarm.LoadOrCreateKey(folder.Identity())
 	if err != nil {
 		return err
 	}
-	signed, err := c.fetchSpec(ctx, folder, key, token, log)
+	s := &stay{folder: folder, key: key, token: token, log: log, self: wire.PeerIDOf(key).String()}
+	if s.signed, err = c.fetchSpec(ctx, folder, key, token, log); err != nil {
+		return err
+	}
+	if _, s.spec, err = folder.Load(token.Run); err != nil {
+		return err
+	}
+	v := &volunteer{c: c, values: values, stay: s, line: line, log: log, gate: c.loadGate(folder.Dir), asks: make(chan ask), events: make(chan any, 16)}
+	if v.page, err = status.New(status.Config{Listen: c.Listen, Logger: log, Change: v.change}); err != nil {
+		return err
+	}
+	defer closing(&err, v.page.Close)
+	withdraw, err := folder.Announce(v.page.URL())
 	if err != nil {
 		return err
 	}
+	defer closing(&err, withdraw)
+	access := "public"
+	if len(token.Secret) > 0 {
+		access = "private"
+	}
+	line.say(fmt.Sprintf("dunlin joins   run %s %q (%s), %s", token.Run.Short(), s.spec.Name, access, peer.Describe(s.spec)), "joins", slog.String("run", token.Run.String()))
+	if err := s.measure(ctx, c, line); err != nil {
+		return err
+	}
+	will := fmt.Sprintf("it will        train on the CPU, micro-batch %d", s.spec.Data.Batch)
+	if promise := c.promise(); promise != "" {
+		will += " · " + promise
+	}
+	line.say(will+" · web page "+v.page.URL(), "will", slog.String("page", v.page.URL()), slog.String("limits", c.promise()))
+	return v.run(ctx)
+}
+
+// measure times the device for a moment and says what it is.
+func (s *stay) measure(ctx context.Context, c *Config, line *progress) (err error) {
 	device, err := c.device()
 	if err != nil {
 		return err
 	}
 	defer closing(&err, device.Close)
-	page, err := status.New(status.Config{Listen: c.Listen, Logger: log})
+	speed, exact, err := peer.EstimateSpeed(ctx, s.spec, device)
 	if err != nil {
 		return err
 	}
-	defer closing(&err, page.Close)
-	withdraw, err := folder.Announce(page.URL())
-	if err != nil {
-		return err
+	s.device, s.estimate = device.Name(), &speed
+	about := ""
+	if !exact {
+		about = "about "
 	}
-	defer closing(&err, withdraw)
-	line := t.progress(c)
-	defer line.close()
-	show := func(s *status.Snapshot) {
-		page.Publish(s)
-		line.state(workerLine(s))
-	}
-	p, err := peer.New(peer.Config{
-		Key: key, Signed: signed, Run: token.Run, Dir: folder.Run(token.Run), Quota: c.quota(), Upload: uint64(c.Up / 8), Name: c.Name, Version: release,
-		Secret: token.Secret, Seed: c.Seed, Logger: log, Publish: show, Coordinator: token.Addrs, Duty: peer.Duty(c.Duty),
-		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
-			plan, err := c.fitWorker(spec, device)
-			if err != nil {
-				return nil, err
-			}
-			line.planned(plan)
-			return peer.NewLocalEngine(spec, device, tokens, joiner, folder.Moments(token.Run), plan.Room)
-		},
-	})
-	if err != nil {
-		return err
-	}
-	host, err := c.host(ctx, key, token.Run, p, log, c.reach(token))
-	if err != nil {
-		return err
-	}
-	defer closing(&err, host.Close)
-	_, spec, err := folder.Load(token.Run)
-	if err != nil {
-		return err
-	}
-	line.say(fmt.Sprintf("dunlin joins run %s %q", token.Run.Short(), spec.Name), "joins", slog.String("run", token.Run.String()))
-	line.machine(device, "")
-	line.say(fmt.Sprintf("it will        train %s on the CPU · web page %s", peer.Describe(spec), page.URL()), "will", slog.String("page", page.URL()))
-	err = p.Run(ctx, transport{host})
-	if refused := (*peer.RefusedError)(nil); errors.As(err, &refused) && refused.Code == wire.RefuseEnded {
-		line.say("nothing to do  "+refused.Reason, "nothing to do", slog.String("reason", refused.Reason))
-		return nil
-	}
-	return err
+	line.machine(device, fmt.Sprintf(" · %s%s tokens/s", about, rate(speed)), slog.Float64("tokens_per_second", speed))
+	return nil
 }
 
 // after says how long merges take in the worker's own steps.

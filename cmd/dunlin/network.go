@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -69,16 +70,25 @@ func (c *Config) host(ctx context.Context, key ed25519.PrivateKey, run wire.Hash
 }
 
 // logger makes the log of a command that runs for long.
-func (t *terminal) logger(c *Config) *slog.Logger {
-	level := slog.LevelInfo
+func (t *terminal) logger(c *Config) *slog.Logger { return c.logTo(t.err, slog.LevelInfo) }
+
+// logBeside makes the log of a command that shows progress: where a line is alive, only what is wrong breaks it.
+func (c *Config) logBeside(line *progress) *slog.Logger {
+	if line.live {
+		return c.logTo(line, slog.LevelWarn)
+	}
+	return c.logTo(line, slog.LevelInfo)
+}
+
+func (c *Config) logTo(out io.Writer, level slog.Level) *slog.Logger {
 	if c.Verbose {
 		level = slog.LevelDebug
 	}
 	options := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(t.err, options))
+		return slog.New(slog.NewJSONHandler(out, options))
 	}
-	return slog.New(slog.NewTextHandler(t.err, options))
+	return slog.New(slog.NewTextHandler(out, options))
 }
 
 // closing joins a deferred close's error into err.

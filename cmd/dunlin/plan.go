@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime"
 	"runtime/debug"
 
@@ -31,8 +32,12 @@ func (c *Config) fitWorker(spec *wire.RunSpec, device compute.Device) (peer.Plan
 	debug.FreeOSMemory() // of what reading the data took
 	used := residentBytes()
 	plan, err := peer.WorkerPlan(spec, device, c.Memory, used)
-	if err == nil && c.Memory > 0 {
+	switch {
+	case err != nil:
+	case c.Memory > 0:
 		limitHeap(c.Memory - used)
+	default:
+		debug.SetMemoryLimit(math.MaxInt64) // an earlier stay may have had one
 	}
 	return plan, err
 }

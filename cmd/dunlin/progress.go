@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/term"
@@ -17,6 +18,7 @@ import (
 // progress shows how a command gets on: one line rewritten in place on a terminal, appended lines elsewhere, or one
 // JSON object a step.
 type progress struct {
+	mu    sync.Mutex // logs come from many goroutines
 	out   io.Writer
 	json  *slog.Logger // nil unless logs are JSON
 	live  bool         // out is a terminal
@@ -38,6 +40,8 @@ func (t *terminal) progress(c *Config) *progress {
 
 // step replaces the current line. attrs are the same facts for the JSON form.
 func (p *progress) step(line string, attrs ...slog.Attr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	switch {
 	case p.json != nil:
 		p.json.LogAttrs(context.Background(), slog.LevelInfo, "step", attrs...)
@@ -62,7 +66,9 @@ const stateEvery = 5 * time.Second
 
 // say appends a line that stays. msg and attrs are its JSON form.
 func (p *progress) say(line, msg string, attrs ...slog.Attr) {
-	p.close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end()
 	if p.json != nil {
 		p.json.LogAttrs(context.Background(), slog.LevelInfo, msg, attrs...) //nolint:sloglint // callers pass a literal
 		return
@@ -72,10 +78,24 @@ func (p *progress) say(line, msg string, attrs ...slog.Attr) {
 
 // close ends a line that was being rewritten.
 func (p *progress) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end()
+}
+
+func (p *progress) end() {
 	if p.open {
 		fmt.Fprintln(p.out)
 		p.open = false
 	}
+}
+
+// Write implements io.Writer for logs, which begin on a line of their own.
+func (p *progress) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end()
+	return p.out.Write(b)
 }
 
 // grouped writes an integer with thousands set apart: 1,204,300.

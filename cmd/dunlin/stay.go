@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"log/slog"
+	"sync/atomic"
+
+	"dunlin/invite"
+	"dunlin/peer"
+	"dunlin/status"
+	"dunlin/swarm"
+	"dunlin/wire"
+)
+
+// stay is one time in a run, from joining to goodbye, and what every one of them needs.
+type stay struct {
+	folder peer.Folder
+	key    ed25519.PrivateKey
+	token  *invite.Token
+	signed *wire.SignedSpec
+	spec   *wire.RunSpec
+	log    *slog.Logger
+	self   string // peer id
+
+	device   string   // that trains, for people
+	estimate *float64 // its tokens a second
+
+	sent atomic.Uint64 // bytes since it began
+}
+
+// run takes part until the context or the run ends. It tells events its snapshots, and what to say, as functions.
+func (s *stay) run(ctx context.Context, c *Config, events chan<- any) (err error) {
+	s.sent.Store(0)
+	say := func(ev any) {
+		select {
+		case events <- ev:
+		case <-ctx.Done():
+		}
+	}
+	device, err := c.device()
+	if err != nil {
+		return err
+	}
+	defer closing(&err, device.Close)
+	var host *swarm.Host
+	show := func(snapshot *status.Snapshot) {
+		s.sent.Store(host.Stats().Socket.Out)
+		select {
+		case events <- snapshot:
+		default: // the next one is newer
+		}
+	}
+	p, err := peer.New(peer.Config{
+		Key: s.key, Signed: s.signed, Run: s.token.Run, Dir: s.folder.Run(s.token.Run), Quota: c.quota(), Upload: uint64(c.Up / 8), Name: c.Name,
+		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinator: s.token.Addrs, Duty: peer.Duty(c.Duty),
+		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+			plan, err := c.fitWorker(spec, device)
+			if err != nil {
+				return nil, err
+			}
+			say(func(line *progress) { line.planned(plan) })
+			return peer.NewLocalEngine(spec, device, tokens, joiner, s.folder.Moments(s.token.Run), plan.Room)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if host, err = c.host(ctx, s.key, s.token.Run, p, s.log, c.reach(s.token)); err != nil {
+		return err
+	}
+	defer closing(&err, host.Close)
+	return p.Run(ctx, transport{host})
+}
