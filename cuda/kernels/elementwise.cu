@@ -80,9 +80,10 @@ __device__ inline bool decays(i64 i, const i64 *ranges, int count) {
 	return low < count && ranges[2 * low] <= i;
 }
 
-// adamw steps all tensors of a flat buffer at once; the scalars are those of compute.AdamWScalars.
+// adamw steps all tensors of a flat buffer at once, of which these n values are a piece that begins at value from; the
+// scalars are those of compute.AdamWScalars.
 KERNEL adamw(float *params, const float *grads, float *m, float *v, const i64 *ranges, int count, float beta1, float oneMinusBeta1,
-	float beta2, float oneMinusBeta2, float eps, float gradScale, float stepSize, float inverseRoot2, float keep, i64 n) {
+	float beta2, float oneMinusBeta2, float eps, float gradScale, float stepSize, float inverseRoot2, float keep, i64 from, i64 n) {
 	i64 i = ownIndex();
 	if (i >= n) return;
 	float g = grads[i] * gradScale;
@@ -91,7 +92,7 @@ KERNEL adamw(float *params, const float *grads, float *m, float *v, const i64 *r
 	m[i] = first;
 	v[i] = second;
 	float p = params[i];
-	if (decays(i, ranges, count)) p *= keep;
+	if (decays(from + i, ranges, count)) p *= keep;
 	params[i] = p - stepSize * first / (sqrtf(second) * inverseRoot2 + eps);
 }
 

@@ -1,0 +1,112 @@
+package cuda
+
+import (
+	"fmt"
+
+	"dunlin/compute"
+)
+
+// What the epilogue of a product does, and which operands it may read by 16
+// bytes: as in matmul.cu.
+const (
+	flagAccumulate = 1 << iota
+	flagGELU
+	flagWideA
+	flagWideB
+	flagWideC
+)
+
+// longestProduct is the most operations of one launch of a product: 80 ms on a
+// card that makes half a TFLOP/s of it, the slowest that has any business here.
+const longestProduct = 4e10
+
+// product is a MatMul with its operands' addresses.
+type product struct {
+	m, n, k             int
+	a, b, c             uint64
+	bias, pre, residual uint64
+	flags               uint64
+}
+
+func newProduct(op *compute.MatMul) product {
+	if op.M < 1 || op.N < 1 || op.K < 1 {
+		panic(fmt.Sprintf("cuda: matmul with M %d, N %d, K %d", op.M, op.N, op.K))
+	}
+	p := product{
+		m: op.M, n: op.N, k: op.K,
+		a: need("matmul A", op.A, op.M*op.K), b: need("matmul B", op.B, op.K*op.N), c: need("matmul C", op.C, op.M*op.N),
+		bias: needOptional("matmul bias", op.Epilogue.Bias, op.N), pre: needOptional("matmul pre", op.Epilogue.Pre, op.M*op.N),
+		residual: needOptional("matmul residual", op.Epilogue.Residual, op.M*op.N),
+	}
+	if op.Accumulate {
+		p.flags |= flagAccumulate
+	}
+	if op.Epilogue.GELU {
+		p.flags |= flagGELU
+	}
+	if aligned(op.N, p.c, p.bias, p.pre, p.residual) {
+		p.flags |= flagWideC
+	}
+	return p
+}
+
+// aligned says that rows of n values from these addresses on can be read by 16 bytes.
+func aligned(n int, addresses ...uint64) bool {
+	for _, a := range addresses {
+		if a%16 != 0 {
+			return false
+		}
+	}
+	return n%4 == 0
+}
+
+// from returns the product of the rows from row on, at most count; row times
+// stride is what it skips of A.
+func (p product) from(row, count, stride int) product {
+	p.m = min(count, p.m-row)
+	p.a += 4 * uint64(row*stride)
+	skip := 4 * uint64(row*p.n)
+	p.c += skip
+	if p.pre != 0 {
+		p.pre += skip
+	}
+	if p.residual != 0 {
+		p.residual += skip
+	}
+	return p
+}
+
+// MatMul implements compute.Device.
+func (d *Device) MatMul(op compute.MatMul) {
+	p := newProduct(&op)
+	lda, ldb, stride := op.K, op.N, op.K
+	switch op.Form {
+	case compute.NN:
+	case compute.NT:
+		ldb = op.K
+	case compute.TN:
+		lda, stride = op.M, 1
+	}
+	if aligned(lda, p.a) {
+		p.flags |= flagWideA
+	}
+	if aligned(ldb, p.b) {
+		p.flags |= flagWideB
+	}
+	edge, k := 64, kernelMatMulNN64+kernel(op.Form)
+	if d.fills(op.M, op.N, 128) {
+		edge, k = 128, kernelMatMulNN128+kernel(op.Form)
+	}
+	rows := max(edge, int(longestProduct/(2*float64(op.N)*float64(op.K)))/edge*edge)
+	for row := 0; row < op.M; row += rows {
+		q := p.from(row, rows, stride)
+		d.launch(k, [3]uint32{blocks(q.n, edge), blocks(q.m, edge), 1}, [3]uint32{256, 1, 1}, q.a, q.b, q.c,
+			uint64(q.m), uint64(q.n), uint64(q.k), uint64(lda), uint64(ldb), q.bias, q.pre, q.residual, q.flags)
+	}
+}
+
+// fills says that a product has a tile of that edge for each multiprocessor, so
+// that larger tiles, which need less traffic, leave none idle.
+func (d *Device) fills(m, n, edge int) bool {
+	return int(blocks(m, edge))*int(blocks(n, edge)) >= d.info.Multiprocessors
+}
