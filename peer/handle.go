@@ -43,6 +43,8 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.log.Info("the device is back")
 		p.note("the device is back")
 		p.next(core.DataReady{})
+	case cardsSeen:
+		p.cardsTold(ev)
 	case complaint:
 		p.log.Warn("going on with a fault", "text", ev.text)
 		p.note(ev.text)
@@ -230,7 +232,7 @@ func (p *Peer) dataLoaded(ctx context.Context, d dataLoaded) {
 		p.failure = d.err
 		return
 	}
-	p.worker = newWorker(p.spec, d.engine, p.configs, p.cfg.Duty, p.inbox.put)
+	p.worker = newWorker(p.spec, d.engine, p.configs, p.paced, p.inbox.put)
 	p.life.device = d.engine.Name()
 	p.wg.Go(func() { p.worker.run(ctx) })
 	p.next(core.DataReady{})

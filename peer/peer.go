@@ -40,7 +40,9 @@ type Config struct {
 	// NewEngine makes a worker's engine once the training text is here; nil on
 	// a peer that does not train.
 	NewEngine func(spec *wire.RunSpec, tokens []byte, joiner bool) (Engine, error)
-	Duty      Duty // share of the time to train
+	Duty      Duty       // share of the time to train
+	Cards     Cards      // how the cards that train do; nil without telemetry
+	Limits    CardLimits // of the cards; training slows down to keep to them
 	// Publish hears of every new Snapshot, two a second and one when an attempt
 	// opens, on the peer's own goroutine; it may be nil.
 	Publish     func(*status.Snapshot)
@@ -64,7 +66,7 @@ func (c Config) Validate() error {
 	if c.Dir == "" {
 		errs = append(errs, errors.New("peer: no data folder"))
 	}
-	return errors.Join(append(errs, c.Duty.Validate())...)
+	return errors.Join(append(errs, c.Duty.Validate(), c.Limits.Validate())...)
 }
 
 // Peer is one process's part in a run: it feeds what happens to the pure
@@ -126,6 +128,9 @@ type crew struct {
 	fetcher   *fetcher
 	codecs    *codecs
 	worker    *worker       // nil until the data are here
+	governor  *governor     // of the worker's duty
+	paced     Duty          // what it allows now
+	cards     []status.Card // as last seen
 	judge     *judge        // nil but on a coordinator with a device
 	judgeDue  bool          // the next state that stands at the head is measured
 	judgeFrom time.Time     // earliest, see judgeShare
@@ -244,6 +249,7 @@ func (p *Peer) open() error {
 	p.book = openBook(filepath.Join(p.cfg.Dir, "peers"))
 	p.figures = newFigures(time.Now())
 	p.thanks = openThanks(p.cfg.Dir)
+	p.governor, p.paced = newGovernor(p.cfg.Limits, p.cfg.Duty), p.cfg.Duty
 	return nil
 }
 
@@ -276,6 +282,9 @@ func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 	p.wg.Go(func() { p.keeper.loop(inner) })
 	p.wg.Go(func() { p.fetcher.run(inner) })
 	p.wg.Go(func() { p.codecs.run(inner) })
+	if p.cfg.Cards != nil {
+		p.wg.Go(func() { p.watchCards(inner) })
+	}
 	if p.cfg.Judge != nil {
 		p.judge = &judge{spec: p.spec, device: p.cfg.Judge, windows: p.cfg.HeldOutWindows, orders: newMailbox[judgeOrder](), report: p.inbox.put}
 		p.judge.text = p.text

@@ -60,7 +60,7 @@ func (p *Peer) snapshot() *status.Snapshot {
 	for _, h := range c.Heads {
 		s.Run.Versions = append(s.Run.Versions, h.Version)
 	}
-	s.Peers = p.peerStatus(now)
+	s.Peers, s.Cards = p.peerStatus(now), slices.Clone(p.cards)
 	s.Learning = status.Learning{
 		Train: lastLoss(f.curve), HeldOut: lastLoss(f.heldOut), Curve: slices.Clone(f.curve), HeldOuts: slices.Clone(f.heldOut),
 		Unigram: f.unigram, Bigram: f.bigram,

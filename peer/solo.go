@@ -34,6 +34,8 @@ type SoloConfig struct {
 	LogEvery    int                    // steps between reports
 	EvalWindows int                    // most held-out windows to measure the loss on; 0 is all
 	Duty        Duty                   // share of the time to train
+	Cards       Cards                  // nil without telemetry
+	Limits      CardLimits             // of the cards; training slows down to keep to them
 
 	// Report hears of every LogEvery-th step and of the last, on the goroutine that trains.
 	Report func(SoloReport)
@@ -44,7 +46,7 @@ const vocabRoom = 128
 
 // Validate lists every fault.
 func (c SoloConfig) Validate() error {
-	faults := []error{c.Trainer.Validate(), c.Duty.Validate()}
+	faults := []error{c.Trainer.Validate(), c.Duty.Validate(), c.Limits.Validate()}
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if c.Data == nil {
 		fault("no data")
@@ -126,6 +128,8 @@ type Solo struct {
 	order    *data.Mixture
 	settings map[string]string // what must be the same to go on
 	growth   growth
+	governor *governor          // of the duty, by the cards
+	paced    Duty               // what it allows now
 	average  *optimizer.Average // nil for none
 	step     int
 	windows  uint64 // of the order that were trained on
@@ -143,7 +147,10 @@ func NewSolo(device compute.Device, cfg SoloConfig) (*Solo, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Solo{cfg: cfg, saved: -1, growth: newGrowth(cfg.Trainer.Batch, cfg.Accumulate, cfg.Adaptive)}
+	s := &Solo{
+		cfg: cfg, saved: -1, growth: newGrowth(cfg.Trainer.Batch, cfg.Accumulate, cfg.Adaptive),
+		governor: newGovernor(cfg.Limits, cfg.Duty), paced: cfg.Duty,
+	}
 	first := cfg.Trainer.Batch * s.growth.schedule.First
 	s.budget = uint64(cfg.Steps) * uint64(first)
 	length := cfg.Trainer.Model.Context
@@ -393,7 +400,7 @@ func (s *Solo) Run(ctx context.Context) (SoloResult, error) {
 
 // rest keeps to the duty after a step, unless ctx ends first or nothing is left to do.
 func (s *Solo) rest(ctx context.Context, step time.Duration) {
-	rest := s.cfg.Duty.rest(step)
+	rest := s.pace().rest(step)
 	if rest <= 0 || s.windows >= s.budget {
 		return
 	}
@@ -401,6 +408,19 @@ func (s *Solo) rest(ctx context.Context, step time.Duration) {
 	case <-ctx.Done():
 	case <-time.After(rest):
 	}
+}
+
+// pace returns the duty that the cards allow now.
+func (s *Solo) pace() Duty {
+	if s.cfg.Cards == nil {
+		return s.cfg.Duty
+	}
+	if now := time.Now(); now.Sub(s.governor.seen) >= cardsEvery {
+		if cards, err := s.cfg.Cards(); err == nil { // a card that tells nothing now is believed to be as before
+			s.paced, _ = s.governor.look(now, cards)
+		}
+	}
+	return s.paced
 }
 
 // next makes a step on the next windows of the order and counts it.

@@ -53,6 +53,8 @@ type (
 	halt struct{}
 	// resume goes on where halt stopped.
 	resume struct{}
+	// pace changes the share of the time to train.
+	pace struct{ duty Duty }
 	// remember keeps the moments for a restart.
 	remember struct{}
 	// grant adds leased windows.
@@ -269,6 +271,8 @@ func (w *worker) obey(order any) error {
 		w.running = false
 	case resume:
 		w.running = w.trackers != nil && !w.adrift
+	case pace:
+		w.duty = o.duty
 	case remember:
 		if err := w.engine.Remember(); err != nil {
 			w.report(complaint{"moments not kept, a restart begins without them: " + err.Error()})

@@ -38,6 +38,7 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	b.maybe("dunlin_upload_bits_per_parameter", "uploaded bits a parameter and outer step", n.Cost.UploadBitsPerParameter)
 	b.maybe("dunlin_bytes_ratio_fp32_data_parallel", "bytes of fp32 data-parallel over ours", n.Cost.BytesRatio)
 	b.workers(n.Peers)
+	b.cards(n.Cards)
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	fmt.Fprint(w, b.String())
 }
@@ -81,6 +82,35 @@ func (b *metricText) workers(peers []Peer) {
 			if p := &peers[i]; p.Alive {
 				b.row(m.name, label("slot", strconv.FormatUint(p.Slot, 10)), m.of(p))
 			}
+		}
+	}
+}
+
+// cards writes one row a card under each name.
+func (b *metricText) cards(cards []Card) {
+	if len(cards) == 0 {
+		return
+	}
+	for _, m := range []struct {
+		name, help string
+		of         func(*Card) float64
+	}{
+		{"dunlin_gpu_utilisation", "share of the last moment in which the GPU computed", func(c *Card) float64 { return c.Utilisation }},
+		{"dunlin_gpu_memory_used_bytes", "GPU memory in use, by all programs", func(c *Card) float64 { return float64(c.Used) }},
+		{"dunlin_gpu_memory_bytes", "GPU memory", func(c *Card) float64 { return float64(c.Total) }},
+		{"dunlin_gpu_temperature_celsius", "GPU temperature", func(c *Card) float64 { return c.Temperature }},
+		{"dunlin_gpu_power_watts", "GPU power", func(c *Card) float64 { return c.Power }},
+		{"dunlin_gpu_power_limit_watts", "power that the driver lets the GPU take", func(c *Card) float64 { return c.PowerLimit }},
+		{"dunlin_gpu_throttled", "1 while something holds the GPU's clocks down", func(c *Card) float64 {
+			if len(c.Throttled) > 0 {
+				return 1
+			}
+			return 0
+		}},
+	} {
+		b.head(m.name, "gauge", m.help)
+		for i := range cards {
+			b.row(m.name, label("gpu", strconv.Itoa(i))+","+label("name", cards[i].Name), m.of(&cards[i]))
 		}
 	}
 }

@@ -126,6 +126,7 @@ func pageShows(t *testing.T, ctx context.Context) {
 		"run-name": "Go tutor", "headline": "training · height 118 · 2 m 10 s", "you": "you: slot 2",
 		"held-out": "held-out 2.654 · bigram 2.830", "progress-text": "76 % of 1.20 M tokens",
 		"rate": "8,040", "own": "you 2,010 (25 %)", "left": "≈ 36 s left",
+		"cards":    "NVIDIA GeForce RTX 3060: 97 % · 10.0 GB of 12.0 GB · 71 °C · 168 of 170 W · held down by power limit, heat",
 		"training": "4", "syncing": "· 1 syncing", "lost": "◐ 1 lost in 10 m: ab12: no heartbeat", "agree": "● states agree",
 		"failed": "59 commits · 1 failed attempt: slab 3 below quorum",
 		"bits":   "8.02", "bytes-day": "2.13 GB a day and peer", "ratio": "79.8× below data-parallel",

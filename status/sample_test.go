@@ -37,6 +37,7 @@ func sample() *Snapshot {
 		Ledger: []Entry{{118, "commit", "fragment 1 to version 29"}, {117, "attempt", "fragment 1 version 28, attempt 1/58"}},
 		Notes:  []Note{{at, "round of fragment 0 opens with 4 of 4: all ready"}},
 	}
+	s.Cards = []Card{{Name: "NVIDIA GeForce RTX 3060", Utilisation: 0.97, Used: 10e9, Total: 12e9, Temperature: 71, Power: 168.4, PowerLimit: 170, Throttled: []string{"power limit", "heat"}}}
 	for slot := uint64(1); slot <= 4; slot++ {
 		s.Peers = append(s.Peers, Peer{
 			ID: "peer", Slot: slot, You: slot == 2, Alive: true, State: "training", Device: "cpu", Step: 1000, Tokens: 228_000, Loss: 2.6,

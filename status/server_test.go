@@ -289,7 +289,10 @@ func TestMetricsLeaveOutWhatIsUnknown(t *testing.T) {
 	n.Version = "a\"b\\c\nd"
 	s.Publish(n)
 	_, body := get(t, s, "/metrics")
-	for _, want := range []string{`dunlin_info{version="a\"b\\c\nd",run="`, "dunlin_tokens_committed 912000\n", `dunlin_worker_tokens_total{slot="1"} 228000`} {
+	for _, want := range []string{
+		`dunlin_info{version="a\"b\\c\nd",run="`, "dunlin_tokens_committed 912000\n", `dunlin_worker_tokens_total{slot="1"} 228000`,
+		`dunlin_gpu_temperature_celsius{gpu="0",name="NVIDIA GeForce RTX 3060"} 71`, `dunlin_gpu_throttled{gpu="0",name="NVIDIA GeForce RTX 3060"} 1`,
+	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %q in\n%s", want, body)
 		}

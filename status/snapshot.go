@@ -19,10 +19,11 @@ type Snapshot struct {
 	Speed    Speed     `json:"speed"`
 	Health   Health    `json:"health"`
 	Cost     Cost      `json:"cost"`
-	Peers    []Peer    `json:"peers"`  // by slot
-	Rounds   []Round   `json:"rounds"` // newest last, bounded
-	Ledger   []Entry   `json:"ledger"` // newest first, bounded
-	Notes    []Note    `json:"notes"`  // newest first, bounded
+	Peers    []Peer    `json:"peers"`           // by slot
+	Cards    []Card    `json:"cards,omitempty"` // that train here, where there is telemetry
+	Rounds   []Round   `json:"rounds"`          // newest last, bounded
+	Ledger   []Entry   `json:"ledger"`          // newest first, bounded
+	Notes    []Note    `json:"notes"`           // newest first, bounded
 	Thanks   Thanks    `json:"thanks"`
 	Machine  *Machine  `json:"machine,omitempty"` // nil where nobody may steer this peer
 }
@@ -128,6 +129,18 @@ type Peer struct {
 	ContributionBytes uint64    `json:"contribution_bytes"` // encoded contributions
 	Clock             uint64    `json:"clock"`              // ms of its own clock at its last word
 	SeenSeconds       float64   `json:"seen_seconds"`
+}
+
+// Card is a GPU that trains here. A figure that it does not tell is 0.
+type Card struct {
+	Name        string   `json:"name"`
+	Utilisation float64  `json:"utilisation"` // share of the last moment in which it computed
+	Used        uint64   `json:"used_bytes"`  // of its memory, by all programs
+	Total       uint64   `json:"total_bytes"`
+	Temperature float64  `json:"temperature"`         // °C
+	Power       float64  `json:"power"`               // W
+	PowerLimit  float64  `json:"power_limit"`         // W that its driver lets it take
+	Throttled   []string `json:"throttled,omitempty"` // what holds its clocks down
 }
 
 // Round is one round of one fragment, times in seconds since the run's start

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -17,6 +18,9 @@ func Text(s *Snapshot, width int) string {
 	line("dunlin     ", join(headline(s)))
 	line("learning   ", join(learningLine(s)))
 	line("speed      ", join(speedLine(s)))
+	for i := range s.Cards {
+		line("card       ", join(cardLine(&s.Cards[i])))
+	}
 	line("health     ", join(healthLine(s)))
 	line("cost       ", join(costLine(s)))
 	b.WriteString("\n" + Table(s, width))
@@ -69,6 +73,24 @@ func speedLine(s *Snapshot) []string {
 	}
 	if left := s.Speed.SecondsLeft; left != nil {
 		parts = append(parts, "≈ "+Duration(*left)+" left")
+	}
+	return parts
+}
+
+// cardLine is what a GPU that trains here tells of itself.
+func cardLine(c *Card) []string {
+	parts := []string{plain(c.Name), Percent(c.Utilisation), Bytes(float64(c.Used)) + " of " + Bytes(float64(c.Total))}
+	if c.Temperature > 0 {
+		parts = append(parts, fmt.Sprintf("%.0f °C", c.Temperature))
+	}
+	switch {
+	case c.Power > 0 && c.PowerLimit > 0:
+		parts = append(parts, fmt.Sprintf("%.0f of %.0f W", c.Power, c.PowerLimit))
+	case c.Power > 0:
+		parts = append(parts, fmt.Sprintf("%.0f W", c.Power))
+	}
+	if len(c.Throttled) > 0 {
+		parts = append(parts, "held down by "+strings.Join(c.Throttled, ", "))
 	}
 	return parts
 }

@@ -49,6 +49,21 @@ function speed(s) {
   setText("left", left === null || left === undefined ? (s.run.phase === "ended" ? "the run has ended" : unknown + " time left") : "≈ " + duration(left) + " left");
 }
 
+/** What the GPUs that train here tell of themselves; nothing where there is no telemetry. */
+function cards(s) {
+  const all = s.cards ?? [];
+  $("cards").hidden = all.length === 0;
+  setText("cards", all.map(cardText).join("; "));
+}
+
+function cardText(c) {
+  const parts = [percent(c.utilisation), bytes(c.used_bytes) + " of " + bytes(c.total_bytes)];
+  if (c.temperature > 0) parts.push(c.temperature.toFixed(0) + " °C");
+  if (c.power > 0) parts.push(c.power.toFixed(0) + (c.power_limit > 0 ? " of " + c.power_limit.toFixed(0) : "") + " W");
+  if (c.throttled?.length > 0) parts.push("held down by " + c.throttled.join(", "));
+  return c.name + ": " + parts.join(" · ");
+}
+
 function health(s) {
   const h = s.health;
   setText("training", count(h.training));
@@ -196,6 +211,7 @@ function show(s) {
   document.title = known(s.learning.train, loss) + " · " + name + " · dunlin";
   learning(s);
   speed(s);
+  cards(s);
   health(s);
   cost(s);
   charts[0].show(s.learning);
