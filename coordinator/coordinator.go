@@ -74,6 +74,7 @@ type Machine struct {
 	members  map[wire.Slot]*member // live slots
 	live     []wire.Slot           // the same, ascending
 	banned   map[wire.PeerID]string
+	wasIn    map[wire.PeerID]bool // admitted ever
 	leases   *leases
 	points   checkpoints
 
@@ -104,7 +105,7 @@ func New(cfg Config) (*Machine, error) {
 	}
 	return &Machine{
 		cfg: cfg, heads: slices.Clone(cfg.State), leases: newLeases(cfg.Spec),
-		members: map[wire.Slot]*member{}, banned: map[wire.PeerID]string{}, peers: map[wire.PeerID]*visitor{},
+		members: map[wire.Slot]*member{}, banned: map[wire.PeerID]string{}, wasIn: map[wire.PeerID]bool{}, peers: map[wire.PeerID]*visitor{},
 		proposed: map[proposal]time.Time{}, bans: map[wire.PeerID]string{},
 		reign: reign{claims: map[wire.PeerID]claim{}},
 	}, nil
@@ -137,7 +138,7 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 	case SeedHolds:
 		m.points.seed = max(m.points.seed, e.At)
 	case Organised:
-		m.organised(e.Settings)
+		m.organised(e.Change)
 	case Banned:
 		m.bans[e.Peer] = limit(e.Reason)
 	case ForkFound:
@@ -216,7 +217,7 @@ func (m *Machine) logged(e Logged) {
 	case *wire.Settings:
 		delete(m.proposed, proposal{kind: wire.KindSettings})
 		m.settings = b
-		if m.wish != nil && *m.wish == *b {
+		if m.wish != nil && m.granted(m.wish) {
 			m.wish = nil
 		}
 	case *wire.Checkpoint:
@@ -274,32 +275,6 @@ func (m *Machine) appendFailed(e AppendFailed) {
 		// Once more after a tenth of the window: at once could spin.
 		m.proposed[key] = minTime(at, m.now.Add(appendWindow/10-appendWindow))
 		m.note("the log did not take %s: %s", describe(e.Body), e.Reason)
-	}
-}
-
-// proposeSettings carries out the organiser's word and ends a run whose budget
-// is committed.
-func (m *Machine) proposeSettings() {
-	s := m.wish
-	if s == nil && m.Phase() == wire.PhaseTraining && m.tokens >= m.cfg.Spec.TokenBudget {
-		s = &wire.Settings{Phase: wire.PhaseEnded, Reason: "token budget committed"}
-	}
-	if s != nil {
-		m.append(proposal{kind: wire.KindSettings}, s)
-	}
-}
-
-func (m *Machine) organised(s wire.Settings) {
-	switch {
-	case s.Phase < wire.PhaseTraining || s.Phase > wire.PhaseEnded:
-		m.note("organiser: unknown phase %d", s.Phase)
-	case m.Phase() == wire.PhaseEnded:
-		m.note("the run has ended; %s is not possible any more", s.Phase)
-	case m.settings != nil && *m.settings == s:
-		m.wish = nil
-	default:
-		s.Reason = limit(s.Reason)
-		m.wish = &s
 	}
 }
 

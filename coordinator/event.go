@@ -76,8 +76,8 @@ type LeaveFrom struct {
 // SeedHolds says that this coordinator's own seed durably holds a checkpoint.
 type SeedHolds struct{ At uint64 }
 
-// Organised is the organiser's word: pause, resume, end, or rounds on and off.
-type Organised struct{ Settings wire.Settings }
+// Organised is the organiser's word: pause, resume, end, or other settings.
+type Organised struct{ Change Change }
 
 // Banned is the organiser's word against a peer.
 type Banned struct {
@@ -141,7 +141,21 @@ func (e LeaveFrom) String() string {
 }
 func (e SeedHolds) String() string { return fmt.Sprintf("seed holds checkpoint %d", e.At) }
 func (e Organised) String() string {
-	return fmt.Sprintf("organiser: %s: %s", e.Settings.Phase, e.Settings.Reason)
+	c := &e.Change
+	text := "organiser:"
+	if c.Phase != 0 {
+		text += fmt.Sprintf(" %s", c.Phase)
+	}
+	if c.H != 0 || c.OuterLR != 0 {
+		text += fmt.Sprintf(" h %d, outer lr %v", c.H, c.OuterLR.Value())
+	}
+	if c.Workers != 0 {
+		text += fmt.Sprintf(" at most %d workers", c.Workers)
+	}
+	if c.Access != nil {
+		text += fmt.Sprintf(" %d secrets", len(c.Access.Secrets))
+	}
+	return text + ": " + c.Reason
 }
 
 func (e Banned) String() string {
@@ -164,7 +178,11 @@ func describe(b wire.Body) string {
 	case *wire.Commit:
 		return fmt.Sprintf("commit of fragment %d to version %d by attempt %s, %d tokens", b.Fragment, b.Base+1, b.Attempt, b.Tokens)
 	case *wire.Settings:
-		return fmt.Sprintf("settings: %s: %s", b.Phase, b.Reason)
+		text := fmt.Sprintf("settings: %s: %s", b.Phase, b.Reason)
+		if b.Tuning != nil {
+			text += fmt.Sprintf(", h %d and outer lr %v from versions %d", b.Tuning.H, b.Tuning.OuterLR.Value(), b.Tuning.From)
+		}
+		return text
 	case *wire.Checkpoint:
 		if b.Complete {
 			return fmt.Sprintf("checkpoint of height %d is complete", b.At)

@@ -217,7 +217,7 @@ func randomEvent(w *world, tp *tape) Event {
 	case 10:
 		return SeedHolds{At: uint64(tp.next(20))}
 	case 11:
-		return Organised{Settings: wire.Settings{Phase: wire.Phase(tp.next(4))}}
+		return Organised{Change: Change{Phase: wire.Phase(tp.next(5)), H: uint64(tp.next(600)), Workers: uint64(tp.next(3))}}
 	case 12:
 		if len(w.queue) == 0 {
 			return Connected{Peer: p}

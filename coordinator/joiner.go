@@ -35,14 +35,11 @@ func (c JoinerConfig) Validate() error {
 	if c.Spec == nil {
 		return errors.New("joiner: the run spec is needed")
 	}
-	if n := c.interval(); n < 1 || n > wire.MaxH<<16 {
+	if n := c.Spec.H * c.Spec.Data.Batch; n < 1 || n > wire.MaxH<<16 {
 		return fmt.Errorf("joiner: %d windows in %d steps", n, c.Spec.H)
 	}
 	return nil
 }
-
-// interval is the windows that a worker consumes between two of its rounds.
-func (c JoinerConfig) interval() uint64 { return c.Spec.H * c.Spec.Data.Batch }
 
 // Joiner is one worker's membership: dialling, syncing, warming, training,
 // draining, each with a reason, a deadline and an exit. The coordinator's
@@ -61,6 +58,7 @@ type Joiner struct {
 	slot     wire.Slot
 	height   uint64
 	phase    wire.Phase
+	h        uint64        // inner steps between two of its rounds, the more of those in force and to come
 	windows  uint64        // leased and not trained on
 	step     time.Duration // of an inner step; 0 before it is known
 	leaseAt  time.Time     // until when a request is out
@@ -97,7 +95,7 @@ func NewJoiner(cfg JoinerConfig, rng *rand.Rand) (*Joiner, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Joiner{cfg: cfg, rng: rng, phase: wire.PhaseTraining}, nil
+	return &Joiner{cfg: cfg, rng: rng, phase: wire.PhaseTraining, h: cfg.Spec.H}, nil
 }
 
 // Step takes in an event and returns what is to be done, in order.
@@ -317,6 +315,9 @@ func (j *Joiner) logged(e Logged) {
 // phaseLogged pauses, resumes or drains with the run.
 func (j *Joiner) phaseLogged(b *wire.Settings) {
 	j.phase, j.paused = b.Phase, b.Phase == wire.PhasePaused
+	if b.Tuning != nil {
+		j.h = max(j.h, b.Tuning.H)
+	}
 	switch b.Phase {
 	case wire.PhaseEnded:
 		if j.slot != 0 { // without one it is still syncing from the beginning, or is refused in a moment
@@ -426,7 +427,7 @@ func (j *Joiner) keepInTouch() {
 // ahead is how many windows a worker wants to have before it: four intervals,
 // and enough to train on while the coordinator does not answer for a while.
 func (j *Joiner) ahead() uint64 {
-	n := 4 * j.cfg.interval()
+	n := 4 * j.h * j.cfg.Spec.Data.Batch
 	if j.step > 0 {
 		n = max(n, j.cfg.Spec.Data.Batch*uint64(leaseAhead/j.step))
 	}

@@ -124,7 +124,6 @@ func (m *Machine) welcome(peer wire.PeerID, slot wire.Slot) {
 func (m *Machine) refusal(v *visitor) (wire.RefuseCode, string) {
 	h := v.hello
 	worker := h.Role&wire.RoleWorker != 0
-	secret := wire.HashLeaf(h.Secret)
 	ban, banned := m.banned[v.peer]
 	if !banned {
 		ban, banned = m.bans[v.peer]
@@ -134,10 +133,10 @@ func (m *Machine) refusal(v *visitor) (wire.RefuseCode, string) {
 		return wire.RefuseVersion, fmt.Sprintf("this run speaks protocol %d, you speak %d: install the release that the organiser names", wire.Protocol, h.Protocol)
 	case h.Run != m.cfg.Run:
 		return wire.RefuseRun, fmt.Sprintf("this is run %s, your invite names %s: ask for a new invite", m.cfg.Run.Short(), h.Run.Short())
-	case !m.cfg.Spec.Secret.IsZero() && !bytes.Equal(secret[:], m.cfg.Spec.Secret[:]):
-		return wire.RefuseSecret, "the run is private and the invite's secret is not its own: ask the organiser for an invite"
 	case banned:
 		return wire.RefuseBanned, "you are banned from this run: " + ban
+	case !m.wasIn[v.peer] && !m.settings.Admits(m.cfg.Spec, h.Secret): // who was in once stays until banned
+		return wire.RefuseSecret, "the run is private and the invite's secret is not, or no longer, its own: ask the organiser for an invite"
 	case v.fork:
 		return wire.RefuseFork, fmt.Sprintf("your ledger and this coordinator's differ at height %d or below: keep your folder, start with an empty one and tell the organiser", h.Head)
 	case h.Head > m.height && h.HeadTerm != m.reign.term:
@@ -148,8 +147,8 @@ func (m *Machine) refusal(v *visitor) (wire.RefuseCode, string) {
 		return wire.RefuseSlot, fmt.Sprintf("slot %d has ended: ask for a new one", h.Slot)
 	case h.Slot == 0 && m.Phase() == wire.PhaseEnded:
 		return wire.RefuseEnded, "the run has ended: " + m.settings.Reason
-	case h.Slot == 0 && m.taken(v.peer) >= m.cfg.Limit:
-		return wire.RefuseFull, fmt.Sprintf("the run takes %d workers and has them: try again later", m.cfg.Limit)
+	case h.Slot == 0 && m.taken(v.peer) >= m.most():
+		return wire.RefuseFull, fmt.Sprintf("the run takes %d workers and has them: try again later", m.most())
 	}
 	return 0, ""
 }
@@ -176,7 +175,7 @@ func (m *Machine) disconnected(e Disconnected) {
 	for _, slot := range m.live {
 		if b := m.members[slot]; b.peer == e.Peer && b.away == "" {
 			b.away = "connection lost: " + e.Reason
-			b.leaveAt = m.now.Add(milliseconds(m.cfg.Spec.Deadlines.Leave))
+			b.leaveAt = m.now.Add(milliseconds(m.deadlines().Leave))
 		}
 	}
 }
@@ -238,6 +237,7 @@ func (m *Machine) admitted(height uint64, e *wire.Member) {
 		return
 	}
 	m.lastSlot = e.Slot
+	m.wasIn[e.Peer] = true
 	if old := m.slotOf(e.Peer); old != nil && old.leaving == "" {
 		old.leaving = fmt.Sprintf("the same peer has slot %d", e.Slot)
 	}
@@ -248,7 +248,7 @@ func (m *Machine) admitted(height uint64, e *wire.Member) {
 	if m.reign.phase != leading {
 		return
 	}
-	b.fresh, b.away, b.leaveAt = true, "it left before it was admitted", m.now.Add(milliseconds(m.cfg.Spec.Deadlines.Leave))
+	b.fresh, b.away, b.leaveAt = true, "it left before it was admitted", m.now.Add(milliseconds(m.deadlines().Leave))
 	if v := m.peers[e.Peer]; v != nil && v.hello != nil {
 		v.wants, v.offered = false, 0
 		b.greet(v.hello, m.now)
@@ -305,7 +305,7 @@ func (m *Machine) proposeLeaves() {
 		case b.away != "":
 			reason = b.away
 		default:
-			reason = fmt.Sprintf("silent for %v", milliseconds(m.cfg.Spec.Deadlines.Silence))
+			reason = fmt.Sprintf("silent for %v", milliseconds(m.deadlines().Silence))
 		}
 		b.leaving = limit(reason)
 		e := &wire.Member{Op: wire.MemberLeave, Slot: slot, Peer: b.peer, Reason: b.leaving}
@@ -317,14 +317,14 @@ func (m *Machine) proposeLeaves() {
 func (m *Machine) overdue(b *member) bool {
 	at := b.leaveAt
 	if b.away == "" {
-		at = b.seen.Add(milliseconds(m.cfg.Spec.Deadlines.Silence + m.cfg.Spec.Deadlines.Leave))
+		at = b.seen.Add(milliseconds(m.deadlines().Silence + m.deadlines().Leave))
 	}
 	return !m.now.Before(at)
 }
 
 // lapse returns when the standing of a slot changes by time alone.
 func (m *Machine) lapse(b *member) time.Time {
-	d := m.cfg.Spec.Deadlines
+	d := m.deadlines()
 	switch {
 	case b.leaving != "":
 		return time.Time{} // its proposal has a deadline
@@ -337,7 +337,7 @@ func (m *Machine) lapse(b *member) time.Time {
 }
 
 func (m *Machine) silent(b *member) bool {
-	return !m.now.Before(b.seen.Add(milliseconds(m.cfg.Spec.Deadlines.Silence)))
+	return !m.now.Before(b.seen.Add(milliseconds(m.deadlines().Silence)))
 }
 
 // proposeAdmissions gives slots to those who want one, once their older slot

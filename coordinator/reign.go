@@ -131,7 +131,7 @@ func (m *Machine) termRaised(e TermRaised) {
 	m.do(Lead(e))
 	for _, b := range m.members {
 		b.seen = m.now
-		b.leaveAt = m.now.Add(max(returnWindow, milliseconds(m.cfg.Spec.Deadlines.Leave)))
+		b.leaveAt = m.now.Add(max(returnWindow, milliseconds(m.deadlines().Leave)))
 	}
 	for _, peer := range m.visitors() {
 		if v := m.peers[peer]; v.hello != nil {

@@ -34,7 +34,7 @@ func letters() *strings.Replacer {
 func testSpec() *wire.RunSpec {
 	return &wire.RunSpec{
 		Protocol: wire.Protocol, Fragments: 2, H: 10, TokenBudget: 4000, Checkpoint: 4, Deadlines: wire.DefaultDeadlines(),
-		Model: wire.ModelSpec{Context: 10}, Data: wire.DataSpec{Batch: 2, Windows: 1000},
+		Model: wire.ModelSpec{Context: 10}, Data: wire.DataSpec{Batch: 2, Windows: 1000}, Outer: wire.OuterSpec{LR: wire.FloatOf(0.5)},
 	}
 }
 
@@ -174,7 +174,14 @@ func (w *world) line(line string) {
 		w.step(SeedHolds{At: num("at")})
 	case "organise":
 		phases := map[string]wire.Phase{"train": wire.PhaseTraining, "pause": wire.PhasePaused, "end": wire.PhaseEnded}
-		w.step(Organised{Settings: wire.Settings{Phase: phases[args[0]], Reason: "by hand"}})
+		change := Change{Phase: phases[args[0]], Reason: "by hand", H: num("h"), Workers: num("workers")}
+		if names, ok := opt["secrets"]; ok {
+			change.Access = &wire.Access{}
+			for name := range strings.FieldsFuncSeq(names, func(r rune) bool { return r == ',' }) {
+				change.Access.Secrets = append(change.Access.Secrets, hashOf(name))
+			}
+		}
+		w.step(Organised{Change: change})
 	case "fail":
 		body := w.queue[0]
 		w.queue = w.queue[1:]

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,7 +26,7 @@ func (c *Chain) check(e *wire.Entry, body wire.Body) error {
 	case *wire.Commit:
 		return c.checkCommit(b)
 	case *wire.Settings:
-		return nil
+		return c.checkSettings(b)
 	case *wire.Checkpoint:
 		return c.checkCheckpoint(e, b)
 	}
@@ -94,6 +95,28 @@ func (c *Chain) checkCommit(m *wire.Commit) error {
 		return fmt.Errorf("settings %s, those in force are %s", m.Settings.Short(), c.settingsID.Short())
 	case m.Tokens < c.tokens:
 		return fmt.Errorf("%d tokens after %d", m.Tokens, c.tokens)
+	}
+	return nil
+}
+
+// checkSettings lets a tuning begin only above what may be under way, and never
+// vanish (R9).
+func (c *Chain) checkSettings(s *wire.Settings) error {
+	before, t := c.settings.Tuning, s.Tuning
+	switch {
+	case t == nil && before == nil:
+		return nil
+	case t == nil:
+		return errors.New("it drops the tuning in force")
+	case len(t.From) != len(c.fragments):
+		return fmt.Errorf("tuning of %d fragments, the run has %d", len(t.From), len(c.fragments))
+	case before.Same(t) && slices.Equal(before.From, t.From):
+		return nil
+	}
+	for i, from := range t.From {
+		if head := c.fragments[i].head.Version; from < head+wire.TuningAhead {
+			return fmt.Errorf("tuning of fragment %d from version %d, its head is %d", i, from, head)
+		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"dunlin/catchup"
@@ -91,10 +92,11 @@ func (p *Peer) judged(j judged) {
 	p.log.Info("held-out", "loss", j.loss, "tokens", j.tokens)
 }
 
-// Organise changes a run's settings; only its coordinator takes it.
+// Organise changes a run's settings; only its coordinator takes it. The answer
+// is nil once the log says what is wanted.
 type Organise struct {
-	Settings wire.Settings
-	Answer   chan<- error // may be nil
+	Change coordinator.Change
+	Answer chan<- error // takes one; may be nil
 }
 
 // Tell hands a wish of the organiser to the peer's loop.
@@ -102,14 +104,35 @@ func (p *Peer) Tell(o Organise) { p.inbox.put(o) }
 
 func (p *Peer) organise(o Organise) {
 	var err error
-	if p.self == p.lead {
-		p.next(coordinator.Organised{Settings: o.Settings})
-	} else {
+	switch {
+	case p.self != p.lead:
 		err = errors.New("only the coordinator changes a run's settings")
+	case p.settingsIn.Phase == wire.PhaseEnded:
+		err = errors.New("the run has ended: its settings do not change any more")
+	default:
+		err = o.Change.Apply(p.spec, &p.settingsIn).Validate()
 	}
-	if o.Answer != nil {
+	if o.Answer == nil {
+		o.Answer = make(chan error, 1)
+	}
+	if err != nil {
 		o.Answer <- err
+		return
 	}
+	p.wanted = append(p.wanted, o)
+	p.next(coordinator.Organised{Change: o.Change})
+	p.answerOrganiser()
+}
+
+// answerOrganiser tells whoever wanted what the settings now say.
+func (p *Peer) answerOrganiser() {
+	p.wanted = slices.DeleteFunc(p.wanted, func(o Organise) bool {
+		holds := o.Change.Holds(p.spec, &p.settingsIn)
+		if holds {
+			o.Answer <- nil
+		}
+		return holds
+	})
 }
 
 // warmSteps are timed before a worker counts as training.

@@ -36,6 +36,9 @@ type saved struct {
 	head []byte // of replica.Head
 }
 
+// governed hands the keeper a settings entry of the log.
+type governed struct{ settings *wire.Settings }
+
 // keeper owns the replica. It alone computes outer steps, on one goroutine, in
 // the order of the orders; results are durable before it says so (R8).
 type keeper struct {
@@ -45,6 +48,8 @@ type keeper struct {
 	orders  *mailbox[any]
 	report  func(any)
 	shadows map[shadowKey]*replica.Shadow
+	// settings of the log so far: a replica that is loaded must know them, too.
+	settings []*wire.Settings
 }
 
 type shadowKey struct {
@@ -87,6 +92,9 @@ func (k *keeper) obey(order any) {
 		k.report(k.save(o))
 	case catchup.LoadCheckpoint:
 		k.report(k.load(o))
+	case governed:
+		k.settings = append(k.settings, o.settings)
+		k.replica.Govern(o.settings)
 	case weightsAsked:
 		given := weightsGiven{}
 		for f := range k.replica.Fragments() {
@@ -217,6 +225,7 @@ func (k *keeper) load(o catchup.LoadCheckpoint) any {
 	for key := range k.shadows {
 		k.letGo(key)
 	}
+	loaded.Govern(k.settings...)
 	k.replica = loaded
 	k.report(replicaReplaced{loaded})
 	return catchup.Loaded{At: o.At}

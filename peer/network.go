@@ -252,6 +252,8 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 		}
 	case *wire.Settings:
 		p.settingsIn = *b
+		p.keeper.orders.put(governed{b})
+		p.answerOrganiser()
 	case *wire.Lease:
 		p.leased(b)
 	case *wire.Attempt:

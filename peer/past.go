@@ -79,7 +79,7 @@ func since(dir string, spec *wire.RunSpec, log *ledger.Log, blobs store.Store, f
 	if err != nil {
 		return nil, 0, err
 	}
-	for next := from + 1; next <= at; {
+	for next := uint64(1); next <= at; {
 		entries, err := log.Range(next, wire.MaxItems)
 		if err != nil {
 			return nil, 0, err
@@ -93,11 +93,18 @@ func since(dir string, spec *wire.RunSpec, log *ledger.Log, blobs store.Store, f
 			if err != nil {
 				return nil, 0, err
 			}
-			if c, ok := body.(*wire.Commit); ok {
+			switch c := body.(type) {
+			case *wire.Settings:
+				r.Govern(c) // those below the saved state govern what comes after it
+			case *wire.Commit:
+				if e.Height <= from {
+					continue
+				}
 				if err := replay(r, c, blobs); err != nil {
 					return r, newest, fmt.Errorf("commit at height %d: %w", e.Height, err)
 				}
 				newest = e.Height
+			default:
 			}
 		}
 	}

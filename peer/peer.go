@@ -152,6 +152,7 @@ type tenure struct {
 // known is what the log and other peers have said of the run.
 type known struct {
 	settingsIn wire.Settings
+	wanted     []Organise                // that the log does not say yet
 	term       uint64                    // of the newest entry
 	terms      uint64                    // highest term that peers reported
 	newest     map[uint64]wire.AttemptID // by fragment: the attempt opened last

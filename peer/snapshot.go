@@ -118,6 +118,9 @@ func (p *Peer) runStatus(height *uint64) status.Run {
 		Started: p.figures.started, Fragments: int(p.spec.Fragments), H: int(p.spec.H), StepTokens: p.spec.StepTokens(),
 		Codec: codecNames(p.spec), StateHash: replica.HashHeads(p.replica.Heads()), Phase: "waiting", Reason: p.settingsIn.Reason, Term: p.term,
 	}
+	if t := p.settingsIn.Tuning; t != nil {
+		r.H = int(t.H)
+	}
 	if p.life.state != 0 {
 		r.Phase = p.life.state.String()
 		if p.life.state != wire.StateTraining {

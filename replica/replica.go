@@ -22,6 +22,16 @@ type Replica struct {
 
 	mu        sync.RWMutex
 	fragments []fragment
+	tunings   wire.Tunings
+}
+
+// Govern takes in the settings entries of the log, in order, before versions that they govern are made.
+func (r *Replica) Govern(entries ...*wire.Settings) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range entries {
+		r.tunings.Take(s)
+	}
 }
 
 // fragment is the state of one fragment. weights and momentum are replaced, never
@@ -64,7 +74,7 @@ func empty(spec *wire.RunSpec, layout layoutFunc) (*Replica, error) {
 	r := &Replica{
 		spec: spec, run: spec.ID(), result: codec,
 		outer:     optimizer.Outer{LearningRate: spec.Outer.LR.Value(), Momentum: spec.Outer.Momentum.Value()},
-		fragments: make([]fragment, spec.Fragments),
+		fragments: make([]fragment, spec.Fragments), tunings: wire.NewTunings(spec.H, spec.Outer.LR),
 	}
 	if err := r.outer.Validate(); err != nil {
 		return nil, err

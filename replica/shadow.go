@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"dunlin/compress"
+	"dunlin/optimizer"
 	"dunlin/wire"
 )
 
@@ -57,7 +58,9 @@ func (r *Replica) Prepare(f int, base uint64, frames [][]byte) (*Shadow, error) 
 	}
 	r.mu.RLock()
 	from := r.fragments[f]
+	_, rate := r.tunings.At(f, base+1)
 	r.mu.RUnlock()
+	outer := optimizer.Outer{LearningRate: rate.Value(), Momentum: r.outer.Momentum}
 	if from.version != base {
 		return nil, fmt.Errorf("prepare fragment %d from version %d, at %d: %w", f, base, from.version, ErrStale)
 	}
@@ -70,7 +73,7 @@ func (r *Replica) Prepare(f int, base uint64, frames [][]byte) (*Shadow, error) 
 		results[i] = wire.HashLeaf(frame)
 	}
 	s.result = wire.MerkleRoot(results)
-	next, finite, err := r.step(&from, frames)
+	next, finite, err := r.step(outer, &from, frames)
 	if err != nil {
 		return nil, fmt.Errorf("prepare fragment %d, version %d: %w", f, base, err)
 	}
@@ -86,7 +89,7 @@ func (r *Replica) Prepare(f int, base uint64, frames [][]byte) (*Shadow, error) 
 
 // step makes the outer step slab by slab, so that a slab is decoded, stepped and
 // hashed while it is in the cache. finite is false when the result must not be applied.
-func (r *Replica) step(from *fragment, frames [][]byte) (next fragment, finite bool, err error) {
+func (r *Replica) step(outer optimizer.Outer, from *fragment, frames [][]byte) (next fragment, finite bool, err error) {
 	next = *from
 	next.weights = make([]float32, len(from.weights))
 	next.momentum = make([]float32, len(from.momentum))
@@ -102,7 +105,7 @@ func (r *Replica) step(from *fragment, frames [][]byte) (next fragment, finite b
 		}
 		from.layout.ZeroPadding(g, i)
 		w, m := next.weights[a:b], next.momentum[a:b]
-		finite = r.outer.Step(w, m, from.weights[a:b], from.momentum[a:b], g) && finite
+		finite = outer.Step(w, m, from.weights[a:b], from.momentum[a:b], g) && finite
 		leaves[i] = h.leaf(w, m)
 	}
 	next.state = wire.MerkleRoot(leaves)

@@ -44,10 +44,11 @@ type Leader struct {
 	cfg      LeaderConfig
 	settings wire.Settings
 	inForce  wire.Hash // hash of the settings
-	deposed  bool      // the log has a later term
-	listed   bool      // a first list of members came
-	counter  uint64    // of attempts in this term
-	workers  []Worker  // ascending slot
+	tunings  wire.Tunings
+	deposed  bool     // the log has a later term
+	listed   bool     // a first list of members came
+	counter  uint64   // of attempts in this term
+	workers  []Worker // ascending slot
 	slots    map[wire.Slot]*slotRecord
 	history  *History
 	rounds   []*leaderRound
@@ -107,7 +108,8 @@ func NewLeader(cfg LeaderConfig) (*Leader, error) {
 	if l.history == nil {
 		l.history = NewHistory(len(cfg.Slabs))
 	}
-	l.settings, l.inForce = cfg.Settings, cfg.SettingsHash
+	l.tunings = wire.NewTunings(cfg.H, 0)
+	l.govern(&cfg.Settings, cfg.SettingsHash)
 	for f, head := range cfg.Heads {
 		r := &leaderRound{fragment: f, head: head}
 		r.reset()
@@ -376,7 +378,7 @@ func (l *Leader) logged(ev Logged) {
 // change puts settings in force. A commit under the old ones can no longer
 // enter the log, so it is proposed anew; when the run ended, all is given up.
 func (l *Leader) change(s wire.Settings) {
-	l.settings, l.inForce = s, s.Hash()
+	l.govern(&s, s.Hash())
 	for _, r := range l.rounds {
 		if s.Phase == wire.PhaseEnded && r.attempt != nil {
 			l.note("f%d@%d attempt %s is given up: the run ended", r.fragment, r.head.Version, r.attempt.id)
@@ -387,6 +389,13 @@ func (l *Leader) change(s wire.Settings) {
 			r.phase = Spreading
 		}
 	}
+}
+
+// govern takes over what settings say.
+func (l *Leader) govern(s *wire.Settings, hash wire.Hash) {
+	l.settings, l.inForce = *s, hash
+	l.tunings.Take(s)
+	l.cfg.Deadlines = s.DeadlinesOr(l.cfg.Deadlines)
 }
 
 // reopen lets everyone take part in a round that nobody is ready for any more.

@@ -22,6 +22,7 @@ type Member struct {
 	pace      uint64 // µs, of the newest attempt
 	behind    bool   // Rejoin was asked for
 	fragments []memberFragment
+	tunings   wire.Tunings
 	now       time.Time
 	out       []Effect
 }
@@ -67,7 +68,7 @@ func NewMember(spec Spec) (*Member, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
-	return &Member{spec: spec, phase: wire.PhaseTraining, fragments: make([]memberFragment, len(spec.Slabs))}, nil
+	return &Member{spec: spec, phase: wire.PhaseTraining, fragments: make([]memberFragment, len(spec.Slabs)), tunings: wire.NewTunings(spec.H, 0)}, nil
 }
 
 // Step takes one event and returns what to do, in order.
@@ -107,6 +108,13 @@ func (m *Member) Step(now time.Time, ev Event) []Effect {
 	return m.out
 }
 
+// h returns the inner steps of the interval that leads to a version above the
+// newest one in the log.
+func (m *Member) h(fragment int, above uint64) uint64 {
+	h, _ := m.tunings.At(fragment, m.fragments[fragment].head+above)
+	return h
+}
+
 func (m *Member) emit(e Effect) { m.out = append(m.out, e) }
 
 func (m *Member) note(format string, args ...any) { m.emit(Note{fmt.Sprintf(format, args...)}) }
@@ -144,7 +152,7 @@ func (m *Member) assign(slot wire.Slot, versions []uint64) {
 	m.slot, m.step, m.suspended, m.behind = slot, 0, false, false
 	for i := range m.fragments {
 		f := &m.fragments[i]
-		*f = memberFragment{head: f.head, applied: f.applied, due: FirstDue(m.spec.H, i, len(m.fragments))}
+		*f = memberFragment{head: f.head, applied: f.applied, due: FirstDue(m.h(i, 1), i, len(m.fragments))}
 	}
 	m.start(versions)
 }
@@ -191,7 +199,7 @@ func (m *Member) resume(versions []uint64) {
 	m.start(versions)
 	for i := range m.fragments {
 		f := &m.fragments[i]
-		f.due = max(f.due, m.step+FirstDue(m.spec.H, i, len(m.fragments)))
+		f.due = max(f.due, m.step+FirstDue(m.h(i, 1), i, len(m.fragments)))
 	}
 	m.sendAgain()
 }
@@ -255,7 +263,7 @@ func (m *Member) consider(i int) {
 	case f.before.tokens == 0 || len(f.before.windows) == 0:
 	default:
 		f.open = &undecided{sent: m.now, ready: wire.Ready{Slot: m.slot, Fragment: uint64(i), Base: f.merged, From: f.end, To: m.step}}
-		f.due = m.step + OwnSteps(m.spec.H, m.pace, m.stepTime)
+		f.due = m.step + OwnSteps(m.h(i, 2), m.pace, m.stepTime)
 		m.emit(TakeSnapshot{Fragment: uint64(i), Base: f.merged, From: f.end, To: m.step})
 	}
 }
@@ -394,12 +402,14 @@ func (m *Member) set(s *wire.Settings) {
 	training := func() bool { return m.phase == wire.PhaseTraining && !m.solo }
 	before := training()
 	m.phase, m.solo = s.Phase, s.Solo
+	m.tunings.Take(s)
+	m.spec.Deadlines = s.DeadlinesOr(m.spec.Deadlines)
 	if before || !training() {
 		return
 	}
 	for i := range m.fragments {
 		f := &m.fragments[i]
-		f.due = max(f.due, m.step+FirstDue(m.spec.H, i, len(m.fragments)))
+		f.due = max(f.due, m.step+FirstDue(m.h(i, 1), i, len(m.fragments)))
 	}
 }
 

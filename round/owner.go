@@ -91,6 +91,7 @@ func (o *Owner) Step(now time.Time, ev Event) []Effect {
 			o.settle(b, ev.Table)
 			o.committed(b)
 		case *wire.Settings:
+			o.spec.Deadlines = b.DeadlinesOr(o.spec.Deadlines)
 			if b.Phase == wire.PhaseEnded {
 				clear(o.tasks) // nothing is committed any more
 			}

@@ -30,7 +30,8 @@ func (l *Leader) ready(ev ReadyFrom) {
 	r.readys[ready.Slot] = &readyRecord{signed: ev.Ready}
 	if r.first.IsZero() {
 		r.first = l.now
-		r.due = l.now.Add(r.times.wait(l.cfg.H, l.slowest(ready.StepTime), millis(l.cfg.Deadlines.ReadyMin)))
+		h, _ := l.tunings.At(r.fragment, r.head.Version+1)
+		r.due = l.now.Add(r.times.wait(h, l.slowest(ready.StepTime), millis(l.cfg.Deadlines.ReadyMin)))
 		r.wake = r.due
 	}
 	if old == nil {

@@ -42,6 +42,7 @@ const (
 	Full      FaultKind = "full"      // the disk takes no more
 	Pause     FaultKind = "pause"     // the organiser pauses the run
 	Solo      FaultKind = "solo"      // the organiser switches rounds off
+	Tune      FaultKind = "tune"      // the organiser changes H and the outer learning rate, and then the rate again
 )
 
 func (f Fault) String() string {
@@ -108,11 +109,15 @@ func (w *World) strike(f Fault) {
 		h.full = true
 		over(func() { h.full = false })
 	case Pause:
-		w.organise(wire.Settings{Phase: wire.PhasePaused, Reason: "a break"})
-		over(func() { w.organise(wire.Settings{Phase: wire.PhaseTraining, Reason: "the break is over"}) })
+		w.organise(coordinator.Change{Phase: wire.PhasePaused, Reason: "a break"})
+		over(func() { w.organise(coordinator.Change{Phase: wire.PhaseTraining, Reason: "the break is over"}) })
 	case Solo:
-		w.organise(wire.Settings{Phase: wire.PhaseTraining, Solo: true, Reason: "to measure"})
-		over(func() { w.organise(wire.Settings{Phase: wire.PhaseTraining, Reason: "measured"}) })
+		on, off := true, false
+		w.organise(coordinator.Change{Solo: &on, Reason: "to measure"})
+		over(func() { w.organise(coordinator.Change{Solo: &off, Reason: "measured"}) })
+	case Tune:
+		w.organise(coordinator.Change{H: uint64(3 + f.N), OuterLR: wire.FloatOf(0.5), Reason: "tuned"})
+		over(func() { w.organise(coordinator.Change{OuterLR: wire.FloatOf(0.25), Reason: "tuned again"}) })
 	case Join:
 	}
 }
@@ -133,17 +138,28 @@ func (w *World) disturb(kind FaultKind, rate float64) {
 
 // organise makes the organiser want something until the log says so; a
 // coordinator may be away, or die with the word.
-func (w *World) organise(s wire.Settings) {
-	w.wish = &s
+func (w *World) organise(c coordinator.Change) {
+	if was := w.wish; was != nil { // what was wanted before and is not contradicted may not be in the log yet
+		if c.Phase == 0 {
+			c.Phase = was.Phase
+		}
+		if c.Solo == nil {
+			c.Solo = was.Solo
+		}
+		if c.H == 0 {
+			c.H = was.H
+		}
+	}
+	w.wish = &c
 	w.insist(w.wish)
 }
 
-func (w *World) insist(wish *wire.Settings) {
+func (w *World) insist(wish *coordinator.Change) {
 	if w.wish != wish {
 		return // another word has taken its place
 	}
-	if h := w.hosts[0]; h.proc != nil && !h.frozen && w.referee.books.settings != *wish {
-		h.proc.hear(coordinator.Organised{Settings: *wish})
+	if h := w.hosts[0]; h.proc != nil && !h.frozen && !wish.Holds(w.spec, &w.referee.books.settings) {
+		h.proc.hear(coordinator.Organised{Change: *wish})
 	}
 	w.after(time.Second, nil, func() { w.insist(wish) })
 }

@@ -155,6 +155,7 @@ func (p *process) load(o catchup.LoadCheckpoint) catchup.Event {
 		return catchup.LoadFailed{At: o.At, Reason: err.Error()}
 	}
 	clear(p.shadows)
+	loaded.Govern(p.settings...)
 	p.replica = loaded
 	p.w.referee.appliedState(p)
 	return catchup.Loaded{At: o.At}

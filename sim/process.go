@@ -23,6 +23,7 @@ type process struct {
 	core     *core.Core
 	chain    *ledger.Chain
 	replica  *replica.Replica
+	settings []*wire.Settings // of the log so far
 	shadows  map[shadowKey]*replica.Shadow
 	sessions []*session // by host
 	pending  []core.Event
@@ -260,7 +261,10 @@ func (p *process) logged(c *wire.Certified, table []byte) {
 		}
 	case *wire.Lease:
 		p.leased(b)
-	case *wire.Member, *wire.Commit, *wire.Settings, *wire.Attempt:
+	case *wire.Settings:
+		p.settings = append(p.settings, b)
+		p.replica.Govern(b)
+	case *wire.Member, *wire.Commit, *wire.Attempt:
 	}
 	p.next(core.Logged{Height: c.Entry.Height, Term: c.Entry.Term, Body: body, Table: table})
 }

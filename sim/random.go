@@ -40,6 +40,9 @@ func Random(seed uint64) Scenario {
 	for range pick(1, 8) {
 		sc.Faults = append(sc.Faults, randomFault(rng, &sc))
 	}
+	if f, tuned := randomTuning(seed, sc.Calm); tuned {
+		sc.Faults = append(sc.Faults, f)
+	}
 	sc.Faults = apart(sc.Faults)
 	sc.Setup.Rules = randomRules(seed, sc.Setup.Rules)
 	return sc
@@ -60,6 +63,14 @@ func randomRules(seed uint64, r Rules) Rules {
 		r.Merge, r.Alpha, r.Decay, r.OuterLR = "lerp", 0.5, 0, 0.4
 	}
 	return r
+}
+
+// randomTuning draws whether the organiser tunes the run, and when.
+func randomTuning(seed uint64, calm time.Duration) (f Fault, tuned bool) {
+	rng := rand.New(rand.NewPCG(seed, 0x70e))
+	f = Fault{Kind: Tune, N: rng.IntN(8), At: time.Duration(rng.Int64N(int64(calm - 3*time.Second)))}
+	f.For = time.Duration(rng.Int64N(int64(calm - f.At)))
+	return f, rng.IntN(3) == 0
 }
 
 // apart keeps other faults away from a restored backup: what the lost disk knew

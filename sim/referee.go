@@ -180,6 +180,7 @@ func (r *referee) write(c *wire.Certified, table []byte) {
 		r.commit(e.Height, body, table)
 	case *wire.Settings:
 		r.books.settings = *body
+		r.books.audit.Govern(body)
 	case *wire.Checkpoint:
 	}
 }

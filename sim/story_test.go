@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"dunlin/coordinator"
 	"dunlin/wire"
 )
 
@@ -241,8 +242,8 @@ func TestSettingsBetweenOpenAndCommit(t *testing.T) {
 		case *wire.Attempt:
 			if open.Counter == 0 && b.Base == 1 {
 				open = b.ID
-				w.after(time.Millisecond, nil, func() { w.organise(wire.Settings{Phase: wire.PhasePaused, Reason: "a break"}) })
-				w.after(3*time.Second, nil, func() { w.organise(wire.Settings{Phase: wire.PhaseTraining, Reason: "on"}) })
+				w.after(time.Millisecond, nil, func() { w.organise(coordinator.Change{Phase: wire.PhasePaused, Reason: "a break"}) })
+				w.after(3*time.Second, nil, func() { w.organise(coordinator.Change{Phase: wire.PhaseTraining, Reason: "on"}) })
 			}
 		case *wire.Settings:
 			moved = true
@@ -322,5 +323,39 @@ func TestAdmissionsOfUnknownOutcome(t *testing.T) {
 		if n := w.referee.books.lastSlot; n > 30 {
 			t.Fatalf("seed %d: %d slots were given to three workers", seed, n)
 		}
+	}
+}
+
+// The organiser changes H and the outer learning rate twice while rounds go on: every peer makes every version with the
+// same rate (the referee makes each outer step again), and no version that was under way is touched.
+func TestTuningWhileRoundsGoOn(t *testing.T) {
+	sc := Default(21)
+	sc.Calm = 20 * time.Second
+	sc.Faults = []Fault{{Kind: Tune, N: 9, At: 6 * time.Second, For: 5 * time.Second}, {Kind: Join, At: 15 * time.Second}}
+	w := story(t, sc, nil)
+	var tunings []*wire.Tuning
+	heads := make([]uint64, w.spec.Fragments)
+	for _, e := range bodies[wire.Body](w) {
+		switch b := e.(type) {
+		case *wire.Settings:
+			if b.Tuning == nil {
+				continue
+			}
+			for f, from := range b.Tuning.From {
+				if n := len(tunings); from < heads[f]+wire.TuningAhead && (n == 0 || !tunings[n-1].Same(b.Tuning)) {
+					t.Errorf("fragment %d at version %d is tuned from version %d", f, heads[f], from)
+				}
+			}
+			tunings = append(tunings, b.Tuning)
+		case *wire.Commit:
+			heads[b.Fragment] = b.Base + 1
+		default:
+		}
+	}
+	if len(tunings) < 2 || tunings[0].H != 12 || tunings[len(tunings)-1].H != 12 || tunings[0].Same(tunings[len(tunings)-1]) {
+		t.Fatalf("tunings %v, want H 12 with one rate and then with another", tunings)
+	}
+	if last := tunings[len(tunings)-1]; heads[0] <= last.From[0]+1 {
+		t.Errorf("fragment 0 ends at version %d, nothing was made under the tuning from %d", heads[0], last.From[0])
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"dunlin/coordinator"
+
 	"dunlin/compress"
 	"dunlin/contribution"
 	"dunlin/optimizer"
@@ -33,8 +35,8 @@ type World struct {
 	net      *network
 	referee  *referee
 	mess     mess
-	wish     *wire.Settings // the organiser's newest word
-	over     bool           // all has drained
+	wish     *coordinator.Change // the organiser's newest word
+	over     bool                // all has drained
 	err      error
 	recorder recorder
 	// hook sees a body that is durable and a message that is about to be sent;
@@ -219,7 +221,7 @@ func (w *World) wait() {
 
 // end lets the organiser end the run, and waits until it has drained.
 func (w *World) end() {
-	w.organise(wire.Settings{Phase: wire.PhaseEnded, Reason: "enough"})
+	w.organise(coordinator.Change{Phase: wire.PhaseEnded, Reason: "enough"})
 	began := w.now
 	var drained func()
 	drained = func() {

@@ -293,49 +293,6 @@ func (c *Commit) validate() error {
 	return nil
 }
 
-// Phase is what a run is doing.
-type Phase uint8
-
-// A run trains until its token budget is committed or the organiser ends it.
-const (
-	PhaseTraining Phase = 1
-	PhasePaused   Phase = 2
-	PhaseEnded    Phase = 3
-)
-
-func (p Phase) String() string {
-	switch p {
-	case PhaseTraining:
-		return "training"
-	case PhasePaused:
-		return "paused"
-	case PhaseEnded:
-		return "ended"
-	}
-	return fmt.Sprintf("phase(%d)", uint8(p))
-}
-
-// Settings changes what may change while a run goes on. Its hash is the
-// settings hash of later commits; before the first it is zero.
-type Settings struct {
-	Phase  Phase  `cbor:"1,keyasint"`
-	Reason string `cbor:"2,keyasint"`
-	Solo   bool   `cbor:"3,keyasint"` // workers train on without rounds, to measure what rounds cost
-}
-
-// Kind implements Body.
-func (*Settings) Kind() Kind { return KindSettings }
-
-func (s *Settings) validate() error {
-	if s.Phase < PhaseTraining || s.Phase > PhaseEnded || len(s.Reason) > MaxReason {
-		return fmt.Errorf("settings: %s", s.Phase)
-	}
-	return nil
-}
-
-// Hash returns the settings hash.
-func (s *Settings) Hash() Hash { return HashLeaf(Encode(s)) }
-
 // Checkpoint marks the state after all entries below its own height as one to
 // keep. The second entry of a pair, Complete, says that enough peers hold it.
 type Checkpoint struct {

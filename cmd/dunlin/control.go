@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"dunlin/coordinator"
 	"dunlin/peer"
 	"dunlin/wire"
 )
@@ -36,17 +37,18 @@ const (
 
 // organise turns an order into a wish of the organiser.
 func organise(p *peer.Peer, log *slog.Logger, order string) {
-	s := wire.Settings{Phase: wire.PhaseTraining}
+	var c coordinator.Change
+	on, off := true, false
 	switch order {
 	case orderEnd:
-		s.Phase, s.Reason = wire.PhaseEnded, "the organiser ended it"
+		c.Phase, c.Reason = wire.PhaseEnded, "the organiser ended it"
 	case orderSoloOn:
-		s.Solo, s.Reason = true, "rounds are off, to measure what they cost"
+		c.Solo, c.Reason = &on, "rounds are off, to measure what they cost"
 	case orderSoloOff:
-		s.Reason = "rounds are on"
+		c.Solo, c.Reason = &off, "rounds are on"
 	default:
 		log.Warn("unknown order on standard input", "order", shorten(order), "allowed", orderEnd+", "+orderSoloOn+", "+orderSoloOff)
 		return
 	}
-	p.Tell(peer.Organise{Settings: s})
+	p.Tell(peer.Organise{Change: c})
 }

@@ -94,6 +94,17 @@ func (f *folder) commits(visit func(height uint64, c *wire.Commit, table *wire.C
 	}
 }
 
+// settings lists the settings entries, in order.
+func (f *folder) settings() (all []*wire.Settings) {
+	for i := range f.entries {
+		body, err := f.entries[i].Entry.Body()
+		if s, ok := body.(*wire.Settings); err == nil && ok {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
 // replay computes the global state from state 0 by the folder's commits alone.
 func (f *folder) replay() *replica.Replica {
 	t := f.world.t
@@ -102,6 +113,7 @@ func (f *folder) replay() *replica.Replica {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Govern(f.settings()...)
 	f.commits(func(height uint64, c *wire.Commit, table *wire.CommitTable) {
 		frames := make([][]byte, len(table.Slabs))
 		for i, s := range table.Slabs {

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"dunlin/coordinator"
+
 	"dunlin/peer"
 	"dunlin/status"
 	"dunlin/wire"
@@ -73,7 +75,7 @@ func TestCoordinatorComesBack(t *testing.T) {
 	again()
 	w.lead.await("the lost entries", func(s *status.Snapshot) bool { return s.Run.Height > known })
 	more(4)
-	w.lead.peer.Tell(peer.Organise{Settings: wire.Settings{Phase: wire.PhaseEnded, Reason: "the test is over"}})
+	w.lead.peer.Tell(peer.Organise{Change: coordinator.Change{Phase: wire.PhaseEnded, Reason: "the test is over"}})
 	for _, note := range w.end(workers...).Notes {
 		if strings.Contains(note.Text, "without its table") {
 			t.Errorf("the coordinator does not know what the lost commits consumed: %s", note.Text)
