@@ -70,10 +70,15 @@ func examples() map[string]any {
 	attempt := AttemptID{Term: 2, Counter: 9}
 	return map[string]any{
 		"runspec": testSpec(), "runspec-llama": llamaSpec(), "runspec-owner": ownerSpec(), "slab-owner": ownerRow(), "entry-commit": &certified, "attempt-table": &attempts, "commit-table": &table,
-		"body-member":     &Member{Op: MemberAdmit, Slot: 3, Peer: PeerIDOf(key), Addrs: []string{"/ip4/127.0.0.1/tcp/1"}},
-		"body-lease":      &Lease{Slot: 3, Ranges: []Range{{From: 96, To: 192}}},
-		"body-attempt":    &Attempt{Fragment: 1, Base: 7, ID: attempt, Table: HashLeaf(Encode(&attempts))},
-		"body-settings":   &Settings{Phase: PhaseEnded, Reason: "token budget committed"},
+		"body-member":   &Member{Op: MemberAdmit, Slot: 3, Peer: PeerIDOf(key), Addrs: []string{"/ip4/127.0.0.1/tcp/1"}},
+		"body-lease":    &Lease{Slot: 3, Ranges: []Range{{From: 96, To: 192}}},
+		"body-attempt":  &Attempt{Fragment: 1, Base: 7, ID: attempt, Table: HashLeaf(Encode(&attempts))},
+		"body-settings": &Settings{Phase: PhaseEnded, Reason: "token budget committed"},
+		"body-settings-all": &Settings{
+			Phase: PhaseTraining, Reason: "h 50", Tuning: &Tuning{H: 50, OuterLR: FloatOf(0.4), From: []uint64{5, 9}},
+			Deadlines: &DeadlineSpec{ReadyMin: 1000, Stall: 3000, Attempt: 15000, Leave: 5000, Silence: 45000}, Workers: 20,
+			Access: &Access{Secrets: []Hash{HashLeaf([]byte("a join secret"))}},
+		},
 		"body-checkpoint": &Checkpoint{At: 40, Fragments: []FragmentHead{{Version: 8, State: HashLeaf([]byte("s8"))}}, Tokens: 6144},
 		"hello":           &Hello{Protocol: 1, Version: "v0", Run: run, Role: RoleWorker, Head: 4, HeadHash: run, HeadTerm: 2, Addrs: []string{"/ip4/127.0.0.1/tcp/1"}},
 		"welcome":         &Welcome{Slot: 3, Head: 4, Term: 2},
