@@ -16,6 +16,7 @@ type Device struct {
 	context   driver.Context
 	info      driver.Info
 	precision compute.Precision
+	options   Options
 	functions [kernelCount]driver.Function
 	work      driver.Stream
 	err       error // the first since the last Sync
@@ -37,6 +38,9 @@ type Options struct {
 	// Progress, if any, hears before each module of kernels is loaded: a driver
 	// compiles it when it meets it for the first time, which can take a minute.
 	Progress func(name string, done, all int)
+	// Reopen opens the card again after it was lost; without it a lost card stays
+	// lost.
+	Reopen func() (driver.Context, error)
 }
 
 // Precisions returns what a card multiplies matrices in.
@@ -47,7 +51,7 @@ func Precisions(card driver.Info) []compute.Precision {
 // New makes a Device of an opened card, which is the Device's from then on, even
 // after an error.
 func New(context driver.Context, o Options) (*Device, error) {
-	d := &Device{context: context, info: context.Info(), precision: o.Precision}
+	d := &Device{context: context, info: context.Info(), precision: o.Precision, options: o}
 	d.memory = memory{context: context, sizes: map[driver.Pointer]int{}, free: map[int][]driver.Pointer{}}
 	if err := d.open(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", d.info.Name, err), d.Close())
@@ -158,7 +162,7 @@ func (d *Device) take() error {
 	if !errors.Is(err, driver.ErrDeviceLost) {
 		d.err = nil
 	}
-	return err
+	return known(err)
 }
 
 // launch queues a kernel. Nothing happens after an error.

@@ -111,7 +111,8 @@ func (d *Device) alloc(n int) (uint64, error) {
 	}
 	p, err := d.memory.take(max(1, n) * 4) // an address even for nothing, which tells device memory from the host's
 	if err != nil {
-		return 0, err
+		d.note("allocate", err) // a lost card must not be asked again
+		return 0, d.take()
 	}
 	d.note("clear memory", d.context.Set32(p, 0, max(1, n), d.work))
 	return uint64(p), d.take()
