@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -114,13 +115,18 @@ func foretells(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // signals runs a command until a line on its stderr matches, sends it a signal, and checks how it ends:
-// `signals KILL killed 'step 10 of' dunlin …`, `signals INT 1 'step 10 of' dunlin …`. The rest of stderr goes to
-// the file stderr.txt.
+// `signals KILL killed 'step 10 of' dunlin …`, `signals INT 1 'step 10 of' dunlin …`; KILL-SOON does so at a random
+// moment of the half second after the line. The rest of stderr goes to the file stderr.txt.
 func signals(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 4 {
 		ts.Fatalf("usage: signals signal end regexp command…")
 	}
-	signal := map[string]os.Signal{"KILL": os.Kill, "INT": os.Interrupt}[args[0]]
+	signal := map[string]os.Signal{"KILL": os.Kill, "KILL-SOON": os.Kill, "INT": os.Interrupt}[args[0]]
+	var moment time.Duration
+	if args[0] == "KILL-SOON" {
+		moment = rand.N(500 * time.Millisecond)
+		ts.Logf("the signal comes %s after the line", moment)
+	}
 	line := regexp.MustCompile(args[2])
 	path, err := lookPath(args[3], ts.Getenv("PATH"))
 	ts.Check(err)
@@ -136,8 +142,12 @@ func signals(ts *testscript.TestScript, neg bool, args []string) {
 		if sent {
 			fmt.Fprintln(&after, lines.Text())
 		} else if line.MatchString(lines.Text()) {
-			ts.Check(cmd.Process.Signal(signal))
 			sent = true
+			if moment == 0 {
+				ts.Check(cmd.Process.Signal(signal))
+				continue
+			}
+			defer time.AfterFunc(moment, func() { _ = cmd.Process.Signal(signal) }).Stop()
 		}
 	}
 	err = cmd.Wait()
