@@ -67,6 +67,17 @@ func openLedger(dir string) (_ *ledger.Log, run wire.Hash, closeIt func() error,
 	return log, run, func() error { return errors.Join(log.Close(), lock.Unlock()) }, nil
 }
 
+// verifyLedger checks the ledger of a data folder's current run.
+func verifyLedger(dir string) (err error) {
+	log, _, closeIt, err := openLedger(dir)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, closeIt)
+	_, err = log.Verify()
+	return err
+}
+
 func (t *terminal) ledgerVerify(_ context.Context, c *Config, args []string) (err error) {
 	log, run, closeIt, err := openLedger(args[0])
 	if err != nil {

@@ -269,15 +269,16 @@ func freePort() (int, error) {
 	var last error
 	for range 50 {
 		port := lowPort + rand.IntN(highPort-lowPort)
-		if last = errors.Join(tryPort(port), tryPort(port+1)); last == nil {
+		if last = errors.Join(tryPort("127.0.0.1", port), tryPort("127.0.0.1", port+1)); last == nil {
 			return port, nil
 		}
 	}
 	return 0, fmt.Errorf("find a free port: %w", last)
 }
 
-func tryPort(port int) error {
-	address := fmt.Sprintf("127.0.0.1:%d", port)
+// tryPort takes a port of a host, or of all of this machine's addresses, for a moment.
+func tryPort(host string, port int) error {
+	address := net.JoinHostPort(host, strconv.Itoa(port))
 	tcp, err := net.Listen("tcp", address)
 	if err != nil {
 		return err

@@ -139,17 +139,31 @@ func (t *terminal) showStatus(c *Config, shot *status.Snapshot, body []byte, aga
 		_, err := fmt.Fprintf(t.out, "%s\n", strings.TrimSpace(string(body)))
 		return err
 	}
-	width, clear := 0, ""
-	if f, ok := t.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		if columns, _, err := term.GetSize(int(f.Fd())); err == nil {
-			width = columns
-		}
-		if c.Watch {
-			clear = "\x1b[H\x1b[J"
-		}
-	} else if again {
+	clear := ""
+	switch {
+	case c.Watch && t.live():
+		clear = "\x1b[H\x1b[J"
+	case again:
 		clear = "\n"
 	}
-	_, err := fmt.Fprint(t.out, clear, status.Text(shot, width))
+	_, err := fmt.Fprint(t.out, clear, status.Text(shot, t.width()))
 	return err
+}
+
+// live tells whether results go to a terminal.
+func (t *terminal) live() bool {
+	f, ok := t.out.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// width is the terminal's columns, or 0 where results go elsewhere.
+func (t *terminal) width() int {
+	if !t.live() {
+		return 0
+	}
+	columns, _, err := term.GetSize(int(t.out.(*os.File).Fd()))
+	if err != nil {
+		return 0
+	}
+	return columns
 }

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"dunlin/invite"
+	"dunlin/machine"
+	"dunlin/peer"
+	"dunlin/status"
+	"dunlin/swarm"
+)
+
+// lookPorts tries the ports that join would take.
+func (c *Config) lookPorts() []status.Finding {
+	ports := status.Finding{Name: "ports", State: status.OK, Detail: "any free one; --port names one that a router can forward"}
+	if c.Port != 0 {
+		ports.Detail = fmt.Sprintf("TCP and UDP %d and %d are free", c.Port, c.Port+1)
+		for _, port := range []int{c.Port, c.Port + 1} {
+			if err := tryPort("", port); err != nil {
+				ports.State, ports.Detail = status.Fail, err.Error()
+				ports.Mend = fmt.Sprintf("stop the program that has it (ss -lntup sport = :%d shows it), or choose another --port", port)
+				break
+			}
+		}
+	}
+	page := status.Finding{Name: "page", State: status.OK, Detail: c.Listen + " is free"}
+	if c.Listen == status.Loopback {
+		page.Detail = "any free port of this machine"
+	}
+	server, err := status.New(status.Config{Listen: c.Listen})
+	if err != nil {
+		page.State, page.Detail, page.Mend = status.Fail, err.Error(), "join with --listen "+status.Loopback+", or another port"
+	} else if err := server.Close(); err != nil {
+		page.State, page.Detail = status.Warn, err.Error()
+	}
+	return append([]status.Finding{ports, page}, lookBuffers()...)
+}
+
+// wantBuffer is what QUIC wants of the kernel for fast links, bytes (quic-go's documentation on UDP buffers).
+const wantBuffer = 7_500_000
+
+// lookBuffers looks at Linux's bound on socket buffers.
+func lookBuffers() []status.Finding {
+	b, err := os.ReadFile("/proc/sys/net/core/rmem_max")
+	if err != nil {
+		return nil // only Linux has it
+	}
+	bytes, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil
+	}
+	f := status.Finding{Name: "udp buffers", State: status.OK, Detail: "up to " + status.Bytes(float64(bytes))}
+	if bytes < wantBuffer {
+		f.State, f.Detail = status.Warn, f.Detail+"; links beyond some 100 Mbit/s want "+status.Bytes(wantBuffer)
+		f.Mend = fmt.Sprintf("sudo sysctl -w net.core.rmem_max=%d net.core.wmem_max=%d", wantBuffer, wantBuffer)
+	}
+	return []status.Finding{f}
+}
+
+func lookClock(ctx context.Context, servers []string) status.Finding {
+	ahead, server, err := machine.ClockOffset(ctx, servers)
+	return judgeClock(ahead, server, err)
+}
+
+// clockSlack is how wrong a clock may be before times on the page mislead; training itself goes by durations.
+const clockSlack = 2 * time.Second
+
+func judgeClock(ahead time.Duration, server string, err error) status.Finding {
+	f := status.Finding{Name: "clock", State: status.OK, Detail: "right within " + clockSlack.String() + " by " + server}
+	switch {
+	case err != nil:
+		f.State, f.Detail = status.Warn, "no time server answers over UDP, so that nobody says whether it is right"
+		f.Mend = "compare the output of date -u with another clock; a firewall that lets UDP port 123 out lets dunlin ask"
+	case ahead.Abs() > clockSlack:
+		way := "ahead"
+		if ahead < 0 {
+			way = "behind"
+		}
+		f.State, f.Detail = status.Warn, fmt.Sprintf("%s %s by %s: times on the page and in logs are wrong, training is not", status.Duration(ahead.Abs().Seconds()), way, server)
+		f.Mend = map[string]string{
+			"darwin": "sudo sntp -sS time.apple.com", "windows": "w32tm /resync, as an administrator",
+		}[runtime.GOOS]
+		if f.Mend == "" {
+			f.Mend = "sudo timedatectl set-ntp true"
+		}
+	}
+	return f
+}
+
+// lookRouter asks how others reach this machine.
+func (c *Config) lookRouter(ctx context.Context) []status.Finding {
+	local, err := localAddress()
+	if err != nil {
+		return []status.Finding{{Name: "network", State: status.Fail, Detail: err.Error(), Mend: "connect this machine to the internet"}}
+	}
+	network := status.Finding{Name: "network", State: status.OK, Detail: "leaves by " + local.String()}
+	var router swarm.Router
+	if c.NAT && private(local) {
+		port := c.Port
+		if port == 0 {
+			port = 40_000 + os.Getpid()%20_000
+		}
+		if router, err = swarm.FindRouter(ctx, port); err != nil {
+			return []status.Finding{network, {Name: "router", State: status.Warn, Detail: err.Error(), Mend: forwardMend(c.Port, local)}}
+		}
+	}
+	return []status.Finding{network, judgeRouter(local, router, c.NAT, c.Port)}
+}
+
+// localAddress is the address that packets to the internet leave from; none is sent.
+func localAddress() (netip.Addr, error) {
+	conn, err := net.Dial("udp", "192.0.2.1:9") // reserved for documentation (RFC 5737)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("no way to the internet: %w", err)
+	}
+	defer conn.Close()
+	at, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	return at.Addr(), err
+}
+
+// private tells whether an address cannot be reached from everywhere: a home network's, or a provider's own (RFC 6598).
+func private(a netip.Addr) bool {
+	return a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || netip.MustParsePrefix("100.64.0.0/10").Contains(a)
+}
+
+func judgeRouter(local netip.Addr, router swarm.Router, asked bool, port int) status.Finding {
+	f := status.Finding{Name: "router", State: status.OK}
+	switch {
+	case !private(local):
+		f.Detail = "none: " + local.String() + " can be reached from everywhere unless a firewall forbids it"
+	case !asked:
+		f.State, f.Detail, f.Mend = status.Warn, "not asked, for --nat is off", forwardMend(port, local)
+	case router.Mapped && router.Outside.IsValid() && private(router.Outside):
+		f.State, f.Detail = status.Warn, "opens ports, but stands behind another one ("+router.Outside.String()+" outside)"
+		f.Mend = "nothing has to be done: holes are punched; ask the provider for an address of your own to be reached directly"
+	case router.Mapped:
+		f.Detail = "opens ports on request"
+		if router.Outside.IsValid() {
+			f.Detail += "; outside it is " + router.Outside.String()
+		}
+	default:
+		f.State, f.Detail, f.Mend = status.Warn, "answers neither UPnP nor NAT-PMP: others reach this machine by punched holes or a relay", forwardMend(port, local)
+	}
+	return f
+}
+
+func forwardMend(port int, local netip.Addr) string {
+	if port == 0 {
+		port = 4001
+	}
+	return fmt.Sprintf("turn on UPnP in the router, or forward TCP and UDP %d and %d to %s there and join with --port %d", port, port+1, local, port)
+}
+
+// probeBytes bounds what is fetched to measure the way down, probeFor how long.
+const (
+	probeBytes = 8 << 20
+	probeFor   = 5 * time.Second
+)
+
+// lookCoordinator dials a run's coordinator and fetches training text from it for a while.
+func (c *Config) lookCoordinator(ctx context.Context, token *invite.Token) []status.Finding {
+	if token == nil {
+		return nil
+	}
+	reach := status.Finding{Name: "coordinator", State: status.OK}
+	_, key, err := ed25519.GenerateKey(nil)
+	var host *swarm.Host
+	if err == nil {
+		host, err = (&Config{Loopback: c.Loopback}).host(ctx, key, token.Run, peer.Deaf{}, slog.New(slog.DiscardHandler), swarm.Reach{})
+	}
+	if err != nil {
+		reach.State, reach.Detail, reach.Mend = status.Fail, err.Error(), "see what the other findings say of the network"
+		return []status.Finding{reach}
+	}
+	defer host.Close()
+	began := time.Now()
+	signed, err := peer.FetchSpec(ctx, transport{host}, token.Coordinator, token.Addrs, token.Run)
+	if err != nil {
+		reach.State, reach.Detail, reach.Mend = status.Fail, err.Error(), "ask the organiser for the newest invite and whether the coordinator runs; let TCP and UDP out through this machine's firewall"
+		return []status.Finding{reach}
+	}
+	reach.Detail = fmt.Sprintf("answers within %s, dialling included", status.Duration(time.Since(began).Seconds()))
+	spec, err := signed.Open(token.Run)
+	if err != nil {
+		return []status.Finding{reach}
+	}
+	down := status.Finding{Name: "bandwidth", State: status.OK}
+	got, took, err := peer.MeasureDown(ctx, transport{host}, token.Coordinator, spec, probeBytes, probeFor)
+	if got == 0 {
+		down.State, down.Detail, down.Mend = status.Warn, fmt.Sprintf("nothing came from the coordinator: %v", err), "try again; join waits for other peers that hold the data"
+		return []status.Finding{reach, down}
+	}
+	bits := float64(got) * 8 / took.Seconds()
+	down.Detail = fmt.Sprintf("%s down from the coordinator, over %s in %s", bitRate(bits), status.Bytes(float64(got)), status.Duration(took.Seconds()))
+	if bits < swarm.MinRate {
+		down.State, down.Mend = status.Warn, "dunlin wants "+bitRate(swarm.MinRate)+" at least: pause other downloads"
+	}
+	return []status.Finding{reach, down}
+}
