@@ -12,12 +12,12 @@ import (
 
 // How long a coordinator waits where the run spec does not say.
 const (
-	askWindow    = 3 * time.Second  // for peers to tell their heads at a start
-	askLongest   = 10 * time.Second // for workers that the log names: they may take 8 s to notice that their connection is dead
-	adoptWindow  = 5 * time.Second  // for news while a peer's entries are adopted
-	appendWindow = 10 * time.Second // for a proposal to come back before it is made again
-	returnWindow = 15 * time.Second // at least, for workers to come back after a start
-	holdWindow   = 10 * time.Minute // that a syncing peer without progress holds bytes
+	askWindow    = 1500 * time.Millisecond // for peers to tell their heads at a start
+	askLongest   = 10 * time.Second        // for workers that the log names: they may take 8 s to notice that their connection is dead
+	adoptWindow  = 5 * time.Second         // for news while a peer's entries are adopted
+	appendWindow = 10 * time.Second        // for a proposal to come back before it is made again
+	returnWindow = 15 * time.Second        // at least, for workers to come back after a start
+	holdWindow   = 10 * time.Minute        // that a syncing peer without progress holds bytes
 )
 
 // Config is what a coordinator decides by.
