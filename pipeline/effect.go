@@ -102,7 +102,8 @@ type (
 	// answer is Added.
 	Add struct{ Key wire.StageKey }
 
-	// Drop frees what is kept of a call.
+	// Drop frees what is kept of a call, the activations that came with it too.
+	// Every call ends with a Drop or an Add; a Drop may come twice.
 	Drop struct{ Key wire.StageKey }
 
 	// InnerStep makes an optimizer step on the sum, which is that of Micros, and

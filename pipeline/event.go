@@ -64,8 +64,8 @@ type (
 	// Decided answers Decide: the step stands.
 	Decided struct{ Step, Try, Edition uint64 }
 
-	// Restart drops everything and begins at a step: what the run's log says
-	// after state was restored. Its tries begin above those before.
+	// Restart drops everything and begins at a step: the run's log says that this
+	// is the next one, since state was restored or another trainer's step stands.
 	Restart struct{ Step uint64 }
 
 	// Stop ends drawing: what is under way is finished, in synchronous mode the step.
@@ -107,7 +107,7 @@ type (
 
 	// Moved says that the weights came to Version by other means than a step
 	// (state fetched, a commit merged); what was counted before is void in
-	// synchronous mode when the version differs.
+	// synchronous mode when the version differs. No step may be under way.
 	Moved struct{ Version uint64 }
 
 	// Drain says that this peer is to leave its stage.
@@ -188,10 +188,8 @@ func Describe(m wire.StageMessage) string {
 	case *wire.StageRefusal:
 		return fmt.Sprintf("refuse %v: %s %s", m.Key, m.Code, m.Reason)
 	case *wire.StageCounted:
-		if !m.Counted {
-			return fmt.Sprintf("not counted %v", m.Key)
-		}
-		return fmt.Sprintf("counted %v", m.Key)
+		fate := map[wire.StageFate]string{wire.StageInSum: "counted", wire.StageGivenUp: "given up", wire.StageUnknown: "unknown"}[m.Fate]
+		return fmt.Sprintf("%s %v", fate, m.Key)
 	case *wire.StageReduced:
 		return fmt.Sprintf("reduced %d.%d.%d stage %d, norm² %g", m.Step, m.Try, m.Edition, m.Stage, math.Float64frombits(m.NormSq))
 	case *wire.StageMissing:

@@ -310,15 +310,18 @@ func (t *Trainer) lost(m *micro, p *part, reason string) {
 }
 
 // counted takes in a peer's word on an accepted call.
-func (t *Trainer) counted(m *micro, p *part, counted bool) {
-	if counted {
+func (t *Trainer) counted(m *micro, p *part, fate wire.StageFate) {
+	switch fate {
+	case wire.StageInSum:
 		p.state = partCounted
-	} else {
+		t.finish(m)
+	case wire.StageUnknown:
+		t.lost(m, p, "it has no memory of it")
+	default:
 		t.note("%v of %s: given up there before it was accepted", t.key(m, m.stageOf(p)), p.holder.Short())
 		p.since = t.now
 		t.again(p)
 	}
-	t.finish(m)
 }
 
 // finish ends a micro-batch that has nothing left to do. In synchronous mode

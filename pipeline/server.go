@@ -43,6 +43,7 @@ type Server struct {
 	running *job   // being computed or added; nil when idle
 	held    []*job // answered backward calls, in order of answer
 	past    pastKeys
+	gone    []wire.StageKey // given up, oldest first
 
 	sum    []MicroID // what the sum is of
 	adding bool      // running is being added
@@ -124,7 +125,9 @@ func (s *Server) send(to wire.PeerID, m wire.StageMessage) { s.do(Send{To: to, M
 
 func (s *Server) note(format string, args ...any) { s.do(Note{Text: fmt.Sprintf(format, args...)}) }
 
+// refuse ends a call that will not be answered.
 func (s *Server) refuse(to wire.PeerID, k wire.StageKey, code wire.StageRefusalCode, reason string) {
+	s.do(Drop{Key: k})
 	s.send(to, &wire.StageRefusal{Key: k, Code: code, Reason: reason[:min(len(reason), 200)]})
 }
 
@@ -188,7 +191,10 @@ func (s *Server) repeats(k wire.StageKey, backward bool) bool {
 	same := func(j *job) bool { return idOf(j.call.Key) == idOf(k) && j.call.Backward == backward && !j.dropped }
 	for _, list := range [][]*job{s.queue, s.held} {
 		if i := slices.IndexFunc(list, same); i >= 0 {
-			if list[i].call.Key.Attempt >= k.Attempt || list[i].accepted {
+			if had := list[i].call.Key.Attempt; had >= k.Attempt || list[i].accepted {
+				if had != k.Attempt {
+					s.do(Drop{Key: k})
+				}
 				return true
 			}
 			s.cancelled(list[i].from, list[i].call.Key)
@@ -196,7 +202,10 @@ func (s *Server) repeats(k wire.StageKey, backward bool) bool {
 		}
 	}
 	if s.running != nil && same(s.running) {
-		if s.adding || s.running.call.Key.Attempt >= k.Attempt {
+		if had := s.running.call.Key.Attempt; s.adding || had >= k.Attempt {
+			if had != k.Attempt {
+				s.do(Drop{Key: k})
+			}
 			return true
 		}
 		s.running.dropped = true
@@ -217,6 +226,7 @@ func (s *Server) forget(match func(*job) bool) {
 			return false
 		}
 		s.do(Drop{Key: j.call.Key})
+		s.remember(j.call.Key)
 		return true
 	}
 	s.queue = slices.DeleteFunc(s.queue, drop)
@@ -317,7 +327,8 @@ func (s *Server) giveUp(j *job, reason string) {
 	s.held = slices.DeleteFunc(s.held, func(h *job) bool { return h == j })
 	s.note("%v is given up: %s", j.call.Key, reason)
 	s.do(Drop{Key: j.call.Key})
-	s.send(j.from, &wire.StageCounted{Key: j.call.Key})
+	s.remember(j.call.Key)
+	s.send(j.from, &wire.StageCounted{Key: j.call.Key, Fate: wire.StageGivenUp})
 }
 
 // finishRunning ends the computation of a key; nil when it is another one's.
@@ -363,7 +374,24 @@ func (s *Server) accepted(from wire.PeerID, k wire.StageKey) {
 	if s.running != nil && s.adding && s.running.call.Key == k {
 		return // answered when it is added
 	}
-	s.send(from, &wire.StageCounted{Key: k, Counted: s.counts(k)})
+	fate := wire.StageUnknown
+	switch {
+	case s.counts(k):
+		fate = wire.StageInSum
+	case slices.Contains(s.gone, k):
+		fate = wire.StageGivenUp
+	}
+	s.send(from, &wire.StageCounted{Key: k, Fate: fate})
+}
+
+// maxGone is how many calls a server remembers to have given up.
+const maxGone = 256
+
+func (s *Server) remember(k wire.StageKey) {
+	if len(s.gone) == maxGone {
+		s.gone = append(s.gone[:0], s.gone[1:]...)
+	}
+	s.gone = append(s.gone, k)
 }
 
 // counts reports whether this attempt's gradient is, or was, part of the sum.
@@ -387,7 +415,7 @@ func (s *Server) added(k wire.StageKey) {
 		return
 	}
 	s.sum = append(s.sum, idOf(k))
-	s.send(j.from, &wire.StageCounted{Key: k, Counted: true})
+	s.send(j.from, &wire.StageCounted{Key: k, Fate: wire.StageInSum})
 }
 
 // expire gives up answered calls that nobody accepts.

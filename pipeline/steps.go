@@ -57,12 +57,12 @@ func (s *Server) clear() {
 // empty refuses what waits and gives up what is held.
 func (s *Server) empty(code wire.StageRefusalCode, reason string) {
 	for _, j := range s.queue {
-		s.do(Drop{Key: j.call.Key})
 		s.refuse(j.from, j.call.Key, code, reason)
 	}
 	for _, j := range s.held {
 		s.do(Drop{Key: j.call.Key})
-		s.send(j.from, &wire.StageCounted{Key: j.call.Key})
+		s.remember(j.call.Key)
+		s.send(j.from, &wire.StageCounted{Key: j.call.Key, Fate: wire.StageGivenUp})
 	}
 	s.queue, s.held = nil, nil
 }

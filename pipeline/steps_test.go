@@ -219,7 +219,7 @@ func (s *scripted) message(r *reader, k wire.StageKey, number, try, edition uint
 	case 7:
 		return &wire.StageRefusal{Key: k, Code: wire.StageRefusalCode(r.byte() % 9), Reason: "r"}
 	case 8:
-		return &wire.StageCounted{Key: k, Counted: r.byte()%3 > 0}
+		return &wire.StageCounted{Key: k, Fate: wire.StageFate(r.byte() % 4)}
 	case 9:
 		return &wire.StageReduced{Trainer: trainer, Step: number, Try: try, Edition: edition, Stage: stage, NormSq: r.small()}
 	case 10:

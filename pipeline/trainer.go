@@ -181,8 +181,8 @@ func (t *Trainer) message(from wire.PeerID, msg wire.StageMessage) {
 			t.refused(m, p, msg)
 		}
 	case *wire.StageCounted:
-		if m, p := t.part(msg.Key); p != nil && p.holder == from && (p.state == partAccepted || (p.state == partAnswered && !msg.Counted)) {
-			t.counted(m, p, msg.Counted)
+		if m, p := t.part(msg.Key); p != nil && p.holder == from && (p.state == partAccepted || (p.state == partAnswered && msg.Fate != wire.StageInSum)) {
+			t.counted(m, p, msg.Fate)
 		}
 	case *wire.StageReduced:
 		t.reduced(from, msg)

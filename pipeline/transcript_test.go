@@ -207,7 +207,8 @@ func (s *trainerStory) event(t *testing.T, d *datadriven.TestData) Event {
 	case "fail":
 		return Failed{key, "stream reset"}
 	case "counted":
-		return From{peer, &wire.StageCounted{Key: key, Counted: !d.HasArg("not")}}
+		fate := map[string]wire.StageFate{"sum": wire.StageInSum, "given-up": wire.StageGivenUp, "unknown": wire.StageUnknown}[argument(d, "fate", "sum")]
+		return From{peer, &wire.StageCounted{Key: key, Fate: fate}}
 	case "reduced":
 		return From{peer, &wire.StageReduced{
 			Trainer: 1, Step: st.number, Try: st.try, Edition: number(t, d, "edition", st.edition), Stage: stage, NormSq: math.Float64bits(float64(1 + stage)),

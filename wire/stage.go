@@ -125,11 +125,11 @@ type (
 		Reason string           `cbor:"3,keyasint"`
 	}
 
-	// StageCounted answers a StageAccept: whether the micro-batch's gradient is
-	// part of the sum, or was given up before.
+	// StageCounted answers a StageAccept: what became of the micro-batch's
+	// gradient.
 	StageCounted struct {
-		Key     StageKey `cbor:"1,keyasint"`
-		Counted bool     `cbor:"2,keyasint"`
+		Key  StageKey  `cbor:"1,keyasint"`
+		Fate StageFate `cbor:"2,keyasint"`
 	}
 
 	// StageReduced says that the members of a stage have added up what they
@@ -164,6 +164,17 @@ type (
 		Stage   uint64 `cbor:"3,keyasint"`
 		Version uint64 `cbor:"4,keyasint"` // of the weights now
 	}
+)
+
+// StageFate is what became of the gradient of a backward call.
+type StageFate uint8
+
+// What became of a gradient. A server that has no memory of a call, since it
+// was started again or moved, must not say that it gave it up.
+const (
+	StageInSum   StageFate = 1
+	StageGivenUp StageFate = 2
+	StageUnknown StageFate = 3
 )
 
 // StageRefusalCode says why a call is refused.
@@ -257,7 +268,13 @@ func (r *StageRefusal) validate() error {
 	return errors.Join(r.Key.validate(), checkReason(r.Reason))
 }
 
-func (c *StageCounted) validate() error { return c.Key.validate() }
+func (c *StageCounted) validate() error {
+	if c.Fate < StageInSum || c.Fate > StageUnknown {
+		return fmt.Errorf("counted with fate %d", c.Fate)
+	}
+	return c.Key.validate()
+}
+
 func (r *StageReduced) validate() error { return checkStep(r.Trainer, r.Stage) }
 
 func (m *StageMissing) validate() error {

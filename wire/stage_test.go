@@ -22,7 +22,7 @@ func stageExamples() map[string]StageMessage {
 		"stage-void":    &StageVoid{Trainer: 3, Step: 7, Try: 2},
 		"stage-answer":  &StageAnswer{Key: key, Version: 7, Wait: 1200, Took: 90000, Bytes: 2048},
 		"stage-refusal": &StageRefusal{Key: key, Code: StageBusy, Reason: "its queue is full"},
-		"stage-counted": &StageCounted{Key: key, Counted: true},
+		"stage-counted": &StageCounted{Key: key, Fate: StageInSum},
 		"stage-reduced": &StageReduced{Trainer: 3, Step: 7, Try: 1, Edition: 2, Stage: 2, NormSq: norm},
 		"stage-missing": &StageMissing{Trainer: 3, Step: 7, Try: 1, Edition: 2, Stage: 2, Micros: []uint64{29}, Reason: "not counted here"},
 		"stage-applied": &StageApplied{Trainer: 3, Step: 7, Stage: 2, Version: 8},
@@ -68,6 +68,7 @@ func TestStageMessagesOutOfBoundsAreRefused(t *testing.T) {
 		"more than a step has":  &StageMissing{Trainer: 1, Micros: make([]uint64, MaxMicroBatches+1)},
 		"unknown refusal":       &StageRefusal{Key: key, Code: 9},
 		"refusal without limit": &StageRefusal{Key: key, Code: StageBusy, Reason: strings.Repeat("x", 1<<12)},
+		"unknown fate":          &StageCounted{Key: key},
 		"endless wait":          &StageAnswer{Key: key, Wait: 1 << 41},
 	} {
 		if _, err := DecodeStageMessage(EncodeStageMessage(m)); err == nil {

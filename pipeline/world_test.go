@@ -1,0 +1,617 @@
+package pipeline
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"dunlin/wire"
+)
+
+// world runs trainers and servers in virtual time over a made-up network, with
+// faults, and checks the promises of the package on books of its own
+// (referee_test.go). Everything follows from the seed.
+type world struct {
+	plan     schedule
+	rng      *rand.Rand
+	now      time.Duration
+	queue    events
+	seq      int
+	servers  []*host
+	trainers []*host
+	slots    wire.Slot
+	next     uint64 // micro-batch that a synchronous successor begins with
+	referee  referee
+	calm     bool
+	fault    error
+	record   *strings.Builder
+}
+
+// schedule is one random story.
+type schedule struct {
+	mode     Mode
+	stages   int
+	peers    int // of each stage
+	trainers int
+	batch    int
+	inFlight int
+	perPeer  int
+	queue    int
+	held     int
+	compute  time.Duration // of a forward pass
+	latency  time.Duration // at most
+	faults   []faultAt
+	calm     time.Duration
+	bug      string
+}
+
+type faultAt struct {
+	at   time.Duration
+	kind faultKind
+	who  int
+	long time.Duration
+	n    int
+}
+
+type faultKind uint8
+
+const (
+	killServer faultKind = iota
+	killTrainer
+	crashServer // in the middle of what an event makes it do
+	crashTrainer
+	freezeServer
+	freezeTrainer
+	slowServer
+	cutLink
+	moveServer
+	duplicates // of small messages
+	faultKinds
+)
+
+func (k faultKind) String() string {
+	return [...]string{"kill server", "kill trainer", "crash server", "crash trainer", "freeze server", "freeze trainer", "slow server", "cut", "move", "duplicates"}[k]
+}
+
+// host is one process.
+type host struct {
+	id      wire.PeerID
+	alive   bool
+	life    int // counts its starts
+	seq     uint64
+	slow    float64
+	frozen  time.Duration // until
+	drainBy time.Duration
+	crash   int // dies after that many effects; 0: does not
+	timer   int
+	twice   bool
+	links   map[wire.PeerID]time.Duration // when the newest message arrives there
+	cuts    map[wire.PeerID]time.Duration // until
+	trainer *Trainer
+	kept    map[uint64]*keptMicro
+
+	stage   int
+	state   PeerState
+	server  *Server
+	calls   map[wire.StageKey]*keptCall
+	sum     []MicroID
+	reduce  *reduction
+	reduced []MicroID
+}
+
+// keptMicro is what a trainer's driver keeps of a micro-batch.
+type keptMicro struct {
+	inputs, grads []uint64 // by stage; 0: not there. grads are of the stage's output.
+}
+
+// keptCall is what a server's driver keeps of a call.
+type keptCall struct {
+	backward  bool
+	input     uint64
+	grad      uint64
+	out       uint64
+	heldGrad  bool
+	addedOnce bool
+}
+
+// reduction is the adding up of one edition in one stage.
+type reduction struct {
+	name    string
+	members []wire.PeerID
+	sums    map[wire.PeerID][]MicroID
+	over    bool
+}
+
+// envelope is a message with its activations.
+type envelope struct {
+	message wire.StageMessage
+	payload [2]uint64
+}
+
+type event struct {
+	at  time.Duration
+	seq int
+	do  func()
+}
+
+type events []event
+
+func (e events) Len() int { return len(e) }
+func (e events) Less(i, j int) bool {
+	return e[i].at < e[j].at || (e[i].at == e[j].at && e[i].seq < e[j].seq)
+}
+func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
+func (e *events) Pop() any {
+	last := (*e)[len(*e)-1]
+	*e = (*e)[:len(*e)-1]
+	return last
+}
+
+// worldLimits are short, so that stories are.
+func worldLimits() Limits {
+	return Limits{
+		Call: 4 * time.Second, CallMin: time.Second, Accept: time.Second, Close: 8 * time.Second, Held: 12 * time.Second, GiveUp: time.Minute,
+		Outage: 2 * time.Second, Ban: 2 * time.Second, BanMost: 16 * time.Second, Drain: 20 * time.Second, SayAgain: 20 * time.Second,
+	}
+}
+
+func newSchedule(seed uint64) schedule {
+	rng := rand.New(rand.NewPCG(seed, 0x9199))
+	pick := func(from, to int) int { return from + rng.IntN(to-from+1) }
+	s := schedule{
+		mode: Mode(rng.IntN(2)), stages: pick(1, 4), peers: pick(1, 3), trainers: 1, batch: pick(1, 5), inFlight: pick(1, 5), perPeer: pick(1, 3),
+		queue: pick(1, 5), held: pick(1, 3), compute: time.Duration(pick(100, 600)) * time.Millisecond, latency: time.Duration(pick(5, 200)) * time.Millisecond,
+		calm: time.Duration(pick(10, 40)) * time.Second,
+	}
+	if s.mode == LocalSteps {
+		s.trainers = pick(1, 3)
+	}
+	for range pick(0, 7) {
+		s.faults = append(s.faults, faultAt{
+			at: time.Duration(rng.Int64N(int64(s.calm))), kind: faultKind(rng.IntN(int(faultKinds))), who: rng.IntN(100),
+			long: time.Duration(pick(100, 15000)) * time.Millisecond, n: pick(1, 60),
+		})
+	}
+	return s
+}
+
+func newWorld(seed uint64, plan schedule) *world {
+	w := &world{plan: plan, rng: rand.New(rand.NewPCG(seed, 0x3031d)), referee: newReferee(plan)}
+	for stage := range plan.stages {
+		for range plan.peers {
+			h := &host{id: wire.PeerID{byte(len(w.servers) + 1), 0x5e}, stage: stage, slow: 0.5 + w.rng.Float64()}
+			w.servers = append(w.servers, h)
+			w.startServer(h, Online)
+		}
+	}
+	for range plan.trainers {
+		w.newTrainer()
+	}
+	for _, f := range plan.faults {
+		w.after(f.at, func() { w.strike(f) })
+	}
+	w.after(plan.calm, w.heal)
+	w.heartbeats()
+	return w
+}
+
+func (w *world) time() time.Time { return time.Unix(0, 0).Add(w.now) }
+
+func (w *world) after(d time.Duration, do func()) {
+	w.seq++
+	heap.Push(&w.queue, event{w.now + d, w.seq, do})
+}
+
+// between returns a random duration up to most.
+func (w *world) between(most time.Duration) time.Duration {
+	return time.Duration(1 + w.rng.Int64N(int64(most)))
+}
+
+func (w *world) fail(format string, args ...any) {
+	if w.fault == nil {
+		w.fault = fmt.Errorf("at %v: "+format, append([]any{w.now}, args...)...)
+	}
+}
+
+func (w *world) say(format string, args ...any) {
+	if w.record != nil {
+		fmt.Fprintf(w.record, "%9.3f %s\n", w.now.Seconds(), fmt.Sprintf(format, args...))
+	}
+}
+
+// run plays the story to its end: faults until the calm, then a while of peace
+// in which work must get on, then everything must come to rest.
+func (w *world) run() error {
+	const patience = 8 * time.Minute
+	one := time.Duration(w.plan.batch*w.plan.stages) * (6*w.plan.compute + 6*w.plan.latency) // a step, one call at a time
+	peace := 30*time.Second + one
+	var before int
+	w.after(w.plan.calm+20*time.Second, func() { before = w.referee.progress })
+	w.after(w.plan.calm+20*time.Second+peace, func() {
+		if w.referee.progress == before {
+			w.fail("no progress in %v of peace\n%s", peace, w.dump())
+		}
+		for _, h := range w.trainers {
+			if h.alive {
+				w.step(h, Stop{})
+			}
+		}
+	})
+	for w.queue.Len() > 0 && w.fault == nil {
+		e := heap.Pop(&w.queue).(event)
+		w.now = e.at
+		e.do()
+		if w.now > w.plan.calm+20*time.Second+peace && w.resting() {
+			w.referee.end(w)
+			return w.fault
+		}
+		if w.now > w.plan.calm+peace+patience {
+			w.fail("something waits for ever\n%s", w.dump())
+		}
+	}
+	return w.fault
+}
+
+// resting reports whether nothing is under way any more.
+func (w *world) resting() bool {
+	for _, h := range w.trainers {
+		if h.alive && (len(h.kept) > 0 || len(h.trainer.micros) > 0) {
+			return false
+		}
+	}
+	for _, h := range w.servers {
+		if h.alive && h.server != nil && (h.server.running != nil || len(h.server.queue)+len(h.server.held) > 0) {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *world) dump() string {
+	var b strings.Builder
+	for _, h := range w.trainers {
+		if !h.alive {
+			continue
+		}
+		fmt.Fprintf(&b, "trainer %s %+v\n", h.id.Short(), h.trainer.Snapshot())
+		for _, m := range h.trainer.micros {
+			fmt.Fprintf(&b, "  m%d drawing %t", m.number, m.drawing)
+			for _, p := range m.parts {
+				fmt.Fprintf(&b, " [%d at %s #%d forwarded %t graded %t retry %v]", p.state, p.holder.Short(), p.attempt, p.forwarded, p.graded, p.retry.Sub(time.Unix(0, 0)))
+			}
+			fmt.Fprintln(&b)
+		}
+	}
+	for _, h := range w.servers {
+		if h.alive && h.server != nil {
+			fmt.Fprintf(&b, "server %s %v %+v\n", h.id.Short(), h.state, h.server.Snapshot())
+		}
+	}
+	return b.String()
+}
+
+// startServer starts or restarts a server. In synchronous mode its weights are
+// those of the newest step that stands.
+func (w *world) startServer(h *host, state PeerState) {
+	h.alive, h.state, h.crash, h.frozen = true, state, 0, 0
+	h.life++
+	h.links, h.cuts = map[wire.PeerID]time.Duration{}, map[wire.PeerID]time.Duration{}
+	h.calls, h.sum, h.reduce, h.reduced = map[wire.StageKey]*keptCall{}, nil, nil, nil
+	var err error
+	h.server, err = NewServer(ServerConfig{
+		Stage: h.stage, Stages: w.plan.stages, Mode: w.plan.mode, Queue: w.plan.queue, Held: w.plan.held, Batch: w.plan.batch,
+		Version: w.referee.head(), Limits: worldLimits(),
+	})
+	if err != nil {
+		w.fail("%v", err)
+	}
+	w.say("server %s starts in stage %d, %v", h.id.Short(), h.stage, state)
+	w.announce(h)
+}
+
+func (w *world) newTrainer() *host {
+	w.slots++
+	h := &host{
+		id: wire.PeerID{byte(w.slots), 0x71}, alive: true, life: 1, slow: 1, kept: map[uint64]*keptMicro{},
+		links: map[wire.PeerID]time.Duration{}, cuts: map[wire.PeerID]time.Duration{},
+	}
+	var err error
+	h.trainer, err = NewTrainer(TrainerConfig{
+		Slot: w.slots, Stages: w.plan.stages, Mode: w.plan.mode, Batch: w.plan.batch, InFlight: w.plan.inFlight, PerPeer: w.plan.perPeer,
+		Bytes: 1 << 20, Limits: worldLimits(), Step: w.referee.head(), First: w.next, Rand: rand.New(rand.NewPCG(uint64(w.slots), 5)),
+	})
+	if err != nil {
+		w.fail("%v", err)
+	}
+	w.trainers = append(w.trainers, h)
+	if w.calm {
+		w.endZombies()
+	}
+	w.say("trainer %s starts with slot %d at step %d", h.id.Short(), w.slots, w.referee.head())
+	for _, s := range w.servers {
+		if s.alive && s.server != nil {
+			w.announce(s)
+		}
+	}
+	w.step(h, Tick{})
+	return h
+}
+
+// announce tells every trainer about a server.
+func (w *world) announce(h *host) {
+	h.seq++
+	ev := Announced{Peer: h.id, Stage: h.stage, State: h.state, Seq: h.seq, Link: Link{RTT: 2 * w.plan.latency}}
+	for _, t := range w.trainers {
+		if t.alive {
+			w.deliver(h, t, func() { w.step(t, ev) })
+		}
+	}
+}
+
+func (w *world) heartbeats() {
+	w.after(4*time.Second, func() {
+		for _, h := range slices.Concat(w.servers, w.trainers) {
+			w.referee.overdue(w, h)
+		}
+		for _, h := range w.servers {
+			if h.alive && h.server != nil && h.frozen < w.now {
+				w.announce(h)
+			}
+		}
+		w.heartbeats()
+	})
+}
+
+// deliver carries something in order of sending; what a cut stops is lost.
+func (w *world) deliver(from, to *host, do func()) {
+	if from.cuts[to.id] > w.now {
+		return
+	}
+	at := max(w.now+w.between(w.plan.latency), from.links[to.id])
+	from.links[to.id] = at
+	lives := [2]int{from.life, to.life}
+	w.after(at-w.now, func() {
+		if to.life == lives[1] && to.alive && from.cuts[to.id] <= w.now {
+			do()
+		}
+	})
+}
+
+func (w *world) find(id wire.PeerID) *host {
+	for _, h := range slices.Concat(w.servers, w.trainers) {
+		if h.id == id {
+			return h
+		}
+	}
+	return nil
+}
+
+// step gives an event to a host's machine and carries out what it says.
+func (w *world) step(h *host, ev Event) {
+	if !h.alive || w.fault != nil {
+		return
+	}
+	if h.frozen > w.now {
+		life := h.life
+		w.after(h.frozen-w.now, func() {
+			if h.life == life {
+				w.step(h, ev)
+			}
+		})
+		return
+	}
+	var effects []Effect
+	if _, tick := ev.(Tick); !tick {
+		w.say("%s < %s", h.id.Short(), ev)
+	}
+	if h.trainer != nil {
+		effects = h.trainer.Step(w.time(), ev)
+	} else {
+		effects = h.server.Step(w.time(), ev)
+	}
+	life := h.life
+	for _, e := range effects {
+		w.say("%s > %s", h.id.Short(), e)
+		if h.trainer != nil {
+			w.doTrainer(h, e)
+		} else {
+			w.doServer(h, e)
+		}
+		if h.crash > 0 {
+			if h.crash--; h.crash == 0 {
+				w.kill(h)
+			}
+		}
+		if h.life != life || !h.alive {
+			return
+		}
+	}
+	w.referee.look(w, h)
+	w.setTimer(h)
+}
+
+func (w *world) setTimer(h *host) {
+	var deadline time.Time
+	if h.trainer != nil {
+		deadline = h.trainer.Deadline()
+	} else {
+		deadline = h.server.Deadline()
+	}
+	h.timer++
+	if deadline.IsZero() || w.plan.bug == "driver forgets deadlines" {
+		return
+	}
+	if !deadline.After(w.time()) {
+		w.fail("%s asks for a tick that is due already", h.id.Short())
+		return
+	}
+	timer, life := h.timer, h.life
+	w.after(deadline.Sub(w.time()), func() {
+		if h.timer == timer && h.life == life {
+			w.step(h, Tick{})
+		}
+	})
+}
+
+// later gives an event after a while, unless the host has died by then.
+func (w *world) later(h *host, d time.Duration, ev Event) {
+	life := h.life
+	w.after(d, func() {
+		if h.life == life {
+			w.step(h, ev)
+		}
+	})
+}
+
+// kill ends a process; others notice after a while.
+func (w *world) kill(h *host) {
+	if !h.alive {
+		return
+	}
+	w.say("%s dies", h.id.Short())
+	h.alive = false
+	h.life++
+	w.referee.died(h)
+	if h.reduce != nil {
+		w.failReduction(h.reduce)
+	}
+	for _, other := range slices.Concat(w.servers, w.trainers) {
+		if other != h && other.alive && (other.trainer == nil) != (h.trainer == nil) {
+			at := max(w.now+w.between(time.Second), h.links[other.id]+time.Millisecond)
+			w.later(other, at-w.now, PeerDown{h.id})
+		}
+	}
+	if h.trainer == nil {
+		w.after(w.between(12*time.Second), func() {
+			if !h.alive {
+				w.startServer(h, Online)
+			}
+		})
+		return
+	}
+	w.next = max(w.next, h.trainer.next)
+	w.after(w.between(4*time.Second), func() { w.newTrainer() })
+}
+
+// strike begins a fault.
+func (w *world) strike(f faultAt) {
+	if w.calm {
+		return
+	}
+	server, trainer := w.servers[f.who%len(w.servers)], w.trainers[len(w.trainers)-1-f.who%w.plan.trainers%len(w.trainers)]
+	w.say("fault: %v of %s, %s for %v", f.kind, server.id.Short(), trainer.id.Short(), f.long)
+	switch f.kind {
+	case killServer:
+		w.kill(server)
+	case killTrainer:
+		w.kill(trainer)
+	case crashServer:
+		server.crash = f.n
+	case crashTrainer:
+		trainer.crash = f.n
+	case freezeServer:
+		server.frozen = max(server.frozen, w.now+f.long)
+	case freezeTrainer:
+		trainer.frozen = max(trainer.frozen, w.now+f.long)
+		if w.plan.mode == Synchronous && f.n%2 == 0 { // taken for dead; it is not
+			w.next = max(w.next, trainer.trainer.next+1000)
+			w.after(f.long/2, func() { w.newTrainer() })
+		}
+	case slowServer:
+		server.slow = 12
+		w.after(f.long, func() { server.slow = 1 })
+	case cutLink:
+		for _, pair := range [][2]*host{{server, trainer}, {trainer, server}} {
+			pair[0].cuts[pair[1].id] = w.now + f.long
+			w.later(pair[1], min(f.long, 3*time.Second), PeerDown{pair[0].id})
+		}
+	case moveServer:
+		if server.alive && server.state == Online {
+			w.move(server)
+		}
+	case duplicates:
+		trainer.twice = true
+		w.after(f.long, func() { trainer.twice = false })
+	}
+}
+
+// move drains a server; when it is drained it goes on in another stage, unless
+// it is the last one there.
+func (w *world) move(h *host) {
+	others := 0
+	for _, o := range w.servers {
+		if o != h && o.alive && o.stage == h.stage && o.state == Online {
+			others++
+		}
+	}
+	if others == 0 || w.plan.stages == 1 {
+		return
+	}
+	h.state, h.drainBy = Leaving, w.now+worldLimits().Drain
+	w.announce(h)
+	if w.plan.bug == "mover does not wait until it is drained" {
+		w.step(h, Drain{"moved"})
+		if h.alive {
+			w.arrive(h)
+		}
+		return
+	}
+	w.step(h, Drain{"moved"})
+}
+
+func (w *world) arrive(h *host) {
+	w.referee.left(w, h)
+	h.stage = (h.stage + 1 + w.rng.IntN(w.plan.stages-1)) % w.plan.stages
+	w.startServer(h, Joining)
+	life := h.life
+	w.after(w.between(5*time.Second), func() {
+		if h.life == life && h.alive {
+			h.state = Online
+			if w.plan.mode == Synchronous {
+				w.step(h, Moved{w.referee.head()})
+			}
+			w.announce(h)
+		}
+	})
+}
+
+// heal ends the faults.
+func (w *world) heal() {
+	w.say("calm")
+	w.calm = true
+	for _, h := range slices.Concat(w.servers, w.trainers) {
+		h.crash, h.twice = 0, false // who is frozen comes back by itself
+		clear(h.cuts)
+	}
+	for _, h := range w.servers {
+		h.slow = 1
+	}
+	w.endZombies()
+	w.ensureStages()
+}
+
+// endZombies ends trainers that were taken for dead and have a successor.
+func (w *world) endZombies() {
+	for _, h := range w.trainers[:len(w.trainers)-1] {
+		if h.alive && w.plan.mode == Synchronous {
+			h.alive = false
+			h.life++
+		}
+	}
+}
+
+// ensureStages brings a peer to every stage that moves and deaths have emptied.
+func (w *world) ensureStages() {
+	for stage := range w.plan.stages {
+		if slices.ContainsFunc(w.servers, func(h *host) bool { return h.stage == stage }) {
+			continue
+		}
+		h := &host{id: wire.PeerID{byte(len(w.servers) + 1), 0x5e}, stage: stage, slow: 1}
+		w.servers = append(w.servers, h)
+		w.startServer(h, Online)
+	}
+}
