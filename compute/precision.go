@@ -15,9 +15,15 @@ const (
 	// stream. In which order products are summed, two at a time or one, is the
 	// device's affair, so devices agree to the rounding of float32.
 	BF16 Precision = "bf16"
+	// FP16 multiplies each operand of a MatMul by the power of two that brings its
+	// largest value into [2¹⁴, 2¹⁵), rounds it to IEEE half precision, and divides
+	// the sums, which are in float32, by both. So the short range of fp16 costs no
+	// step and needs no scaled loss. Only tensor cores have it.
+	FP16 Precision = "fp16"
 )
 
-// Precisions returns what a device may be opened with.
+// Precisions returns what a processor may be opened with; a card says itself
+// what it has.
 func Precisions() []string { return []string{string(FP32), string(BF16)} }
 
 // RoundBF16 returns the bfloat16 (8 bits of significand, float32's range) that

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"dunlin/compute"
 	"dunlin/cuda/driver"
@@ -24,8 +25,10 @@ type Device struct {
 	args      [maxArgs]uint64
 	memory    memory
 	staging   staging
-	partial   scratch // sums of the first stage of a reduction
-	delta     scratch // of an attention's gradient
+	partial   scratch    // sums of the first stage of a reduction
+	delta     scratch    // of an attention's gradient
+	packed    [2]scratch // operands of a product of 16 bits
+	largest   scratch    // their greatest magnitudes
 	tables    []decayTable
 }
 
@@ -43,9 +46,16 @@ type Options struct {
 	Reopen func() (driver.Context, error)
 }
 
-// Precisions returns what a card multiplies matrices in.
+// Precisions returns what a card multiplies matrices in, float32 first.
 func Precisions(card driver.Info) []compute.Precision {
-	return []compute.Precision{compute.FP32}
+	list := []compute.Precision{compute.FP32}
+	if card.Capability() >= 75 {
+		list = append(list, compute.FP16)
+	}
+	if card.Capability() >= 80 {
+		list = append(list, compute.BF16)
+	}
+	return list
 }
 
 // New makes a Device of an opened card, which is the Device's from then on, even
@@ -63,11 +73,7 @@ func (d *Device) open(o Options) error {
 	if d.precision == "" {
 		d.precision = compute.FP32
 	}
-	known := false
-	for _, p := range Precisions(d.info) {
-		known = known || p == d.precision
-	}
-	if !known {
+	if !slices.Contains(Precisions(d.info), d.precision) {
 		return fmt.Errorf("precision %s: this card has %v", d.precision, Precisions(d.info))
 	}
 	modules := kernels.Modules(d.info.Capability())

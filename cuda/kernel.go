@@ -43,6 +43,15 @@ const (
 	kernelKeyGrad32
 	kernelKeyGrad64
 	kernelKeyGrad128
+	kernelLargest
+	kernelPackAlongFP16 // for each of fp16 and bf16, the same four in a row
+	kernelPackAcrossFP16
+	kernelMatMulFP1664
+	kernelMatMulFP16128
+	kernelPackAlongBF16
+	kernelPackAcrossBF16
+	kernelMatMulBF1664
+	kernelMatMulBF16128
 	kernelCount
 )
 
@@ -95,5 +104,14 @@ func entries() [kernelCount]entry {
 		kernelKeyGrad32:        {"attention", "key_grad_32", 61},
 		kernelKeyGrad64:        {"attention", "key_grad_64", 61},
 		kernelKeyGrad128:       {"attention", "key_grad_128", 61},
+		kernelLargest:          {"mixed", "largest", 75},
+		kernelPackAlongFP16:    {"mixed", "pack_along_fp16", 75},
+		kernelPackAcrossFP16:   {"mixed", "pack_across_fp16", 75},
+		kernelMatMulFP1664:     {"mixed", "matmul_fp16_64", 75},
+		kernelMatMulFP16128:    {"mixed", "matmul_fp16_128", 75},
+		kernelPackAlongBF16:    {"mixed", "pack_along_bf16", 80},
+		kernelPackAcrossBF16:   {"mixed", "pack_across_bf16", 80},
+		kernelMatMulBF1664:     {"mixed", "matmul_bf16_64", 80},
+		kernelMatMulBF16128:    {"mixed", "matmul_bf16_128", 80},
 	}
 }

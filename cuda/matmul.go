@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"dunlin/compute"
+	"dunlin/cuda/driver"
 )
 
 // What the epilogue of a product does, and which operands it may read by 16
@@ -79,6 +80,10 @@ func (p product) from(row, count, stride int) product {
 // MatMul implements compute.Device.
 func (d *Device) MatMul(op compute.MatMul) {
 	p := newProduct(&op)
+	if d.precision != compute.FP32 {
+		d.matMul16(&op, p)
+		return
+	}
 	lda, ldb, stride := op.K, op.N, op.K
 	switch op.Form {
 	case compute.NN:
@@ -109,4 +114,64 @@ func (d *Device) MatMul(op compute.MatMul) {
 // that larger tiles, which need less traffic, leave none idle.
 func (d *Device) fills(m, n, edge int) bool {
 	return int(blocks(m, edge))*int(blocks(n, edge)) >= d.info.Multiprocessors
+}
+
+// panel is the depth to which operands of 16 bits are filled up.
+const panel = 32
+
+// matMul16 packs both operands as 16 bits and multiplies them on tensor cores.
+func (d *Device) matMul16(op *compute.MatMul, p product) {
+	edge, first := 64, kernelPackAlongFP16
+	if d.fills(p.m, p.n, 128) {
+		edge = 128
+	}
+	if d.precision == compute.BF16 {
+		first = kernelPackAlongBF16
+	}
+	multiply := first + 2
+	if edge == 128 {
+		multiply++
+	}
+	largest := uint64(0)
+	if d.precision == compute.FP16 {
+		largest = d.scratch(&d.largest, 8)
+		if d.err == nil {
+			d.note("clear memory", d.context.Set32(driver.Pointer(largest), 0, 2, d.work))
+		}
+	}
+	depth := (p.k + panel - 1) / panel * panel
+	a := d.pack(0, first, p.a, largest, p.m, p.k, depth, edge, op.Form != compute.TN)
+	if largest != 0 {
+		largest += 4
+	}
+	b := d.pack(1, first, p.b, largest, p.n, p.k, depth, edge, op.Form == compute.NT)
+	if largest != 0 {
+		largest -= 4
+	}
+	rows := max(edge, int(longestProduct/(2*float64(p.n)*float64(p.k)))/edge*edge)
+	for row := 0; row < p.m; row += rows {
+		q := p.from(row, rows, 0)
+		d.launch(multiply, [3]uint32{blocks(q.n, edge), blocks(q.m, edge), 1}, [3]uint32{uint32(edge) * 2, 1, 1},
+			a+2*uint64(row*depth), b, q.c, largest, uint64(q.m), uint64(q.n), uint64(depth), q.bias, q.pre, q.residual, q.flags)
+	}
+}
+
+// pack rounds operand i, [rows,k] or with across [k,rows], and returns its address.
+// largest, unless 0, is where its greatest magnitude goes.
+func (d *Device) pack(i int, first kernel, source, largest uint64, rows, k, depth, edge int, along bool) uint64 {
+	padded := (rows + edge - 1) / edge * edge
+	target := d.scratch(&d.packed[i], 2*padded*depth)
+	if largest != 0 {
+		n := rows * k
+		d.launch(kernelLargest, [3]uint32{blocks(n, 4096), 1, 1}, [3]uint32{threads, 1, 1}, largest, source, uint64(n))
+	}
+	if along {
+		n := padded * depth
+		d.launch(first, [3]uint32{blocks(n/4, threads), 1, 1}, [3]uint32{threads, 1, 1},
+			target, source, largest, uint64(rows), uint64(k), uint64(depth), uint64(n))
+		return target
+	}
+	d.launch(first+1, [3]uint32{blocks(padded, 32), blocks(depth, 32), 1}, [3]uint32{32, 8, 1},
+		target, source, largest, uint64(rows), uint64(k), uint64(depth))
+	return target
 }

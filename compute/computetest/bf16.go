@@ -2,6 +2,7 @@ package computetest
 
 import (
 	"math"
+	"slices"
 
 	"dunlin/compute"
 )
@@ -55,6 +56,44 @@ func roundingScenario() scenario {
 			r.dev.MatMul(large)
 			if got := r.read(large.C)[0]; got != inf {
 				r.t.Errorf("the largest float32 rounds to %v, want infinity", got)
+			}
+		}
+	}}
+}
+
+// fp16 rounds to the 11 bits of significand of IEEE half precision, whose range a
+// device of compute.FP16 moves to where the values are.
+func fp16(x float32) float32 {
+	v := float64(x)
+	if math.IsInf(v, 0) || math.IsNaN(v) {
+		return x
+	}
+	fraction, exponent := math.Frexp(v)
+	return float32(math.Ldexp(math.RoundToEven(fraction*2048), exponent-11))
+}
+
+// rangeScenario multiplies values that fp16 itself cannot hold.
+func rangeScenario() scenario {
+	return scenario{"matmul/range", func(r *rig) {
+		const m, n, k = 5, 9, 33
+		for _, size := range [][2]float64{{1e-30, 1}, {1e-20, 1e-18}, {1e30, 1e-33}, {1e-38, 1e38}, {1e18, 1e19}, {0, 1}} {
+			a, b := r.normal(m*k, size[0]), r.normal(k*n, size[1])
+			want, magnitude := r.product(compute.NN, m, n, k, a, b)
+			op := compute.MatMul{Form: compute.NN, M: m, N: n, K: k, A: r.in(a), B: r.in(b), C: r.out(m * n)}
+			r.dev.MatMul(op)
+			tol := sumTolerance(k, magnitude)
+			tol.abs = 1e-44 * k // subnormal results
+			r.check(named("product of %g and %g", size[0], size[1]), op.C, want, tol)
+		}
+		// What is not finite stays so, where an optimizer finds it.
+		a, b := r.normal(k, 1), r.normal(k, 1)
+		for _, v := range []float64{math.Inf(1), math.Inf(-1), math.NaN()} {
+			a := slices.Clone(a)
+			a[3] = float32(v)
+			op := compute.MatMul{Form: compute.NN, M: 1, N: 1, K: k, A: r.in(a), B: r.in(b), C: r.out(1)}
+			r.dev.MatMul(op)
+			if got := float64(r.read(op.C)[0]); !math.IsInf(got, 0) && !math.IsNaN(got) {
+				r.t.Errorf("a product with %v is %v", v, got)
 			}
 		}
 	}}

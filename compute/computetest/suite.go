@@ -46,6 +46,13 @@ func RunBF16(t *testing.T, newDevice func() compute.Device) {
 	run(t, newDevice, append(matmulScenarios(), roundingScenario()), bf16)
 }
 
+// RunFP16 checks what differs in a device of compute.FP16: its MatMul, against the
+// product of the rounded operands, however large or small their values are.
+func RunFP16(t *testing.T, newDevice func() compute.Device) {
+	t.Helper()
+	run(t, newDevice, append(matmulScenarios(), rangeScenario()), fp16)
+}
+
 func run(t *testing.T, newDevice func() compute.Device, all []scenario, operand func(float32) float32) {
 	t.Helper()
 	first, second := newDevice(), newDevice()

@@ -15,24 +15,11 @@
 // Value r of depth k lies at r xor 8·(k/4): the 32 lanes of such a store, 8 rows × 4 q, meet 32 banks, and 4 neighbours
 // stay neighbours for loads of 16 bytes.
 #include "common.cuh"
+#include "epilogue.cuh"
 
 enum { NN, NT, TN };
 
-// Flags: what the epilogue does, and which operands may be read by 16 bytes (base and rows aligned to that).
-enum { ACCUMULATE = 1, GELU = 2, WIDE_A = 4, WIDE_B = 8, WIDE_C = 16 };
-
 const int DEPTH = 16;
-
-// fetch reads 4 neighbours of which count exist; the others are 0.
-__device__ inline float4 fetch(const float *p, int count, bool wide) {
-	if (wide && count >= 4) return *(const float4 *)p;
-	float4 x = {0, 0, 0, 0};
-	if (count > 0) x.x = p[0];
-	if (count > 1) x.y = p[1];
-	if (count > 2) x.z = p[2];
-	if (count > 3) x.w = p[3];
-	return x;
-}
 
 // Panel moves one operand's panels from memory through registers to shared memory. ALONG: rows of the operand run along
 // the depth, so that it is stored transposed.
@@ -48,10 +35,10 @@ struct Panel {
 			int i = threadIdx.x + p * 256;
 			if (ALONG) {
 				int r = first + i / 4, c = k + i % 4 * 4;
-				part[p] = fetch(source + r * ld + c, r < extent ? depth - c : 0, wide);
+				part[p] = fetch4(source + r * ld + c, r < extent ? depth - c : 0, wide);
 			} else {
 				int r = k + i / (EDGE / 4), c = first + i % (EDGE / 4) * 4;
-				part[p] = fetch(source + r * ld + c, r < depth ? extent - c : 0, wide);
+				part[p] = fetch4(source + r * ld + c, r < depth ? extent - c : 0, wide);
 			}
 		}
 	}
@@ -75,37 +62,6 @@ struct Panel {
 		}
 	}
 };
-
-// add4 adds 4 neighbours of which count exist.
-__device__ inline void add4(float *x, const float *p, int count, bool wide) {
-	float4 y = fetch(p, count, wide);
-	x[0] += y.x, x[1] += y.y, x[2] += y.z, x[3] += y.w;
-}
-
-__device__ inline void store4(float *p, const float *x, int count, bool wide) {
-	if (wide && count >= 4) {
-		*(float4 *)p = make_float4(x[0], x[1], x[2], x[3]);
-		return;
-	}
-	if (count > 0) p[0] = x[0];
-	if (count > 1) p[1] = x[1];
-	if (count > 2) p[2] = x[2];
-	if (count > 3) p[3] = x[3];
-}
-
-// finish is the epilogue of 4 neighbours of a row, of which count exist, at place at of C.
-__device__ inline void finish(float *x, i64 at, int column, int count, float *c, const float *bias, float *pre, const float *residual, int flags) {
-	bool wide = flags & WIDE_C;
-	if (flags & ACCUMULATE) add4(x, c + at, count, wide);
-	if (bias) add4(x, bias + column, count, wide);
-	if (pre) store4(pre + at, x, count, wide);
-	if (flags & GELU) {
-#pragma unroll
-		for (int e = 0; e < 4; e++) x[e] = gelu(x[e]);
-	}
-	if (residual) add4(x, residual + at, count, wide);
-	store4(c + at, x, count, wide);
-}
 
 // lda and ldb are the values of a row of A and B in memory; a row of C has n.
 template <int FORM, int EDGE>
@@ -170,7 +126,7 @@ __device__ inline void matmul(const float *a, const float *b, float *c, int m, i
 #pragma unroll
 		for (int g = 0; g < HALVES; g++) {
 			int j = firstColumn + g * 64 + column;
-			finish(sum[i] + g * 4, (i64)r * n + j, j, n - j, c, bias, pre, residual, flags);
+			finish<4>(sum[i] + g * 4, (i64)r * n + j, j, n - j, c, bias, pre, residual, flags);
 		}
 	}
 }
