@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,8 @@ type figures struct {
 	lost            []lost
 	curve           []status.Point
 	heldOut         []status.Point
+	prompt          string          // that samples continue
+	samples         []status.Sample // newest last
 	rates           []status.Rate
 	ledger          []status.Entry // newest last
 	notes           []status.Note  // newest last
@@ -51,6 +54,8 @@ const (
 	maxNotes  = 100
 	maxLedger = 50
 	maxGone   = 200
+
+	maxSamples = 8
 )
 
 func newFigures(now time.Time) *figures {
@@ -150,6 +155,14 @@ func (f *figures) entry(height uint64, body wire.Body) {
 	f.ledger = append(f.ledger, status.Entry{Height: height, Kind: body.Kind().String(), Text: DescribeEntry(body)})
 	if len(f.ledger) > maxLedger {
 		f.ledger = f.ledger[1:]
+	}
+}
+
+// sample keeps what the model wrote: the first text, and the newest ones.
+func (f *figures) sample(s status.Sample) {
+	f.samples = append(f.samples, s)
+	if len(f.samples) > maxSamples {
+		f.samples = slices.Delete(f.samples, 1, 2)
 	}
 }
 

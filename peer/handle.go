@@ -66,13 +66,14 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case diskFailed:
 		p.diskFailed(ev.err)
 	case baselines:
-		p.figures.unigram, p.figures.bigram = &ev.unigram, &ev.bigram
+		p.figures.unigram, p.figures.bigram, p.figures.prompt = &ev.unigram, &ev.bigram, ev.prompt
 	case judged:
 		p.judged(ev)
 	case Organise:
 		p.organise(ev)
-	case snapshotAsked:
-		ev.answer <- p.snapshot()
+	case entryAsked:
+		detail, err := p.entry(ev.height)
+		ev.answer <- entryTold{detail, err}
 	case core.Event:
 		p.next(ev)
 	default:
@@ -89,6 +90,7 @@ func (p *Peer) judged(j judged) {
 	f := p.figures
 	f.heldOut = thin(append(f.heldOut, status.Point{Tokens: j.tokens, Loss: j.loss, At: f.since(time.Now())}))
 	f.judgedLast = j.last
+	f.sample(status.Sample{Height: j.height, Tokens: j.tokens, Loss: j.loss, Prompt: f.prompt, Text: j.wrote})
 	p.log.Info("held-out", "loss", j.loss, "tokens", j.tokens)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"dunlin/checkpoint"
@@ -26,6 +27,7 @@ type judge struct {
 	model   *model.Model
 	heldOut data.Windows
 	indices []int
+	prompt  []int32 // the beginning of held-out text
 }
 
 // judgeShare is the share of its time that the judge works at most, but for the first state and the last: it computes on
@@ -33,6 +35,7 @@ type judge struct {
 const judgeShare = 0.02
 
 type judgeOrder struct {
+	height  uint64
 	tokens  uint64 // committed by then
 	tensors []compute.Tensor
 	last    bool // of the run
@@ -40,10 +43,15 @@ type judgeOrder struct {
 
 // Reports of the judge.
 type (
-	baselines struct{ unigram, bigram float64 }
-	judged    struct {
+	baselines struct {
+		unigram, bigram float64
+		prompt          string
+	}
+	judged struct {
+		height uint64
 		tokens uint64
 		loss   float64
+		wrote  string // by the model, behind the judge's prompt
 		took   time.Duration
 		last   bool
 		err    error
@@ -64,10 +72,12 @@ func (j *judge) run(ctx context.Context) {
 		case <-j.orders.ready:
 		}
 		for _, o := range j.orders.take() {
-			done := judged{tokens: o.tokens, last: o.last, err: err}
+			done := judged{height: o.height, tokens: o.tokens, last: o.last, err: err}
 			if err == nil {
 				began := time.Now()
-				done.loss, done.err = j.measure(ctx, o.tensors)
+				if done.loss, done.err = j.measure(ctx, o.tensors); done.err == nil {
+					done.wrote, done.err = j.write(ctx)
+				}
 				done.took = time.Since(began)
 			}
 			if ctx.Err() == nil {
@@ -102,7 +112,12 @@ func (j *judge) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	j.report(baselines{unigram: b.Unigram, bigram: b.Bigram})
+	first := make([]int32, cfg.Context)
+	if err := j.heldOut.Batch(first, make([]int32, cfg.Context), j.indices[0]); err != nil {
+		return err
+	}
+	j.prompt = first[:min(promptTokens, len(first))]
+	j.report(baselines{unigram: b.Unigram, bigram: b.Bigram, prompt: plainText(j.prompt)})
 	return nil
 }
 
@@ -111,6 +126,33 @@ func (j *judge) measure(ctx context.Context, tensors []compute.Tensor) (float64,
 		return 0, err
 	}
 	return j.model.Evaluate(ctx, j.heldOut, j.indices)
+}
+
+// The judge has each state it measures continue the same text with the same draws, so that what they write compares.
+const (
+	promptTokens = 32
+	writtenBytes = 160
+)
+
+// write lets the model that was measured last continue the prompt.
+func (j *judge) write(ctx context.Context) (string, error) {
+	var tokens []int32
+	err := j.model.Generate(ctx, j.prompt, writtenBytes, model.Sampling{Temperature: 0.8, TopP: 0.95, Seed: 1}, func(token int32) bool {
+		tokens = append(tokens, token)
+		return true
+	})
+	return plainText(tokens), err
+}
+
+// plainText is what tokens that are bytes say, without the ends of texts.
+func plainText(tokens []int32) string {
+	var b []byte
+	for _, t := range tokens {
+		if byte(t) != data.EndOfText {
+			b = append(b, byte(t))
+		}
+	}
+	return strings.ToValidUTF8(string(b), "\uFFFD")
 }
 
 func shardNames(shards []wire.ShardSpec) []wire.Hash {
@@ -125,7 +167,7 @@ func shardNames(shards []wire.ShardSpec) []wire.Hash {
 // checkpoints and at the end.
 func (p *Peer) ask(last bool) {
 	if p.judge != nil {
-		p.judge.orders.put(judgeOrder{tokens: p.figures.tokens, tensors: p.replica.Tensors(), last: last})
+		p.judge.orders.put(judgeOrder{height: p.life.height, tokens: p.figures.tokens, tensors: p.replica.Tensors(), last: last})
 	}
 }
 

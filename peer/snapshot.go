@@ -18,9 +18,6 @@ const (
 	publishGap   = 100 * time.Millisecond
 )
 
-// snapshotAsked asks the loop for a snapshot.
-type snapshotAsked struct{ answer chan *status.Snapshot }
-
 func (p *Peer) publish() {
 	now := time.Now()
 	p.published, p.fresh = now, false
@@ -81,7 +78,8 @@ func (p *Peer) snapshot() *status.Snapshot {
 	}
 	s.Health = p.health(now)
 	s.Cost = p.cost(s.Peers)
-	s.Thanks = p.thanks.ranks(p.self, p.spec.Fragments, func(id wire.PeerID) string { return f.names[id] })
+	s.Samples = slices.Clone(f.samples)
+	s.Thanks = p.thanks.ranks(p.self, p.spec.Fragments, p.nameOf)
 	if c.Rounds != nil {
 		s.Health.FailedAttempts = c.Rounds.Failed
 		s.Rounds = f.rounds(c.Rounds, &s.Health)
@@ -143,7 +141,7 @@ func (p *Peer) peerStatus(now time.Time) []status.Peer {
 	for id, m := range p.figures.members {
 		h := &m.heartbeat
 		out = append(out, status.Peer{
-			ID: id.String(), Name: p.figures.names[id], Slot: uint64(h.Slot), You: id == p.self, Alive: m.alive, State: h.State.String(), Reason: firstOf(m.reason, h.Reason),
+			ID: id.String(), Name: p.nameOf(id), Slot: uint64(h.Slot), You: id == p.self, Alive: m.alive, State: h.State.String(), Reason: firstOf(m.reason, h.Reason),
 			Device: h.Device, Step: h.Step, Tokens: h.Tokens, Loss: float64(h.Loss.Value()), TokensPerSecond: float64(h.TokensPerSecond.Value()),
 			Utilisation: float64(h.Utilisation.Value()), Sent: h.Sent, Received: h.Received, Height: h.Height, StateHash: h.StateHash,
 			OuterSteps: h.OuterSteps, Overlap: h.Overlap, Clock: h.Clock, SeenSeconds: now.Sub(m.seen).Seconds(),
@@ -152,6 +150,14 @@ func (p *Peer) peerStatus(now time.Time) []status.Peer {
 	}
 	slices.SortFunc(out, func(a, b status.Peer) int { return int(a.Slot) - int(b.Slot) })
 	return out
+}
+
+// nameOf is what a peer calls itself.
+func (p *Peer) nameOf(id wire.PeerID) string {
+	if id == p.self {
+		return p.cfg.Name
+	}
+	return p.figures.names[id]
 }
 
 func firstOf(a, b string) string {

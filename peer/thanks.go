@@ -122,6 +122,9 @@ func (p *Peer) thank(height uint64, body wire.Body, encoded []byte) {
 	case *wire.Commit:
 		var table wire.CommitTable
 		if encoded != nil && wire.Decode(encoded, &table) == nil {
+			if p.thanks.since == 0 && b.Base == 0 {
+				p.thanks.since = 1 // nothing came before the first version
+			}
 			p.thanks.commit(height, &table)
 		}
 	case *wire.Lease, *wire.Attempt, *wire.Settings, *wire.Checkpoint:

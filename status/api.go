@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -17,6 +18,7 @@ func (s *Server) routes() http.Handler {
 	}
 	mux.HandleFunc("GET /api/v1/snapshot", s.reading(s.snapshot))
 	mux.HandleFunc("GET /api/v1/events", s.reading(s.events))
+	mux.HandleFunc("GET /api/v1/ledger/{height}", s.reading(s.entry))
 	mux.HandleFunc("GET /metrics", s.reading(s.metrics))
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /api/v1/machine/token", s.controlling(s.controlToken))
@@ -61,6 +63,37 @@ func (s *Server) snapshot(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(e.json) // a visitor that left needs no answer
+}
+
+// entryWithin bounds how long a page waits for an entry of the ledger.
+const entryWithin = 3 * time.Second
+
+// entry tells all that one entry of the ledger says.
+func (s *Server) entry(w http.ResponseWriter, r *http.Request) {
+	height, err := strconv.ParseUint(r.PathValue("height"), 10, 64)
+	switch {
+	case err != nil || height == 0:
+		refuse(w, http.StatusBadRequest, "the height of an entry is a whole number from 1 on")
+		return
+	case s.cfg.Entry == nil:
+		refuse(w, http.StatusNotFound, "this program keeps no ledger")
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), entryWithin)
+	defer cancel()
+	detail, err := s.cfg.Entry(ctx, height)
+	if err != nil {
+		refuse(w, http.StatusNotFound, err.Error())
+		return
+	}
+	body, err := json.Marshal(detail)
+	if err != nil {
+		s.log.Error("entry cannot be shown", "height", height, "error", err)
+		refuse(w, http.StatusInternalServerError, "the entry cannot be shown: the program's log says why")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(append(body, '\n')) // a visitor that left needs no answer
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {

@@ -27,6 +27,9 @@ type Config struct {
 	// Token lets a visitor read, and nothing else: at least 16 characters out
 	// of A-Z a-z 0-9 - _, or empty.
 	Token string
+	// Entry tells all of a ledger entry; nil where there is no ledger. Its error
+	// is shown to the visitor.
+	Entry func(ctx context.Context, height uint64) (*EntryDetail, error)
 	// Change takes what the owner asks of this machine's peer, from pages on
 	// loopback only; nil where nothing can be changed. Several calls may run at
 	// a time; the error is shown to the owner.

@@ -12,6 +12,7 @@
 //	/                 the page
 //	/api/v1/snapshot  the newest Snapshot as JSON
 //	/api/v1/events    server-sent events: snapshot, alive (its age), end
+//	/api/v1/ledger/N  all that the ledger's entry N says
 //	/api/v1/machine   POST a Change of this machine's limits, on loopback only, with
 //	                  the token of /api/v1/machine/token
 //	/metrics          the newest Snapshot for Prometheus

@@ -60,6 +60,15 @@ func finite(s *Snapshot) *Snapshot {
 	c.Speed.History = keep(c.Speed.History, func(r Rate) bool { return isFinite(r.At, r.Rate) })
 	c.Cost.BitsPerParameter, c.Cost.UploadBitsPerParameter = number(c.Cost.BitsPerParameter), number(c.Cost.UploadBitsPerParameter)
 	c.Cost.BytesRatio, c.Cost.BytesPerPeerDay = number(c.Cost.BytesRatio), number(c.Cost.BytesPerPeerDay)
+	c.Samples = keep(c.Samples, func(s Sample) bool { return isFinite(s.Loss) })
+	if c.Thanks.Ranks == nil {
+		c.Thanks.Ranks = []Giver{}
+	}
+	if c.Machine != nil {
+		m := *c.Machine
+		m.Estimate, m.Others = number(m.Estimate), orZero(m.Others)
+		c.Machine = &m
+	}
 	c.Rounds = keep(c.Rounds, func(r Round) bool {
 		for _, at := range []*float64{r.Ready, r.Opened, r.Summed, r.Held, r.Closed} {
 			if at != nil && !isFinite(*at) {

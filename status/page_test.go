@@ -82,6 +82,10 @@ func TestPage(t *testing.T) {
 	t.Run("shows a snapshot", func(t *testing.T) { pageShows(t, ctx) })
 	t.Run("empty", func(t *testing.T) { pageEmpty(t, ctx) })
 	t.Run("says when it is stale and reconnects", func(t *testing.T) { pageReconnects(t, ctx) })
+	t.Run("asks for an entry", func(t *testing.T) { pageEntry(t, ctx) })
+	t.Run("changes limits", func(t *testing.T) { pageChanges(t, ctx) })
+	t.Run("is light", func(t *testing.T) { pageLight(t, ctx) })
+	t.Run("is for everybody", func(t *testing.T) { pageForEverybody(t, ctx) })
 	t.Run("token", func(t *testing.T) { pageToken(t, ctx) })
 }
 
@@ -131,6 +135,8 @@ func pageShows(t *testing.T, ctx context.Context) {
 		"failed": "59 commits · 1 failed attempt: slab 3 below quorum",
 		"bits":   "8.02", "bytes-day": "2.13 GB a day and peer", "ratio": "79.8× below data-parallel",
 		"link-text": "", "peers-count": "5 alive · 1 gone",
+		"thanks-count": "to 2 peers, counted from height 40", "samples-prompt": "func ", "pause": "pause",
+		"machine-does": "cpu · about 2,010 tokens/s · other programs use 1.3 of 8 cores · sent today 1.90 MB",
 	} {
 		if got := eval[string](t, ctx, fmt.Sprintf(`document.getElementById(%q).textContent`, id)); got != want {
 			t.Errorf("%s says %q, want %q", id, got, want)
@@ -142,7 +148,7 @@ func pageShows(t *testing.T, ctx context.Context) {
 
 	// Below the fold, by keyboard and button.
 	eval[chromedp.Void](t, ctx, `for (const id of ["loss", "rate", "rounds"]) document.getElementById(id + "-as-table").click()`)
-	for id, want := range map[string]int{"loss-table": 4, "rate-table": 2, "rounds-table": 3, "ledger-table": 2, "notes-table": 1, "peers-table": 6} {
+	for id, want := range map[string]int{"loss-table": 4, "rate-table": 2, "rounds-table": 3, "ledger-table": 2, "notes-table": 1, "peers-table": 6, "thanks-table": 2, "machine-log": 1} {
 		if got := eval[int](t, ctx, fmt.Sprintf(`document.querySelectorAll("#%s tbody tr").length`, id)); got != want {
 			t.Errorf("%s has %d rows, want %d", id, got, want)
 		}

@@ -38,6 +38,13 @@ func sample() *Snapshot {
 		Notes:  []Note{{at, "round of fragment 0 opens with 4 of 4: all ready"}},
 	}
 	s.Cards = []Card{{Name: "NVIDIA GeForce RTX 3060", Utilisation: 0.97, Used: 10e9, Total: 12e9, Temperature: 71, Power: 168.4, PowerLimit: 170, Throttled: []string{"power limit", "heat"}}}
+	s.Thanks = Thanks{Since: 40, Givers: 2, Ranks: []Giver{{1, "ananananan", "Ana", false, 700_000, 50}, {2, "bobobobobo", "", true, 212_000, 30}}}
+	s.Samples = []Sample{{0, 0, 5.55, "func ", "\u2588q<b>x"}, {96, 800_000, 2.654, "func ", "(r *Reader) Next() error {"}}
+	s.Machine = &Machine{
+		State: "paused", Reason: "outside its hours, 22:00-07:00", Until: &at, Device: "cpu", Estimate: value(2010), Others: 1.25, Cores: 8, SentToday: 1_900_000,
+		Limits: []Limit{{"up", "8mbit", "rate", "most that it sends", "like 10mbit"}, {"pause-when-busy", "true", "bool", "pause while others work", "true, false"}},
+		Log:    []Note{{at, "pause: outside its hours"}},
+	}
 	for slot := uint64(1); slot <= 4; slot++ {
 		s.Peers = append(s.Peers, Peer{
 			ID: "peer", Slot: slot, You: slot == 2, Alive: true, State: "training", Device: "cpu", Step: 1000, Tokens: 228_000, Loss: 2.6,

@@ -25,6 +25,7 @@ type Snapshot struct {
 	Ledger   []Entry   `json:"ledger"`          // newest first, bounded
 	Notes    []Note    `json:"notes"`           // newest first, bounded
 	Thanks   Thanks    `json:"thanks"`
+	Samples  []Sample  `json:"samples"`           // the first one, then the newest ones, newest last; on a coordinator
 	Machine  *Machine  `json:"machine,omitempty"` // nil where nobody may steer this peer
 }
 
@@ -158,6 +159,46 @@ type Round struct {
 	Held     *float64 `json:"held"`
 	Closed   *float64 `json:"closed"`
 	Failed   string   `json:"failed,omitempty"`
+}
+
+// Sample is what the model of one state wrote; all samples continue one prompt with the same draws.
+type Sample struct {
+	Height uint64  `json:"height"`
+	Tokens uint64  `json:"tokens"` // committed by then
+	Loss   float64 `json:"loss"`   // held-out, nats a token
+	Prompt string  `json:"prompt"`
+	Text   string  `json:"text"`
+}
+
+// EntryDetail is all that a ledger entry says, for people.
+type EntryDetail struct {
+	Entry
+	Hash         wire.Hash     `json:"hash"`
+	Term         uint64        `json:"term"`
+	State        *wire.Hash    `json:"state,omitempty"`        // that a commit results in
+	Contributors []Contributor `json:"contributors,omitempty"` // of a commit, in rank order; none when its table is no longer here
+	Slabs        []Slab        `json:"slabs,omitempty"`        // of a commit
+	Missing      string        `json:"missing,omitempty"`      // why a commit has no table here
+}
+
+// Contributor is one worker's part in a commit.
+type Contributor struct {
+	Rank   int     `json:"rank"`
+	Slot   uint64  `json:"slot"`
+	Name   string  `json:"name,omitempty"`
+	Tokens uint64  `json:"tokens"`
+	From   uint64  `json:"from_step"`
+	To     uint64  `json:"to_step"`
+	Weight uint64  `json:"weight"`
+	Clip   float64 `json:"clip"` // factor on its contribution; 1 is none
+}
+
+// Slab is one owner's part in a commit.
+type Slab struct {
+	Slab    uint64 `json:"slab"`
+	Owner   string `json:"owner"` // name, or the beginning of the peer id
+	Bytes   uint64 `json:"bytes"`
+	Members int    `json:"members"` // whose contributions are in the sum
 }
 
 // Thanks is who gave a run how much, by the ledger.

@@ -66,7 +66,7 @@ type event struct {
 func watch(t *testing.T, p *pipes) <-chan event {
 	t.Helper()
 	conn := p.dial(t)
-	events := make(chan event, 10_000)
+	events := make(chan event, 256)
 	go func() {
 		defer close(events)
 		defer conn.Close()

@@ -82,7 +82,8 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		return err
 	}
 	defer closing(&err, device.Close)
-	page, err := status.New(status.Config{Listen: c.Listen, Logger: log})
+	var ledger entries
+	page, err := status.New(status.Config{Listen: c.Listen, Logger: log, Entry: ledger.read})
 	if err != nil {
 		return err
 	}
@@ -104,6 +105,7 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	if err != nil {
 		return err
 	}
+	ledger.of.Store(p)
 	host, err := c.host(ctx, key, run, p, log, swarm.Reach{NAT: c.NAT, Relay: c.Relay})
 	if err != nil {
 		return err

@@ -64,7 +64,7 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 		return err
 	}
 	v := &volunteer{c: c, values: values, stay: s, line: line, log: log, gate: c.loadGate(folder.Dir), asks: make(chan ask), events: make(chan any, 16)}
-	if v.page, err = status.New(status.Config{Listen: c.Listen, Logger: log, Change: v.change}); err != nil {
+	if v.page, err = status.New(status.Config{Listen: c.Listen, Logger: log, Change: v.change, Entry: s.entries.read}); err != nil {
 		return err
 	}
 	defer closing(&err, v.page.Close)

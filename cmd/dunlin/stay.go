@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 
@@ -26,7 +27,19 @@ type stay struct {
 	device   string   // that trains, for people
 	estimate *float64 // its tokens a second
 
-	sent atomic.Uint64 // bytes since it began
+	sent    atomic.Uint64 // bytes since it began
+	entries entries
+}
+
+// entries reads the ledger for the page while there is a peer that has it open.
+type entries struct{ of atomic.Pointer[peer.Peer] }
+
+func (e *entries) read(ctx context.Context, height uint64) (*status.EntryDetail, error) {
+	p := e.of.Load()
+	if p == nil {
+		return nil, errors.New("the ledger is closed while this machine takes no part")
+	}
+	return p.Entry(ctx, height)
 }
 
 // run takes part until the context or the run ends. It tells events its snapshots, and what to say, as functions.
@@ -70,5 +83,7 @@ func (s *stay) run(ctx context.Context, c *Config, events chan<- any) (err error
 		return err
 	}
 	defer closing(&err, host.Close)
+	s.entries.of.Store(p)
+	defer s.entries.of.Store(nil)
 	return p.Run(ctx, transport{host})
 }

@@ -4,6 +4,9 @@ import { $, el, setText, setState, setAttribute, Table } from "./dom.js";
 import { figure, bytes, count, duration, percent, loss, known, shortHash, clock, unknown } from "./figures.js";
 import { LossChart, RateChart } from "./charts.js";
 import { Rounds } from "./rounds.js";
+import { Ledger } from "./ledger.js";
+import { Machine } from "./machine.js";
+import { samples, thanks } from "./people.js";
 import { Stream } from "./stream.js";
 
 const staleAfter = 8; // seconds without a new snapshot
@@ -143,12 +146,6 @@ function peers(s) {
   if (all.length === 0) setText("peers-empty", "No worker yet. On another machine: dunlin join " + (s.invite || "INVITE"));
 }
 
-const ledgerTable = new Table($("ledger-table"), [
-  { head: "height", number: true, cell: (e) => count(e.height) },
-  { head: "entry", cell: (e) => e.kind },
-  { head: "what", wide: true, cell: (e) => e.text },
-], { key: (e) => e.height, empty: "No entry yet." });
-
 const notesTable = new Table($("notes-table"), [
   { head: "time", cell: (n) => ({ text: clock(new Date(n.at)), title: n.at }) },
   { head: "decision and reason", wide: true, cell: (n) => n.text },
@@ -216,9 +213,12 @@ function show(s) {
   cost(s);
   charts[0].show(s.learning);
   charts[1].show(s.speed.history);
-  rounds.show(s.rounds, elapsed);
+  rounds.show(s.rounds, elapsed, s.role === "coordinator");
   peers(s);
-  ledgerTable.show(s.ledger ?? []);
+  ledger.show(s.ledger);
+  samples(s.samples);
+  thanks(s.thanks);
+  machine.show(s.machine);
   notesTable.show(withKeys(s.notes ?? []));
   about(s);
   setText("foot", "dunlin " + s.version + " · figures of " + clock(new Date(s.at)) + " · JSON at /api/v1/snapshot");
@@ -261,6 +261,8 @@ const stream = new Stream({
   },
 });
 setInterval(freshness, 1000);
+const ledger = new Ledger(() => stream.headers());
+const machine = new Machine(() => stream.headers());
 
 $("link-now").addEventListener("click", () => stream.connect());
 $("filter").addEventListener("input", () => newest && peers(newest));

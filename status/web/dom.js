@@ -39,7 +39,8 @@ export function setState(node, kind, text) {
 
 /**
  * A table whose rows are kept by key. columns: {head, title, cell(row) -> text
- * or {text, title, kind}, number}. The first column is the row's heading.
+ * or {text, title, kind}, number, press(row)}. The first column is the row's
+ * heading; press makes a column's cells buttons, pressed(row) tells which is.
  */
 export class Table {
   constructor(place, columns, { caption, key, sortable, rowClass, empty } = {}) {
@@ -93,7 +94,7 @@ export class Table {
         this.byKey.set(key, tr);
       }
       setAttribute(tr, "class", this.rowClass(row));
-      this.columns.forEach((c, n) => this.setCell(tr.children[n], c, c.cell(row, i)));
+      this.columns.forEach((c, n) => this.setCell(tr.children[n], c, c.cell(row, i), row));
       if (this.body.children[i] !== tr) this.body.insertBefore(tr, this.body.children[i] ?? null);
     });
     for (const [key, tr] of this.byKey) {
@@ -104,11 +105,18 @@ export class Table {
     }
   }
 
-  setCell(node, column, value) {
+  setCell(node, column, value, row) {
     const { text, title, kind } = typeof value === "object" ? value : { text: value };
+    if (column.press) {
+      if (!node.firstElementChild) {
+        node.append(el("button", { type: "button", class: "cell" }));
+        node.firstElementChild.addEventListener("click", () => column.press(row));
+      }
+      setAttribute(node.firstElementChild, "aria-expanded", column.pressed(row));
+    }
     setAttribute(node, "class", [column.number ? "number" : column.wide ? "wide" : "", kind ?? ""].join(" ").trim() || null);
     setAttribute(node, "title", title);
-    setText(node, text);
+    setText(column.press ? node.firstElementChild : node, text);
   }
 }
 

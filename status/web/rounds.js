@@ -51,7 +51,9 @@ export class Rounds {
     }));
   }
 
-  show(rounds, now) {
+  /** coordinates tells whether this peer decides rounds; others hear of commits only. */
+  show(rounds, now, coordinates) {
+    this.coordinates = coordinates;
     this.rounds = (rounds ?? []).filter((r) => begin(r) !== null).sort((a, b) => begin(a) - begin(b));
     this.now = now;
     if (this.chosen !== null && this.index() < 0) this.chosen = null;
@@ -119,7 +121,7 @@ export class Rounds {
     if (i < 0) {
       this.svg.replaceChildren();
       setAttribute(this.svg, "height", 0);
-      say(["No round yet: the first one begins when a worker has trained its first H steps."]);
+      say([this.coordinates ? "No round yet: the first one begins when a worker has trained its first H steps." : "The coordinator decides rounds, and its page shows them. This worker takes part in them while it trains; their commits are in the ledger below."]);
       return;
     }
     const chosen = this.rounds[i];
