@@ -27,6 +27,7 @@ require (
 	golang.org/x/time v0.15.0
 	gorgonia.org/tensor v0.9.24
 	pgregory.net/rapid v1.3.0
+	rsc.io/qr v0.2.0
 )
 
 require (

@@ -11,7 +11,7 @@ type Change struct {
 	Solo      *bool  // workers train on without rounds
 	H         uint64
 	OuterLR   wire.Float
-	Deadlines *wire.DeadlineSpec
+	Deadlines wire.DeadlineSpec
 	Workers   uint64
 	Access    *wire.Access
 }
@@ -47,8 +47,8 @@ func (c *Change) Apply(spec *wire.RunSpec, in *wire.Settings) *wire.Settings {
 			s.Tuning = &t
 		}
 	}
-	if c.Deadlines != nil {
-		s.Deadlines = c.Deadlines
+	if d := c.Deadlines.Or(s.DeadlinesOr(spec.Deadlines)); c.Deadlines != (wire.DeadlineSpec{}) {
+		s.Deadlines = &d
 	}
 	if c.Workers != 0 {
 		s.Workers = c.Workers

@@ -114,7 +114,10 @@ func (p *Peer) runStatus(height *uint64) status.Run {
 		ID: p.cfg.Run, Name: p.spec.Name, Model: fmt.Sprintf("%s %dL/%dH/%d", m.Family, m.Layers, m.Heads, m.Width),
 		Parameters: p.spec.Parameters(), Height: *height, Tokens: p.figures.tokens, TokenBudget: p.spec.TokenBudget,
 		Started: p.figures.started, Fragments: int(p.spec.Fragments), H: int(p.spec.H), StepTokens: p.spec.StepTokens(),
-		Codec: codecNames(p.spec), StateHash: replica.HashHeads(p.replica.Heads()), Phase: "waiting", Reason: p.settingsIn.Reason, Term: p.term,
+		Codec: codecNames(p.spec), StateHash: replica.HashHeads(p.replica.Heads()), Phase: "waiting", Term: p.term,
+	}
+	if s := &p.settingsIn; s.Solo || s.Phase != wire.PhaseTraining { // else it says what was changed, not what goes on
+		r.Reason = s.Reason
 	}
 	if t := p.settingsIn.Tuning; t != nil {
 		r.H = int(t.H)

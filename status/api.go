@@ -19,6 +19,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /api/v1/snapshot", s.reading(s.snapshot))
 	mux.HandleFunc("GET /api/v1/events", s.reading(s.events))
 	mux.HandleFunc("GET /api/v1/ledger/{height}", s.reading(s.entry))
+	mux.HandleFunc("GET /api/v1/invite.svg", s.reading(s.inviteCode))
 	mux.HandleFunc("GET /metrics", s.reading(s.metrics))
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /api/v1/machine/token", s.controlling(s.controlToken))
@@ -94,6 +95,26 @@ func (s *Server) entry(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(append(body, '\n')) // a visitor that left needs no answer
+}
+
+// inviteCode shows the invite as a QR code.
+func (s *Server) inviteCode(w http.ResponseWriter, _ *http.Request) {
+	e := s.newest(w)
+	if e == nil {
+		return
+	}
+	if e.snapshot.Invite == "" {
+		refuse(w, http.StatusNotFound, "this page shows no invite: ask the organiser, who has dunlin coordinator invite")
+		return
+	}
+	code, err := qrSVG(e.snapshot.Invite)
+	if err != nil {
+		refuse(w, http.StatusNotFound, "the invite is too long for a QR code: copy it as text")
+		return
+	}
+	w.Header().Set("Content-Type", "image/svg+xml")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(code) // a visitor that left needs no answer
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {

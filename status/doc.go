@@ -15,6 +15,7 @@
 //	/api/v1/ledger/N  all that the ledger's entry N says
 //	/api/v1/machine   POST a Change of this machine's limits, on loopback only, with
 //	                  the token of /api/v1/machine/token
+//	/api/v1/invite.svg  the invite as a QR code
 //	/metrics          the newest Snapshot for Prometheus
 //	/healthz          ok, or what is missing
 package status

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -122,6 +123,14 @@ func (s *Settings) DeadlinesOr(before DeadlineSpec) DeadlineSpec {
 		return *s.Deadlines
 	}
 	return before
+}
+
+// Or fills in the deadlines that are zero from others.
+func (d DeadlineSpec) Or(others DeadlineSpec) DeadlineSpec {
+	return DeadlineSpec{
+		ReadyMin: cmp.Or(d.ReadyMin, others.ReadyMin), Stall: cmp.Or(d.Stall, others.Stall), Attempt: cmp.Or(d.Attempt, others.Attempt),
+		Leave: cmp.Or(d.Leave, others.Leave), Silence: cmp.Or(d.Silence, others.Silence),
+	}
 }
 
 // Admits reports whether a join secret admits to a run with these settings; s

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -70,16 +71,17 @@ type Config struct {
 
 	Seconds float64 // time to measure for
 
-	DataDir  string  // where state lives; "" is below the XDG data folder
-	Port     int     // of the swarm's listening addresses; 0 takes free ones
-	Loopback bool    // reachable from this machine only
-	MDNS     bool    // find peers of the run on the local network
-	Verbose  bool    // log every decision
-	NAT      bool    // ask the router for a port, meet others half way
-	Relay    bool    // pass control on for peers that cannot be dialled
-	Up, Down int     // most bits a second to send and to receive; 0 is no limit
-	Disk     float64 // GB that old bytes may take before they are let go
-	Listen   string  // address of the web page
+	DataDir   string  // where state lives; "" is below the XDG data folder
+	Port      int     // of the swarm's listening addresses; 0 takes free ones
+	Loopback  bool    // reachable from this machine only
+	MDNS      bool    // find peers of the run on the local network
+	Verbose   bool    // log every decision
+	NAT       bool    // ask the router for a port, meet others half way
+	Relay     bool    // pass control on for peers that cannot be dialled
+	Up, Down  int     // most bits a second to send and to receive; 0 is no limit
+	Disk      float64 // GB that old bytes may take before they are let go
+	Listen    string  // address of the web page
+	PageToken string  // of those who read it from elsewhere
 
 	UpPerDay       int64           // most bytes to send between two midnights; 0 is no limit
 	Hours          allowance.Hours // when to train
@@ -135,7 +137,7 @@ func everyOption(c *Config) []option {
 	all = append(all, c.learning()...)
 	all = append(append(all, c.exporting()...), c.relay())
 	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), c.average(), c.memory(), yes(&c.Chaos, "chaos", ""),
-		groups(&c.Peers, "peers"), text(&c.Figure, "svg", "", "path", ""))
+		groups(&c.Peers, "peers"), c.pageToken(), text(&c.Figure, "svg", "", "path", ""))
 }
 
 // run lists what an organiser chooses.
@@ -245,12 +247,34 @@ func (c *Config) relay() option {
 
 func (c *Config) page() option {
 	return option{"listen", "address of the web page; port 0 takes a free one", "address", status.Loopback, "host:port of this machine", func(text string) error {
-		if err := (status.Config{Listen: text}).Validate(); err != nil {
+		if err := (status.Config{Listen: text, Token: anyToken}).Validate(); err != nil { // clash asks for a token of its own
 			return err
 		}
 		c.Listen = text
 		return nil
 	}}
+}
+
+// anyToken passes for a token where only the address is checked.
+var anyToken = strings.Repeat("x", 26)
+
+// newToken makes a token at each start.
+const newToken = "new"
+
+func (c *Config) pageToken() option {
+	return option{
+		"page-token", "lets those who have it read the page from elsewhere, and nothing else; needed to listen on another address than loopback; new makes one at each start", "text", "",
+		"16 or more of A-Z a-z 0-9 - _, or new", func(text string) error {
+			if text == newToken {
+				text = rand.Text()
+			}
+			if err := (status.Config{Token: text}).Validate(); err != nil {
+				return err
+			}
+			c.PageToken = text
+			return nil
+		},
+	}
 }
 
 // quota is the disk budget in bytes.
@@ -398,7 +422,7 @@ func (c *Config) clash() error {
 	if c.Universal && (c.Average || c.Number != checkpoint.Float32.Word()) {
 		return errors.New("universal with average or dtype: a universal checkpoint holds all weights as they are; allowed: neither")
 	}
-	return nil
+	return status.Config{Listen: c.Listen, Token: c.PageToken}.Validate()
 }
 
 func (c *Config) precision() option {

@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -26,12 +26,14 @@ import (
 func newCoordinator(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	lasting := append(c.run(), c.network()...)
-	lasting = append(lasting, c.page(), c.seed(), c.relay())
+	lasting = append(lasting, c.page(), c.pageToken(), c.seed(), c.relay())
 	options := append(lasting[:len(lasting):len(lasting)], c.control(), yes(&c.Init, initKey, "write RUN.yaml (run.yaml) with every setting explained, and stop"))
 	t.runSettings = lasting
-	return t.command("coordinator [RUN.yaml]", "create a run and coordinate it, or resume the one in the data folder",
+	cmd := t.command("coordinator [RUN.yaml]", "create a run and coordinate it, or resume the one in the data folder",
 		"  dunlin coordinator --init && dunlin coordinator run.yaml\n  dunlin coordinator --name \"Go tutor\" --preset nano --tokens 100000000\n  dunlin coordinator --data book.txt --private --listen 127.0.0.1:7310\n  dunlin coordinator run.yaml --port 4001 --relay",
 		t.runFile, t.coordinator, options...)
+	cmd.AddCommand(newDesk(t)...)
+	return cmd
 }
 
 // runFile takes the one optional argument, a file of settings, as --config.
@@ -73,17 +75,13 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	if err != nil {
 		return err
 	}
-	secret, err := folder.Secret(run)
-	if err != nil {
-		return err
-	}
 	device, err := cpu.New(cpu.Options{Threads: 1})
 	if err != nil {
 		return err
 	}
 	defer closing(&err, device.Close)
 	var ledger entries
-	page, err := status.New(status.Config{Listen: c.Listen, Logger: log, Entry: ledger.read})
+	page, err := status.New(status.Config{Listen: c.Listen, Token: c.PageToken, Logger: log, Entry: ledger.read})
 	if err != nil {
 		return err
 	}
@@ -93,12 +91,17 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		return err
 	}
 	defer closing(&err, withdraw)
-	token := ""
+	d := &desk{folder: folder, run: run, page: page.URL(), secretive: c.PageToken != ""}
+	if d.invites, err = folder.Invites(run); err != nil {
+		return err
+	}
 	p, err := peer.New(peer.Config{
 		Key: key, Signed: signed, Run: run, Dir: folder.Run(run), Quota: c.quota(), Version: release, Export: c.Export, Logger: log, Seed: c.Seed,
 		Judge: device, HeldOutWindows: c.Windows,
 		Publish: func(s *status.Snapshot) {
-			s.Invite = token
+			if token := d.shown.Load(); token != nil {
+				s.Invite = *token
+			}
 			page.Publish(s)
 		},
 	})
@@ -111,13 +114,17 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		return err
 	}
 	defer closing(&err, host.Close)
-	inviteToken := &invite.Token{Run: run, Name: spec.Name, Coordinator: host.ID(), Addrs: first(bare(host.Addrs()), invite.MaxAddrs), Secret: secret, Relay: c.Relay}
-	token = inviteToken.String()
-	if err := t.where(c, run, token, page.URL()); err != nil {
+	d.tell = p.Tell
+	d.token = invite.Token{Run: run, Name: spec.Name, Coordinator: host.ID(), Addrs: first(bare(host.Addrs()), invite.MaxAddrs), Relay: c.Relay}
+	d.show()
+	if err := t.where(c, run, d.current(), page.URL()); err != nil {
 		return err
 	}
 	ctx, cancel := c.controlled(ctx, os.Stdin, func(order string) { organise(p, log, order) })
+	var orders sync.WaitGroup
+	defer orders.Wait()
 	defer cancel()
+	orders.Go(func() { takeOrders(ctx, folder, log, d.obey) })
 	return p.Run(ctx, transport{host})
 }
 
@@ -179,8 +186,7 @@ func (c *Config) newRun() (peer.RunConfig, error) {
 	}
 	r.Name, r.Seed, r.Batch, r.Checkpoint, r.TokenBudget = c.Name, c.Seed, c.WorkerBatch, c.CheckpointEvery, uint64(c.Tokens)
 	if c.Private {
-		r.Secret = make([]byte, 16)
-		rand.Read(r.Secret)
+		r.Secret = peer.NewSecret()
 	}
 	return r, nil
 }

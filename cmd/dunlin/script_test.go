@@ -51,6 +51,7 @@ func TestScripts(t *testing.T) {
 			"damages":   damages,
 			"foretells": foretells,
 			"cut":       cutShort,
+			"waits":     waits,
 		},
 	})
 }
@@ -210,6 +211,19 @@ func damages(ts *testscript.TestScript, neg bool, args []string) {
 		b[i] ^= 0x20
 	}
 	ts.Check(os.WriteFile(found[0], b, 0o600))
+}
+
+// waits looks for a file that a command in the background makes: `waits FILE`.
+func waits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waits file")
+	}
+	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+	}
+	ts.Fatalf("%s did not come", args[0])
 }
 
 // cutShort takes the last two bytes of a file: `cut FILE`.

@@ -269,6 +269,9 @@ $("filter").addEventListener("input", () => newest && peers(newest));
 $("invite-show").addEventListener("click", () => {
   const hidden = !$("invite").hidden;
   $("invite").hidden = hidden;
+  $("invite-picture").hidden = hidden;
+  // Asked for anew each time: invites are revoked.
+  if (!hidden) $("invite-code").src = "/api/v1/invite.svg?" + new URLSearchParams({ ...(stream.token && { token: stream.token }), at: Date.now() });
   setText("invite-show", hidden ? "show invite" : "hide invite");
   $("invite-show").setAttribute("aria-expanded", String(!hidden));
 });

@@ -1,0 +1,301 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"dunlin/coordinator"
+	"dunlin/invite"
+	"dunlin/peer"
+	"dunlin/status"
+	"dunlin/wire"
+)
+
+// Orders of the organiser's desk.
+const (
+	verbSet    = "set"
+	verbPause  = "pause"
+	verbResume = "resume"
+	verbEnd    = "end"
+	verbInvite = "invite"
+)
+
+// settable lists what `dunlin coordinator set` changes and how each value reads.
+func settable() map[string]func(*coordinator.Change, string) error {
+	deadline := func(of func(*wire.DeadlineSpec) *uint64) func(*coordinator.Change, string) error {
+		return func(c *coordinator.Change, text string) error {
+			d, err := time.ParseDuration(text)
+			if err != nil || d < 10*time.Millisecond || d > time.Hour {
+				return errors.New("want a time like 5s, 10ms to 1h")
+			}
+			*of(&c.Deadlines) = uint64(d.Milliseconds())
+			return nil
+		}
+	}
+	count := func(to func(*coordinator.Change) *uint64, most uint64) func(*coordinator.Change, string) error {
+		return func(c *coordinator.Change, text string) error {
+			n, err := strconv.ParseUint(text, 10, 64)
+			if err != nil || n < 1 || n > most {
+				return fmt.Errorf("want a whole number, 1 to %d", most)
+			}
+			*to(c) = n
+			return nil
+		}
+	}
+	return map[string]func(*coordinator.Change, string) error{
+		"h":       count(func(c *coordinator.Change) *uint64 { return &c.H }, wire.MaxH),
+		"workers": count(func(c *coordinator.Change) *uint64 { return &c.Workers }, wire.MaxWorkers),
+		"outer-lr": func(c *coordinator.Change, text string) error {
+			lr, err := strconv.ParseFloat(text, 32)
+			if err != nil || !(lr > 0 && lr <= 2) {
+				return errors.New("want a number above 0, at most 2")
+			}
+			c.OuterLR = wire.FloatOf(float32(lr))
+			return nil
+		},
+		"ready":   deadline(func(d *wire.DeadlineSpec) *uint64 { return &d.ReadyMin }),
+		"stall":   deadline(func(d *wire.DeadlineSpec) *uint64 { return &d.Stall }),
+		"attempt": deadline(func(d *wire.DeadlineSpec) *uint64 { return &d.Attempt }),
+		"leave":   deadline(func(d *wire.DeadlineSpec) *uint64 { return &d.Leave }),
+		"silence": deadline(func(d *wire.DeadlineSpec) *uint64 { return &d.Silence }),
+	}
+}
+
+// parseChange reads KEY=VALUE pairs, each key once.
+func parseChange(pairs []string) (coordinator.Change, error) {
+	c := coordinator.Change{Reason: "the organiser set " + shortenTo(strings.Join(pairs, ", "), 160)}
+	var faults []error
+	seen := map[string]bool{}
+	for _, pair := range pairs {
+		key, value, _ := strings.Cut(pair, "=")
+		set, known := settable()[key]
+		switch {
+		case !known:
+			faults = append(faults, fmt.Errorf("%q does not change while a run goes on; allowed: %s", shorten(key), strings.Join(slices.Sorted(maps.Keys(settable())), ", ")))
+		case seen[key]:
+			faults = append(faults, fmt.Errorf("%s is given twice", key))
+		default:
+			if err := set(&c, value); err != nil {
+				faults = append(faults, fmt.Errorf("%s %q: %w", key, shorten(value), err))
+			}
+		}
+		seen[key] = true
+	}
+	return c, errors.Join(faults...)
+}
+
+func newDesk(t *terminal) []*cobra.Command {
+	c := &t.settings.config
+	dir := func() option {
+		return text(&c.DataDir, "data-dir", "", "path", "the coordinator's data folder; without it, the one that dunlin coordinator takes")
+	}
+	give := func(verb string) func(context.Context, *Config, []string) error {
+		return func(ctx context.Context, c *Config, args []string) error { return t.order(ctx, c, verb, args) }
+	}
+	pairs := func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return fmt.Errorf("%s: KEY=VALUE is missing; usage: %s", cmd.CommandPath(), cmd.UseLine())
+		}
+		_, err := parseChange(args)
+		return err
+	}
+	verbs := func(cmd *cobra.Command, args []string) error {
+		switch wants := map[string]int{"": 0, "add": 1, "revoke": 1, "public": 0, "list": 0}; {
+		case len(args) == 0:
+			return nil
+		default:
+			if n, known := wants[args[0]]; !known || len(args) != n+1 {
+				return fmt.Errorf("%s: %q: want nothing, list, add NAME, revoke NAME or public; usage: %s", cmd.CommandPath(), shorten(strings.Join(args, " ")), cmd.UseLine())
+			}
+			return nil
+		}
+	}
+	return []*cobra.Command{
+		t.command("set KEY=VALUE…", "change a running run: "+strings.Join(slices.Sorted(maps.Keys(settable())), ", "),
+			"  dunlin coordinator set h=50 outer-lr=0.4\n  dunlin coordinator set workers=20 stall=5s --data-dir out/demo/coordinator", pairs, give(verbSet), dir()),
+		t.command("pause", "let every worker of the run rest", "  dunlin coordinator pause", exactly(), give(verbPause), dir()),
+		t.command("resume", "let them train again", "  dunlin coordinator resume", exactly(), give(verbResume), dir()),
+		t.command("end", "end the run for good, with what is committed", "  dunlin coordinator end", exactly(), give(verbEnd), dir()),
+		t.command("invite [list | add NAME | revoke NAME | public]", "show the invite as text, link and QR code; make and revoke invites",
+			"  dunlin coordinator invite\n  dunlin coordinator invite add club      # from now on only invites with a secret admit\n  dunlin coordinator invite revoke club   # who is in stays; nobody new gets in with it\n  dunlin coordinator invite public        # anybody may join again",
+			verbs, give(verbInvite), dir()),
+	}
+}
+
+// order has this machine's coordinator do something and prints what it says.
+func (t *terminal) order(ctx context.Context, c *Config, verb string, args []string) error {
+	dir := c.DataDir
+	if dir == "" {
+		dir = filepath.Join(dataHome(), "coordinator")
+	}
+	text, err := giveOrder(ctx, peer.Folder{Dir: dir}, order{Verb: verb, Args: args})
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(t.out, text); err != nil {
+		return err
+	}
+	if verb == verbInvite && len(args) == 0 {
+		if f, ok := t.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			token, _, _ := strings.Cut(strings.TrimPrefix(text, "invite  "), "\n")
+			fmt.Fprint(t.out, "\n", status.QR(token))
+		}
+	}
+	return nil
+}
+
+// desk is what a coordinator needs to carry out its organiser's orders.
+type desk struct {
+	folder  peer.Folder
+	run     wire.Hash
+	tell    func(peer.Organise)
+	token   invite.Token // but for its secret
+	page    string
+	invites peer.Invites
+	// secretive: others may read the page, so that it shows no invite that admits to a private run.
+	secretive bool
+	shown     atomic.Pointer[string] // the invite that the page shows
+}
+
+// obey carries out an order.
+func (d *desk) obey(ctx context.Context, o order) answer {
+	text, err := d.do(ctx, o)
+	if err != nil {
+		return answer{Text: text, Error: err.Error()}
+	}
+	return answer{Text: text}
+}
+
+func (d *desk) do(ctx context.Context, o order) (string, error) {
+	change := coordinator.Change{}
+	said := ""
+	switch o.Verb {
+	case verbSet:
+		var err error
+		if change, err = parseChange(o.Args); err != nil {
+			return "", err
+		}
+		said = "set; versions of the model that nobody works on yet are the first to follow"
+	case verbPause:
+		change.Phase, change.Reason, said = wire.PhasePaused, "the organiser paused it", "paused; dunlin coordinator resume lets workers train again"
+	case verbResume:
+		change.Phase, change.Reason, said = wire.PhaseTraining, "the organiser resumed it", "training"
+	case verbEnd:
+		change.Phase, change.Reason, said = wire.PhaseEnded, "the organiser ended it", "ended; workers hand over and leave"
+	case verbInvite:
+		return d.invite(ctx, o.Args)
+	default:
+		return "", fmt.Errorf("order %q is unknown to this release", shorten(o.Verb))
+	}
+	return said, d.change(ctx, change)
+}
+
+var errNotYet = errors.New("the ledger does not say so yet: the coordinator goes on trying; see its log")
+
+// change waits until the ledger says so.
+func (d *desk) change(ctx context.Context, c coordinator.Change) error {
+	done := make(chan error, 1)
+	d.tell(peer.Organise{Change: c, Answer: done})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return errNotYet
+	}
+}
+
+func (d *desk) invite(ctx context.Context, args []string) (string, error) {
+	next := d.invites.Clone()
+	var err error
+	switch {
+	case len(args) == 0:
+		return d.hold(), nil
+	case args[0] == "list":
+		return d.list(), nil
+	case args[0] == "public":
+		next.Public = true
+	case args[0] == "add" && len(args) == 2:
+		err = next.Add(args[1])
+	case args[0] == "revoke" && len(args) == 2:
+		err = next.Revoke(args[1])
+	default:
+		err = fmt.Errorf("invite %q: unknown", shorten(strings.Join(args, " ")))
+	}
+	if err != nil {
+		return "", err
+	}
+	// The secret is durable before the ledger says that it admits.
+	if err := d.folder.SaveInvites(d.run, next); err != nil {
+		return "", err
+	}
+	before := d.invites
+	d.invites = next
+	d.show()
+	err = d.change(ctx, coordinator.Change{Access: next.Access(), Reason: "invite " + shortenTo(strings.Join(args, " "), 100)})
+	if errors.Is(err, errNotYet) {
+		return "", err // it will
+	}
+	if err != nil {
+		d.invites = before
+		d.show()
+		return "", errors.Join(err, d.folder.SaveInvites(d.run, before))
+	}
+	return d.list() + "\n" + d.hold(), nil
+}
+
+// current is the invite to hand out, or "" when none holds.
+func (d *desk) current() string {
+	t := d.token
+	if t.Secret = d.invites.Newest(); t.Secret == nil && !d.invites.Public {
+		return ""
+	}
+	return t.String()
+}
+
+// show puts the invite on the page.
+func (d *desk) show() {
+	text := d.current()
+	if d.secretive && !d.invites.Public {
+		text = ""
+	}
+	d.shown.Store(&text)
+}
+
+// hold says the invite as text and as a link.
+func (d *desk) hold() string {
+	text := d.current()
+	if text == "" {
+		return "no invite holds: nobody new can join; dunlin coordinator invite add NAME makes one"
+	}
+	return "invite  " + text + "\nlink    " + d.page + "#" + text
+}
+
+func (d *desk) list() string {
+	var lines []string
+	for _, i := range d.invites.List {
+		state := "holds"
+		switch {
+		case i.Revoked:
+			state = "revoked"
+		case d.invites.Public:
+			state = "not needed, anybody may join"
+		}
+		lines = append(lines, fmt.Sprintf("%-16s %s", i.Name, state))
+	}
+	if len(lines) == 0 {
+		return "no invites"
+	}
+	return strings.Join(lines, "\n")
+}
