@@ -9,6 +9,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // ticksPerSecond is the unit of /proc/stat on every Linux that Go runs on.
@@ -40,6 +42,14 @@ func parseStat(b []byte) (float64, error) {
 		sum += float64(ticks)
 	}
 	return sum / ticksPerSecond, nil
+}
+
+// ownSeconds is what busySeconds counts of this process: nothing when it runs at low priority itself, as a service does.
+func ownSeconds() (float64, error) {
+	if p, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil && p < 20 { // the kernel says 20 less the nice value
+		return 0, nil
+	}
+	return processSeconds()
 }
 
 // onBattery reads what the kernel knows of power supplies.

@@ -3,6 +3,7 @@ package machine
 import (
 	"runtime"
 	"testing"
+	"time"
 )
 
 // TestLook asks this machine: what it tells must be possible.
@@ -23,6 +24,28 @@ func TestLook(t *testing.T) {
 	l, err := w.Look()
 	if err != nil || l.Others < 0 || l.Others > float64(Cores()) {
 		t.Errorf("others use %v of %d cores, %v", l.Others, Cores(), err)
+	}
+}
+
+// TestLookKnowsItself: training on a core is not others' work, at ordinary priority and at a low one.
+func TestLookKnowsItself(t *testing.T) {
+	var w Watcher
+	if _, err := w.Look(); err != nil {
+		t.Skip(err)
+	}
+	least := float64(Cores())
+	for range 5 { // others may work meanwhile, but hardly each time on every core
+		began := time.Now()
+		for time.Since(began) < 200*time.Millisecond {
+		}
+		l, err := w.Look()
+		if err != nil {
+			t.Fatal(err)
+		}
+		least = min(least, l.Others)
+	}
+	if least > float64(Cores())-0.5 {
+		t.Errorf("others use %.2f of %d cores while one of them is mine", least, Cores())
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownSeconds is the processor time of this process.
-func ownSeconds() (float64, error) {
+// processSeconds is the processor time of this process.
+func processSeconds() (float64, error) {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
 		return 0, fmt.Errorf("processor use: %w", err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
@@ -458,7 +459,30 @@ func (s *settings) bind(flags *pflag.FlagSet, options ...option) {
 			flag.NoOptDefVal = "true"
 		}
 		flag.Hidden = o.key == controlKey
+		if flag.Annotations == nil && o.kind == "name" { // the shell completes words that are known
+			flag.Annotations = map[string][]string{wordsOf: strings.Split(o.allowed, ", ")}
+		}
 	}
+}
+
+// wordsOf annotates a flag with what it may be.
+const wordsOf = "dunlin_words"
+
+// completions lets the shell complete the values of a command's flags.
+func completions(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		words := f.Annotations[wordsOf]
+		directive := cobra.ShellCompDirectiveNoFileComp
+		switch f.Value.Type() {
+		case "path":
+			directive = cobra.ShellCompDirectiveDefault
+		case "bool":
+			words = []string{"true", "false"}
+		}
+		_ = cmd.RegisterFlagCompletionFunc(f.Name, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { // fails only for a flag that is not there
+			return words, directive
+		})
+	})
 }
 
 // load reads and checks the options that a command has beside the global ones. Its error lists all faults; each names

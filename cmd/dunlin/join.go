@@ -20,7 +20,13 @@ import (
 )
 
 func newJoin(t *terminal) *cobra.Command {
-	c := &t.settings.config
+	return t.command("join INVITE", "join a run and train for it on this machine",
+		"  dunlin join dunlin1:…\n  dunlin join dunlin1:… --up 8mbit --schedule \"22:00-07:00\" --pause-when-busy\n  dunlin join dunlin1:… --precision bf16 --threads 2 --duty 0.5 --memory 2GB --data-dir /mnt/big/dunlin",
+		exactly("the invite"), t.join, t.settings.config.joining()...)
+}
+
+// joining lists what a volunteer chooses.
+func (c *Config) joining() []option {
 	options := append(c.compute(), c.network()...)
 	options = append(options, c.precision(), c.page(), c.seed(), c.control(), short(&c.Name, "name", 64, "of this machine, for the others in the run"))
 	for _, o := range c.limits() {
@@ -28,9 +34,7 @@ func newJoin(t *terminal) *cobra.Command {
 			options = append(options, o)
 		}
 	}
-	return t.command("join INVITE", "join a run and train for it on this machine",
-		"  dunlin join dunlin1:…\n  dunlin join dunlin1:… --up 8mbit --schedule \"22:00-07:00\" --pause-when-busy\n  dunlin join dunlin1:… --precision bf16 --threads 2 --duty 0.5 --memory 2GB --data-dir /mnt/big/dunlin",
-		exactly("the invite"), t.join, options...)
+	return options
 }
 
 func (t *terminal) join(ctx context.Context, c *Config, args []string) (err error) {

@@ -35,7 +35,13 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.PersistentFlags().StringVar(&t.settings.file, "config", "", "YAML `file` with settings")
 	t.settings.bind(root.PersistentFlags(), t.settings.config.global()...)
 	root.AddCommand(newTrain(t), newEval(t), newSample(t), newBench(t), newVersion(t), newCoordinator(t), newJoin(t), newDemo(t), newStatus(t), newLedger(t), newInspect(t), newExport(t), newImport(t), newData(t), newPlan(t))
-	root.AddCommand(newPause(t), newResume(t), newDoctor(t))
+	root.AddCommand(newPause(t), newResume(t), newDoctor(t), newMan(t, root), newService(t))
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" { // cobra's own shows its help for a shell that it does not know
+			cmd.Args, cmd.RunE = exactly(), func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 	return root
 }
 
@@ -58,6 +64,7 @@ func (t *terminal) command(use, short, example string, args cobra.PositionalArgs
 		},
 	}
 	t.settings.bind(cmd.Flags(), options...)
+	completions(cmd)
 	return cmd
 }
 
