@@ -147,8 +147,14 @@ func (w *warp) reachShared(a *access, m uint32) ([]byte, uint32) {
 		same |= 1 << i
 	}
 	b.worker.conflicts(w, a.pc, same, a.bytes)
+	last, repeats := ^uint64(0), 0
 	for rest := same; rest != 0; rest &= rest - 1 {
 		i := bits.TrailingZeros32(rest) & 31
+		if at := w.address[i]; at != last {
+			last, repeats = at, 0
+		} else if repeats++; repeats > 1 && a.mode == load {
+			continue // two threads of the warp are noted as readers, more make no difference
+		}
 		if a.mode == load && !w.readCells(i, w.address[i], a.bytes, grain) || a.mode != load && !w.writeCells(i, w.address[i], a.bytes, grain, a.mode) {
 			return nil, 0
 		}
@@ -191,6 +197,7 @@ func (w *warp) reachGlobal(a *access, m uint32) ([]byte, uint32) {
 			return nil, 0
 		}
 		site.hit, site.trail = found, worker.trail(found)
+		site.touched = worker.footprint(found, a.mode)
 	}
 	h, same := site.hit, uint32(0)
 	if h.constant && a.mode != load {
@@ -199,6 +206,7 @@ func (w *warp) reachGlobal(a *access, m uint32) ([]byte, uint32) {
 	}
 	worker.coalescing(w, a.pc, m, a.bytes)
 	last := h.size - uint64(a.bytes)
+	touched := site.touched
 	for rest := m; rest != 0; rest &= rest - 1 {
 		i := bits.TrailingZeros32(rest) & 31
 		at := w.address[i] - h.base
@@ -207,6 +215,7 @@ func (w *warp) reachGlobal(a *access, m uint32) ([]byte, uint32) {
 		}
 		same |= 1 << i
 		w.address[i] = at
+		touched[at>>11] |= 1 << (at >> 5 & 63)
 		if h.written != nil {
 			if a.mode != store && h.unwritten(at, a.bytes) {
 				w.fault(Uninitialised, i, "byte %d of an allocation of %d bytes was never written", at, h.size)

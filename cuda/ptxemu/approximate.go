@@ -4,7 +4,8 @@ import "math"
 
 // errorSource gives approximate instructions an error that depends on nothing
 // but the seed and the value, as a card's does: a call with the same input
-// gives the same result.
+// gives the same result. Results that a float32 holds exactly, such as powers of
+// two, come out exact.
 type errorSource struct {
 	seed  uint64
 	share float64 // of the documented bound, 0 for none
@@ -25,7 +26,7 @@ func (e errorSource) draw(x float32) float64 {
 
 // relative returns v with an error of at most bound times its size, of which rounding is a part.
 func (e errorSource) relative(v, bound float64, x float32) float32 {
-	if e.share == 0 || v == 0 {
+	if e.share == 0 || float64(float32(v)) == v {
 		return float32(v)
 	}
 	return within(v, v*(1+e.draw(x)*bound*e.share), math.Abs(v)*bound)
@@ -33,7 +34,7 @@ func (e errorSource) relative(v, bound float64, x float32) float32 {
 
 // absolute returns v with an error of at most bound.
 func (e errorSource) absolute(v, bound float64, x float32) float32 {
-	if e.share == 0 {
+	if e.share == 0 || float64(float32(v)) == v {
 		return float32(v)
 	}
 	return within(v, v+e.draw(x)*bound*e.share, bound)

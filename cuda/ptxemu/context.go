@@ -53,7 +53,7 @@ func newContext(d *Driver) *Context {
 		pinned: map[*byte][]byte{}, counters: map[string]*Counters{},
 	}
 	for range d.config.Workers {
-		w := &worker{trails: map[*allocation]*trail{}}
+		w := &worker{trails: map[*allocation]*trail{}, footprints: map[footprint][]uint64{}}
 		w.current.worker = w
 		c.workers = append(c.workers, w)
 	}
@@ -444,9 +444,11 @@ func (c *Context) execute(k *kernel, grid, block [3]uint32, shared int, params [
 		c.counters[k.name] = sum
 	}
 	sum.Launches++
-	for _, w := range c.workers[:min(len(c.workers), int(blocks))] {
+	ran := c.workers[:min(len(c.workers), int(blocks))]
+	for _, w := range ran {
 		w.total(sum)
 	}
+	sum.Footprint += touched(ran)
 	if finding != nil {
 		return c.die(finding)
 	}

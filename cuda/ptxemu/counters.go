@@ -21,6 +21,7 @@ type Counters struct {
 	Requests, Coalesced uint64 // of global memory; coalesced ones touch no more sectors than their bytes need
 	Sectors             uint64 // of 32 bytes that requests touch
 	IdealSectors        uint64 // that their bytes need
+	Footprint           uint64 // bytes of the sectors that launches read or write, in each launch once for reading and once for writing
 	SharedRequests      uint64
 	Wavefronts          uint64 // passes over the banks of shared memory
 	IdealWavefronts     uint64 // without conflicts
@@ -41,8 +42,9 @@ func share(part, whole uint64) float64 {
 
 // site is what one instruction of a kernel did, and where it looked last.
 type site struct {
-	hit   *allocation
-	trail *trail
+	hit     *allocation
+	trail   *trail
+	touched []uint64
 
 	requests, coalesced, sectors, ideal uint64
 	bytes                               uint64
@@ -110,6 +112,15 @@ func (w *worker) conflicts(by *warp, pc int32, m uint32, bytes int) {
 }
 
 func passes(by *warp, m uint32, words int) uint64 {
+	first := by.address[bits.TrailingZeros32(m)&31]
+	lowest, highest := first, first
+	for rest := m & (m - 1); rest != 0; rest &= rest - 1 {
+		at := by.address[bits.TrailingZeros32(rest)&31]
+		lowest, highest = min(lowest, at), max(highest, at)
+	}
+	if highest>>2+uint64(words)-lowest>>2 <= 32 { // no more words than banks, side by side
+		return 1
+	}
 	var bank, load [32]uint32 // the first word a bank is asked for, plus 1, and how many different ones
 	most := uint32(1)
 	for rest := m; rest != 0; rest &= rest - 1 {
@@ -167,6 +178,41 @@ func (w *worker) total(c *Counters) {
 		}
 	}
 	c.Blocks += w.blocks
+}
+
+// footprint is the sectors of an allocation that a launch touches, one bit for each.
+type footprint struct {
+	of   *allocation
+	mode mode // load, or store for all else
+}
+
+// footprint returns the bits of an allocation, which may be set beyond its end.
+func (w *worker) footprint(a *allocation, m mode) []uint64 {
+	key := footprint{a, min(m, store)}
+	bits := w.footprints[key]
+	if bits == nil {
+		bits = make([]uint64, a.size>>11+1)
+		w.footprints[key] = bits
+	}
+	return bits
+}
+
+// touched returns the bytes of all sectors that workers touched.
+func touched(workers []*worker) (bytes uint64) {
+	for i, w := range workers {
+		for key, sectors := range w.footprints {
+			for _, other := range workers[i+1:] {
+				for k, v := range other.footprints[key] {
+					sectors[k] |= v
+				}
+				delete(other.footprints, key)
+			}
+			for _, v := range sectors {
+				bytes += 32 * uint64(bits.OnesCount64(v))
+			}
+		}
+	}
+	return bytes
 }
 
 // sorted returns counters by name.

@@ -27,13 +27,14 @@ type launch struct {
 
 // worker runs blocks one after the other. What it needs for a block is kept for the next.
 type worker struct {
-	launch  *launch
-	kernel  *kernel
-	base    uint32
-	current block
-	trails  map[*allocation]*trail
-	budget  int64
-	finding *Finding
+	launch     *launch
+	kernel     *kernel
+	base       uint32
+	current    block
+	trails     map[*allocation]*trail
+	footprints map[footprint][]uint64
+	budget     int64
+	finding    *Finding
 
 	sites    []site
 	executed []uint64
@@ -75,6 +76,7 @@ func (l *launch) place(n uint32) [3]uint32 {
 func (w *worker) prepare(l *launch) {
 	w.launch, w.kernel, w.base = l, l.kernel, l.base
 	w.finding, w.budget, w.blocks = nil, 0, 0
+	clear(w.footprints)
 	n := len(l.kernel.code)
 	w.sites = fresh(w.sites, n)
 	w.executed = fresh(w.executed, n)
