@@ -158,7 +158,7 @@ func adamW(r *rig, n int) {
 	op := compute.AdamW{
 		Params: r.buffer(p), M: r.buffer(m), V: r.buffer(v),
 		LR: 2e-3, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, GradScale: 0.7,
-		Decay: []compute.Range{{From: n / 5, To: n / 3}, {From: n / 2, To: n}},
+		Decay: []compute.Range{{From: n / 9, To: n / 8}, {From: n / 7, To: n / 6}, {From: n / 5, To: n / 3}, {From: n / 2, To: n}},
 	}
 	wp, wm, wv := widen(p), widen(m), widen(v)
 	for step := 1; step <= 3; step++ {

@@ -94,7 +94,7 @@ func closeTwice(t *testing.T, d compute.Device) {
 // play runs a scenario and returns what it left. With operand, which says what
 // a MatMul makes of a value before it multiplies, it compares it with the
 // reference.
-func play(t *testing.T, d compute.Device, s scenario, operand func(float32) float32) [][]float32 {
+func play(t judge, d compute.Device, s scenario, operand func(float32) float32) [][]float32 {
 	t.Helper()
 	r := &rig{t: t, dev: d, rng: rand.New(rand.NewPCG(seed, uint64(len(s.name)))), operand: operand}
 	s.run(r)
@@ -115,7 +115,7 @@ func compareBits(t *testing.T, who string, want, got [][]float32) {
 
 // rig hands out guarded buffers and judges what an operation left in them.
 type rig struct {
-	t       *testing.T
+	t       judge
 	dev     compute.Device
 	rng     *rand.Rand
 	operand func(float32) float32 // nil collects without comparing
