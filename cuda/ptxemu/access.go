@@ -355,18 +355,22 @@ func (c *compiler) loadParameter(value, address Operand, width Type) error {
 	if address.Parts[0].Kind != Symbol || from > uint64(c.k.params) || uint64(c.k.params)-from < uint64(width.bytes()) {
 		return fmt.Errorf("a parameter that the kernel does not have")
 	}
+	field := width.field()
 	c.op.run = func(w *warp, m uint32) {
-		v := extend(read(w.block.worker.launch.params[from:], width.bytes()), width, s.kind)
-		w.put(s, m, v)
+		w.put(s, m, field.of(read(w.block.worker.launch.params[from:], width.bytes())))
 	}
 	return nil
 }
 
 // put sets the lanes of a register to one value.
 func (w *warp) put(s slot, m uint32, v uint64) {
+	bytes := s.kind.bytes()
+	if bytes == 2 {
+		v &= 0xffff
+	}
 	for ; m != 0; m &= m - 1 {
 		i := bits.TrailingZeros32(m) & 31
-		if s.kind.bytes() == 8 {
+		if bytes == 8 {
 			w.q[s.at][i] = v
 		} else {
 			w.r[s.at][i] = uint32(v)
@@ -401,18 +405,6 @@ func write(data []byte, bytes int, v uint64) {
 	}
 }
 
-// extend widens a value by its sign or with zeros, and cuts it to its register.
-func extend(v uint64, from, to Type) uint64 {
-	if from.signed() {
-		shift := 64 - 8*from.bytes()
-		v = uint64(int64(v<<shift) >> shift)
-	}
-	if to.bytes() == 2 {
-		v &= 0xffff
-	}
-	return v
-}
-
 // load fills a register from where reach found the lanes.
 func (w *warp) load(data []byte, m uint32, add uint64, s slot, width Type) {
 	if width.bytes() == 4 && s.kind.bytes() == 4 {
@@ -423,9 +415,10 @@ func (w *warp) load(data []byte, m uint32, add uint64, s slot, width Type) {
 		}
 		return
 	}
+	field, bytes := width.field(), width.bytes()
 	for ; m != 0; m &= m - 1 {
 		i := bits.TrailingZeros32(m) & 31
-		w.put(s, 1<<i, extend(read(data[w.address[i]+add:], width.bytes()), width, s.kind))
+		w.put(s, 1<<i, field.of(read(data[w.address[i]+add:], bytes)))
 	}
 }
 

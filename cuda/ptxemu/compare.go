@@ -138,6 +138,36 @@ func (c *compiler) setp(t Type) error {
 	return nil
 }
 
+// integers is comparison for the most usual case.
+func integers(a, b int, signed bool) func(w *warp, mask int) uint32 {
+	flip := uint32(0)
+	if signed {
+		flip = 1 << 31 // turns the order of signed numbers into that of unsigned ones
+	}
+	return func(w *warp, mask int) (yes uint32) {
+		x, y := &w.r[a], &w.r[b]
+		var below, same uint32
+		for i := range x {
+			if x[i]^flip < y[i]^flip {
+				below |= 1 << i
+			}
+			if x[i] == y[i] {
+				same |= 1 << i
+			}
+		}
+		if mask&less != 0 {
+			yes |= below
+		}
+		if mask&equal != 0 {
+			yes |= same
+		}
+		if mask&greater != 0 {
+			yes |= ^(below | same)
+		}
+		return yes
+	}
+}
+
 // comparison returns what finds the lanes whose values compare as a mask accepts.
 func (c *compiler) comparison(t Type, unsigned bool, a, b Operand) (func(w *warp, mask int) uint32, error) {
 	if t.bytes() == 8 {
@@ -166,6 +196,9 @@ func (c *compiler) comparison(t Type, unsigned bool, a, b Operand) (func(w *warp
 	if err != nil {
 		return nil, err
 	}
+	if t.bytes() == 4 && !t.float() {
+		return integers(at[0], at[1], t.signed() && !unsigned), nil
+	}
 	ftz := c.at.has("ftz")
 	compare := order[uint32]
 	switch {
@@ -185,8 +218,6 @@ func (c *compiler) comparison(t Type, unsigned bool, a, b Operand) (func(w *warp
 		compare = func(a, b uint32) int { return order(int32(int16(a)), int32(int16(b))) }
 	case t.bytes() == 2:
 		compare = func(a, b uint32) int { return order(a&0xffff, b&0xffff) }
-	case t.signed() && !unsigned:
-		compare = func(a, b uint32) int { return order(int32(a), int32(b)) }
 	}
 	return func(w *warp, mask int) (yes uint32) {
 		x, y := &w.r[at[0]], &w.r[at[1]]

@@ -34,6 +34,7 @@ type Context struct {
 	workers  []*worker
 	base     uint32 // tags of blocks that were given out
 	counters map[string]*Counters
+	lines    map[*kernel][]uint64 // instructions of threads, by place in the code
 }
 
 // function is a kernel and what launches of it may ask for.
@@ -50,7 +51,7 @@ func newContext(d *Driver) *Context {
 		memory:  memory{next: globalBase, total: d.config.MemoryBytes, track: d.config.Uninitialised},
 		modules: map[driver.Module]map[string]driver.Function{}, functions: map[driver.Function]*function{},
 		streams: map[driver.Stream]*stream{}, events: map[driver.Event]*event{}, graphs: map[driver.Graph][]task{},
-		pinned: map[*byte][]byte{}, counters: map[string]*Counters{},
+		pinned: map[*byte][]byte{}, counters: map[string]*Counters{}, lines: map[*kernel][]uint64{},
 	}
 	for range d.config.Workers {
 		w := &worker{trails: map[*allocation]*trail{}, footprints: map[footprint][]uint64{}}
@@ -139,7 +140,7 @@ func (c *Context) Close() error {
 	if err == nil {
 		err = c.drain()
 	}
-	*c = Context{info: c.info, config: c.config, counters: c.counters, closed: true}
+	*c = Context{info: c.info, config: c.config, counters: c.counters, lines: c.lines, closed: true}
 	return err
 }
 
@@ -445,8 +446,14 @@ func (c *Context) execute(k *kernel, grid, block [3]uint32, shared int, params [
 	}
 	sum.Launches++
 	ran := c.workers[:min(len(c.workers), int(blocks))]
+	if c.lines[k] == nil {
+		c.lines[k] = make([]uint64, len(k.code))
+	}
 	for _, w := range ran {
 		w.total(sum)
+		for pc, n := range w.lanes {
+			c.lines[k][pc] += n
+		}
 	}
 	sum.Footprint += touched(ran)
 	if finding != nil {

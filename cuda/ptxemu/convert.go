@@ -51,26 +51,47 @@ func (c *compiler) convert() error {
 	if f == nil {
 		return errUnknown
 	}
+	get := func(w *warp, i int) uint64 { return uint64(w.r[s.at][i]) }
+	if s.kind.bytes() == 8 {
+		get = func(w *warp, i int) uint64 { return w.q[s.at][i] }
+	}
+	before, after, same := from.field(), to.field(), !from.float() && !to.float() && !i.has("sat")
 	if d.kind.bytes() == 8 {
 		return c.set64(operands[0], func(w *warp, z *lanes64) {
 			for i := range z {
-				z[i] = extend(f(cut(w.get(s, i), from)), to, d.kind)
+				v := before.of(get(w, i&31))
+				if !same {
+					v = f(v)
+				}
+				z[i] = after.of(v)
 			}
 		})
 	}
 	return c.set32(operands[0], func(w *warp, z *lanes32) {
 		for i := range z {
-			z[i] = uint32(extend(f(cut(w.get(s, i), from)), to, d.kind))
+			v := before.of(get(w, i&31))
+			if !same {
+				v = f(v)
+			}
+			z[i] = uint32(after.of(v))
 		}
 	})
 }
 
-// cut keeps the bits of a type, widened by its sign.
-func cut(v uint64, t Type) uint64 {
-	if bits := 8 * t.bytes(); bits < 64 {
-		v &= 1<<bits - 1
+// field is the low bits of a word that a type has.
+type field struct {
+	above  uint // bits that it does not have
+	signed bool
+}
+
+func (t Type) field() field { return field{uint(64 - 8*t.bytes()), t.signed()} }
+
+// of keeps the bits of a type, widened by its sign.
+func (f field) of(v uint64) uint64 {
+	if f.signed {
+		return uint64(int64(v<<f.above) >> f.above)
 	}
-	return extend(v, t, B64)
+	return v << f.above >> f.above
 }
 
 // convertPair compiles cvt.rn.{f16x2,bf16x2}.f32 d, high, low.
@@ -107,7 +128,7 @@ func conversion(i *Instruction, to, from Type) func(uint64) uint64 {
 			if sat {
 				v = saturate(v, from.signed(), to)
 			}
-			return cut(v, to)
+			return to.field().of(v)
 		}
 	}
 	whole := slices.ContainsFunc(i.Op, func(m string) bool { return len(m) == 3 && m[0] == 'r' && m[2] == 'i' })
@@ -235,7 +256,7 @@ func toInteger(v float64, t Type) uint64 {
 		case v >= limit:
 			return 1<<(width-1) - 1
 		case v < -limit:
-			return cut(1<<(width-1), t)
+			return t.field().of(1 << (width - 1))
 		}
 		return uint64(int64(v))
 	case v < 0:

@@ -194,13 +194,13 @@ func truncatedSum(addends [5]float64) float64 {
 	if largest == 0 || math.IsInf(largest, 0) || largest != largest {
 		return addends[0] + addends[1] + addends[2] + addends[3] + addends[4]
 	}
-	_, exponent := math.Frexp(largest)
-	unit := math.Ldexp(1, exponent-24)
-	s := 0.0
+	exponent := math.Float64bits(largest) >> 52
+	inverse := math.Float64frombits((2*1023 + 23 - exponent) << 52) // of the 24th bit
+	s := int64(0)
 	for _, v := range addends {
-		s += math.Trunc(v/unit) * unit
+		s += int64(v * inverse)
 	}
-	return float64(round32(s, towardZero))
+	return float64(round32(float64(s)/inverse, towardZero))
 }
 
 // ldmatrix compiles ldmatrix.sync.aligned.m8n8.x{1,2,4}: eight lanes name the

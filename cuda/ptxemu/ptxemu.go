@@ -17,9 +17,10 @@ type Driver struct {
 // card of compute capability 8.6 with 1 GiB that rounds its approximations
 // correctly.
 type Config struct {
-	Capability  int    // 10·major + minor, 86 by default; kernels for later cards are refused
-	MemoryBytes uint64 // 1 GiB by default
-	Workers     int    // goroutines that run blocks, all processors by default
+	Capability      int    // 10·major + minor, 86 by default; kernels for later cards are refused
+	Multiprocessors int    // that the card claims to have, 4 by default; programs choose the size of blocks by it
+	MemoryBytes     uint64 // 1 GiB by default
+	Workers         int    // goroutines that run blocks, all processors by default
 
 	Seed               uint64  // of the errors of approximate instructions and the order of blocks and streams
 	ApproximationError float64 // of the documented bound, from 0 to 1
@@ -50,6 +51,9 @@ func New(config Config) (*Driver, error) {
 	if config.Capability == 0 {
 		config.Capability = 86
 	}
+	if config.Multiprocessors == 0 {
+		config.Multiprocessors = 4
+	}
 	if config.MemoryBytes == 0 {
 		config.MemoryBytes = 1 << 30
 	}
@@ -65,6 +69,9 @@ func New(config Config) (*Driver, error) {
 	}
 	if config.MemoryBytes > 1<<40 {
 		faults = append(faults, fmt.Errorf("%d bytes of memory, at most 1 TiB", config.MemoryBytes))
+	}
+	if config.Multiprocessors < 0 {
+		faults = append(faults, fmt.Errorf("%d multiprocessors", config.Multiprocessors))
 	}
 	if config.Workers < 1 || config.Workers > 1024 {
 		faults = append(faults, fmt.Errorf("%d workers, want 1 to 1024", config.Workers))
@@ -103,7 +110,7 @@ func (d *Driver) info() driver.Info {
 	return driver.Info{
 		Name:  fmt.Sprintf("emulated sm_%d", d.config.Capability),
 		Major: d.config.Capability / 10, Minor: d.config.Capability % 10,
-		MemoryBytes: d.config.MemoryBytes, Multiprocessors: 4, WarpSize: 32,
+		MemoryBytes: d.config.MemoryBytes, Multiprocessors: d.config.Multiprocessors, WarpSize: 32,
 		ThreadsPerBlock: maxThreads, ThreadsPerProcessor: 1536, RegistersPerProcessor: 1 << 16,
 		SharedPerBlockBytes: shared, SharedPerProcessorBytes: shared + 1<<10,
 	}
