@@ -35,6 +35,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	root.PersistentFlags().StringVar(&t.settings.file, "config", "", "YAML `file` with settings")
 	t.settings.bind(root.PersistentFlags(), t.settings.config.global()...)
 	root.AddCommand(newTrain(t), newEval(t), newSample(t), newBench(t), newVersion(t), newCoordinator(t), newJoin(t), newDemo(t), newStatus(t), newLedger(t), newInspect(t), newExport(t), newImport(t), newData(t), newPlan(t))
+	root.AddCommand(newBackup(t), newRestore(t))
 	root.AddCommand(newPause(t), newResume(t), newDoctor(t), newMan(t, root), newService(t))
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
