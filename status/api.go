@@ -16,15 +16,24 @@ func (s *Server) routes() http.Handler {
 	for path, a := range assets() {
 		mux.Handle("GET "+path, a)
 	}
-	mux.HandleFunc("GET /api/v1/snapshot", s.reading(s.snapshot))
-	mux.HandleFunc("GET /api/v1/events", s.reading(s.events))
-	mux.HandleFunc("GET /api/v1/ledger/{height}", s.reading(s.entry))
-	mux.HandleFunc("GET /api/v1/invite.svg", s.reading(s.inviteCode))
-	mux.HandleFunc("GET /metrics", s.reading(s.metrics))
-	mux.HandleFunc("GET /healthz", s.healthz)
-	mux.HandleFunc("GET /api/v1/machine/token", s.controlling(s.controlToken))
-	mux.HandleFunc("POST /api/v1/machine", s.controlling(s.changeMachine))
+	for pattern, handle := range s.api() {
+		mux.HandleFunc(pattern, handle)
+	}
 	return mux
+}
+
+// api is every address but the page's own files; docs/openapi.json has the same.
+func (s *Server) api() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"GET /api/v1/snapshot":        s.reading(s.snapshot),
+		"GET /api/v1/events":          s.reading(s.events),
+		"GET /api/v1/ledger/{height}": s.reading(s.entry),
+		"GET /api/v1/invite.svg":      s.reading(s.inviteCode),
+		"GET /metrics":                s.reading(s.metrics),
+		"GET /healthz":                s.healthz,
+		"GET /api/v1/machine/token":   s.controlling(s.controlToken),
+		"POST /api/v1/machine":        s.controlling(s.changeMachine),
+	}
 }
 
 // refuse answers with an error as JSON.
