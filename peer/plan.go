@@ -16,6 +16,7 @@ type Plan struct {
 	Extra  float64 // share of work beyond one pass that keeps everything, as estimated
 	Model  int64   // bytes of weights, gradients, moments, activations and what computes with them
 	Bytes  int64   // that the process will have resident at most
+	Apart  bool    // Bytes are of a device with memory of its own instead
 }
 
 // Demand is what a plan has to fit.
@@ -38,10 +39,34 @@ func (e *MemoryError) Error() string {
 // Megabytes writes bytes for people, rounded up, so that what is shown suffices.
 func Megabytes(bytes int64) string { return fmt.Sprintf("%d MB", (bytes+999_999)/1_000_000) }
 
+// on returns what a plan has to fit on a device: one with memory of its own bounds it by what is free there, but for what
+// its driver takes meanwhile, and has nothing else in it.
+func (d Demand) on(device compute.Device) (_ Demand, apart bool, _ error) {
+	m, apart := device.(compute.Meter)
+	if !apart {
+		return d, false, nil
+	}
+	free, err := m.FreeMemory()
+	if err != nil {
+		return d, true, err
+	}
+	const reserve = 64 << 20
+	free = max(1, free-free/50-reserve)
+	if d.Limit == 0 || free < d.Limit {
+		d.Limit = free
+	}
+	d.Used, d.Beside = 0, 0
+	return d, true, nil
+}
+
 // Plan returns the fastest way to train within a demand, or a *MemoryError. Windows that do not fit at once pass one
 // part after the other, whose gradients add up to the same but for rounding; what is computed again has the same bits.
 func (c TrainerConfig) Plan(device compute.Device, d Demand) (Plan, error) {
 	if err := c.Validate(); err != nil {
+		return Plan{}, err
+	}
+	d, apart, err := d.on(device)
+	if err != nil {
 		return Plan{}, err
 	}
 	var best Plan
@@ -68,6 +93,7 @@ func (c TrainerConfig) Plan(device compute.Device, d Demand) (Plan, error) {
 	if err == nil && lean.Extra <= nothing && (d.Limit == 0 || lean.Bytes <= d.Limit) {
 		best = lean
 	}
+	best.Apart = apart
 	return best, err
 }
 
@@ -168,6 +194,9 @@ func (p Plan) String() string {
 		text += fmt.Sprintf("%v computed again in %d blocks", next, p.Room.Thrifty)
 	default:
 		text += fmt.Sprintf("%v computed again", p.Room.Kept)
+	}
+	if p.Apart {
+		return fmt.Sprintf("%s, %s on the card", text, Megabytes(p.Bytes))
 	}
 	return fmt.Sprintf("%s, %s", text, Megabytes(p.Bytes))
 }

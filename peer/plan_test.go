@@ -253,3 +253,45 @@ func TestWorkerFitsItsMemory(t *testing.T) {
 		}
 	}
 }
+
+// roomy is a device with so many bytes of its own free.
+type roomy struct {
+	compute.Device
+	free int64
+}
+
+func (r roomy) FreeMemory() (int64, error) { return r.free, nil }
+
+// A device with memory of its own bounds the plan by what is free there; what the process has resident is elsewhere.
+func TestPlanFitsTheDevicesOwnMemory(t *testing.T) {
+	cfg := soloConfig(t, 1, "unused").Trainer
+	shape, err := model.Preset("nano")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Model, cfg.Batch = shape, 16
+	host := Demand{Used: 1 << 30, Beside: 1 << 30, Micros: 1}
+	wide, err := cfg.Plan(roomy{device(t), 8 << 30}, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wide.Passes != 1 || !wide.Apart || wide.Bytes > 1<<30 || !strings.HasSuffix(wide.String(), "on the card") {
+		t.Errorf("plenty of room: %v", wide)
+	}
+	const free = 64<<20 + 40e6
+	tight, err := cfg.Plan(roomy{device(t), free}, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tight.Passes < 2 || tight.Bytes > free {
+		t.Errorf("%d bytes free: %v", int64(free), tight)
+	}
+	host.Limit = 35e6
+	if bound, err := cfg.Plan(roomy{device(t), 8 << 30}, host); err != nil || bound.Bytes > host.Limit {
+		t.Errorf("a limit below what is free: %v, %v", bound, err)
+	}
+	var short *MemoryError
+	if _, err := cfg.Plan(roomy{device(t), 1000}, Demand{}); !errors.As(err, &short) {
+		t.Errorf("a full device: %v", err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dunlin/compute"
 	"dunlin/compute/cpu"
 	"dunlin/model"
 	"dunlin/peer"
@@ -51,14 +52,25 @@ func (t *terminal) benchTrain(ctx context.Context, c *Config, _ []string) error 
 	if err != nil {
 		return err
 	}
-	device, err := c.device()
+	line := t.progress(c)
+	defer line.close()
+	device, err := c.device(line)
 	if err != nil {
 		return err
 	}
 	defer device.Close()
+	line.machine(device, "")
+	if on, ok := device.on.(*cpu.Device); ok {
+		return t.benchCPU(ctx, c, shape, on)
+	}
+	return t.benchCard(ctx, c, shape, device)
+}
+
+// benchCPU measures the processor's peak beside the training.
+func (t *terminal) benchCPU(ctx context.Context, c *Config, shape model.Config, device *cpu.Device) error {
 	before, start := cpu.Peak(device.Threads()), residentBytes()
 	trainer := c.trainer(shape)
-	plan, err := c.fit(device, &trainer, peer.Demand{Micros: 1})
+	plan, err := c.fit(device, &trainer, c.Memory, peer.Demand{Micros: 1})
 	if err != nil {
 		return err
 	}
@@ -89,5 +101,37 @@ func (t *terminal) benchTrain(ctx context.Context, c *Config, _ []string) error 
 	}
 	_, err = fmt.Fprintf(t.out, "%s, %s, batch %d of %d tokens on %s\n%s tokens/s, %.0f %% of the fp32 peak of %s GFLOP/s measured beside it, %s MB of memory, %s of them before the model%s\nplanned: %v\n",
 		c.Preset, c.Precision, c.Batch, shape.Context, device.Name(), rate(speed.TokensPerSecond), 100*share, rate(peak), grouped(maxResidentBytes()/1_000_000), grouped(start/1_000_000), notes, plan)
+	return err
+}
+
+// benchCard compares with the peak that the card's maker states.
+func (t *terminal) benchCard(ctx context.Context, c *Config, shape model.Config, device *device) error {
+	trainer := c.trainer(shape)
+	plan, err := c.fit(device.on, &trainer, c.Memory, peer.Demand{Micros: 1})
+	if err != nil {
+		return err
+	}
+	speed, err := peer.MeasureSpeed(ctx, device.on, trainer, seconds(c.Seconds), nil)
+	if err != nil {
+		return err
+	}
+	peak, tensor := device.card.Peak()
+	if compute.Precision(c.Precision) != compute.FP32 {
+		peak = tensor
+	}
+	share, known := speed.FLOPPerSecond/peak, "the card's peak is not known"
+	if peak > 0 {
+		known = fmt.Sprintf("%.0f %% of the %s TFLOP/s that the card's clock and cores make", 100*share, rate(peak/1e12))
+	} else {
+		share = 0
+	}
+	if c.JSON {
+		return json.NewEncoder(t.out).Encode(map[string]any{
+			"preset": c.Preset, "precision": c.Precision, "batch": c.Batch, "context": shape.Context, "device": device.on.Name(), "samples": speed.Samples,
+			"tokens_per_second": speed.TokensPerSecond, "stated_peak_gflops": peak / 1e9, "peak_share": share, "predicted_device_bytes": plan.Bytes, "plan": plan.String(),
+		})
+	}
+	_, err = fmt.Fprintf(t.out, "%s, %s, batch %d of %d tokens on %s\n%s tokens/s, %s\nplanned: %v\n",
+		c.Preset, c.Precision, c.Batch, shape.Context, device.on.Name(), rate(speed.TokensPerSecond), known, plan)
 	return err
 }

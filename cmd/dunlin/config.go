@@ -88,6 +88,7 @@ type Config struct {
 	Hours          allowance.Hours // when to train
 	PauseWhenBusy  bool            // while others use the processor
 	PauseOnBattery bool
+	Cards          peer.CardLimits // of GPUs
 
 	Name            string  // of the run, for people
 	Tokens          int     // token budget of the run
@@ -169,6 +170,7 @@ func (c *Config) local(seconds float64, out string) []option {
 		text(&c.Data, "data", "", "path", "a file, a folder or a quoted glob of text; without it, the Go source tree of this machine"),
 		needed(&c.Out, "out", out, "path", "folder of the processes' data, logs and model, made anew"),
 		c.preset(bytePresets()...),
+		c.computer(deviceCPU),
 		whole(&c.Threads, "threads", 1, 1, 1024, "CPU threads of each worker"),
 		whole(&c.WorkerBatch, "worker-batch", 2, 1, 4096, "training windows in one inner step of a worker"),
 		c.recipe(), c.steps(), c.parts(), c.rate(),
@@ -290,7 +292,7 @@ func (c *Config) global() []option {
 
 func (c *Config) compute() []option {
 	return []option{
-		choice(&c.Device, "device", "cpu", "what computes", "cpu"),
+		c.computer(deviceAuto),
 		choice(&c.Kernels, "kernels", "auto", "which CPU kernels; auto takes the fastest that this machine has", "auto", "portable", "avx2", "avx512", "neon"),
 		c.threads(),
 	}
@@ -428,7 +430,8 @@ func (c *Config) clash() error {
 
 func (c *Config) precision() option {
 	return choice(&c.Precision, "precision", string(compute.FP32),
-		"format of what matrix products read; sums and all that is kept stay fp32. bf16 is faster where the CPU multiplies it", compute.Precisions()...)
+		"format of what matrix products read; sums and all that is kept stay fp32. bf16 is faster where the CPU multiplies it, fp16 (GPUs only) and bf16 on tensor cores",
+		append(compute.Precisions(), string(compute.FP16))...)
 }
 
 func (c *Config) seconds(fallback float64) option {

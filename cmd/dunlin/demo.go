@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dunlin/compute/cpu"
 	"dunlin/data"
 	"dunlin/optimizer"
 	"dunlin/peer"
@@ -74,16 +73,16 @@ func (d *demo) run(ctx context.Context) (*demoResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.swarm = &localSwarm{dir: c.Out, threads: c.Threads, up: c.Up, down: c.Down, verbose: c.Verbose, listen: c.Listen, fault: os.Getenv("DUNLIN_FAULT")}
+	d.swarm = &localSwarm{dir: c.Out, threads: c.Threads, device: c.Device, up: c.Up, down: c.Down, verbose: c.Verbose, listen: c.Listen, fault: os.Getenv("DUNLIN_FAULT")}
 	if err := d.swarm.prepare(); err != nil {
 		return nil, err
 	}
 	d.line.say("data           "+corpus.Description, "data", slog.String("description", corpus.Description))
-	speed, err := c.workerSpeed(ctx)
+	speed, at, err := d.workerSpeed(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all := speed * float64(min(c.Workers, max(1, runtime.NumCPU()/c.Threads)))
+	all := speed * float64(min(c.Workers, at))
 	budget := max(1, int(budgetShare*all*c.Seconds))
 	d.line.say(fmt.Sprintf("this machine   %d CPUs · a worker alone makes %s tokens/s · budget %s tokens in %s", runtime.NumCPU(), rate(speed),
 		grouped(budget), status.Duration(c.Seconds)), "machine", slog.Int("cpus", runtime.NumCPU()), slog.Float64("worker_tokens_per_second", speed), slog.Int("budget", budget))
@@ -237,20 +236,26 @@ func demoLine(s *status.Snapshot, workers int) (string, []slog.Attr) {
 // seconds turns a setting into a duration.
 func seconds(x float64) time.Duration { return time.Duration(x * float64(time.Second)) }
 
-// workerSpeed times a worker's inner steps on this machine, in tokens a second.
-func (c *Config) workerSpeed(ctx context.Context) (float64, error) {
+// workerSpeed times a worker's inner steps on this machine, in tokens a second, and tells how many workers make so many
+// at a time: those on one GPU share it.
+func (d *demo) workerSpeed(ctx context.Context) (speed float64, atOnce int, err error) {
+	c := d.cfg
 	shape, err := c.shape()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	device, err := cpu.New(cpu.Options{Threads: c.Threads})
+	device, err := c.device(d.line)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer device.Close()
+	if atOnce = max(1, runtime.NumCPU()/c.Threads); device.card != nil {
+		d.line.machine(device, "")
+		atOnce = 1
+	}
 	recipe, err := c.chosen()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	trainer := peer.TrainerConfig{
 		Model: shape, Batch: c.WorkerBatch, LR: optimizer.Schedule{Peak: recipe.LR, Shape: optimizer.Constant}, WeightDecay: optimizer.Schedule{Shape: optimizer.Constant},
@@ -259,8 +264,8 @@ func (c *Config) workerSpeed(ctx context.Context) (float64, error) {
 	if recipe.Inner == wire.InnerMuon {
 		trainer.Inner = optimizer.MuonConfig{Momentum: 0.95, AdamW: trainer.AdamW}
 	}
-	s, err := peer.MeasureSpeed(ctx, device, trainer, min(speedTest, seconds(c.Seconds/10)), nil)
-	return s.TokensPerSecond, err
+	s, err := peer.MeasureSpeed(ctx, device.on, trainer, min(speedTest, seconds(c.Seconds/10)), nil)
+	return s.TokensPerSecond, atOnce, err
 }
 
 // localCheckpoint is the number of commits between two checkpoints of a local run, about half a minute: at each the

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"dunlin/compute/cpu"
 	"dunlin/machine"
 	"dunlin/peer"
 	"dunlin/status"
@@ -18,7 +19,7 @@ import (
 // lookProcessor opens the device as join does, and the looks that limits go by.
 func (c *Config) lookProcessor() []status.Finding {
 	processor := status.Finding{Name: "processor", State: status.OK}
-	device, err := (&Config{Kernels: "auto", Precision: "fp32"}).device()
+	device, err := cpu.New(cpu.Options{})
 	if err != nil {
 		processor.State, processor.Detail, processor.Mend = status.Fail, err.Error(), "report it with the output of dunlin doctor --json"
 	} else {

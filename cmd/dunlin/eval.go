@@ -24,12 +24,12 @@ func (t *terminal) eval(ctx context.Context, c *Config, args []string) error {
 	if err != nil {
 		return err
 	}
-	device, err := c.device()
+	device, err := c.device(t.progress(c))
 	if err != nil {
 		return err
 	}
 	defer device.Close()
-	saved, err := c.saved(device, args[0], evalBatch)
+	saved, err := c.saved(device.on, args[0], evalBatch)
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 	if err := s.measure(ctx, c, line); err != nil {
 		return err
 	}
-	will := fmt.Sprintf("it will        train on the CPU, micro-batch %d", s.spec.Data.Batch)
+	will := fmt.Sprintf("it will        train on the %s, micro-batch %d", s.place, s.spec.Data.Batch)
 	if promise := c.promise(); promise != "" {
 		will += " · " + promise
 	}
@@ -95,16 +95,26 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 
 // measure times the device for a moment and says what it is.
 func (s *stay) measure(ctx context.Context, c *Config, line *progress) (err error) {
-	device, err := c.device()
+	device, err := c.device(line)
 	if err != nil {
 		return err
 	}
 	defer closing(&err, device.Close)
-	speed, exact, err := peer.EstimateSpeed(ctx, s.spec, device)
+	speed, exact, err := peer.EstimateSpeed(ctx, s.spec, device.on)
 	if err != nil {
 		return err
 	}
-	s.device, s.estimate = device.Name(), &speed
+	_, end, untold := watch(device)
+	if err := errors.Join(c.unkept(untold), end()); err != nil {
+		return err
+	}
+	if untold != nil {
+		s.log.Info("the GPU's temperature and power are not known", "reason", untold)
+	}
+	if s.place = "CPU"; device.card != nil {
+		s.place = "GPU"
+	}
+	s.device, s.estimate = device.on.Name(), &speed
 	about := ""
 	if !exact {
 		about = "about "

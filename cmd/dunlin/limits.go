@@ -19,7 +19,7 @@ import (
 
 // limits lists what a volunteer may change while dunlin runs, in the order in which it is shown.
 func (c *Config) limits() []option {
-	return []option{
+	return append([]option{
 		c.up(), c.down(),
 		memory(&c.UpPerDay, "up-per-day", "most that it sends between two midnights, headers not included; then it pauses until the next one"),
 		c.threads(), c.duty(), c.memory(), c.disk(),
@@ -29,7 +29,7 @@ func (c *Config) limits() []option {
 		}},
 		yes(&c.PauseWhenBusy, "pause-when-busy", "pause while other programs use a quarter of the processor"),
 		on(&c.PauseOnBattery, "pause-on-battery", "pause while this machine runs on battery"),
-	}
+	}, c.cardLimits()...)
 }
 
 // rules are the limits that decide whether to train now; the others say how.
@@ -152,6 +152,8 @@ func (c *Config) promise() string {
 	add(c.UpPerDay > 0, "at most %s up a day", status.Bytes(float64(c.UpPerDay)))
 	add(c.Duty < 1, "%.0f %% of the time", 100*c.Duty)
 	add(c.Memory > 0, "%s of memory", status.Bytes(float64(c.Memory)))
+	add(c.Cards.Temperature > 0, "a GPU at most at %.0f °C", c.Cards.Temperature)
+	add(c.Cards.Power > 0, "a GPU at most at %.0f W", c.Cards.Power)
 	add(c.Hours.String() != "", "%s", c.Hours)
 	add(c.PauseWhenBusy, "pause when you need the machine")
 	add(c.PauseOnBattery, "pause on battery")

@@ -25,6 +25,7 @@ type localSwarm struct {
 	dir     string   // everything is below it
 	flags   []string // of the coordinator, that make the run
 	threads int      // of a worker
+	device  string   // of a worker, as --device names it
 	up      int      // bits a second that a worker sends at most; 0 is no limit
 	down    int      // and receives
 	verbose bool
@@ -176,7 +177,7 @@ func (s *localSwarm) run(w *localWorker, env ...string) error {
 	name := filepath.Base(w.folder)
 	args := []string{
 		"join", s.invite, "--name", name, "--loopback", "--control-stdin", "--data-dir", w.folder, "--listen", status.Loopback,
-		"--threads", strconv.Itoa(s.threads),
+		"--threads", strconv.Itoa(s.threads), "--device", s.device,
 	}
 	if s.up > 0 {
 		args = append(args, "--up", formatRate(s.up))

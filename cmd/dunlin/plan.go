@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -12,26 +13,53 @@ import (
 	"dunlin/wire"
 )
 
-// fit plans a training within --memory and holds Go's heap to the plan, so that garbage does not add to it.
-func (c *Config) fit(device compute.Device, trainer *peer.TrainerConfig, d peer.Demand) (peer.Plan, error) {
+// within plans and builds, first within the limit, 0 for none. A device that has less memory than it told, or that
+// others fill meanwhile, gets a plan of half the size, and again.
+func within(limit int64, plan func(limit int64) (peer.Plan, error), build func(peer.Plan) error, halved func(limit int64, err error)) error {
+	for {
+		fits, err := plan(limit)
+		if err != nil {
+			return err
+		}
+		err = build(fits)
+		if !errors.Is(err, compute.ErrMemory) {
+			return err
+		}
+		limit = max(1, fits.Bytes/2)
+		halved(limit, err)
+	}
+}
+
+// halved tells of such a plan.
+func (p *progress) halved(limit int64, err error) {
+	p.say(fmt.Sprintf("memory         there is less than was told: planning for %s (%v)", peer.Megabytes(limit), err), "memory halved",
+		slog.Int64("limit_bytes", limit), slog.String("error", err.Error()))
+}
+
+// fit plans a training within a limit of memory, 0 for none, and holds Go's heap to the plan, so that garbage does not add
+// to it.
+func (c *Config) fit(device compute.Device, trainer *peer.TrainerConfig, limit int64, d peer.Demand) (peer.Plan, error) {
 	debug.FreeOSMemory() // of what reading the data took
-	d.Limit, d.Used = c.Memory, residentBytes()
+	d.Limit, d.Used = limit, residentBytes()
 	plan, err := trainer.Plan(device, d)
 	if err != nil {
 		return plan, err
 	}
 	trainer.Room = plan.Room
+	if plan.Apart {
+		return plan, nil
+	}
 	limitHeap(plan.Bytes + plan.Bytes/100 - d.Used)
 	plan.Bytes = max(plan.Bytes, maxResidentBytes())
 	return plan, nil
 }
 
-// fitWorker plans a worker's inner steps within --memory. Only that limit holds its heap, since what rounds take is not
-// known as well.
-func (c *Config) fitWorker(spec *wire.RunSpec, device compute.Device) (peer.Plan, error) {
+// fitWorker plans a worker's inner steps within a limit. Only --memory holds its heap, since what rounds take is not known
+// as well.
+func (c *Config) fitWorker(spec *wire.RunSpec, device compute.Device, limit int64) (peer.Plan, error) {
 	debug.FreeOSMemory() // of what reading the data took
 	used := residentBytes()
-	plan, err := peer.WorkerPlan(spec, device, c.Memory, used)
+	plan, err := peer.WorkerPlan(spec, device, limit, used)
 	switch {
 	case err != nil:
 	case c.Memory > 0:

@@ -19,12 +19,12 @@ func newSample(t *terminal) *cobra.Command {
 }
 
 func (t *terminal) sample(ctx context.Context, c *Config, args []string) error {
-	device, err := c.device()
+	device, err := c.device(t.progress(c))
 	if err != nil {
 		return err
 	}
 	defer device.Close()
-	saved, err := c.saved(device, args[0], 1)
+	saved, err := c.saved(device.on, args[0], 1)
 	if err != nil {
 		return err
 	}

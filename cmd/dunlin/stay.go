@@ -24,6 +24,7 @@ type stay struct {
 	log    *slog.Logger
 	self   string // peer id
 
+	place    string   // of training: "CPU" or "GPU"
 	device   string   // that trains, for people
 	estimate *float64 // its tokens a second
 
@@ -51,11 +52,16 @@ func (s *stay) run(ctx context.Context, c *Config, events chan<- any) (err error
 		case <-ctx.Done():
 		}
 	}
-	device, err := c.device()
+	device, err := c.device(nil)
 	if err != nil {
 		return err
 	}
 	defer closing(&err, device.Close)
+	cards, end, untold := watch(device)
+	defer closing(&err, end)
+	if err := c.unkept(untold); err != nil { // it was set on the page
+		s.log.Warn("training goes on without a limit", "error", err)
+	}
 	var host *swarm.Host
 	show := func(snapshot *status.Snapshot) {
 		s.sent.Store(host.Stats().Socket.Out)
@@ -66,14 +72,18 @@ func (s *stay) run(ctx context.Context, c *Config, events chan<- any) (err error
 	}
 	p, err := peer.New(peer.Config{
 		Key: s.key, Signed: s.signed, Run: s.token.Run, Dir: s.folder.Run(s.token.Run), Quota: c.quota(), Upload: uint64(c.Up / 8), Name: c.Name,
-		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinator: s.token.Addrs, Duty: peer.Duty(c.Duty),
+		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinator: s.token.Addrs, Duty: peer.Duty(c.Duty), Cards: cards, Limits: c.Cards,
 		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
-			plan, err := c.fitWorker(spec, device)
+			var engine *peer.LocalEngine
+			err := within(c.Memory, func(limit int64) (peer.Plan, error) { return c.fitWorker(spec, device.on, limit) }, func(plan peer.Plan) (err error) {
+				say(func(line *progress) { line.planned(plan) })
+				engine, err = peer.NewLocalEngine(spec, device.on, tokens, joiner, s.folder.Moments(s.token.Run), plan.Room)
+				return err
+			}, func(limit int64, err error) { say(func(line *progress) { line.halved(limit, err) }) })
 			if err != nil {
 				return nil, err
 			}
-			say(func(line *progress) { line.planned(plan) })
-			return peer.NewLocalEngine(spec, device, tokens, joiner, s.folder.Moments(s.token.Run), plan.Room)
+			return engine, nil
 		},
 	})
 	if err != nil {

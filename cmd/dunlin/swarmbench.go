@@ -77,7 +77,7 @@ func (c *Config) measureSwarm(ctx context.Context, line *progress) (*swarmSpeed,
 	if err != nil {
 		return nil, err
 	}
-	s := &localSwarm{dir: c.Out, threads: c.Threads, up: c.Up, down: c.Down, verbose: c.Verbose, listen: c.Listen}
+	s := &localSwarm{dir: c.Out, threads: c.Threads, device: c.Device, up: c.Up, down: c.Down, verbose: c.Verbose, listen: c.Listen}
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}

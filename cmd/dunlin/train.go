@@ -11,7 +11,6 @@ import (
 
 	"dunlin/checkpoint"
 	"dunlin/compute"
-	"dunlin/compute/cpu"
 	"dunlin/data"
 	"dunlin/model"
 	"dunlin/optimizer"
@@ -21,6 +20,7 @@ import (
 func newTrain(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	options := append(c.training(), c.seed(), c.windows(512), c.memory())
+	options = append(options, c.cardLimits()...)
 	return t.command("train", "train a model on this machine, without a network",
 		"  dunlin train --preset nano --steps 1000 --out out/first\n  dunlin train --data book.txt --preset pico --steps 300 --log-format json\n"+
 			"  dunlin train --data out/web@3,out/code@1 --preset small\n"+
@@ -34,13 +34,13 @@ func (t *terminal) train(ctx context.Context, c *Config, _ []string) error {
 		return err
 	}
 	defer cfg.Data.Close()
-	device, err := c.device()
+	p := t.progress(c)
+	defer p.close()
+	device, err := c.device(p)
 	if err != nil {
 		return err
 	}
 	defer device.Close()
-	p := t.progress(c)
-	defer p.close()
 	p.say(fmt.Sprintf("data           %s", cfg.Data.Description), "data", slog.String("description", cfg.Data.Description),
 		slog.Int("train_tokens", cfg.Data.TrainTokens()), slog.Int("held_out_tokens", cfg.Data.HeldOutTokens()), slog.Int("vocabulary", cfg.Data.Tokenizer.Vocab()))
 	what := c.Preset
@@ -49,13 +49,23 @@ func (t *terminal) train(ctx context.Context, c *Config, _ []string) error {
 	}
 	p.machine(device, fmt.Sprintf(" · %s, %s parameters", what, grouped(cfg.Trainer.Model.Parameters())),
 		slog.String("preset", what), slog.Int("parameters", cfg.Trainer.Model.Parameters()))
-	plan, err := c.fit(device, &cfg.Trainer, cfg.Demand())
-	if err != nil {
+	cards, end, untold := watch(device)
+	defer func() { _ = end() }() // nothing of it is kept
+	if err := c.unkept(untold); err != nil {
 		return err
 	}
-	p.planned(plan)
+	cfg.Cards, cfg.Limits = cards, c.Cards
 	cfg.Report = func(r peer.SoloReport) { c.report(p, r) }
-	solo, err := peer.NewSolo(device, cfg)
+	var plan peer.Plan
+	var solo *peer.Solo
+	err = within(c.Memory, func(limit int64) (peer.Plan, error) {
+		return c.fit(device.on, &cfg.Trainer, limit, cfg.Demand())
+	}, func(fits peer.Plan) (err error) {
+		plan = fits
+		p.planned(plan)
+		solo, err = peer.NewSolo(device.on, cfg)
+		return err
+	}, p.halved)
 	if err != nil {
 		return err
 	}
@@ -113,10 +123,14 @@ func (t *terminal) trained(c *Config, p *progress, from *data.Dataset, plan peer
 		slog.Float64("val_loss", r.ValLoss), slog.Float64("bits_per_byte", bitsPerByte), slog.Float64("unigram_loss", r.Baselines.Unigram), slog.Float64("bigram_loss", r.Baselines.Bigram),
 		slog.String("checkpoint", c.Out),
 	}
+	predicted := "predicted_rss_bytes"
+	if plan.Apart {
+		predicted = "predicted_device_bytes"
+	}
 	result := map[string]any{
 		"steps": r.Steps, "tokens": r.Tokens, "tokens_per_second": r.TokensPerSecond, "val_loss": r.ValLoss, "bits_per_byte": bitsPerByte,
 		"unigram_loss": r.Baselines.Unigram, "bigram_loss": r.Baselines.Bigram, "checkpoint": c.Out,
-		"predicted_rss_bytes": plan.Bytes, "max_rss_bytes": maxResidentBytes(),
+		predicted: plan.Bytes, "max_rss_bytes": maxResidentBytes(),
 	}
 	average := ""
 	if c.EMA > 0 {
@@ -242,20 +256,4 @@ func (c *Config) weights() peer.Weights {
 		return peer.Averaged
 	}
 	return peer.Newest
-}
-
-// device opens what computes.
-func (c *Config) device() (*cpu.Device, error) {
-	return cpu.New(cpu.Options{Threads: c.Threads, Path: c.Kernels, Precision: compute.Precision(c.Precision)})
-}
-
-// emulates is what people should know about a precision that their processor lacks.
-const emulates = "this CPU does not multiply bf16: it rounds in software, which is slower than fp32"
-
-// machine tells what computes.
-func (p *progress) machine(device *cpu.Device, more string, attrs ...slog.Attr) {
-	p.say("this machine   "+device.Name()+more, "machine", append([]slog.Attr{slog.String("device", device.Name())}, attrs...)...)
-	if device.Emulates() {
-		p.say("precision      "+emulates, "precision", slog.Bool("emulated", true))
-	}
 }
