@@ -20,7 +20,7 @@ DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECON
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
 .DEFAULT_GOAL := help
-.PHONY: run test build lint race golden generate fuzz bench bench-convergence bench-link netns-test check-arm64 interop check-parity bench-peers cross clean help
+.PHONY: run test build lint race golden generate fuzz bench bench-convergence bench-link bench-rebalance netns-test check-arm64 interop check-parity bench-peers cross clean help
 
 run: build ## build, then train a small model with a swarm on this machine (DATA=path for your own text, SECONDS=n)
 	bin/dunlin demo $(DEMO_FLAGS)
@@ -78,6 +78,9 @@ netns-test: ## real processes in network namespaces behind slow, lossy links (Li
 
 bench-link: ## what rounds cost on links that just carry them (Linux and root; PRESET, RECIPE, WINDOWS, WINDOW in seconds)
 	BENCH_LINK=1 $(GO) test -count=1 -timeout 60m -v -run TestLinkEfficiency ./internal/world
+
+bench-rebalance: ## how full a pipeline's stages stay while peers come and go, by rule (SEEDS=n)
+	REBALANCE=$(if $(filter command,$(origin SEEDS)),$(SEEDS),10) $(GO) test -count=1 -timeout 60m -v -run TestRebalanceTrace ./sim
 
 check-arm64: ## the tests of the numeric packages as an arm64 processor computes them, emulated by qemu (qemu-user-static)
 	@if ! qemu=$$(command -v qemu-aarch64-static || command -v qemu-aarch64); then \

@@ -8,6 +8,9 @@
 //   - [Server] serves one stage: a bounded queue, forward passes that leave
 //     nothing behind, backward passes whose gradient waits for the trainer's
 //     word before it counts (server.go, steps.go).
+//   - [Mover] decides for one peer whether it leaves its stage for another, from
+//     what all publish; [Place] where a newcomer goes, [Recover] where a stage's
+//     state comes from (rebalance.go).
 //
 // A micro-batch counts at most once in each stage (R11): a trainer accepts one
 // backward call a stage, and a server adds a gradient only when it is accepted.

@@ -14,6 +14,8 @@
 //
 //   - [Scenario] says who takes part and what goes wrong; [Random] draws one.
 //   - [World] runs it.
+//   - [Preemption] is apart: a trace of peers that are taken away, to measure
+//     how stages of a pipeline stay filled.
 //   - [Bug] is a deliberate mistake of the simulated driver: the referee must
 //     find each of them, which is the test of the test.
 package sim
