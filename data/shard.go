@@ -20,8 +20,9 @@ const (
 	shardMagic   = "DNLT"
 	shardVersion = 1
 	shardUint8   = 1
-	shardHeader  = 16
 
+	// ShardHeader is the bytes before a shard's tokens.
+	ShardHeader = 16
 	// MaxShard is the largest shard, in bytes.
 	MaxShard = 1 << 20
 )
@@ -29,9 +30,9 @@ const (
 // PackShards cuts tokens into shards of at most MaxShard bytes, hands each to
 // put and returns the names in order. put is a store's Put.
 func PackShards(tokens []byte, put func(shard []byte) (store.Hash, error)) ([]store.Hash, error) {
-	const most = MaxShard - shardHeader
+	const most = MaxShard - ShardHeader
 	var names []store.Hash
-	buf := make([]byte, 0, min(MaxShard, shardHeader+len(tokens)))
+	buf := make([]byte, 0, min(MaxShard, ShardHeader+len(tokens)))
 	for from := 0; from < len(tokens); from += most {
 		body := tokens[from:min(from+most, len(tokens))]
 		buf = append(buf[:0], shardMagic...)
@@ -75,7 +76,7 @@ func OpenShards[H ~[32]byte](names []H, get func(H) ([]byte, error)) ([]byte, er
 // OpenShard checks a shard's header and returns its tokens, not a copy.
 func OpenShard(shard []byte) ([]byte, error) {
 	switch {
-	case len(shard) < shardHeader || string(shard[:4]) != shardMagic:
+	case len(shard) < ShardHeader || string(shard[:4]) != shardMagic:
 		return nil, fmt.Errorf("not a token shard")
 	case len(shard) > MaxShard:
 		return nil, fmt.Errorf("token shard of %d bytes, at most %d are allowed", len(shard), MaxShard)
@@ -84,7 +85,7 @@ func OpenShard(shard []byte) ([]byte, error) {
 	case shard[5] != shardUint8 || shard[6] != 0 || shard[7] != 0:
 		return nil, fmt.Errorf("token shard of type %d, this program reads %d (bytes)", shard[5], shardUint8)
 	}
-	body := shard[shardHeader:]
+	body := shard[ShardHeader:]
 	if n := binary.LittleEndian.Uint64(shard[8:]); n != uint64(len(body)) || n == 0 {
 		return nil, fmt.Errorf("token shard says %d tokens and holds %d", n, len(body))
 	}

@@ -11,14 +11,14 @@ import (
 )
 
 func TestShardsRoundTrip(t *testing.T) {
-	for _, n := range []int{1, 1000, MaxShard - shardHeader, MaxShard - shardHeader + 1, 3 * MaxShard} {
+	for _, n := range []int{1, 1000, MaxShard - ShardHeader, MaxShard - ShardHeader + 1, 3 * MaxShard} {
 		s := store.NewMemory(0)
 		tokens := counting(n)
 		names, err := PackShards(tokens, s.Put)
 		if err != nil {
 			t.Fatal(err)
 		}
-		const most = MaxShard - shardHeader
+		const most = MaxShard - ShardHeader
 		if want := (n + most - 1) / most; len(names) != want {
 			t.Fatalf("%d tokens in %d shards, want %d", n, len(names), want)
 		}

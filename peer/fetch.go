@@ -136,6 +136,9 @@ func (p *Peer) fetch(e catchup.Fetch) {
 		p.next(failed(errNotHere))
 		return
 	}
+	if e.Class == wire.ClassJoin && e.Ref.What == wire.WhatBlob {
+		p.figures.transferring(transferBegun{transferCheckpoint, 8 * p.spec.Parameters()}) // weights and outer momentum
+	}
 	j := fetchJob{from: e.Peer, request: e.Request(), limit: store.MaxBlob}
 	switch e.Ref.What {
 	case wire.WhatManifest:
@@ -156,6 +159,9 @@ func (p *Peer) fetch(e catchup.Fetch) {
 		if err != nil {
 			p.inbox.put(failed(err))
 			return
+		}
+		if e.Class == wire.ClassJoin {
+			p.inbox.put(transferMoved{transferCheckpoint, e.Peer, len(b)})
 		}
 		p.inbox.put(fetched(e, b))
 	}

@@ -30,6 +30,7 @@ type figures struct {
 	heldOut         []status.Point
 	prompt          string          // that samples continue
 	samples         []status.Sample // newest last
+	transfers       []*transfer
 	rates           []status.Rate
 	ledger          []status.Entry // newest last
 	notes           []status.Note  // newest last

@@ -71,6 +71,8 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.judged(ev)
 	case Organise:
 		p.organise(ev)
+	case transferBegun, transferMoved:
+		p.figures.transferring(ev)
 	case entryAsked:
 		detail, err := p.entry(ev.height)
 		ev.answer <- entryTold{detail, err}

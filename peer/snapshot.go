@@ -78,6 +78,9 @@ func (p *Peer) snapshot() *status.Snapshot {
 	}
 	s.Health = p.health(now)
 	s.Cost = p.cost(s.Peers)
+	if p.life.state == wire.StateSyncing {
+		s.Transfers = f.transferStatus(now)
+	}
 	s.Samples = slices.Clone(f.samples)
 	s.Thanks = p.thanks.ranks(p.self, p.spec.Fragments, p.nameOf)
 	if c.Rounds != nil {

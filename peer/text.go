@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,6 +59,7 @@ func (p *Peer) fetchShards(ctx context.Context, names []wire.Hash) error {
 	if len(missing) == 0 {
 		return nil
 	}
+	p.inbox.put(transferBegun{transferData, p.bytesOf(missing)})
 	donors := p.donors(ctx)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -77,6 +79,16 @@ func (p *Peer) fetchShards(ctx context.Context, names []wire.Hash) error {
 	}
 	all.Wait()
 	return context.Cause(ctx)
+}
+
+// bytesOf is the size of token shards, which are a byte a token and a header.
+func (p *Peer) bytesOf(names []wire.Hash) (sum uint64) {
+	for _, s := range append(slices.Clone(p.spec.Data.Train), p.spec.Data.HeldOut...) {
+		if slices.Contains(names, s.Hash) {
+			sum += s.Tokens + data.ShardHeader
+		}
+	}
+	return sum
 }
 
 // donors are who may give token shards: the coordinator, first, and peers it
@@ -113,11 +125,13 @@ func (p *Peer) fetchShard(ctx context.Context, name wire.Hash, donors []wire.Pee
 	var last error
 	for range shardRounds {
 		for i := range donors {
-			b, err := p.transport.Fetch(ctx, donors[(from+i)%len(donors)], wire.ClassData, request, data.MaxShard)
+			donor := donors[(from+i)%len(donors)]
+			b, err := p.transport.Fetch(ctx, donor, wire.ClassData, request, data.MaxShard)
 			if err == nil && wire.HashLeaf(b) != name {
 				err = errWrongBytes
 			}
 			if err == nil {
+				p.inbox.put(transferMoved{transferData, donor, len(b)})
 				_, err = p.store.Put(b)
 				return err
 			}

@@ -9,24 +9,25 @@ import (
 // Snapshot is everything the page, the API and the terminal show. It is never
 // changed after it is published.
 type Snapshot struct {
-	At       time.Time `json:"at"`
-	Version  string    `json:"version"` // of the program
-	Self     string    `json:"self"`    // peer id
-	Role     string    `json:"role"`    // "coordinator" or "worker"
-	Invite   string    `json:"invite,omitempty"`
-	Run      Run       `json:"run"`
-	Learning Learning  `json:"learning"`
-	Speed    Speed     `json:"speed"`
-	Health   Health    `json:"health"`
-	Cost     Cost      `json:"cost"`
-	Peers    []Peer    `json:"peers"`           // by slot
-	Cards    []Card    `json:"cards,omitempty"` // that train here, where there is telemetry
-	Rounds   []Round   `json:"rounds"`          // newest last, bounded
-	Ledger   []Entry   `json:"ledger"`          // newest first, bounded
-	Notes    []Note    `json:"notes"`           // newest first, bounded
-	Thanks   Thanks    `json:"thanks"`
-	Samples  []Sample  `json:"samples"`           // the first one, then the newest ones, newest last; on a coordinator
-	Machine  *Machine  `json:"machine,omitempty"` // nil where nobody may steer this peer
+	At        time.Time  `json:"at"`
+	Version   string     `json:"version"` // of the program
+	Self      string     `json:"self"`    // peer id
+	Role      string     `json:"role"`    // "coordinator" or "worker"
+	Invite    string     `json:"invite,omitempty"`
+	Run       Run        `json:"run"`
+	Learning  Learning   `json:"learning"`
+	Speed     Speed      `json:"speed"`
+	Health    Health     `json:"health"`
+	Cost      Cost       `json:"cost"`
+	Peers     []Peer     `json:"peers"`           // by slot
+	Cards     []Card     `json:"cards,omitempty"` // that train here, where there is telemetry
+	Rounds    []Round    `json:"rounds"`          // newest last, bounded
+	Ledger    []Entry    `json:"ledger"`          // newest first, bounded
+	Notes     []Note     `json:"notes"`           // newest first, bounded
+	Thanks    Thanks     `json:"thanks"`
+	Transfers []Transfer `json:"transfers,omitempty"` // that must end before this worker trains
+	Samples   []Sample   `json:"samples"`             // the first one, then the newest ones, newest last; on a coordinator
+	Machine   *Machine   `json:"machine,omitempty"`   // nil where nobody may steer this peer
 }
 
 // Run says which run this is and where it stands.
@@ -159,6 +160,16 @@ type Round struct {
 	Held     *float64 `json:"held"`
 	Closed   *float64 `json:"closed"`
 	Failed   string   `json:"failed,omitempty"`
+}
+
+// Transfer is a download under way.
+type Transfer struct {
+	What        string   `json:"what"` // "data", "checkpoint"
+	Done        uint64   `json:"done_bytes"`
+	Total       uint64   `json:"total_bytes"`
+	Donors      int      `json:"donors"`           // that gave something
+	Rate        *float64 `json:"bytes_per_second"` // mean so far
+	SecondsLeft *float64 `json:"seconds_left,omitempty"`
 }
 
 // Sample is what the model of one state wrote; all samples continue one prompt with the same draws.

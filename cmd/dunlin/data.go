@@ -112,7 +112,8 @@ func (t *terminal) prepare(ctx context.Context, c *Config, args []string) error 
 				resumed = true
 			}
 			speed := float64(r.Tokens-r.ResumedTokens) / max(time.Since(began).Seconds(), 1e-9)
-			p.state(fmt.Sprintf("preparing      %s of %s MB · %s tokens · %s tokens/s", rate(float64(r.Read)/1e6), rate(float64(r.Size)/1e6), grouped(r.Tokens), rate(speed)),
+			share := float64(r.Read) / max(float64(r.Size), 1)
+			p.state(fmt.Sprintf("preparing      %s of %s MB %s · %s tokens · %s tokens/s%s", rate(float64(r.Read)/1e6), rate(float64(r.Size)/1e6), bar(share), grouped(r.Tokens), rate(speed), left(share, time.Since(began))),
 				[]slog.Attr{slog.Int64("bytes_read", r.Read), slog.Int64("bytes_in_all", r.Size), slog.Int64("tokens", r.Tokens), slog.Float64("tokens_per_second", speed)})
 		},
 	})
@@ -163,9 +164,9 @@ func (t *terminal) trainBPE(ctx context.Context, c *Config, args []string) error
 		Inputs: args, Format: c.Format, Field: c.Field, Vocab: c.Vocab, Limit: int64(c.Limit * 1e6), Parquet: parquet.Open,
 		Report: func(r data.TrainBPEReport) {
 			last = r
-			line := fmt.Sprintf("reading        %s of %s MB · %s distinct pieces", rate(float64(r.Read)/1e6), rate(float64(r.Size)/1e6), grouped(r.Pieces))
+			line := fmt.Sprintf("reading        %s of %s MB %s · %s distinct pieces", rate(float64(r.Read)/1e6), rate(float64(r.Size)/1e6), bar(float64(r.Read)/max(float64(r.Size), 1)), grouped(r.Pieces))
 			if r.Tokens > 0 {
-				line = fmt.Sprintf("learning       %s of %s tokens", grouped(r.Tokens), grouped(c.Vocab))
+				line = fmt.Sprintf("learning       %s of %s tokens %s", grouped(r.Tokens), grouped(c.Vocab), bar(float64(r.Tokens)/float64(c.Vocab)))
 			}
 			p.state(line, []slog.Attr{slog.Int64("bytes", r.Bytes), slog.Int("pieces", r.Pieces), slog.Int("tokens", r.Tokens)})
 		},

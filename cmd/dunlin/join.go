@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/spf13/cobra"
 
 	"dunlin/invite"
+	"dunlin/machine"
 	"dunlin/peer"
 	"dunlin/status"
 	"dunlin/swarm"
@@ -90,6 +92,13 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 		will += " · " + promise
 	}
 	line.say(will+" · web page "+v.page.URL(), "will", slog.String("page", v.page.URL()), slog.String("limits", c.promise()))
+	if !c.Loopback {
+		asking, stop := context.WithCancel(ctx)
+		var clock sync.WaitGroup
+		clock.Go(func() { v.checkClock(asking, machine.TimeServers()) })
+		defer clock.Wait()
+		defer stop()
+	}
 	return v.run(ctx)
 }
 
@@ -149,6 +158,9 @@ func workerLine(s *status.Snapshot) (string, []slog.Attr) {
 		}
 	}
 	state := fmt.Sprintf("%-14s ", s.Run.Phase)
+	if len(s.Transfers) > 0 {
+		return transferLine(state, &s.Transfers[0])
+	}
 	if own.Step == 0 {
 		return state + s.Run.Reason, []slog.Attr{slog.String("state", s.Run.Phase), slog.String("reason", s.Run.Reason)}
 	}
@@ -159,6 +171,22 @@ func workerLine(s *status.Snapshot) (string, []slog.Attr) {
 			slog.String("state", s.Run.Phase), slog.Uint64("step", own.Step), slog.Float64("loss", own.Loss),
 			slog.Float64("tokens_per_second", own.TokensPerSecond), slog.Uint64("height", s.Run.Height),
 		}
+}
+
+// transferLine says how a download gets on.
+func transferLine(state string, t *status.Transfer) (string, []slog.Attr) {
+	share := float64(t.Done) / float64(t.Total)
+	line := fmt.Sprintf("%s%s %s of %s", state, t.What, status.Bytes(float64(t.Done)), status.Bytes(float64(t.Total)))
+	if t.Donors > 0 {
+		line += fmt.Sprintf(" from %d donors", t.Donors)
+	}
+	line += " " + bar(share)
+	attrs := []slog.Attr{slog.String("state", "syncing"), slog.String("what", t.What), slog.Uint64("done_bytes", t.Done), slog.Uint64("total_bytes", t.Total)}
+	if t.Rate != nil {
+		line += " · " + bitRate(*t.Rate*8) + " · " + status.Duration(*t.SecondsLeft) + " left"
+		attrs = append(attrs, slog.Float64("bytes_per_second", *t.Rate))
+	}
+	return line, attrs
 }
 
 // fetchSpec reads the run's spec from the data folder or asks the coordinator for it.

@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -51,6 +52,7 @@ func TestScripts(t *testing.T) {
 			"damages":   damages,
 			"foretells": foretells,
 			"cut":       cutShort,
+			"leads":     leads,
 			"waits":     waits,
 		},
 	})
@@ -122,7 +124,7 @@ func signals(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 4 {
 		ts.Fatalf("usage: signals signal end regexp command…")
 	}
-	signal := map[string]os.Signal{"KILL": os.Kill, "KILL-SOON": os.Kill, "INT": os.Interrupt}[args[0]]
+	signal := map[string]os.Signal{"KILL": os.Kill, "KILL-SOON": os.Kill, "INT": os.Interrupt, "TERM": syscall.SIGTERM}[args[0]]
 	var moment time.Duration
 	if args[0] == "KILL-SOON" {
 		moment = rand.N(500 * time.Millisecond)
@@ -234,6 +236,31 @@ func cutShort(ts *testscript.TestScript, neg bool, args []string) {
 	info, err := os.Stat(ts.MkAbs(args[0]))
 	ts.Check(err)
 	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()-2))
+}
+
+// leads starts a coordinator on loopback and puts its invite into a variable: `leads NAME FLAG…`.
+func leads(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: leads variable flag…")
+	}
+	path, err := lookPath("dunlin", ts.Getenv("PATH"))
+	ts.Check(err)
+	cmd := exec.Command(path, append([]string{"coordinator", "--loopback"}, args[1:]...)...)
+	cmd.Dir, cmd.Env = ts.MkAbs("."), []string{"HOME=" + ts.Getenv("HOME"), "PATH=" + ts.Getenv("PATH")}
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if invite, found := strings.CutPrefix(lines.Text(), "invite  "); found {
+			ts.Setenv(args[0], invite)
+			return
+		}
+	}
+	ts.Fatalf("the coordinator ends without an invite")
 }
 
 // lookPath finds a command in a search path other than the process's own.

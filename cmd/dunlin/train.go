@@ -88,6 +88,9 @@ func (c *Config) report(p *progress, r peer.SoloReport) {
 	} else {
 		at += " of " + grouped(c.Steps)
 	}
+	if p.live {
+		at += " " + bar(r.Progress)
+	}
 	line := fmt.Sprintf("training       %s · loss %.3f · %s tokens/s", at, r.Loss, rate(r.TokensPerSecond))
 	attrs := []slog.Attr{
 		slog.Int("step", r.Step), slog.Float64("loss", r.Loss), slog.Uint64("tokens", r.Tokens),
@@ -99,6 +102,9 @@ func (c *Config) report(p *progress, r peer.SoloReport) {
 		if !math.IsNaN(r.NoiseScale) && !math.IsInf(r.NoiseScale, 0) {
 			attrs = append(attrs, slog.Float64("noise_scale", r.NoiseScale))
 		}
+	}
+	if r.Progress > 0 && r.TokensPerSecond > 0 {
+		line += left(r.Progress, seconds(float64(r.Tokens)/r.TokensPerSecond))
 	}
 	p.step(line, attrs...)
 }

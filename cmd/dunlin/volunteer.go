@@ -145,6 +145,23 @@ func (v *volunteer) run(ctx context.Context) error {
 	}
 }
 
+// checkClock warns of a clock that is wrong. Where no time server answers nobody can tell.
+func (v *volunteer) checkClock(ctx context.Context, servers []string) {
+	ahead, server, err := machine.ClockOffset(ctx, servers)
+	if err != nil {
+		return
+	}
+	if f := judgeClock(ahead, server, nil); f.State != status.OK {
+		warn := func(line *progress) {
+			line.say("clock          "+f.Detail+" → "+f.Mend, "clock", slog.Float64("ahead_seconds", ahead.Seconds()), slog.String("mend", f.Mend))
+		}
+		select {
+		case v.events <- warn:
+		case <-ctx.Done():
+		}
+	}
+}
+
 // begin starts a stay and returns what ends it.
 func (v *volunteer) begin(ctx context.Context, ended chan<- error) context.CancelCauseFunc {
 	ctx, end := context.WithCancelCause(ctx)

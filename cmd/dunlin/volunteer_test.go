@@ -224,6 +224,17 @@ func TestVolunteersEvening(t *testing.T) {
 		t.Errorf("pause of a coordinator: %v", err)
 	}
 
+	// A folder of an older release has none of these.
+	for _, name := range []string{allowances, filepath.Join("runs", "*", "thanks")} {
+		found, err := filepath.Glob(filepath.Join(folder, name))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("%s: %v, %v", name, found, err)
+		}
+		if err := os.Remove(found[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+
 	// The next process knows the limits; its flags come before them.
 	next := start(t, append(join, "--up", "30mbit")...)
 	next.says(`^it will .* at most 30.0 Mbit/s up .* 20 % of the time`) // duty is a flag, too
