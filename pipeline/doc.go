@@ -11,6 +11,8 @@
 //   - [Mover] decides for one peer whether it leaves its stage for another, from
 //     what all publish; [Place] where a newcomer goes, [Recover] where a stage's
 //     state comes from (rebalance.go).
+//   - [Split] cuts a model's layers into stages (stage.go), [Outlook.Forecast]
+//     says what a pipeline would do (forecast.go).
 //
 // A micro-batch counts at most once in each stage (R11): a trainer accepts one
 // backward call a stage, and a server adds a gradient only when it is accepted.
