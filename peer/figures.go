@@ -31,6 +31,7 @@ type figures struct {
 	prompt          string          // that samples continue
 	samples         []status.Sample // newest last
 	transfers       []*transfer
+	moves           []status.Move // newest last
 	rates           []status.Rate
 	ledger          []status.Entry // newest last
 	notes           []status.Note  // newest last
@@ -67,6 +68,9 @@ func (f *figures) since(now time.Time) float64 { return now.Sub(f.started).Secon
 
 // member follows the membership log.
 func (f *figures) member(m *wire.Member) {
+	if f.moves = append(f.moves, status.Move{Tokens: f.tokens, Joined: m.Op == wire.MemberAdmit, Text: DescribeEntry(m)}); len(f.moves) > maxNotes {
+		f.moves = f.moves[1:]
+	}
 	if m.Op == wire.MemberAdmit {
 		f.slots[m.Slot] = m.Peer
 		f.members[m.Peer] = &memberFigures{seen: time.Now(), alive: true, heartbeat: wire.Heartbeat{Slot: m.Slot, State: wire.StateSyncing}}

@@ -24,11 +24,19 @@ func (p *Peer) publish() {
 	total, training := p.total(now)
 	f := p.figures
 	if n := len(f.rates); n == 0 || f.since(now)-f.rates[n-1].At >= 1 {
-		f.rates = thin(append(f.rates, status.Rate{At: f.since(now), Rate: total, Peers: training}))
+		f.rates = thin(append(f.rates, status.Rate{At: f.since(now), Rate: total, Peers: training, Own: p.ownRate(now)}))
 	}
 	if p.cfg.Publish != nil {
 		p.cfg.Publish(p.snapshot())
 	}
+}
+
+// ownRate is this worker's tokens a second; 0 where there is none.
+func (p *Peer) ownRate(now time.Time) float64 {
+	if p.worker == nil {
+		return 0
+	}
+	return p.life.rate.perSecond(now)
 }
 
 // total returns the sum of the live workers' rates and how many train.
@@ -59,7 +67,7 @@ func (p *Peer) snapshot() *status.Snapshot {
 	}
 	s.Peers, s.Cards = p.peerStatus(now), slices.Clone(p.cards)
 	s.Learning = status.Learning{
-		Train: lastLoss(f.curve), HeldOut: lastLoss(f.heldOut), Curve: slices.Clone(f.curve), HeldOuts: slices.Clone(f.heldOut),
+		Train: lastLoss(f.curve), HeldOut: lastLoss(f.heldOut), Curve: slices.Clone(f.curve), HeldOuts: slices.Clone(f.heldOut), Moves: slices.Clone(f.moves),
 		Unigram: f.unigram, Bigram: f.bigram,
 	}
 	s.Run.Done = p.ended && len(f.slots) == 0 && (p.judge == nil || f.judgedLast)
@@ -73,7 +81,7 @@ func (p *Peer) snapshot() *status.Snapshot {
 		}
 	}
 	if p.worker != nil {
-		own := p.life.rate.perSecond(now)
+		own := p.ownRate(now)
 		s.Speed.Own = &own
 	}
 	s.Health = p.health(now)

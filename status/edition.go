@@ -69,6 +69,9 @@ func finite(s *Snapshot) *Snapshot {
 		m.Estimate, m.Others = number(m.Estimate), orZero(m.Others)
 		c.Machine = &m
 	}
+	if c.Learning.Moves == nil {
+		c.Learning.Moves = []Move{}
+	}
 	c.Rounds = keep(c.Rounds, func(r Round) bool {
 		for _, at := range []*float64{r.Ready, r.Opened, r.Summed, r.Held, r.Closed} {
 			if at != nil && !isFinite(*at) {

@@ -25,8 +25,9 @@ func sample() *Snapshot {
 			Train: value(2.61), HeldOut: value(2.654), Unigram: value(3.41), Bigram: value(2.83),
 			Curve:    []Point{{0, 5.545, 0}, {400_000, 2.9, 50}, {912_000, 2.61, 120}},
 			HeldOuts: []Point{{0, 5.55, 0}, {800_000, 2.654, 100}},
+			Moves:    []Move{{0, true, "slot 1 joins"}, {400_000, false, "slot 5 leaves: no heartbeat for 20 s"}},
 		},
-		Speed:  Speed{TokensPerSecond: value(8040), Own: value(2010), SecondsLeft: value(36), History: []Rate{{0, 0, 0}, {1, 8040, 4}}},
+		Speed:  Speed{TokensPerSecond: value(8040), Own: value(2010), SecondsLeft: value(36), History: []Rate{{0, 0, 0, 0}, {1, 8040, 4, 2010}}},
 		Health: Health{Training: 4, Syncing: 1, Lost: 1, LastLost: "ab12: no heartbeat", Commits: 59, FailedAttempts: 1, LastFailure: "slab 3 below quorum", StatesAgree: &agree},
 		Cost:   Cost{BitsPerParameter: value(8.02), UploadBitsPerParameter: value(9.61), BytesRatio: value(79.8), BytesPerPeerDay: value(2.13e9)},
 		Rounds: []Round{

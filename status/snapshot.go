@@ -60,6 +60,14 @@ type Learning struct {
 	Bigram   *float64 `json:"bigram"`
 	Curve    []Point  `json:"curve"`          // training loss
 	HeldOuts []Point  `json:"held_out_curve"` // held-out loss at checkpoints
+	Moves    []Move   `json:"moves"`          // of workers, newest last, bounded
+}
+
+// Move is a worker that joined, or left.
+type Move struct {
+	Tokens uint64 `json:"tokens"` // committed by then
+	Joined bool   `json:"joined"`
+	Text   string `json:"text"` // who, and why it left
 }
 
 // Point is a loss at a number of committed tokens.
@@ -82,6 +90,7 @@ type Rate struct {
 	At    float64 `json:"at"` // seconds since the run's start here
 	Rate  float64 `json:"rate"`
 	Peers int     `json:"peers"`
+	Own   float64 `json:"own"` // of it, this peer's; 0 where it does not train
 }
 
 // Health says whether the run goes well.

@@ -23,6 +23,9 @@ func Text(s *Snapshot, width int) string {
 	}
 	line("health     ", join(healthLine(s)))
 	line("cost       ", join(costLine(s)))
+	if s.Machine != nil {
+		line("you        ", join(machineLine(s)))
+	}
 	b.WriteString("\n" + Table(s, width))
 	for i, n := range s.Notes {
 		if i == 0 {
@@ -119,6 +122,25 @@ func healthLine(s *Snapshot) []string {
 		parts = append(parts, Count(uint64(h.Lost))+" lost in 10 m ("+plain(h.LastLost)+")")
 	}
 	return parts
+}
+
+// machineLine says what this machine does for the run and takes from its owner.
+func machineLine(s *Snapshot) []string {
+	m := s.Machine
+	state := plain(m.State)
+	if m.Reason != "" {
+		state += ": " + plain(m.Reason)
+	}
+	if m.Until != nil {
+		state += ", goes on at " + m.Until.Format("Mon 15:04")
+	}
+	parts := []string{state}
+	for _, g := range s.Thanks.Ranks {
+		if g.You {
+			parts = append(parts, "gave "+Figure(float64(g.Tokens))+" tokens, rank "+Count(uint64(g.Rank))+" of "+Count(uint64(s.Thanks.Givers)))
+		}
+	}
+	return append(parts, "sent today "+Bytes(float64(m.SentToday)))
 }
 
 func costLine(s *Snapshot) []string {

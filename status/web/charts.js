@@ -70,7 +70,7 @@ class LineChart {
         spanGaps: s.spanGaps ?? true,
         points: { show: s.points ?? false, size: 6, fill: () => colour(s.stroke) },
       }))],
-      hooks: { setCursor: [() => this.read()] },
+      hooks: { setCursor: [() => this.read()], draw: [(u) => this.mark?.(u)] },
     }, this.data, this.plot);
     setAttribute(this.u.root, "aria-hidden", "true");
     this.u.root.classList.toggle("bare", !this.empty.hidden);
@@ -146,6 +146,14 @@ export class LossChart extends LineChart {
         { head: "held-out", number: true, cell: (r) => known(r[2], loss) },
       ],
       rows: this.rows ?? [],
+    }), () => ({
+      caption: "Workers that joined or left",
+      columns: [
+        { head: "tokens", number: true, cell: (m) => count(m.tokens) },
+        { head: "", cell: (m) => (m.joined ? "▲ joined" : "▼ left") },
+        { head: "who", wide: true, cell: (m) => m.text },
+      ],
+      rows: this.learning?.moves ?? [],
     }));
   }
 
@@ -154,6 +162,35 @@ export class LossChart extends LineChart {
     this.x.scale = on ? { distr: 3, range: (_, low, high) => [low, high] } : {};
     this.build();
     this.show(this.learning);
+  }
+
+  /** Ticks on the axis where commits are; joins ▲ and leaves ▼ above them. */
+  mark(u) {
+    const { ctx, bbox } = u;
+    const scale = devicePixelRatio;
+    const floor = bbox.top + bbox.height;
+    const inside = (x) => x >= bbox.left && x <= bbox.left + bbox.width;
+    ctx.save();
+    ctx.strokeStyle = colour("--edge");
+    ctx.lineWidth = scale;
+    ctx.beginPath();
+    let last = -Infinity;
+    for (const p of this.learning?.curve ?? []) {
+      const x = u.valToPos(p.tokens, "x", true);
+      if (!inside(x) || x - last < 3 * scale) continue;
+      last = x;
+      ctx.moveTo(x, floor);
+      ctx.lineTo(x, floor - 4 * scale);
+    }
+    ctx.stroke();
+    ctx.font = 10 * scale + "px sans-serif";
+    ctx.textAlign = "center";
+    ctx.fillStyle = colour("--ink-2");
+    for (const m of this.learning?.moves ?? []) {
+      const x = u.valToPos(m.tokens, "x", true);
+      if (inside(x)) ctx.fillText(m.joined ? "▲" : "▼", x, floor - (m.joined ? 7 : 17) * scale);
+    }
+    ctx.restore();
   }
 
   show(learning) {
@@ -192,6 +229,7 @@ export class RateChart extends LineChart {
       ],
       series: [
         { label: "all workers", sample: "bold", stroke: "--series-2", fill: "--series-2-fill", width: 2, format: figure, spanGaps: false },
+        { label: "you", sample: "own", stroke: "--accent", width: 1.25, format: figure, spanGaps: false },
         { label: "workers training", sample: "dashed", stroke: "--ink-2", width: 1.25, dash: [6, 4], format: count, scale: "workers", paths: uPlot.paths.stepped({ align: 1 }) },
       ],
     });
@@ -200,6 +238,7 @@ export class RateChart extends LineChart {
       columns: [
         { head: "time", number: true, cell: (r) => duration(r.at) },
         { head: "tokens/s", number: true, cell: (r) => figure(r.rate) },
+        { head: "you", number: true, cell: (r) => known(r.own > 0 ? r.own : null, figure) },
         { head: "workers training", number: true, cell: (r) => count(r.peers) },
       ],
       rows: this.history ?? [],
@@ -208,6 +247,6 @@ export class RateChart extends LineChart {
 
   show(history) {
     this.history = history ?? [];
-    this.set([this.history.map((r) => r.at), this.history.map((r) => r.rate), this.history.map((r) => r.peers)]);
+    this.set([this.history.map((r) => r.at), this.history.map((r) => r.rate), this.history.map((r) => (r.own > 0 ? r.own : null)), this.history.map((r) => r.peers)]);
   }
 }

@@ -122,14 +122,18 @@ export class Table {
 
 /**
  * A button that shows a chart's figures as a table, frozen at that moment so
- * that they can be read and copied: make() -> {columns, rows, caption}.
+ * that they can be read and copied: each make() -> {columns, rows, caption}.
  */
-export function asTable(button, place, make) {
+export function asTable(button, place, ...makes) {
   button.addEventListener("click", () => {
     const open = place.hidden;
     if (open) {
-      const { columns, rows, caption } = make();
-      new Table(place, columns, { caption }).show(rows);
+      place.replaceChildren(...makes.map((make) => {
+        const { columns, rows, caption } = make();
+        const part = el("div");
+        new Table(part, columns, { caption }).show(rows);
+        return part;
+      }));
     } else {
       place.replaceChildren();
     }
