@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	threads = 256 // of a block of an elementwise operation
+	threads = 256         // of a block of an elementwise operation
+	part    = 4 * threads // values that it takes
 	// longest is the most values of one launch of such an operation. For the widest,
 	// AdamW, they are 3.8 GB of traffic, 20 ms on a card with 190 GB/s: no kernel may
 	// run for 100 ms, or a card that also draws a screen stutters.
@@ -22,7 +23,7 @@ const (
 func element(n int, launch func(grid, block [3]uint32, offset uint64, n int)) {
 	for from := 0; from < n; from += longest {
 		piece := min(longest, n-from)
-		launch([3]uint32{blocks(piece, threads), 1, 1}, [3]uint32{threads, 1, 1}, 4*uint64(from), piece)
+		launch([3]uint32{blocks(piece, part), 1, 1}, [3]uint32{threads, 1, 1}, 4*uint64(from), piece)
 	}
 }
 
@@ -105,7 +106,8 @@ func (d *Device) SumSquares(x compute.Buffer) float64 {
 // wide is a grid of rows × columns, for kernels that step over rows themselves
 // when there are more than a grid's second extent can hold.
 func wide(rows, columns int) (grid, block [3]uint32) {
-	return [3]uint32{blocks(columns, threads), uint32(min(rows, 65535)), 1}, [3]uint32{threads, 1, 1}
+	width := min(threads, int(blocks(columns, 32))*32)
+	return [3]uint32{blocks(columns, width), uint32(min(rows, 65535)), 1}, [3]uint32{uint32(width), 1, 1}
 }
 
 // SwiGLU implements compute.Device.
@@ -189,7 +191,7 @@ func (d *Device) AdamW(op compute.AdamW) {
 	s, table := op.Scalars(), d.table(op.Decay)
 	for from := 0; from < n; from += longest {
 		piece, at := min(longest, n-from), 4*uint64(from)
-		grid, block := [3]uint32{blocks(piece, threads), 1, 1}, [3]uint32{threads, 1, 1}
+		grid, block := [3]uint32{blocks(piece, part), 1, 1}, [3]uint32{threads, 1, 1}
 		d.launch(kernelAdamW, grid, block, params+at, grads+at, m+at, v+at, table, uint64(len(op.Decay)),
 			bits(s.Beta1), bits(s.OneMinusBeta1), bits(s.Beta2), bits(s.OneMinusBeta2), bits(s.Eps), bits(s.GradScale),
 			bits(s.StepSize), bits(s.InvRootCorrection2), bits(s.Keep), uint64(from), uint64(piece))

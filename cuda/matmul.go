@@ -165,13 +165,11 @@ func (d *Device) pack(i int, first kernel, source, largest uint64, rows, k, dept
 		n := rows * k
 		d.launch(kernelLargest, [3]uint32{blocks(n, 4096), 1, 1}, [3]uint32{threads, 1, 1}, largest, source, uint64(n))
 	}
+	grid, block := [3]uint32{blocks(padded, 32), blocks(depth, 32), 1}, [3]uint32{threads, 1, 1}
 	if along {
-		n := padded * depth
-		d.launch(first, [3]uint32{blocks(n/4, threads), 1, 1}, [3]uint32{threads, 1, 1},
-			target, source, largest, uint64(rows), uint64(k), uint64(depth), uint64(n))
-		return target
+		d.launch(first, grid, block, target, source, largest, uint64(rows), uint64(k), uint64(depth), flag(aligned(k, source)))
+	} else {
+		d.launch(first+1, grid, block, target, source, largest, uint64(rows), uint64(k), uint64(depth))
 	}
-	d.launch(first+1, [3]uint32{blocks(padded, 32), blocks(depth, 32), 1}, [3]uint32{32, 8, 1},
-		target, source, largest, uint64(rows), uint64(k), uint64(depth))
 	return target
 }

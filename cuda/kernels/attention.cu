@@ -45,6 +45,18 @@ __device__ inline float4 load4(const float *p) {
 	return x;
 }
 
+// pick reads the thread's COLUMNS of a row in shared memory.
+template <int COLUMNS>
+__device__ inline void pick(float (&x)[COLUMNS], const float *row, int tx) {
+	if (COLUMNS == 4) {
+		float4 y = load4(row + tx * 4);
+		x[0] = y.x, x[1] = y.y, x[COLUMNS - 2] = y.z, x[COLUMNS - 1] = y.w;
+	} else {
+		float2 y = *(const float2 *)(row + tx * 2);
+		x[0] = y.x, x[1] = y.y;
+	}
+}
+
 __device__ inline float dot(float4 x, float4 y, float sum) {
 	return fmaf(x.x, y.x, fmaf(x.y, y.y, fmaf(x.z, y.z, fmaf(x.w, y.w, sum))));
 }
@@ -124,8 +136,8 @@ __device__ inline void writeRow(float *row, float (&sum)[D / 16], float factor, 
 		int d = (tx + h * 16) * WIDTH;
 		float *x = sum + h * WIDTH;
 		if (wide && d + WIDTH <= size) {
-			if (WIDTH == 2) *(float2 *)(row + d) = make_float2(x[0] * factor, x[1] * factor);
-			if (WIDTH == 4) *(float4 *)(row + d) = make_float4(x[0] * factor, x[1] * factor, x[WIDTH - 2] * factor, x[WIDTH - 1] * factor);
+			if (WIDTH == 2) put2(row + d, x[0] * factor, x[1] * factor);
+			if (WIDTH == 4) put4(row + d, x[0] * factor, x[1] * factor, x[WIDTH - 2] * factor, x[WIDTH - 1] * factor);
 			continue;
 		}
 #pragma unroll
@@ -288,7 +300,7 @@ template <int D, int R, int C>
 __device__ inline void keyGrad(float *dqkv, const float *delta, const float *dout, const float *qkv, const float *lse,
 	int positions, int heads, int keyHeads, int size, float scale, int wide) {
 	const int THREADS = R * 4, COLUMNS = C / 16;
-	__shared__ __align__(16) float keys[R * D], values[R * D], other[C * D], scores[R * C];
+	__shared__ __align__(16) float keys[R * D], values[R * D], other[C * D], scores[R * C], logSums[C], deltas[C];
 	int tx = threadIdx.x % 16, ty = threadIdx.x / 16, stride = (heads + 2 * keyHeads) * size, width = heads * size, group = heads / keyHeads;
 	int first = blockIdx.x * R, count = min(R, positions - first);
 	Heads shared(blockIdx.z, 0, blockIdx.y, positions, heads, keyHeads, size, stride);
@@ -306,17 +318,23 @@ __device__ inline void keyGrad(float *dqkv, const float *delta, const float *dou
 		for (int from = first / C * C; from < positions; from += C) {
 			__syncthreads();
 			loadTile<C, D, COLUMNS, THREADS>(other, queries + (i64)from * stride, stride, positions - from, size, wide);
+			if (threadIdx.x < C) {
+				bool there = from + threadIdx.x < positions;
+				logSums[threadIdx.x] = there ? lse[sums + from + threadIdx.x] : 0;
+				deltas[threadIdx.x] = there ? delta[sums + from + threadIdx.x] : 0;
+			}
 			__syncthreads();
-			float p[4][COLUMNS], dp[4][COLUMNS];
+			float p[4][COLUMNS], dp[4][COLUMNS], logSum[COLUMNS], d[COLUMNS];
 			dots<D, COLUMNS>(p, keys, other, ty, tx);
+			pick(logSum, logSums, tx);
+			pick(d, deltas, tx);
 #pragma unroll
 			for (int j = 0; j < COLUMNS; j++) {
 				int q = from + tx * COLUMNS + j;
-				float logSum = q < positions ? lse[sums + q] : 0;
 #pragma unroll
 				for (int i = 0; i < 4; i++) {
 					int k = first + ty * 4 + i;
-					float e = exp2Fast((p[i][j] * scale - logSum) * LOG2E);
+					float e = exp2Fast((p[i][j] * scale - logSum[j]) * LOG2E);
 					p[i][j] = k <= q && q < positions ? e : 0;
 				}
 			}
@@ -327,12 +345,9 @@ __device__ inline void keyGrad(float *dqkv, const float *delta, const float *dou
 			dots<D, COLUMNS>(dp, values, other, ty, tx);
 			fold<D, C, COLUMNS>(dv, scores, other, ty, tx);
 #pragma unroll
-			for (int j = 0; j < COLUMNS; j++) {
-				int q = from + tx * COLUMNS + j;
-				float d = q < positions ? delta[sums + q] : 0;
+			for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
-				for (int i = 0; i < 4; i++) p[i][j] *= (dp[i][j] - d) * scale;
-			}
+				for (int i = 0; i < 4; i++) p[i][j] *= (dp[i][j] - d[j]) * scale;
 			__syncthreads(); // slopes and scores are used
 			keep<C, COLUMNS>(scores, p, ty, tx);
 			loadTile<C, D, COLUMNS, THREADS>(other, queries + (i64)from * stride, stride, positions - from, size, wide);

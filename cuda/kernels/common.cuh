@@ -71,3 +71,13 @@ __device__ inline float warpMax(float x) {
 	for (int other = 16; other > 0; other /= 2) x = fmaxf(x, __shfl_xor_sync(EVERY_LANE, x, other));
 	return x;
 }
+
+// put2 and put4 write neighbours at once. Written out, because NVRTC otherwise splits the store where another branch writes
+// them one by one.
+__device__ inline void put2(float *p, float a, float b) {
+	asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(p)), "f"(a), "f"(b) : "memory");
+}
+
+__device__ inline void put4(float *p, float a, float b, float c, float d) {
+	asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
+}

@@ -1,32 +1,71 @@
 // Compiled for sm_61, PTX 6.0.
 //
-// Operations whose value i depends on the operands' values i. They are bound by memory: a thread takes one
-// value, so that a warp reads 128 bytes side by side.
+// Operations whose value i depends on the operands' values i. They are bound by memory: a thread takes 4 values that lie 256
+// apart, so that a warp reads 128 bytes side by side and has 4 reads of each operand under way. All are read before any is
+// written: the result may be an operand.
 #include "common.cuh"
 
-KERNEL add(float *dst, const float *a, const float *b, i64 n) {
-	i64 i = ownIndex();
-	if (i < n) dst[i] = a[i] + b[i];
+const int PART = 4, THREADS = 256;
+
+__device__ inline i64 firstValue() { return (i64)blockIdx.x * PART * THREADS + threadIdx.x; }
+
+__device__ inline void take(float (&x)[PART], const float *p, i64 first, i64 n) {
+#pragma unroll
+	for (int e = 0; e < PART; e++) x[e] = first + e * THREADS < n ? p[first + e * THREADS] : 0;
 }
 
-KERNEL scale(float *x, float s, i64 n) {
-	i64 i = ownIndex();
-	if (i < n) x[i] *= s;
+__device__ inline void give(float *p, float (&x)[PART], i64 first, i64 n) {
+#pragma unroll
+	for (int e = 0; e < PART; e++)
+		if (first + e * THREADS < n) p[first + e * THREADS] = x[e];
+}
+
+KERNEL add(float *dst, const float *a, const float *b, i64 n) {
+	float x[PART], y[PART];
+	i64 i = firstValue();
+	take(x, a, i, n);
+	take(y, b, i, n);
+#pragma unroll
+	for (int e = 0; e < PART; e++) x[e] += y[e];
+	give(dst, x, i, n);
+}
+
+KERNEL scale(float *p, float s, i64 n) {
+	float x[PART];
+	i64 i = firstValue();
+	take(x, p, i, n);
+#pragma unroll
+	for (int e = 0; e < PART; e++) x[e] *= s;
+	give(p, x, i, n);
 }
 
 KERNEL combine(float *dst, float s, const float *a, float t, const float *b, i64 n) {
-	i64 i = ownIndex();
-	if (i < n) dst[i] = fmaf(s, a[i], t * b[i]);
+	float x[PART], y[PART];
+	i64 i = firstValue();
+	take(x, a, i, n);
+	take(y, b, i, n);
+#pragma unroll
+	for (int e = 0; e < PART; e++) x[e] = fmaf(s, x[e], t * y[e]);
+	give(dst, x, i, n);
 }
 
-KERNEL gelu_forward(float *y, const float *x, i64 n) {
-	i64 i = ownIndex();
-	if (i < n) y[i] = gelu(x[i]);
+KERNEL gelu_forward(float *dst, const float *p, i64 n) {
+	float x[PART];
+	i64 i = firstValue();
+	take(x, p, i, n);
+#pragma unroll
+	for (int e = 0; e < PART; e++) x[e] = gelu(x[e]);
+	give(dst, x, i, n);
 }
 
-KERNEL gelu_grad(float *dx, const float *dy, const float *x, i64 n) {
-	i64 i = ownIndex();
-	if (i < n) dx[i] = dy[i] * geluSlope(x[i]);
+KERNEL gelu_grad(float *dx, const float *dy, const float *p, i64 n) {
+	float x[PART], y[PART];
+	i64 i = firstValue();
+	take(x, p, i, n);
+	take(y, dy, i, n);
+#pragma unroll
+	for (int e = 0; e < PART; e++) x[e] = y[e] * geluSlope(x[e]);
+	give(dx, x, i, n);
 }
 
 // swiglu: row r of gateUp [rows,2n] is n gates and then n values. Block y is the row, so that no lane divides.
@@ -70,30 +109,40 @@ KERNEL rotary(float *x, const float *table, int rows, int positions, int from, i
 	}
 }
 
-// decays says whether value i lies in one of count ascending, disjoint ranges {from, to}.
-__device__ inline bool decays(i64 i, const i64 *ranges, int count) {
-	int low = 0; // ranges below this one end at or before i
+// rangeAt is the first of count ascending, disjoint ranges {from, to} that ends after value i, or count.
+__device__ inline int rangeAt(i64 i, const i64 *ranges, int count) {
+	int low = 0;
 	for (int high = count; low < high;) {
 		int middle = (low + high) / 2;
 		if (ranges[2 * middle + 1] <= i) low = middle + 1; else high = middle;
 	}
-	return low < count && ranges[2 * low] <= i;
+	return low;
 }
 
 // adamw steps all tensors of a flat buffer at once, of which these n values are a piece that begins at value from; the
-// scalars are those of compute.AdamWScalars.
-KERNEL adamw(float *params, const float *grads, float *m, float *v, const i64 *ranges, int count, float beta1, float oneMinusBeta1,
+// scalars are those of compute.AdamWScalars. ranges are the values that decay.
+KERNEL adamw(float *params, const float *grads, float *ms, float *vs, const i64 *ranges, int count, float beta1, float oneMinusBeta1,
 	float beta2, float oneMinusBeta2, float eps, float gradScale, float stepSize, float inverseRoot2, float keep, i64 from, i64 n) {
-	i64 i = ownIndex();
-	if (i >= n) return;
-	float g = grads[i] * gradScale;
-	float first = beta1 * m[i] + oneMinusBeta1 * g;
-	float second = beta2 * v[i] + oneMinusBeta2 * g * g;
-	m[i] = first;
-	v[i] = second;
-	float p = params[i];
-	if (decays(from + i, ranges, count)) p *= keep;
-	params[i] = p - stepSize * first / (sqrtf(second) * inverseRoot2 + eps);
+	float p[PART], g[PART], m[PART], v[PART];
+	i64 i = firstValue();
+	take(p, params, i, n);
+	take(g, grads, i, n);
+	take(m, ms, i, n);
+	take(v, vs, i, n);
+	int range = rangeAt(from + i, ranges, count); // the others are not far
+#pragma unroll
+	for (int e = 0; e < PART; e++) {
+		i64 at = from + i + e * THREADS;
+		while (range < count && ranges[2 * range + 1] <= at) range++;
+		if (range < count && ranges[2 * range] <= at) p[e] *= keep;
+		float scaled = g[e] * gradScale;
+		m[e] = beta1 * m[e] + oneMinusBeta1 * scaled;
+		v[e] = beta2 * v[e] + oneMinusBeta2 * scaled * scaled;
+		p[e] -= stepSize * m[e] / (sqrtf(v[e]) * inverseRoot2 + eps);
+	}
+	give(params, p, i, n);
+	give(ms, m, i, n);
+	give(vs, v, i, n);
 }
 
 // sum_squares is the first stage of a sum: a lane adds 64 squares in float32, 256 lanes of a block their sums in float64,

@@ -37,8 +37,8 @@ __device__ inline void addTo(float *x, const float *p, int count, bool wide) {
 template <int W>
 __device__ inline void store(float *p, const float *x, int count, bool wide) {
 	if (wide && count >= W) {
-		if (W == 4) *(float4 *)p = make_float4(x[0], x[1], x[W - 2], x[W - 1]);
-		if (W == 2) *(float2 *)p = make_float2(x[0], x[1]);
+		if (W == 4) put4(p, x[0], x[1], x[W - 2], x[W - 1]);
+		if (W == 2) put2(p, x[0], x[1]);
 		return;
 	}
 #pragma unroll

@@ -57,56 +57,61 @@ __device__ inline int power(unsigned largest) {
 // twoTo is 2^e, -126 ≤ e ≤ 127.
 __device__ inline float twoTo(int e) { return __int_as_float((e + 127) << 23); }
 
-__device__ inline u16 round16(float x, FP16) {
-	u16 y;
-	asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x));
+// pair rounds two neighbours.
+__device__ inline unsigned pair(float low, float high, FP16) {
+	unsigned y;
+	asm("{\n\t.reg .b16 l, h;\n\tcvt.rn.f16.f32 l, %1;\n\tcvt.rn.f16.f32 h, %2;\n\tmov.b32 %0, {l, h};\n\t}" : "=r"(y) : "f"(low), "f"(high));
 	return y;
 }
 
 // Values below 2⁻¹²⁶ become zero, as compute.RoundBF16 says.
-__device__ inline u16 round16(float x, BF16) {
-	u16 y = 0;
+__device__ inline unsigned pair(float low, float high, BF16) {
+	unsigned y = 0;
 #if ASYNC
-	asm("mul.ftz.f32 %0, %0, 0f3F800000;" : "+f"(x));
-	asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y) : "f"(x));
+	asm("mul.ftz.f32 %0, %0, 0f3F800000;" : "+f"(low));
+	asm("mul.ftz.f32 %0, %0, 0f3F800000;" : "+f"(high));
+	asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
 #endif
 	return y;
 }
 
-// packAlong rounds an operand whose rows run along the depth. A thread makes 4 neighbours of dst [*,padded].
+// packAlong rounds an operand whose rows run along the depth: a block makes 32 rows × a depth of 32, a thread 4 neighbours.
 template <class T>
-__device__ inline void packAlong(u16 *dst, const float *src, const unsigned *largest, int rows, int depth, int padded, i64 n) {
-	i64 i = ownIndex() * 4;
-	if (i >= n) return;
-	i64 r = i / padded;
-	int c = i % padded;
+__device__ inline void packAlong(u16 *dst, const float *src, const unsigned *largest, int rows, int depth, int padded, int wide) {
+	i64 r = (i64)blockIdx.x * 32 + threadIdx.x / 8;
+	int c = blockIdx.y * 32 + threadIdx.x % 8 * 4;
+	float4 x = fetch4(src + r * depth + c, r < rows ? depth - c : 0, wide);
 	float factor = largest ? twoTo(power(*largest)) : 1.0f;
-	ushort4 y;
-	u16 *each = (u16 *)&y;
-#pragma unroll
-	for (int e = 0; e < 4; e++) each[e] = r < rows && c + e < depth ? round16(src[r * depth + c + e] * factor, T()) : 0;
-	*(ushort4 *)(dst + i) = y;
+	unsigned low = pair(x.x * factor, x.y * factor, T()), high = pair(x.z * factor, x.w * factor, T());
+	asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(dst + r * padded + c)), "r"(low), "r"(high) : "memory");
 }
 
-// packAcross rounds an operand [depth,rows] and transposes it, a tile of 32 × 32 at a time through shared memory; the odd
-// row length keeps both sides free of conflicts.
+// packAcross rounds an operand [depth,rows] and transposes it, a tile of 32 × 32 at a time through shared memory. The odd
+// length of its rows keeps both sides free of conflicts: a warp writes a row, and reads pairs of two columns.
 template <class T>
 __device__ inline void packAcross(u16 *dst, const float *src, const unsigned *largest, int rows, int depth, int padded) {
 	__shared__ float tile[32][33];
-	int c = blockIdx.x * 32, d = blockIdx.y * 32; // first row and depth
-	for (int k = threadIdx.y; k < 32; k += 8) {
-		int row = c + threadIdx.x;
-		tile[k][threadIdx.x] = row < rows && d + k < depth ? src[(i64)(d + k) * rows + row] : 0;
+	i64 c = (i64)blockIdx.x * 32;
+	int d = blockIdx.y * 32, x = threadIdx.x % 32, y = threadIdx.x / 32;
+	const float *from = src + (i64)(d + y) * rows + c + x;
+	bool there = c + x < rows;
+#pragma unroll
+	for (int k = 0; k < 32; k += 8) {
+		tile[k + y][x] = there && d + y + k < depth ? *from : 0;
+		from += (i64)8 * rows;
 	}
 	__syncthreads();
 	float factor = largest ? twoTo(power(*largest)) : 1.0f;
-	for (int r = threadIdx.y; r < 32; r += 8)
-		dst[(i64)(c + r) * padded + d + threadIdx.x] = round16(tile[threadIdx.x][r] * factor, T());
+	int t = threadIdx.x % 16 * 2, r = threadIdx.x / 16;
+	u16 *to = dst + (c + r) * padded + d + t;
+#pragma unroll
+	for (int k = 0; k < 32; k += 16)
+		*(unsigned *)(to + (i64)k * padded) = pair(tile[t][r + k] * factor, tile[t + 1][r + k] * factor, T());
 }
 
 #define PACK(name, T) \
-	KERNEL pack_along_##name(u16 *dst, const float *src, const unsigned *largest, int rows, int depth, int padded, i64 n) { \
-		packAlong<T>(dst, src, largest, rows, depth, padded, n); \
+	KERNEL pack_along_##name(u16 *dst, const float *src, const unsigned *largest, int rows, int depth, int padded, int wide) { \
+		packAlong<T>(dst, src, largest, rows, depth, padded, wide); \
 	} \
 	KERNEL pack_across_##name(u16 *dst, const float *src, const unsigned *largest, int rows, int depth, int padded) { \
 		packAcross<T>(dst, src, largest, rows, depth, padded); \
@@ -290,7 +295,7 @@ __device__ inline void matmul(const u16 *a, const u16 *b, float *c, const unsign
 }
 
 #define MATMUL(name, T, edge) \
-	extern "C" __global__ void __launch_bounds__(edge * 2, 256 / edge) name(const u16 *a, const u16 *b, float *c, const unsigned *largest, \
+	extern "C" __global__ void __launch_bounds__(edge * 2, edge == 128 ? 1 : 4) name(const u16 *a, const u16 *b, float *c, const unsigned *largest, \
 		int m, int n, int padded, const float *bias, float *pre, const float *residual, int flags) { \
 		matmul<T, edge>(a, b, c, largest, m, n, padded, bias, pre, residual, flags); \
 	}
