@@ -47,6 +47,8 @@ type device struct {
 	on   compute.Device
 	why  string       // it was chosen, for people; "" when it was named
 	card *driver.Info // nil on the CPU
+
+	counters func() []ptxemu.Counters // of an emulated card, else nil
 }
 
 func (d *device) Close() error { return d.on.Close() }
@@ -183,7 +185,11 @@ func (c *Config) openCard(backend driver.Driver, card driver.Info, compiling *pr
 	if err != nil {
 		return nil, err
 	}
-	return &device{on: d, card: &card}, nil
+	opened := &device{on: d, card: &card}
+	if emulated, ok := context.(*ptxemu.Context); ok {
+		opened.counters = emulated.Counters
+	}
+	return opened, nil
 }
 
 // slowLoad is how long loading kernels may take before people hear of it: longer means that they are compiled.
@@ -216,4 +222,23 @@ func (p *progress) machine(d *device, more string, attrs ...slog.Attr) {
 	if d, ok := d.on.(*cpu.Device); ok && d.Emulates() {
 		p.say("precision      "+emulates, "precision", slog.Bool("emulated", true))
 	}
+}
+
+// worked tells what a card did.
+func (p *progress) worked(d *device) {
+	card, ok := d.on.(*cuda.Device)
+	if !ok {
+		return
+	}
+	line := fmt.Sprintf("work           %s kernels launched", grouped(card.Launches()))
+	attrs := []slog.Attr{slog.Uint64("kernels", card.Launches())}
+	if d.counters != nil {
+		var instructions uint64 // of threads
+		for _, k := range d.counters() {
+			instructions += k.Lanes
+		}
+		line += fmt.Sprintf(", %s PTX instructions executed", grouped(instructions))
+		attrs = append(attrs, slog.Uint64("ptx_instructions", instructions))
+	}
+	p.say(line, "work", attrs...)
 }

@@ -77,6 +77,7 @@ func (t *terminal) train(ctx context.Context, c *Config, _ []string) error {
 	if err != nil {
 		return err
 	}
+	p.worked(device)
 	return t.trained(c, p, cfg.Data, plan, r)
 }
 
