@@ -9,3 +9,8 @@ type Sizes struct {
 	Positions int // of a window
 	Head      int // values of an attention head
 }
+
+// Bounded is a device that takes attention heads only up to a size.
+type Bounded interface {
+	MaxHead() int // values
+}

@@ -30,10 +30,10 @@ func newHeads(positions, count, keys, width int) heads {
 		h.variant, h.rows, h.gradRows = 0, 32, 32
 	case h.size <= 64:
 		h.variant, h.rows, h.gradRows = 1, 64, 32
-	case h.size <= MaxHead:
+	case h.size <= maxHead:
 		h.variant, h.rows, h.gradRows = 2, 32, 16
 	default:
-		panic(fmt.Sprintf("cuda: attention heads of %d values: the kernels have room for %d", h.size, MaxHead))
+		panic(fmt.Sprintf("cuda: attention heads of %d values: the kernels have room for %d", h.size, maxHead))
 	}
 	// Of the five products of a gradient's longer kernel, as if nothing were masked.
 	work := 10 * float64(count) * float64(positions) * float64(positions) * float64(h.size)
@@ -41,8 +41,11 @@ func newHeads(positions, count, keys, width int) heads {
 	return h
 }
 
-// MaxHead is the most values of an attention head.
-const MaxHead = 128
+// maxHead is the most values of an attention head.
+const maxHead = 128
+
+// MaxHead implements compute.Bounded.
+func (d *Device) MaxHead() int { return maxHead }
 
 func (h heads) scale() uint64 { return bits(float32(1 / math.Sqrt(float64(h.size)))) }
 

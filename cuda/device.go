@@ -32,7 +32,10 @@ type Device struct {
 	tables    []decayTable
 }
 
-var _ compute.Device = (*Device)(nil)
+var (
+	_ compute.Device  = (*Device)(nil)
+	_ compute.Bounded = (*Device)(nil)
+)
 
 // Options choose how a Device computes.
 type Options struct {

@@ -12,6 +12,7 @@ import (
 	"dunlin/compute/computetest"
 	"dunlin/cuda/driver"
 	"dunlin/cuda/ptxemu"
+	"dunlin/model"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -295,5 +296,21 @@ func TestCardsAreRefused(t *testing.T) {
 	defer d.Close()
 	if len(heard) < 2 || !slices.Contains(heard, "matmul") {
 		t.Errorf("progress told of %v", heard)
+	}
+}
+
+// TestLargeHeadsAreRefused checks that a model with larger heads than the kernels
+// have is an error before anything is allocated.
+func TestLargeHeadsAreRefused(t *testing.T) {
+	card := &idle{}
+	d, err := New(card, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	taken := card.next
+	_, err = model.New(model.Config{Layers: 1, Heads: 1, Width: 192, Context: 16, Vocab: 256}, d, 1)
+	if err == nil || !strings.Contains(err.Error(), "heads of 192 values") || card.next != taken {
+		t.Errorf("heads of 192 values: %v", err)
 	}
 }

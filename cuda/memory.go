@@ -90,6 +90,23 @@ func (d *Device) scratch(s *scratch, bytes int) uint64 {
 	return uint64(p)
 }
 
+// Scratch returns about the bytes of the card that a device takes for itself when
+// it trains: sums over chunks of rows, a value for each query and, with operands
+// of 16 bits, packed copies of the largest two: activations or logits, and weights
+// that are a quarter as wide as the widest activations, as in GPT-2.
+func (d *Device) Scratch(s compute.Sizes) int64 {
+	chunks := min(64, int(blocks(s.Rows, 64)))
+	bytes := 4*(chunks*2*s.Width+s.Rows*s.Width/s.Head) + 4*granule
+	if d.precision != compute.FP32 {
+		longest := max(s.Rows, s.Width, s.Vocab)
+		left := max(s.Rows*s.Width, min(s.Rows*s.Vocab, 1<<24))
+		right := max(s.Rows*s.Width, max(s.Width, s.Vocab)*s.Width/4)
+		filled := 128*max(s.Rows, s.Width) + panel*longest // up to whole tiles, each
+		bytes += 2 * (left + right + 2*filled)
+	}
+	return int64(bytes)
+}
+
 // Alloc implements compute.Device.
 func (d *Device) Alloc(n int) (compute.Buffer, error) {
 	p, err := d.alloc(n)

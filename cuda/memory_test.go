@@ -1,0 +1,62 @@
+package cuda
+
+import (
+	"testing"
+
+	"dunlin/compute"
+	"dunlin/model"
+	"dunlin/optimizer"
+	"dunlin/peer"
+)
+
+// TestMemoryIsForetold plans a training on a card, makes a step that computes
+// nothing, and compares what it took of the card with the plan.
+func TestMemoryIsForetold(t *testing.T) {
+	for _, preset := range []string{"pico", "nano", "nano-llama", "small-llama"} {
+		for _, precision := range []compute.Precision{compute.FP32, compute.BF16} {
+			shape, err := model.Preset(preset)
+			if err != nil {
+				t.Fatal(err)
+			}
+			const batch = 4
+			d, err := New(&idle{}, Options{Precision: precision})
+			if err != nil {
+				t.Fatal(err)
+			}
+			constant := optimizer.Schedule{Peak: 1e-3, Shape: optimizer.Constant}
+			cfg := peer.TrainerConfig{
+				Model: shape, Batch: batch, LR: constant, WeightDecay: constant, AdamW: optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8},
+			}
+			plan, err := cfg.Plan(d, peer.Demand{Micros: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.Room = plan.Room
+			trainer, err := peer.NewTrainer(d, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows := batch * shape.Context
+			if _, err := trainer.Step(make([]int32, rows), make([]int32, rows), 1); err != nil {
+				t.Fatal(err)
+			}
+			own := d.partial.bytes + d.delta.bytes + d.packed[0].bytes + d.packed[1].bytes + d.largest.bytes
+			if foretold := int(d.Scratch(shape.Sizes(plan.Room.Batch * shape.Context))); own > foretold || foretold > 4*own+1<<19 {
+				t.Errorf("%s in %s: the device takes %d bytes for itself, foretold were %d", preset, precision, own, foretold)
+			}
+			taken := 0
+			for _, bytes := range d.memory.sizes {
+				taken += bytes
+			}
+			if taken > int(plan.Bytes) || plan.Bytes > int64(taken)*3/2+1<<22 {
+				t.Errorf("%s in %s: %d bytes of the card are taken, the plan said %d", preset, precision, taken, plan.Bytes)
+			}
+			if err := trainer.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
