@@ -5,37 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
-)
 
-// browser opens Chromium without a window, or skips the test.
-func browser(t *testing.T) context.Context {
-	t.Helper()
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "headless-shell"} {
-		path, err := exec.LookPath(name)
-		if err != nil {
-			continue
-		}
-		options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path))
-		if os.Geteuid() == 0 {
-			options = append(options, chromedp.NoSandbox) // Chromium refuses its sandbox to root
-		}
-		alloc, stopAlloc := chromedp.NewExecAllocator(context.Background(), options...)
-		t.Cleanup(stopAlloc)
-		ctx, stop := chromedp.NewContext(alloc)
-		t.Cleanup(stop)
-		do(t, ctx, chromedp.Navigate("about:blank"))
-		return ctx
-	}
-	t.Skip("no Chromium on this machine: the page is not tested in a browser")
-	return nil
-}
+	"dunlin/status/statustest"
+)
 
 func do(t *testing.T, ctx context.Context, actions ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
@@ -77,7 +54,7 @@ func noFaults(t *testing.T, ctx context.Context) {
 }
 
 func TestPage(t *testing.T) {
-	ctx := browser(t)
+	ctx := statustest.Browser(t)
 	t.Run("figures agree with the terminal's", func(t *testing.T) { pageFigures(t, ctx) })
 	t.Run("shows a snapshot", func(t *testing.T) { pageShows(t, ctx) })
 	t.Run("empty", func(t *testing.T) { pageEmpty(t, ctx) })

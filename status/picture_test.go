@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"dunlin/status/statustest"
 )
 
 // pictures are those of the documents, by width of the window.
@@ -48,7 +50,7 @@ func evening() *Snapshot {
 // TestPagePictures takes the pictures of the documents with -update, and else checks that they are small and whole.
 func TestPagePictures(t *testing.T) {
 	if *update {
-		ctx := browser(t)
+		ctx := statustest.Browser(t)
 		s := start(t, Config{})
 		s.Publish(evening())
 		for name, size := range pictures {

@@ -55,6 +55,7 @@ func arrows() map[string][]string {
 		// Conformance suites and test doubles: they serve tests only.
 		"compute/computetest":   {"compute"},
 		"compress/compresstest": {"compress"},
+		"status/statustest":     {},
 		"swarm/swarmtest":       {"swarm", "wire", "invite"},
 
 		"internal/invariants": {},

@@ -1,0 +1,2 @@
+// Package statustest opens the browser in which pages are tested.
+package statustest
