@@ -3,7 +3,7 @@
 // that control never waits behind bulk on a connection: one under the identity,
 // and the lane, for bulk, under a key that the identity certifies.
 //
-// Three protocols, all under the run's prefix ("/dunlin/1/<run id>"):
+// Four protocols, all under the run's prefix ("/dunlin/1/<run id>"):
 //
 //	<prefix>/control   one stream per direction and peer, opened when a session begins:
 //	                   -> hello: 0x02 instance(8) lane key(32) signatures(64, 64) count(uvarint) {length(uvarint) address}…
@@ -18,6 +18,7 @@
 //	                   <- 0x01 length(uvarint) text         refused, with the reason
 //	                   <- 0x02 0x00                         busy, ask again later
 //	<prefix>/life      -> 0x00, <- 0x00, and again while something is awaited of the remote
+//	<prefix>/raft      among coordinators, one stream per call: -> length(uvarint) bytes, <- the same
 //
 // A session spans the time between Handler.Connected and Handler.Disconnected.
 // Within a session the messages of a peer arrive in order and without gaps; whatever
@@ -27,9 +28,8 @@
 // QUIC (4/3 of Limits.QUICIdle).
 //
 // Both directions have a rate limit (Config.Up, Config.Down) that all transfers
-// share, served by class and age; control goes at once and is paid for by bulk.
-// Equal requests have equal answers: a transfer that broke goes on where it
-// stopped, with whoever is asked next.
+// share, served by class and age; control goes at once and is paid for by bulk. Equal
+// requests have equal answers: a broken transfer goes on where it stopped, with anyone.
 //
 // Everything a remote can grow is bounded by Limits. A peer that breaks the protocol or
 // floods is cut off: its connections close and none is accepted from it for Limits.Shun.

@@ -119,6 +119,7 @@ type Host struct {
 	control  protocol.ID
 	bulk     protocol.ID
 	life     protocol.ID
+	raft     protocol.ID
 
 	p2p       p2phost.Host // control
 	lane      *lane        // bulk
@@ -165,6 +166,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		control:   protocol.ID(cfg.Protocol + "/control"),
 		bulk:      protocol.ID(cfg.Protocol + "/bulk"),
 		life:      protocol.ID(cfg.Protocol + "/life"),
+		raft:      protocol.ID(cfg.Protocol + "/raft"),
 		meter:     &meter{},
 		gate:      newGate(),
 		sending:   newPacer(cfg.Up),

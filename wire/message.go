@@ -239,6 +239,7 @@ func newMessage(tag byte) Message {
 	for _, m := range []Message{
 		new(Hello), new(Welcome), new(Refuse), new(Heartbeat), new(SignedReady), new(SlabDone), new(SlabFailed),
 		new(Reassign), new(Results), new(Have), new(LeaseRequest), new(Leave), new(Entries), new(GetEntries),
+		new(Signatures), new(Leads),
 	} {
 		if m.tag() == tag {
 			return m

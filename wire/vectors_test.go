@@ -94,6 +94,10 @@ func examples() map[string]any {
 		"leave":           &Leave{Slot: 3, Reason: "drained"},
 		"entries":         &Entries{Items: []Item{{Certified: certified, Table: Encode(&table)}}, Head: 1},
 		"get-entries":     &GetEntries{From: 1, Max: 256},
+		"signatures":      &Signatures{From: 7, Sigs: []Signature{{1, 2, 3}}, Want: 5},
+		"leads":           &Leads{Term: 3, Key: 2},
+		"command-reign":   &Command{Op: OpReign, Term: 3, Key: 2},
+		"command-append":  &Command{Op: OpAppend, Term: 3, Key: 2, Kind: KindSettings, Payload: Encode(&Settings{Phase: PhasePaused}), Table: []byte{1}},
 		"request":         &Request{Class: ClassResult, What: WhatBlob, Hash: HashLeaf([]byte("frame"))},
 		"slab":            &Slab{Frame: []byte("frame"), Proof: []Hash{run}},
 		"manifest":        &Manifest{Slabs: []Hash{run}},
@@ -229,6 +233,9 @@ func FuzzDecode(f *testing.F) {
 		}
 		_, _ = DecodeRequest(b)
 		_, _ = DecodePeers(b)
+		if c, err := DecodeCommand(b); err == nil && c.Op == OpAppend {
+			_, _ = c.Body()
+		}
 		var c Certified
 		if Decode(b, &c) == nil {
 			_, _ = c.Entry.Body()

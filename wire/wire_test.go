@@ -47,3 +47,28 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 		t.Fatalf("a Ready takes %d bytes: hashes and signatures must be byte strings", n)
 	}
 }
+
+func TestCommandsAreBounded(t *testing.T) {
+	adopted := Command{Op: OpAdopt, Adopted: &Certified{Entry: Entry{Height: 1, Payload: []byte{}}, Certs: []Attestation{}}}
+	for name, c := range map[string]struct {
+		command Command
+		ok      bool
+	}{
+		"reign":                 {Command{Op: OpReign, Term: 1}, true},
+		"reign of no term":      {Command{Op: OpReign}, false},
+		"reign with a body":     {Command{Op: OpReign, Term: 1, Payload: []byte{1}}, false},
+		"append":                {Command{Op: OpAppend, Term: 1, Kind: KindLease, Payload: []byte{1}}, true},
+		"append of no term":     {Command{Op: OpAppend, Kind: KindLease, Payload: []byte{1}}, false},
+		"append with an entry":  {Command{Op: OpAppend, Term: 1, Kind: KindLease, Payload: []byte{1}, Adopted: adopted.Adopted}, false},
+		"adoption":              {adopted, true},
+		"adoption of nothing":   {Command{Op: OpAdopt}, false},
+		"unknown":               {Command{Op: 9, Term: 1}, false},
+		"a sixth coordinator":   {Command{Op: OpReign, Term: 1, Key: MaxKeys}, false},
+		"more than a message":   {Command{Op: OpAppend, Term: 1, Kind: KindLease, Payload: make([]byte, MaxCommand)}, false},
+		"as much as is allowed": {Command{Op: OpAppend, Term: 1, Kind: KindLease, Payload: make([]byte, MaxCommand-32)}, true},
+	} {
+		if _, err := DecodeCommand(Encode(&c.command)); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

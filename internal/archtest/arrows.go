@@ -32,6 +32,7 @@ func arrows() map[string][]string {
 		"contribution":   {"compress", "optimizer", "compute", "wire"},
 		"replica":        {"ledger", "compress", "optimizer", "compute", "wire"},
 		"swarm":          {"wire", "invite"},
+		"swarm/group":    {"wire"},
 		"model":          {"compute"},
 		"optimizer":      {"compute"},
 		"compute":        {},

@@ -1,0 +1,299 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"dunlin/wire"
+)
+
+// Handler hears what the group agrees on, one call at a time. A call may wait,
+// and Raft waits with it; it must not call Close.
+type Handler interface {
+	// Agreed hands over the next command; at a start, all of them again.
+	Agreed(command []byte)
+	// Leading says whether this member leads. When it begins to, every command
+	// that was agreed on before has been handed over.
+	Leading(leads bool)
+	// Unknown says that whether a proposal of this member is agreed on cannot be
+	// told here: Agreed alone tells.
+	Unknown(command []byte, reason string)
+}
+
+// Caller carries calls between the members; *swarm.Host is one.
+type Caller interface {
+	Call(ctx context.Context, to wire.PeerID, request []byte) ([]byte, error)
+	Answer(ctx context.Context, peers []wire.PeerID, serve func(ctx context.Context, from wire.PeerID, request []byte) ([]byte, error))
+}
+
+// Config says who a member is and who the others are.
+type Config struct {
+	Self    wire.PeerID
+	Members []wire.PeerID // all of them, the same at each
+	Dir     string        // where raft.db lies
+	Caller  Caller
+	Handler Handler
+	Logger  *slog.Logger // nil: silent
+	Pace    Pace         // zero value: DefaultPace
+}
+
+// Pace is how soon a group notices that its leader is gone.
+type Pace struct {
+	Heartbeat time.Duration // silence after which a follower stands for election, up to twice this
+	Commit    time.Duration // after which followers hear that the newest command is agreed on, up to twice this
+}
+
+// DefaultPace suits links over the internet: a lost leader is replaced within
+// about three seconds.
+func DefaultPace() Pace { return Pace{Heartbeat: time.Second, Commit: 30 * time.Millisecond} }
+
+// Validate lists every fault.
+func (c Config) Validate() error {
+	var errs []error
+	if n := len(c.Members); n < 3 || n > wire.MaxKeys || n%2 == 0 {
+		errs = append(errs, fmt.Errorf("%d members: 3 or 5 are allowed", n))
+	}
+	if !slices.Contains(c.Members, c.Self) {
+		errs = append(errs, errors.New("this one is not a member"))
+	}
+	if c.Dir == "" || c.Caller == nil || c.Handler == nil {
+		errs = append(errs, errors.New("a folder, a caller and a handler are needed"))
+	}
+	if c.Pace != (Pace{}) && (c.Pace.Heartbeat < 50*time.Millisecond || c.Pace.Commit < time.Millisecond) {
+		errs = append(errs, fmt.Errorf("pace %+v: at least 50ms and 1ms are needed", c.Pace))
+	}
+	return errors.Join(errs...)
+}
+
+// Group is one member's part. Its methods may be called from any goroutine.
+type Group struct {
+	cfg       Config
+	log       *slog.Logger
+	raft      *raft.Raft
+	store     *raftboltdb.BoltStore
+	transport *transport
+	ctx       context.Context //nolint:containedctx // ends every goroutine of the group
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+	proposals chan []byte
+	hear      sync.Mutex // one call of the handler at a time
+}
+
+// Bounds of proposals that wait.
+const (
+	maxProposals  = 1024
+	proposeWithin = 10 * time.Second
+)
+
+// ErrTooMany: more proposals wait than the group can agree on.
+var ErrTooMany = errors.New("too many proposals wait")
+
+// Open starts a member; it begins anew or goes on from raft.db.
+func Open(cfg Config) (*Group, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("coordinators' group: %w", err)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Pace == (Pace{}) {
+		cfg.Pace = DefaultPace()
+	}
+	g := &Group{cfg: cfg, log: cfg.Logger, proposals: make(chan []byte, maxProposals)}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	if err := g.start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("coordinators' group: %w", err), g.Close())
+	}
+	return g, nil
+}
+
+func (g *Group) start() error {
+	var err error
+	path := filepath.Join(g.cfg.Dir, "raft.db")
+	if g.store, err = raftboltdb.NewBoltStore(path); err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	led := make(chan bool, 1)
+	c := raft.DefaultConfig()
+	c.LocalID = serverID(g.cfg.Self)
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = g.cfg.Pace.Heartbeat, g.cfg.Pace.Heartbeat, g.cfg.Pace.Heartbeat
+	c.CommitTimeout = g.cfg.Pace.Commit
+	c.MaxAppendEntries = maxEntries
+	c.SnapshotThreshold = math.MaxUint64
+	c.LogOutput, c.LogLevel = logWriter{g.log}, "WARN"
+	c.NoLegacyTelemetry = true
+	c.NotifyCh = led
+	g.transport = newTransport(g.ctx, g.cfg)
+	snapshots := raft.NewDiscardSnapshotStore()
+	known, err := raft.HasExistingState(g.store, g.store, snapshots)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if !known {
+		var members raft.Configuration
+		for _, id := range g.cfg.Members {
+			members.Servers = append(members.Servers, raft.Server{ID: serverID(id), Address: raft.ServerAddress(serverID(id))})
+		}
+		if err := raft.BootstrapCluster(c, g.store, g.store, snapshots, g.transport, members); err != nil {
+			return fmt.Errorf("begin %s: %w", path, err)
+		}
+	}
+	if g.raft, err = raft.NewRaft(c, (*machine)(g), g.store, g.store, snapshots, g.transport); err != nil {
+		return err
+	}
+	g.cfg.Caller.Answer(g.ctx, g.others(), g.transport.answer)
+	g.wg.Go(func() { g.follow(led) })
+	g.wg.Go(g.propose)
+	return nil
+}
+
+func (g *Group) others() []wire.PeerID {
+	return slices.DeleteFunc(slices.Clone(g.cfg.Members), func(id wire.PeerID) bool { return id == g.cfg.Self })
+}
+
+// Propose queues a command and returns at once. No error does not mean that it
+// is agreed on.
+func (g *Group) Propose(command []byte) error {
+	if len(command) == 0 || len(command) > wire.MaxCommand {
+		return fmt.Errorf("command of %d bytes, at most %d are allowed", len(command), wire.MaxCommand)
+	}
+	select {
+	case g.proposals <- command:
+		return nil
+	default:
+		return ErrTooMany
+	}
+}
+
+// propose gives proposals to Raft, in order, and hears what became of them.
+func (g *Group) propose() {
+	type asked struct {
+		command []byte
+		outcome raft.ApplyFuture
+	}
+	waiting := make(chan asked, maxProposals)
+	g.wg.Go(func() {
+		for a := range waiting {
+			if err := a.outcome.Error(); err != nil {
+				g.unknown(a.command, err)
+			}
+		}
+	})
+	defer close(waiting)
+	for {
+		select {
+		case <-g.ctx.Done():
+			return
+		case command := <-g.proposals:
+			waiting <- asked{command, g.raft.Apply(command, proposeWithin)}
+		}
+	}
+}
+
+func (g *Group) unknown(command []byte, err error) {
+	if g.ctx.Err() != nil {
+		return
+	}
+	g.hear.Lock()
+	defer g.hear.Unlock()
+	g.cfg.Handler.Unknown(command, err.Error())
+}
+
+// follow tells the handler when this member begins and ceases to lead.
+func (g *Group) follow(led <-chan bool) {
+	told := false
+	tell := func(leads bool) {
+		if leads == told || g.ctx.Err() != nil {
+			return
+		}
+		told = leads
+		g.hear.Lock()
+		defer g.hear.Unlock()
+		g.cfg.Handler.Leading(leads)
+	}
+	for {
+		select {
+		case <-g.ctx.Done():
+			return
+		case leads := <-led:
+			if leads && g.raft.Barrier(0).Error() != nil {
+				continue // it was over before it began
+			}
+			tell(leads)
+		}
+	}
+}
+
+// Leader returns the member that leads by this one's knowledge, and whether there is one.
+func (g *Group) Leader() (wire.PeerID, bool) {
+	_, id := g.raft.LeaderWithID()
+	for _, m := range g.cfg.Members {
+		if serverID(m) == id {
+			return m, true
+		}
+	}
+	return wire.PeerID{}, false
+}
+
+// Close leaves the group to the others; a leader is replaced by them. It waits
+// for every goroutine.
+func (g *Group) Close() error {
+	g.cancel()
+	var errs []error
+	if g.raft != nil {
+		errs = append(errs, g.raft.Shutdown().Error())
+	}
+	g.wg.Wait()
+	if g.transport != nil {
+		g.transport.wg.Wait()
+	}
+	if g.store != nil {
+		errs = append(errs, g.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// machine is what Raft applies commands to.
+type machine Group
+
+// Apply implements raft.FSM.
+func (m *machine) Apply(l *raft.Log) any {
+	if m.ctx.Err() != nil {
+		return nil
+	}
+	m.hear.Lock()
+	defer m.hear.Unlock()
+	m.cfg.Handler.Agreed(l.Data)
+	return nil
+}
+
+var errWhole = errors.New("the coordinators' log is kept whole: there are no snapshots of it")
+
+// Snapshot implements raft.FSM; it is never asked for.
+func (*machine) Snapshot() (raft.FSMSnapshot, error) { return nil, errWhole }
+
+// Restore implements raft.FSM; no other member has a snapshot.
+func (*machine) Restore(snapshot io.ReadCloser) error { return errors.Join(errWhole, snapshot.Close()) }
+
+// serverID is Raft's name for a member.
+func serverID(id wire.PeerID) raft.ServerID { return raft.ServerID(id.String()) }
+
+// logWriter gives Raft's log lines to ours.
+type logWriter struct{ log *slog.Logger }
+
+func (w logWriter) Write(line []byte) (int, error) {
+	w.log.Debug("raft", "says", strings.TrimSpace(string(line)))
+	return len(line), nil
+}
