@@ -26,7 +26,7 @@ const (
 // Config is what a replica is brought up by.
 type Config struct {
 	Self        wire.PeerID
-	Coordinator wire.PeerID // may be Self
+	Coordinator wire.PeerID // may be Self; Leads replaces it
 	Spec        *wire.RunSpec
 	State       []wire.FragmentHead // state 0, by fragment
 	Slabs       []int               // of each fragment
@@ -164,6 +164,8 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 		m.badMark = 0 // it may have what nobody had
 	case PeerDown:
 		m.fetcher.peerDown(e.Peer, now)
+	case Leads:
+		m.cfg.Coordinator = e.Peer
 	case Reconnected:
 		m.sayHaves()
 	case Fetched:

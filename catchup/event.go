@@ -43,6 +43,9 @@ type PeerUp struct{ Peer wire.PeerID }
 // PeerDown says that a peer is gone; what it was serving has failed.
 type PeerDown struct{ Peer wire.PeerID }
 
+// Leads says whose reign it is: who is asked first and hears what is held.
+type Leads struct{ Peer wire.PeerID }
+
 // Reconnected says that the control connection to the coordinator is new.
 type Reconnected struct{}
 
@@ -127,6 +130,7 @@ func (ResultsFrom) event()     {}
 func (PeerUp) event()          {}
 func (PeerDown) event()        {}
 func (Reconnected) event()     {}
+func (Leads) event()           {}
 func (Fetched) event()         {}
 func (FetchFailed) event()     {}
 func (Prepared) event()        {}
@@ -169,6 +173,7 @@ func (e ResultsFrom) String() string {
 func (e PeerUp) String() string    { return e.Peer.Short() + " is up" }
 func (e PeerDown) String() string  { return e.Peer.Short() + " is down" }
 func (Reconnected) String() string { return "reconnected" }
+func (e Leads) String() string     { return e.Peer.Short() + " leads" }
 func (e Fetched) String() string   { return "fetched " + e.Ref.String() }
 func (e FetchFailed) String() string {
 	return fmt.Sprintf("fetch failed: %s from %s: %s", e.Ref, e.Peer.Short(), e.Reason)

@@ -119,6 +119,8 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 		m.logged(e)
 	case Started:
 		m.start(e)
+	case Deposed:
+		m.deposed(e.Reason)
 	case TermRaised:
 		m.termRaised(e)
 	case AppendFailed:

@@ -23,10 +23,16 @@ type Logged struct {
 	Table  []byte // the commit or attempt table that the body names; nil when it is not at hand
 }
 
-// Started ends the replay: the ledger's own entries have been fed as Logged.
+// Started ends the replay: the ledger's own entries have been fed as Logged. Of
+// several coordinators it comes to the one that is to lead, each time.
 type Started struct {
-	Term uint64 // the newest durable term, 0 before the first reign
+	Term    uint64 // the newest durable term, 0 before the first reign
+	Current bool   // a coordinator that led before has brought this ledger to its end
 }
+
+// Deposed says that another of the run's coordinators is to lead. What this one
+// proposed may still come as Logged.
+type Deposed struct{ Reason string }
 
 // TermRaised says that a term is durable: the coordinator leads in it.
 type TermRaised struct{ Term uint64 }
@@ -96,6 +102,7 @@ type Tick struct{}
 
 func (Logged) event()        {}
 func (Started) event()       {}
+func (Deposed) event()       {}
 func (TermRaised) event()    {}
 func (AppendFailed) event()  {}
 func (Connected) event()     {}
@@ -114,6 +121,7 @@ func (e Logged) String() string {
 	return fmt.Sprintf("logged %d term %d: %s", e.Height, e.Term, describe(e.Body))
 }
 func (e Started) String() string    { return fmt.Sprintf("started after term %d", e.Term) }
+func (e Deposed) String() string    { return "deposed: " + e.Reason }
 func (e TermRaised) String() string { return fmt.Sprintf("term %d is durable", e.Term) }
 func (e AppendFailed) String() string {
 	return fmt.Sprintf("append failed: %s: %s", describe(e.Body), e.Reason)

@@ -71,8 +71,12 @@ func (m *Machine) visitorOf(slot wire.Slot) *visitor {
 
 func (m *Machine) hello(e HelloFrom) {
 	v := m.visit(e.Peer)
-	v.hello, v.fork = &e.Hello, e.Fork
 	v.height, v.moved = e.Hello.Head, m.now
+	if m.reign.phase == replaying { // another coordinator leads and answers
+		m.reign.heard(e.Peer, &e.Hello)
+		return
+	}
+	v.hello, v.fork = &e.Hello, e.Fork
 	if m.reign.phase != leading {
 		m.reign.heard(e.Peer, &e.Hello)
 		return // answered when this coordinator leads

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"fmt"
 	"time"
 
 	"dunlin/wire"
@@ -43,13 +44,14 @@ func (r *reign) forget(peer wire.PeerID) { delete(r.claims, peer) }
 
 func (r *reign) enter(p reignPhase, now time.Time) { r.phase, r.since, r.progress = p, now, now }
 
-// start ends the replay. A ledger without entries has nothing to fork.
+// start ends the replay. A ledger without entries has nothing to fork, and one
+// that a living coordinator has completed lacks nothing.
 func (m *Machine) start(e Started) {
 	if m.reign.phase != replaying {
 		return
 	}
-	m.reign.term = max(e.Term, m.logTerm)
-	if m.height == 0 {
+	m.reign.term = max(m.reign.term, e.Term, m.logTerm)
+	if m.height == 0 || e.Current {
 		m.raise()
 		return
 	}
@@ -136,6 +138,35 @@ func (m *Machine) termRaised(e TermRaised) {
 	for _, peer := range m.visitors() {
 		if v := m.peers[peer]; v.hello != nil {
 			m.answer(v)
+		}
+	}
+}
+
+// deposed goes back to following the log. What peers said to this coordinator
+// is void: they say it again to the one that leads, and so to this one should it
+// lead again.
+func (m *Machine) deposed(reason string) {
+	if m.reign.phase == replaying || m.reign.phase == halted {
+		return
+	}
+	m.note("no longer leading: %s", reason)
+	m.reign.enter(replaying, m.now)
+	clear(m.proposed)
+	m.listed = nil
+	if m.wish != nil {
+		m.note("the organiser's order, %s, may not be in the log: give it to the coordinator that leads", m.wish.Phase)
+		m.wish = nil
+	}
+	for _, v := range m.peers {
+		v.hello, v.wants, v.offered, v.asks = nil, false, 0, 0
+	}
+	for _, b := range m.members {
+		b.leaving, b.fresh = "", false
+		if b.away == "" {
+			b.away = "not back since another coordinator led"
+		}
+		if newest := m.slotOf(b.peer); newest != b {
+			b.leaving = fmt.Sprintf("the same peer has slot %d", newest.slot)
 		}
 	}
 }

@@ -139,6 +139,12 @@ func (w *world) line(line string) {
 		w.step(Started{Term: w.term})
 	case "raised":
 		w.step(TermRaised{Term: w.term})
+	case "current":
+		w.step(Started{Term: w.term, Current: true})
+	case "reign": // of another coordinator
+		w.term = num("term")
+	case "deposed":
+		w.step(Deposed{Reason: "another leads"})
 	case "lead":
 		w.step(Started{Term: w.term})
 		w.step(TermRaised{Term: w.term})

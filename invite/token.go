@@ -34,6 +34,8 @@ type Token struct {
 	Addrs       []string    `cbor:"4,keyasint"`           // multiaddresses of the coordinator, 1 to MaxAddrs
 	Secret      []byte      `cbor:"5,keyasint,omitempty"` // admits to a private run; at most MaxSecret bytes
 	Relay       bool        `cbor:"6,keyasint,omitempty"` // the coordinator passes control on for peers that cannot be dialled
+	// Others are the run's other coordinators, as far as their addresses are known.
+	Others []wire.Known `cbor:"7,keyasint,omitempty"`
 }
 
 // Validate reports what keeps t from being an invite.
@@ -50,12 +52,32 @@ func (t *Token) Validate() error {
 	case len(t.Secret) > MaxSecret:
 		return fmt.Errorf("its secret has %d bytes, at most %d are allowed", len(t.Secret), MaxSecret)
 	}
-	for _, a := range t.Addrs {
+	if len(t.Others) >= wire.MaxKeys {
+		return fmt.Errorf("it names %d more coordinators, a run has at most %d", len(t.Others), wire.MaxKeys)
+	}
+	for _, o := range t.Others {
+		if o.Peer.IsZero() || o.Peer == t.Coordinator || len(o.Addrs) == 0 || len(o.Addrs) > MaxAddrs {
+			return errors.New("one of its coordinators has no name or no address, or is named twice")
+		}
+		if err := checkAddrs(o.Addrs); err != nil {
+			return err
+		}
+	}
+	return checkAddrs(t.Addrs)
+}
+
+func checkAddrs(addrs []string) error {
+	for _, a := range addrs {
 		if !strings.HasPrefix(a, "/") || len(a) > MaxAddr || !isPlain(a) {
 			return fmt.Errorf("%.40q is not an address such as /ip4/192.0.2.1/tcp/4001", a)
 		}
 	}
 	return nil
+}
+
+// Coordinators lists those that the invite names, each with its addresses.
+func (t *Token) Coordinators() []wire.Known {
+	return append([]wire.Known{{Peer: t.Coordinator, Addrs: t.Addrs}}, t.Others...)
 }
 
 // isPlain keeps control characters, which could fool a reader, out of invites.

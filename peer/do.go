@@ -23,7 +23,7 @@ func (p *Peer) do(ctx context.Context, effect core.Effect) {
 			p.send(to, message)
 		}
 	case core.Append:
-		p.append(ctx, e)
+		p.append(e)
 	case core.SendReady:
 		p.sendReady(e.Ready)
 	case core.Note:
@@ -54,14 +54,17 @@ func (p *Peer) send(to wire.PeerID, message []byte) {
 func (p *Peer) tell(to wire.PeerID, m wire.Message) { p.send(to, wire.EncodeMessage(m)) }
 
 // append writes an entry as the coordinator and spreads it.
-func (p *Peer) append(ctx context.Context, e core.Append) {
+func (p *Peer) append(e core.Append) {
 	if e.Table != nil {
 		if _, err := p.store.PutDurable(e.Table); err != nil {
 			p.next(core.AppendFailed{Body: e.Body, Reason: err.Error()})
 			return
 		}
 	}
-	entry, err := p.ledger.Propose(e.Body)
+	entry, err := p.record.Append(e.Body, e.Table)
+	if errors.Is(err, ErrUnknown) {
+		return
+	}
 	if err != nil {
 		if errors.Is(err, ledger.ErrBroken) {
 			p.diskFailed(err)
@@ -70,7 +73,7 @@ func (p *Peer) append(ctx context.Context, e core.Append) {
 		return
 	}
 	p.spread(entry, e.Table)
-	if err := p.logged(ctx, entry, e.Table); err != nil {
+	if err := p.logged(entry, e.Table); err != nil {
 		p.failure = err
 	}
 }
@@ -192,7 +195,10 @@ func (p *Peer) doCoordinator(effect coordinator.Effect) {
 	case coordinator.Adopt:
 		p.tell(e.From, &wire.GetEntries{From: p.ledger.Height() + 1, Max: wire.MaxItems})
 	case coordinator.RaiseTerm:
-		term, err := p.ledger.RaiseTerm(e.Term - 1)
+		term, err := p.record.RaiseTerm(e.Term - 1)
+		if errors.Is(err, ErrUnknown) {
+			return
+		}
 		if err != nil {
 			p.failure = err
 			return
@@ -261,26 +267,28 @@ func (p *Peer) dial(ctx context.Context) {
 		p.next(coordinator.Reached{})
 		return
 	}
-	told := p.addrs[p.lead]
+	lead, told := p.lead, p.addrs[p.lead]
 	p.wg.Go(func() {
-		if err := p.reachLead(ctx, told); err != nil {
+		if err := p.reachLead(ctx, lead, told); err != nil {
 			p.inbox.put(coordinator.Lost{Reason: err.Error()})
 		}
 	})
 }
 
-func (p *Peer) hello(slot wire.Slot) {
+func (p *Peer) hello(slot wire.Slot) { p.helloTo(p.lead, slot) }
+
+func (p *Peer) helloTo(to wire.PeerID, slot wire.Slot) {
 	height, head := p.ledger.Head()
 	h := &wire.Hello{
 		Protocol: wire.Protocol, Version: p.cfg.Version, Run: p.cfg.Run, Role: wire.RoleWorker, Slot: slot, Head: height, HeadHash: head,
 		Addrs: firstAddrs(p.transport.Addrs()), Secret: p.cfg.Secret, Name: p.cfg.Name, StepTime: p.life.stepTime(), HeadTerm: p.terms,
 		Upload: p.cfg.Upload,
 	}
-	if p.lead == p.self {
+	if to == p.self {
 		p.next(coordinator.HelloFrom{Peer: p.self, Hello: *h})
 		return
 	}
-	p.tell(p.lead, h)
+	p.tell(to, h)
 }
 
 // firstAddrs is as many addresses as an entry holds.

@@ -19,6 +19,7 @@ import (
 //	organiser.key       the organiser's, on the machine that made the run (0600)
 //	current             id of the run that was used last
 //	page                address of the web page of the process that uses the folder
+//	seats/<n>/          data folders of a run's other coordinators, to be moved to their machines
 //	runs/<run id>/      spec, ledger.db, store/, checkpoint-<height>.head, secret, moments, peers, thanks
 type Folder struct{ Dir string }
 
@@ -37,6 +38,36 @@ func (f Folder) Run(run wire.Hash) string { return filepath.Join(f.Dir, "runs", 
 // Moments is the file in which a worker of a run keeps its optimizer's moments.
 func (f Folder) Moments(run wire.Hash) string {
 	return filepath.Join(f.Run(run), "moments.safetensors")
+}
+
+// Seats are the data folders of the run's other coordinators that are still here.
+func (f Folder) Seats() ([]Folder, error) {
+	entries, err := os.ReadDir(filepath.Join(f.Dir, "seats"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("look for seats: %w", err)
+	}
+	var out []Folder
+	for _, e := range entries {
+		if seat := (Folder{filepath.Join(f.Dir, "seats", e.Name())}); seat.Exists() {
+			out = append(out, seat)
+		}
+	}
+	return out, nil
+}
+
+// Seat is the data folder of the run's coordinator number n, from 2 on, until it is moved.
+func (f Folder) Seat(n int) Folder {
+	return Folder{filepath.Join(f.Dir, "seats", fmt.Sprint(n))}
+}
+
+// Introduce tells the process that will use the folder where other peers of a run are.
+func (f Folder) Introduce(run wire.Hash, known []wire.Known) error {
+	return store.WriteFile(filepath.Join(f.Run(run), "peers"), wire.Encode(&wire.Peers{Known: known}), 0o600)
+}
+
+// Known returns where the peers of a run were last reached.
+func (f Folder) Known(run wire.Hash) []wire.Known {
+	return openBook(filepath.Join(f.Run(run), "peers")).list()
 }
 
 // Announce leaves the address of this process's web page for others on the machine; withdraw takes it back.

@@ -19,7 +19,7 @@ import (
 // handle takes in one report of this peer's goroutines or of the transport.
 func (p *Peer) handle(ctx context.Context, ev any) {
 	switch ev := ev.(type) {
-	case sessionUp, sessionDown, received:
+	case sessionUp, sessionDown, received, agreed, leading, unknown:
 		p.hear(ctx, ev)
 	case stepDone:
 		p.stepped(ev)
@@ -76,6 +76,8 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case entryAsked:
 		detail, err := p.entry(ev.height)
 		ev.answer <- entryTold{detail, err}
+	case soughtAll:
+		p.sought = false
 	case core.Event:
 		p.next(ev)
 	default:
@@ -110,7 +112,7 @@ func (p *Peer) organise(o Organise) {
 	var err error
 	switch {
 	case p.self != p.lead:
-		err = errors.New("only the coordinator changes a run's settings")
+		err = fmt.Errorf("only the coordinator that leads changes a run's settings: tell %s", p.lead.Short())
 	case p.settingsIn.Phase == wire.PhaseEnded:
 		err = errors.New("the run has ended: its settings do not change any more")
 	default:
@@ -272,9 +274,10 @@ func (p *Peer) loadData(ctx context.Context) {
 		return
 	}
 	p.loading = true
+	from := p.coordinators()
 	p.wg.Go(func() {
 		start := time.Now()
-		tokens, err := p.trainingText(ctx)
+		tokens, err := p.trainingText(ctx, from)
 		if err != nil {
 			p.inbox.put(dataLoaded{err: err})
 			return

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -26,11 +27,23 @@ func (Deaf) Serve(context.Context, wire.PeerID, []byte) ([]byte, error) { return
 // specWithin bounds the whole first contact.
 const specWithin = 30 * time.Second
 
-// FetchSpec asks a run's coordinator for the RunSpec and checks that it is the
-// one of the invite, signed, and one that this program can train.
-func FetchSpec(ctx context.Context, t Transport, coordinator wire.PeerID, addrs []string, run wire.Hash) (*wire.SignedSpec, error) {
+// FetchSpec asks a run's coordinators, one after another, for the RunSpec and
+// checks that it is the one of the invite, signed, and one that this program can train.
+func FetchSpec(ctx context.Context, t Transport, coordinators []wire.Known, run wire.Hash) (*wire.SignedSpec, error) {
 	ctx, cancel := context.WithTimeout(ctx, specWithin)
 	defer cancel()
+	var errs []error
+	for _, c := range coordinators {
+		signed, err := fetchSpec(ctx, t, c.Peer, c.Addrs, run)
+		if err == nil {
+			return signed, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func fetchSpec(ctx context.Context, t Transport, coordinator wire.PeerID, addrs []string, run wire.Hash) (*wire.SignedSpec, error) {
 	if err := t.Connect(ctx, coordinator, addrs); err != nil {
 		return nil, fmt.Errorf("the coordinator of run %s cannot be reached at %v: %w; check that it runs, that the invite is its newest and that this machine is online, then try again", run.Short(), addrs, err)
 	}

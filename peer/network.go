@@ -79,6 +79,10 @@ func (p *Peer) hear(ctx context.Context, ev any) {
 		p.peers[ev.peer] = true
 		p.learned(ev.peer) // as far as its address is known by now
 		p.next(core.PeerUp{Peer: ev.peer})
+		if p.council != nil {
+			p.tellLeads(ev.peer)
+		}
+		p.meetCoordinator(ev.peer)
 	case sessionDown:
 		delete(p.peers, ev.peer)
 		p.next(core.PeerDown{Peer: ev.peer, Reason: "connection lost"})
@@ -88,12 +92,14 @@ func (p *Peer) hear(ctx context.Context, ev any) {
 			p.note(fmt.Sprintf("dropped from %s: %v", ev.from.Short(), err))
 			return
 		}
-		p.message(ctx, ev.from, m)
+		p.message(ev.from, m)
+	case agreed, leading, unknown:
+		p.consult(ctx, ev)
 	}
 }
 
 // message keeps to itself what needs the ledger and gives the rest to the core.
-func (p *Peer) message(ctx context.Context, from wire.PeerID, m wire.Message) {
+func (p *Peer) message(from wire.PeerID, m wire.Message) {
 	switch m := m.(type) {
 	case *wire.Hello:
 		p.terms = max(p.terms, m.HeadTerm)
@@ -101,9 +107,13 @@ func (p *Peer) message(ctx context.Context, from wire.PeerID, m wire.Message) {
 		p.learned(from)
 		p.next(coordinator.HelloFrom{Peer: from, Hello: *m, Fork: p.forked(m)})
 	case *wire.Entries:
-		p.entries(ctx, from, m)
+		p.entries(from, m)
 	case *wire.GetEntries:
 		p.giveEntries(from, m)
+	case *wire.Signatures:
+		p.signatures(from, m)
+	case *wire.Leads:
+		p.toldLeads(from, m)
 	case *wire.Heartbeat:
 		p.figures.heard(from, m)
 		p.learned(from)
@@ -123,7 +133,7 @@ func (p *Peer) forked(h *wire.Hello) bool {
 }
 
 // entries appends what is new; a gap is closed by asking for what is missing.
-func (p *Peer) entries(ctx context.Context, from wire.PeerID, m *wire.Entries) {
+func (p *Peer) entries(from wire.PeerID, m *wire.Entries) {
 	for i := range m.Items {
 		item := &m.Items[i]
 		height := p.ledger.Height()
@@ -137,11 +147,12 @@ func (p *Peer) entries(ctx context.Context, from wire.PeerID, m *wire.Entries) {
 			p.refused(from, err)
 			return
 		}
-		if err := p.logged(ctx, &item.Certified, p.tableOf(item)); err != nil {
+		if err := p.logged(&item.Certified, p.tableOf(item)); err != nil {
 			p.failure = err
 			return
 		}
 	}
+	p.stoodCouncil()
 	if m.Head > p.ledger.Height() {
 		p.next(catchup.HeadHint{Peer: from, Height: m.Head})
 	}
@@ -235,7 +246,7 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 	case *wire.Member:
 		if b.Op == wire.MemberAdmit {
 			p.addrs[b.Peer] = b.Addrs
-		} else if b.Peer != p.lead && b.Peer != p.self {
+		} else if !p.isCoordinator(b.Peer) && b.Peer != p.self {
 			delete(p.addrs, b.Peer)
 			if p.transport != nil {
 				p.transport.Forget(b.Peer)

@@ -43,8 +43,9 @@ const (
 const muonMomentum = 0.95
 
 // Spec returns the RunSpec of a run, signed with the organiser's key. Its data
-// are packed into shards that go to put, which may only name them.
-func (c RunConfig) Spec(organiser ed25519.PrivateKey, coordinator wire.PeerID, put func([]byte) (store.Hash, error)) (*wire.SignedSpec, error) {
+// are packed into shards that go to put, which may only name them. The
+// coordinators are one, three or five.
+func (c RunConfig) Spec(organiser ed25519.PrivateKey, coordinators []wire.PeerID, put func([]byte) (store.Hash, error)) (*wire.SignedSpec, error) {
 	if c.Corpus == nil {
 		return nil, errors.New("run: no text")
 	}
@@ -67,7 +68,7 @@ func (c RunConfig) Spec(organiser ed25519.PrivateKey, coordinator wire.PeerID, p
 		},
 		Outer:        wire.OuterSpec{LR: f(c.OuterLR), Momentum: f(c.Momentum)},
 		Contribution: c.Contribution, Result: c.Result, Merge: c.Merge, Decay: f(c.Decay), OwnerDecay: f(c.OwnerDecay), Alpha: f(c.Alpha), Overlap: c.Overlap, TokenBudget: c.TokenBudget, Deadlines: c.Deadlines,
-		Checkpoint: uint64(c.Checkpoint), Coordinators: []wire.PeerID{coordinator}, Organiser: wire.PeerIDOf(organiser),
+		Checkpoint: uint64(c.Checkpoint), Coordinators: coordinators, Organiser: wire.PeerIDOf(organiser),
 	}
 	if c.Inner != wire.InnerAdamW {
 		spec.Inner.Kind, spec.Inner.Momentum = c.Inner, f(muonMomentum)

@@ -45,8 +45,11 @@ type Config struct {
 	Limits    CardLimits // of the cards; training slows down to keep to them
 	// Publish hears of every new Snapshot, two a second and one when an attempt
 	// opens, on the peer's own goroutine; it may be nil.
-	Publish     func(*status.Snapshot)
-	Coordinator []string // addresses of the coordinator, for a peer that is not it
+	Publish      func(*status.Snapshot)
+	Coordinators map[wire.PeerID][]string // where the coordinators are, for a peer that is not the only one
+	// Agree starts this coordinator's part in the agreement of several; it is
+	// needed by none but those. It is called and closed by Run.
+	Agree func(p *Peer) (Agreement, error)
 	// Judge measures held-out loss on a coordinator; nil for none.
 	Judge          compute.Device
 	HeldOutWindows int    // most held-out windows to measure on
@@ -75,7 +78,7 @@ func (c Config) Validate() error {
 type Peer struct {
 	cfg  Config
 	self wire.PeerID
-	lead wire.PeerID // the coordinator
+	lead wire.PeerID // the coordinator whose reign it is
 	spec *wire.RunSpec
 	log  *slog.Logger
 	core *core.Core
@@ -106,6 +109,8 @@ type Peer struct {
 // durable is what survives this process.
 type durable struct {
 	ledger    *ledger.Log
+	record    Log      // where a coordinator puts entries; nil on other peers
+	council   *council // nil but on a coordinator among several
 	store     store.Store
 	retention *retention
 	book      *book
@@ -154,6 +159,8 @@ type known struct {
 	settingsIn wire.Settings
 	wanted     []Organise                // that the log does not say yet
 	term       uint64                    // of the newest entry
+	leads      wire.Leads                // the newest reign, of a run with several coordinators
+	sought     bool                      // a search for coordinators is under way
 	terms      uint64                    // highest term that peers reported
 	newest     map[uint64]wire.AttemptID // by fragment: the attempt opened last
 }
@@ -210,14 +217,9 @@ func (p *Peer) open() error {
 	for i, h := range heads {
 		state0[i] = h.State
 	}
-	var key ed25519.PrivateKey
-	if p.self == p.lead {
-		key = p.cfg.Key
-	}
-	if p.ledger, err = ledger.Open(filepath.Join(p.cfg.Dir, "ledger.db"), ledger.RulesOf(p.spec, state0), key); err != nil {
+	if err := p.openLedger(ledger.RulesOf(p.spec, state0)); err != nil {
 		return err
 	}
-	p.closers = append(p.closers, p.ledger.Close)
 	result, err := compress.ByName(p.spec.Result)
 	if err != nil {
 		return err
@@ -228,15 +230,17 @@ func (p *Peer) open() error {
 	}
 	cc := core.Config{
 		Self: p.self, Coordinator: p.lead, Run: p.cfg.Run, Spec: p.spec, State: heads,
-		Works: p.cfg.NewEngine != nil, Seed: p.cfg.Seed,
+		Works: p.cfg.NewEngine != nil, Seed: p.cfg.Seed, Coordinates: p.isCoordinator(p.self),
 	}
 	for _, c := range p.configs {
 		from, to := c.Layout.SlabValues(0)
 		cc.Slabs = append(cc.Slabs, c.Layout.Slabs())
 		cc.SlabBytes = append(cc.SlabBytes, uint64(result.EncodedSlabBytes(to-from)))
 	}
-	if p.self != p.lead {
-		p.addrs[p.lead] = p.cfg.Coordinator
+	for id, addrs := range p.cfg.Coordinators {
+		if id != p.self {
+			p.addrs[id] = addrs
+		}
 	}
 	if p.core, err = core.New(cc); err != nil {
 		return err
@@ -252,6 +256,30 @@ func (p *Peer) open() error {
 	p.thanks = openThanks(p.cfg.Dir)
 	p.governor, p.paced = newGovernor(p.cfg.Limits, p.cfg.Duty), p.cfg.Duty
 	return nil
+}
+
+// openLedger opens the ledger and, on a coordinator, what puts entries on it.
+func (p *Peer) openLedger(rules ledger.Rules) error {
+	var key ed25519.PrivateKey
+	if p.isCoordinator(p.self) {
+		key = p.cfg.Key
+	}
+	var err error
+	if p.ledger, err = ledger.Open(filepath.Join(p.cfg.Dir, "ledger.db"), rules, key); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, p.ledger.Close)
+	switch {
+	case key == nil:
+	case !p.several():
+		p.record = alone{p.ledger}
+	case p.cfg.Agree == nil:
+		return fmt.Errorf("the run has %d coordinators and this one was given no way to agree with the others", len(p.spec.Coordinators))
+	default:
+		p.council, err = p.openCouncil(rules, key)
+		p.record = p.council
+	}
+	return err
 }
 
 func (p *Peer) close() error {
@@ -275,6 +303,9 @@ func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 		cancel()
 		close(p.done)
 		p.wg.Wait()
+		if p.council != nil && p.council.agreement != nil {
+			err = errors.Join(err, p.council.agreement.Close())
+		}
 		if p.worker != nil {
 			err = errors.Join(err, p.worker.engine.Close())
 		}
@@ -286,18 +317,39 @@ func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 	if p.cfg.Cards != nil {
 		p.wg.Go(func() { p.watchCards(inner) })
 	}
-	if p.cfg.Judge != nil {
-		p.judge = &judge{spec: p.spec, device: p.cfg.Judge, windows: p.cfg.HeldOutWindows, orders: newMailbox[judgeOrder](), report: p.inbox.put}
-		p.judge.text = p.text
-		p.wg.Go(func() { p.judge.run(inner) })
-		if p.ledger.Height() == 0 {
-			p.ask(false)
-		}
+	if p.council == nil {
+		p.startJudge(inner)
 	}
 	if err := p.start(inner); err != nil {
 		return err
 	}
+	if p.council != nil {
+		if p.council.agreement, err = p.cfg.Agree(p); err != nil {
+			return err
+		}
+	}
 	return p.loop(ctx, inner)
+}
+
+// startJudge begins to measure held-out loss, on a coordinator that leads.
+func (p *Peer) startJudge(ctx context.Context) {
+	if p.cfg.Judge == nil || p.judge != nil {
+		return
+	}
+	p.judge = &judge{spec: p.spec, device: p.cfg.Judge, windows: p.cfg.HeldOutWindows, orders: newMailbox[judgeOrder](), report: p.inbox.put}
+	p.judge.text = p.text
+	if from := p.coordinators(); len(from) > 0 {
+		p.judge.text = func(names []wire.Hash) ([]byte, error) {
+			if err := p.fetchShards(ctx, names, from); err != nil {
+				return nil, err
+			}
+			return p.text(names)
+		}
+	}
+	p.wg.Go(func() { p.judge.run(ctx) })
+	if p.ledger.Height() == 0 {
+		p.ask(false)
+	}
 }
 
 // start feeds the ledger that was here before.
@@ -311,7 +363,7 @@ func (p *Peer) start(ctx context.Context) error {
 			break
 		}
 		for i := range entries {
-			if err := p.logged(ctx, &entries[i], p.storedTable(&entries[i])); err != nil {
+			if err := p.logged(&entries[i], p.storedTable(&entries[i])); err != nil {
 				return err
 			}
 		}
@@ -321,13 +373,20 @@ func (p *Peer) start(ctx context.Context) error {
 	if _, err := p.store.Collect(); err != nil { // what must stay is pinned again
 		return err
 	}
-	if p.self == p.lead {
+	if p.self == p.lead && p.council == nil {
 		var term uint64
 		p.ledger.View(func(c *ledger.Chain) { term = c.Term() })
 		p.pending = append(p.pending, coordinator.Started{Term: term})
 		p.gather(ctx)
 	} else {
 		p.pending = append(p.pending, core.Tick{})
+	}
+	if p.several() {
+		p.reachAll(ctx)
+	}
+	if p.council != nil {
+		p.gather(ctx)
+		p.seedData(ctx)
 	}
 	p.drainPending(ctx)
 	return nil
@@ -356,6 +415,7 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 	defer timer.Stop()
 	publish := time.NewTicker(publishEvery)
 	defer publish.Stop()
+	published := 0
 	interrupted := outer.Done()
 	var giveUp <-chan time.Time
 	for p.finished == nil && p.failure == nil {
@@ -380,6 +440,10 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 			p.pending = append(p.pending, core.Tick{})
 		case <-publish.C:
 			p.publish()
+			p.lookAfterCouncil()
+			if published++; published%seekEvery == 0 {
+				p.seekCoordinators(ctx)
+			}
 		}
 		p.drainPending(ctx)
 		p.await()
@@ -451,7 +515,7 @@ func (p *Peer) await() {
 }
 
 // logged feeds one entry of the own ledger.
-func (p *Peer) logged(_ context.Context, c *wire.Certified, table []byte) error {
+func (p *Peer) logged(c *wire.Certified, table []byte) error {
 	body, err := c.Entry.Body()
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func specOf(t *testing.T, r Recipe) (*wire.RunSpec, error) {
 		t.Fatal(err)
 	}
 	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
-	signed, err := run.Spec(key, wire.PeerIDOf(key), func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
+	signed, err := run.Spec(key, []wire.PeerID{wire.PeerIDOf(key)}, func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
 	if err != nil {
 		return nil, err
 	}

@@ -42,26 +42,26 @@ func merged(a, b []string) []string {
 
 // reachLead connects to the coordinator: where it was last reached, where the
 // invite says, and, when it is at neither, where other peers say.
-func (p *Peer) reachLead(ctx context.Context, told []string) error {
+func (p *Peer) reachLead(ctx context.Context, lead wire.PeerID, told []string) error {
 	ctx, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
-	err := p.transport.Connect(ctx, p.lead, merged(p.book.of(p.lead), told))
+	err := p.transport.Connect(ctx, lead, merged(p.book.of(lead), told))
 	if err == nil {
 		return nil
 	}
 	asked := 0
 	for _, k := range p.book.list() {
-		if k.Peer == p.lead || k.Peer == p.self {
+		if k.Peer == lead || k.Peer == p.self {
 			continue
 		}
 		if asked++; asked > maxAsked || ctx.Err() != nil {
 			break
 		}
-		addrs := p.whereIs(ctx, k)
+		addrs := p.whereIs(ctx, lead, k)
 		if len(addrs) == 0 {
 			continue
 		}
-		if again := p.transport.Connect(ctx, p.lead, addrs); again == nil {
+		if again := p.transport.Connect(ctx, lead, addrs); again == nil {
 			return nil
 		}
 	}
@@ -69,7 +69,7 @@ func (p *Peer) reachLead(ctx context.Context, told []string) error {
 }
 
 // whereIs asks a peer where the coordinator is; nil when it does not say.
-func (p *Peer) whereIs(ctx context.Context, k wire.Known) []string {
+func (p *Peer) whereIs(ctx context.Context, lead wire.PeerID, k wire.Known) []string {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	if err := p.transport.Connect(ctx, k.Peer, k.Addrs); err != nil {
@@ -77,7 +77,7 @@ func (p *Peer) whereIs(ctx context.Context, k wire.Known) []string {
 		return nil
 	}
 	for _, other := range p.hearsay(ctx, k.Peer) {
-		if other.Peer == p.lead {
+		if other.Peer == lead {
 			return other.Addrs
 		}
 	}

@@ -58,7 +58,7 @@ func (p *Peer) snapshot() *status.Snapshot {
 	now := time.Now()
 	f, c := p.figures, p.core.Snapshot()
 	s := &status.Snapshot{At: now, Version: p.cfg.Version, Self: p.self.String(), Role: "worker"}
-	if p.self == p.lead {
+	if p.isCoordinator(p.self) {
 		s.Role = "coordinator"
 	}
 	s.Run = p.runStatus(&c.Height)
@@ -146,6 +146,15 @@ func (p *Peer) runStatus(height *uint64) status.Run {
 	}
 	if p.settingsIn.Phase == wire.PhaseEnded {
 		r.StateHash = p.stateHash()
+	}
+	if p.several() {
+		r.Term = max(r.Term, p.leads.Term)
+		for _, id := range p.spec.Coordinators {
+			you := id == p.self
+			r.Coordinators = append(r.Coordinators, status.Coordinator{
+				ID: id.String(), You: you, Leads: id == p.lead && p.leads.Term > 0, Connected: p.peers[id] || you,
+			})
+		}
 	}
 	return r
 }

@@ -25,12 +25,12 @@ const (
 
 // trainingText reads the run's training tokens, fetching the shards that are
 // not in the store from donors. It runs on a goroutine of its own.
-func (p *Peer) trainingText(ctx context.Context) ([]byte, error) {
+func (p *Peer) trainingText(ctx context.Context, from []wire.PeerID) ([]byte, error) {
 	var names []wire.Hash
 	for _, s := range p.spec.Data.Train {
 		names = append(names, s.Hash)
 	}
-	if err := p.fetchShards(ctx, names); err != nil {
+	if err := p.fetchShards(ctx, names, from); err != nil {
 		return nil, err
 	}
 	return p.text(names)
@@ -49,7 +49,7 @@ func (p *Peer) text(names []wire.Hash) ([]byte, error) {
 
 // fetchShards has all shards here when it returns nil; each donor is asked for
 // some of them first.
-func (p *Peer) fetchShards(ctx context.Context, names []wire.Hash) error {
+func (p *Peer) fetchShards(ctx context.Context, names []wire.Hash, from []wire.PeerID) error {
 	var missing []wire.Hash
 	for _, n := range names {
 		if !p.store.Has(n) {
@@ -60,7 +60,7 @@ func (p *Peer) fetchShards(ctx context.Context, names []wire.Hash) error {
 		return nil
 	}
 	p.inbox.put(transferBegun{transferData, p.bytesOf(missing)})
-	donors := p.donors(ctx)
+	donors := p.donors(ctx, from)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var all sync.WaitGroup
@@ -91,17 +91,23 @@ func (p *Peer) bytesOf(names []wire.Hash) (sum uint64) {
 	return sum
 }
 
-// donors are who may give token shards: the coordinator, first, and peers it
-// knows that can be reached soon, since every worker keeps the shards of its run.
-func (p *Peer) donors(ctx context.Context) []wire.PeerID {
-	out := []wire.PeerID{p.lead}
+// donors are who may give token shards: the coordinators, first, and peers that
+// one of them knows and that can be reached soon, since every worker keeps the
+// shards of its run.
+func (p *Peer) donors(ctx context.Context, from []wire.PeerID) []wire.PeerID {
+	out := slices.Clone(from)
 	ctx, cancel := context.WithTimeout(ctx, donorsWithin)
 	defer cancel()
-	known := p.hearsay(ctx, p.lead)
+	var known []wire.Known
+	for _, id := range from {
+		if known = p.hearsay(ctx, id); known != nil {
+			break
+		}
+	}
 	up := make([]bool, len(known))
 	var all sync.WaitGroup
 	for i, k := range known {
-		if k.Peer == p.lead || k.Peer == p.self || i >= maxDonors {
+		if slices.Contains(from, k.Peer) || k.Peer == p.self || i >= maxDonors {
 			continue
 		}
 		all.Go(func() {

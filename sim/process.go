@@ -118,7 +118,7 @@ func newProcess(h *host) (*process, error) {
 		return nil, err
 	}
 	cfg := core.Config{
-		Self: h.id, Coordinator: w.hosts[0].id, Run: w.run, Spec: w.spec, State: slices.Clone(w.state0), Works: h.works,
+		Self: h.id, Coordinator: w.hosts[0].id, Run: w.run, Spec: w.spec, State: slices.Clone(w.state0), Works: h.works, Coordinates: h.index == 0,
 		Seed: w.sc.Seed<<8 + uint64(h.index),
 	}
 	for _, c := range w.configs {

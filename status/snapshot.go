@@ -50,6 +50,16 @@ type Run struct {
 	Codec       string    `json:"codec"`
 	Versions    []uint64  `json:"versions"` // of the fragments
 	StateHash   wire.Hash `json:"state_hash"`
+	// Coordinators are the run's where there are several.
+	Coordinators []Coordinator `json:"coordinators,omitempty"`
+}
+
+// Coordinator is one of several.
+type Coordinator struct {
+	ID        string `json:"id"`
+	You       bool   `json:"you"`
+	Leads     bool   `json:"leads"`
+	Connected bool   `json:"connected"` // to this peer
 }
 
 // Learning is the loss, in nats a token, against committed tokens.

@@ -91,6 +91,7 @@ type Config struct {
 	Cards          peer.CardLimits // of GPUs
 
 	Name            string  // of the run, for people
+	Coordinators    int     // of the run
 	Tokens          int     // token budget of the run
 	WorkerBatch     int     // windows in a worker's inner step
 	H               int     // inner steps between two rounds of a fragment
@@ -242,6 +243,17 @@ func (c *Config) down() option {
 
 func (c *Config) disk() option {
 	return number(&c.Disk, "disk", 20, 0.1, 1e6, "GB of results and checkpoints to keep before the oldest unneeded are let go")
+}
+
+func (c *Config) coordinators() option {
+	return option{"coordinators", "of the run, on as many machines; with 3 any 1, with 5 any 2 may be away", "n", "1", "1, 3 or 5", func(text string) error {
+		switch text {
+		case "1", "3", "5":
+			c.Coordinators = int(text[0] - '0')
+			return nil
+		}
+		return errors.New("not an odd number of coordinators up to 5, which a majority needs")
+	}}
 }
 
 func (c *Config) relay() option {

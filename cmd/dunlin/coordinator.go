@@ -26,11 +26,11 @@ import (
 func newCoordinator(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	lasting := append(c.run(), c.network()...)
-	lasting = append(lasting, c.page(), c.pageToken(), c.seed(), c.relay())
+	lasting = append(lasting, c.page(), c.pageToken(), c.seed(), c.relay(), c.coordinators())
 	options := append(lasting[:len(lasting):len(lasting)], c.control(), yes(&c.Init, initKey, "write RUN.yaml (run.yaml) with every setting explained, and stop"))
 	t.runSettings = lasting
 	cmd := t.command("coordinator [RUN.yaml]", "create a run and coordinate it, or resume the one in the data folder",
-		"  dunlin coordinator --init && dunlin coordinator run.yaml\n  dunlin coordinator --name \"Go tutor\" --preset nano --tokens 100000000\n  dunlin coordinator --data book.txt --private --listen 127.0.0.1:7310\n  dunlin coordinator run.yaml --port 4001 --relay",
+		"  dunlin coordinator --init && dunlin coordinator run.yaml\n  dunlin coordinator --name \"Go tutor\" --preset nano --tokens 100000000\n  dunlin coordinator --data book.txt --private --listen 127.0.0.1:7310\n  dunlin coordinator run.yaml --port 4001 --relay\n  dunlin coordinator --coordinators 3 --port 4001",
 		t.runFile, t.coordinator, options...)
 	cmd.AddCommand(newDesk(t)...)
 	return cmd
@@ -75,6 +75,10 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	if err != nil {
 		return err
 	}
+	self := wire.PeerIDOf(key)
+	if err := checkSeat(spec, self); err != nil {
+		return err
+	}
 	device, err := cpu.New(cpu.Options{Threads: 1})
 	if err != nil {
 		return err
@@ -95,10 +99,16 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	if d.invites, err = folder.Invites(run); err != nil {
 		return err
 	}
+	var host *swarm.Host
+	others := &neighbours{ids: spec.Coordinators, self: self, known: folder.Known(run)}
 	p, err := peer.New(peer.Config{
 		Key: key, Signed: signed, Run: run, Dir: folder.Run(run), Quota: c.quota(), Version: release, Export: c.Export, Logger: log, Seed: c.Seed,
-		Judge: device, HeldOutWindows: c.Windows,
+		Judge: device, HeldOutWindows: c.Windows, Coordinators: whereabouts(others.known),
+		Agree: agree(spec, self, folder.Run(run), func() *swarm.Host { return host }, log),
 		Publish: func(s *status.Snapshot) {
+			if others.news(host) {
+				d.show()
+			}
 			if token := d.shown.Load(); token != nil {
 				s.Invite = *token
 			}
@@ -109,15 +119,21 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		return err
 	}
 	ledger.of.Store(p)
-	host, err := c.host(ctx, key, run, p, log, swarm.Reach{NAT: c.NAT, Relay: c.Relay})
+	host, err = c.host(ctx, key, run, p, log, swarm.Reach{NAT: c.NAT, Relay: c.Relay})
 	if err != nil {
 		return err
 	}
 	defer closing(&err, host.Close)
 	d.tell = p.Tell
-	d.token = invite.Token{Run: run, Name: spec.Name, Coordinator: host.ID(), Addrs: first(bare(host.Addrs()), invite.MaxAddrs), Relay: c.Relay}
+	addrs := bare(host.Addrs())
+	seats, err := introduce(folder, run, self, addrs)
+	if err != nil {
+		return err
+	}
+	d.token = invite.Token{Run: run, Name: spec.Name, Coordinator: self, Addrs: first(addrs, invite.MaxAddrs), Relay: c.Relay}
+	d.others, d.first = others.list, self == spec.Coordinators[0]
 	d.show()
-	if err := t.where(c, run, d.current(), page.URL()); err != nil {
+	if err := t.where(c, run, d.current(), page.URL(), seats); err != nil {
 		return err
 	}
 	ctx, cancel := c.controlled(ctx, os.Stdin, func(order string) { organise(p, log, order) })
@@ -129,11 +145,23 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 }
 
 // where says how the run is joined and watched.
-func (t *terminal) where(c *Config, run wire.Hash, token, page string) error {
+func (t *terminal) where(c *Config, run wire.Hash, token, page string, seats []string) error {
 	if c.JSON {
-		return json.NewEncoder(t.out).Encode(map[string]string{"run": run.String(), "invite": token, "page": page})
+		out := map[string]any{"run": run.String(), "invite": token, "page": page}
+		if len(seats) > 0 {
+			out["seats"] = seats
+		}
+		return json.NewEncoder(t.out).Encode(out)
 	}
-	_, err := fmt.Fprintf(t.out, "invite  %s\npage    %s\n", token, page)
+	text := fmt.Sprintf("invite  %s\npage    %s\n", token, page)
+	for _, dir := range seats {
+		text += fmt.Sprintf("seat    %s\n", dir)
+	}
+	if len(seats) > 0 {
+		text += "        Move each seat, a data folder, to a machine of its own and run there: dunlin coordinator --data-dir SEAT\n" +
+			"        It holds that coordinator's private key: let nobody else read it, and leave no copy behind. The run commits once a majority is there.\n"
+	}
+	_, err := fmt.Fprint(t.out, text)
 	return err
 }
 
@@ -160,12 +188,19 @@ func (c *Config) openRun(folder peer.Folder, key ed25519.PrivateKey, log *slog.L
 		return run, nil, err
 	}
 	log.Info("the organiser's key is made; only it can change the run's coordinators: move it to a safe place", "file", folder.Organiser())
-	signed, err := cfg.Spec(organiser, wire.PeerIDOf(key), func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
+	coordinators, err := c.makeSeats(folder, key)
+	if err != nil {
+		return run, nil, err
+	}
+	signed, err := cfg.Spec(organiser, coordinators, func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
 	if err != nil {
 		return run, nil, err
 	}
 	run = wire.HashLeaf(signed.Spec)
 	if err := folder.PutData(run, cfg.Pack); err != nil {
+		return run, nil, err
+	}
+	if err := c.fillSeats(folder, run, signed, cfg.Secret); err != nil {
 		return run, nil, err
 	}
 	return run, signed, folder.Save(run, signed, cfg.Secret)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -167,6 +168,9 @@ type desk struct {
 	// secretive: others may read the page, so that it shows no invite that admits to a private run.
 	secretive bool
 	shown     atomic.Pointer[string] // the invite that the page shows
+	others    func() []wire.Known    // the run's other coordinators whose addresses are known
+	first     bool                   // this coordinator made the run, and keeps its invites
+	mu        sync.Mutex             // guards invites
 }
 
 // obey carries out an order.
@@ -224,6 +228,8 @@ func (d *desk) invite(ctx context.Context, args []string) (string, error) {
 		return d.hold(), nil
 	case args[0] == "list":
 		return d.list(), nil
+	case !d.first:
+		return "", errors.New("invites are kept by the coordinator that made the run: give the order there, while it leads")
 	case args[0] == "public":
 		next.Public = true
 	case args[0] == "add" && len(args) == 2:
@@ -240,24 +246,34 @@ func (d *desk) invite(ctx context.Context, args []string) (string, error) {
 	if err := d.folder.SaveInvites(d.run, next); err != nil {
 		return "", err
 	}
-	before := d.invites
-	d.invites = next
+	before := d.replace(next)
 	d.show()
 	err = d.change(ctx, coordinator.Change{Access: next.Access(), Reason: "invite " + shortenTo(strings.Join(args, " "), 100)})
 	if errors.Is(err, errNotYet) {
 		return "", err // it will
 	}
 	if err != nil {
-		d.invites = before
+		d.replace(before)
 		d.show()
 		return "", errors.Join(err, d.folder.SaveInvites(d.run, before))
 	}
 	return d.list() + "\n" + d.hold(), nil
 }
 
+// replace changes the invites and returns those before.
+func (d *desk) replace(next peer.Invites) (before peer.Invites) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before, d.invites = d.invites, next
+	return before
+}
+
 // current is the invite to hand out, or "" when none holds.
 func (d *desk) current() string {
 	t := d.token
+	t.Others = d.others()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if t.Secret = d.invites.Newest(); t.Secret == nil && !d.invites.Public {
 		return ""
 	}
@@ -267,6 +283,8 @@ func (d *desk) current() string {
 // show puts the invite on the page.
 func (d *desk) show() {
 	text := d.current()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.secretive && !d.invites.Public {
 		text = ""
 	}

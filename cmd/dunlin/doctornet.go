@@ -184,7 +184,7 @@ func (c *Config) lookCoordinator(ctx context.Context, token *invite.Token) []sta
 	}
 	defer host.Close()
 	began := time.Now()
-	signed, err := peer.FetchSpec(ctx, transport{host}, token.Coordinator, token.Addrs, token.Run)
+	signed, err := peer.FetchSpec(ctx, transport{host}, token.Coordinators(), token.Run)
 	if err != nil {
 		reach.State, reach.Detail, reach.Mend = status.Fail, err.Error(), "ask the organiser for the newest invite and whether the coordinator runs; let TCP and UDP out through this machine's firewall"
 		return []status.Finding{reach}

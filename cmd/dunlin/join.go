@@ -144,7 +144,9 @@ func after(steps uint64) string {
 func (c *Config) reach(token *invite.Token) swarm.Reach {
 	r := swarm.Reach{NAT: c.NAT}
 	if token.Relay && c.NAT {
-		r.Relays = swarm.WithPeer(token.Addrs, token.Coordinator)
+		for _, k := range token.Coordinators() {
+			r.Relays = append(r.Relays, swarm.WithPeer(k.Addrs, k.Peer)...)
+		}
 	}
 	return r
 }
@@ -200,7 +202,7 @@ func (c *Config) fetchSpec(ctx context.Context, folder peer.Folder, key ed25519.
 		return nil, err
 	}
 	defer closing(&err, host.Close)
-	if signed, err = peer.FetchSpec(ctx, transport{host}, token.Coordinator, token.Addrs, token.Run); err != nil {
+	if signed, err = peer.FetchSpec(ctx, transport{host}, token.Coordinators(), token.Run); err != nil {
 		return nil, err
 	}
 	return signed, folder.Save(token.Run, signed, token.Secret)

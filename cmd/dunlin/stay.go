@@ -72,7 +72,7 @@ func (s *stay) run(ctx context.Context, c *Config, events chan<- any) (err error
 	}
 	p, err := peer.New(peer.Config{
 		Key: s.key, Signed: s.signed, Run: s.token.Run, Dir: s.folder.Run(s.token.Run), Quota: c.quota(), Upload: uint64(c.Up / 8), Name: c.Name,
-		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinator: s.token.Addrs, Duty: peer.Duty(c.Duty), Cards: cards, Limits: c.Cards,
+		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinators: whereabouts(s.token.Coordinators()), Duty: peer.Duty(c.Duty), Cards: cards, Limits: c.Cards,
 		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
 			var engine *peer.LocalEngine
 			err := within(c.Memory, func(limit int64) (peer.Plan, error) { return c.fitWorker(spec, device.on, limit) }, func(plan peer.Plan) (err error) {

@@ -125,7 +125,7 @@ func TestFirstContact(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer host.Close()
-		_, err = peer.FetchSpec(t.Context(), transport{Host: host}, w.lead.host.ID(), addrs, run)
+		_, err = peer.FetchSpec(t.Context(), transport{Host: host}, []wire.Known{{Peer: w.lead.host.ID(), Addrs: addrs}}, run)
 		return err
 	}
 	var addrs []string

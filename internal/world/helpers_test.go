@@ -59,7 +59,7 @@ func newWorld(t *testing.T, net *swarmtest.Network, change func(*peer.RunConfig)
 		w.run.Corpus = corpus(t, 4000)
 	}
 	var err error
-	w.signed, err = w.run.Spec(testKey(1), wire.PeerIDOf(testKey(1)), func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
+	w.signed, err = w.run.Spec(testKey(1), []wire.PeerID{wire.PeerIDOf(testKey(1))}, func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,10 +156,14 @@ func (w *world) start(p place) *node {
 	n := &node{t: w.t, world: w, place: p, done: make(chan error, 1), news: make(chan struct{}, 1)}
 	cfg := peer.Config{
 		Key: testKey(p.key), Signed: w.signed, Run: w.id, Dir: p.dir, Seed: uint64(p.key), Version: "test", NewEngine: p.engine,
-		Publish: n.publish, Logger: logger(p.key), Coordinator: p.initial,
+		Publish: n.publish, Logger: logger(p.key),
 	}
-	if !lead && cfg.Coordinator == nil {
-		cfg.Coordinator = w.lead.host.Addrs()
+	if !lead {
+		addrs := p.initial
+		if addrs == nil {
+			addrs = w.lead.host.Addrs()
+		}
+		cfg.Coordinators = map[wire.PeerID][]string{w.lead.host.ID(): addrs}
 	}
 	if p.change != nil {
 		p.change(&cfg)

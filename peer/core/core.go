@@ -14,7 +14,8 @@ import (
 // Config says who a peer is in which run.
 type Config struct {
 	Self        wire.PeerID
-	Coordinator wire.PeerID // may be Self
+	Coordinator wire.PeerID // whose reign it is, as far as is known at the start; may be Self
+	Coordinates bool        // Self is one of the run's coordinators, leading or not
 	Run         wire.Hash
 	Spec        *wire.RunSpec
 	Slabs       []int               // of each fragment
@@ -34,13 +35,16 @@ type Core struct {
 	owner  *round.Owner
 	catch  *catchup.Machine
 
-	log      logState
-	history  *round.History // of all commits
-	members  []round.Worker
-	caught   uint64 // height that catchup reached in the sync under way; 0: none
-	data     bool
-	draining bool   // a hand-over is under way
-	applied  uint64 // height of the newest commit in the replica
+	log       logState
+	history   *round.History        // of all commits
+	reigns    wire.PeerID           // the coordinator that leads
+	deciding  *wire.Commit          // proposed, outcome not known
+	undecided []round.ProposeCommit // that wait for it
+	members   []round.Worker
+	caught    uint64 // height that catchup reached in the sync under way; 0: none
+	data      bool
+	draining  bool   // a hand-over is under way
+	applied   uint64 // height of the newest commit in the replica
 
 	now time.Time
 	out []Effect
@@ -58,7 +62,7 @@ type logState struct {
 // New makes the core of a peer that has logged nothing yet; the driver feeds
 // its ledger from height 1, then coordinator.Started when the peer coordinates.
 func New(cfg Config) (*Core, error) {
-	c := &Core{cfg: cfg, history: round.NewHistory(len(cfg.Slabs))}
+	c := &Core{cfg: cfg, reigns: cfg.Coordinator, history: round.NewHistory(len(cfg.Slabs))}
 	c.log.heads = append(c.log.heads, cfg.State...)
 	c.log.settings.Phase = wire.PhaseTraining
 	var err error
@@ -67,7 +71,7 @@ func New(cfg Config) (*Core, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if cfg.Self == cfg.Coordinator {
+	if cfg.Coordinates {
 		if c.lead, err = coordinator.New(coordinator.Config{Self: cfg.Self, Run: cfg.Run, Spec: cfg.Spec, State: cfg.State, Limit: maxWorkers}); err != nil {
 			return nil, err
 		}

@@ -42,7 +42,7 @@ func testCore(t testing.TB, self byte, works bool) *Core {
 	t.Helper()
 	spec := testSpec()
 	c, err := New(Config{
-		Self: id(self), Coordinator: id(1), Run: spec.ID(), Spec: spec, Slabs: []int{1, 1}, SlabBytes: []uint64{64, 64},
+		Self: id(self), Coordinator: id(1), Coordinates: self == 1, Run: spec.ID(), Spec: spec, Slabs: []int{1, 1}, SlabBytes: []uint64{64, 64},
 		State: []wire.FragmentHead{{State: wire.HashLeaf([]byte("a0"))}, {State: wire.HashLeaf([]byte("b0"))}}, Works: works, Seed: 1,
 	})
 	if err != nil {

@@ -55,7 +55,7 @@ func (c *Core) reign(term uint64) {
 		c.notef("lead term %d: %v", term, err)
 		return
 	}
-	c.leader = leader
+	c.leader, c.deciding, c.undecided = leader, nil, nil
 	c.toLeader(round.Members{List: c.members})
 }
 
@@ -76,8 +76,14 @@ func (c *Core) toLeader(ev round.Event) {
 	}
 }
 
-// propose completes a commit by what the coordinator knows of data.
+// propose completes a commit by what the coordinator knows of data. A commit
+// says how many tokens the run has after it, so while the outcome of one is not
+// known the next waits: where several coordinators agree, that takes a while.
 func (c *Core) propose(e round.ProposeCommit) {
+	if c.deciding != nil {
+		c.undecided = append(c.undecided, e)
+		return
+	}
 	var table wire.CommitTable
 	if err := wire.Decode(e.Table, &table); err != nil {
 		c.notef("commit of fragment %d: %v", e.Commit.Fragment, err)
@@ -89,7 +95,21 @@ func (c *Core) propose(e round.ProposeCommit) {
 	}
 	commit := e.Commit
 	commit.Tokens = c.lead.TokensAfter(&table)
+	c.deciding = &commit
 	c.emit(Append{Body: &commit, Table: e.Table})
+}
+
+// decided proposes the next commit once the one under way stands, or may not.
+func (c *Core) decided(b *wire.Commit) {
+	if c.deciding == nil || c.deciding.Fragment != b.Fragment || c.deciding.Base != b.Base || c.deciding.Attempt != b.Attempt {
+		return
+	}
+	c.deciding = nil
+	for c.deciding == nil && len(c.undecided) > 0 {
+		next := c.undecided[0]
+		c.undecided = c.undecided[1:]
+		c.propose(next)
+	}
 }
 
 // toWorker steps both round machines of a worker.
@@ -114,7 +134,7 @@ func (c *Core) roundEffect(e round.Effect) {
 	case round.Send:
 		c.send(e.Message, e.To...)
 	case round.Report:
-		c.send(e.Message, c.cfg.Coordinator)
+		c.send(e.Message, c.reigns)
 	case round.SendReady:
 		c.emit(SendReady(e))
 	case round.Note:
@@ -138,7 +158,7 @@ func (c *Core) toCatchup(ev catchup.Event) {
 		case catchup.GetEntries:
 			c.send(&wire.GetEntries{From: e.From, Max: wire.MaxItems}, e.Peer)
 		case catchup.SendHave:
-			c.send(&e.Have, c.cfg.Coordinator)
+			c.send(&e.Have, c.reigns)
 		case catchup.Advanced:
 			c.applied = e.Height
 			c.emit(e)
@@ -190,9 +210,9 @@ func (c *Core) toJoiner(ev coordinator.JoinerEvent) {
 			c.emit(e)
 			c.startSync(e.Head)
 		case coordinator.RequestLease:
-			c.send(&wire.LeaseRequest{Slot: e.Slot, Windows: e.Windows}, c.cfg.Coordinator)
+			c.send(&wire.LeaseRequest{Slot: e.Slot, Windows: e.Windows}, c.reigns)
 		case coordinator.SendLeave:
-			c.send(&wire.Leave{Slot: e.Slot, Reason: e.Reason}, c.cfg.Coordinator)
+			c.send(&wire.Leave{Slot: e.Slot, Reason: e.Reason}, c.reigns)
 		case coordinator.HandOver:
 			c.draining = true
 		case coordinator.Note:

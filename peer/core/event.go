@@ -32,8 +32,15 @@ type (
 		Reason string
 	}
 
-	// Message is a control message. Hello, Entries and GetEntries are the
-	// driver's, since they need the ledger.
+	// Leads says that a coordinator's reign has begun, and whether there is a
+	// session with it. Whoever works says hello to it, also when it led before.
+	Leads struct {
+		Peer wire.PeerID
+		Up   bool
+	}
+
+	// Message is a control message. Hello, Entries, GetEntries, Signatures
+	// and Leads are the driver's, since they need the ledger.
 	Message struct {
 		From    wire.PeerID
 		Message wire.Message
@@ -80,8 +87,11 @@ type (
 func (e Logged) String() string {
 	return fmt.Sprintf("logged %d, term %d, %s", e.Height, e.Term, e.Body.Kind())
 }
-func (e PeerUp) String() string     { return "up " + e.Peer.Short() }
-func (e PeerDown) String() string   { return "down " + e.Peer.Short() + ": " + e.Reason }
+func (e PeerUp) String() string   { return "up " + e.Peer.Short() }
+func (e PeerDown) String() string { return "down " + e.Peer.Short() + ": " + e.Reason }
+func (e Leads) String() string {
+	return fmt.Sprintf("%s leads, connected: %t", e.Peer.Short(), e.Up)
+}
 func (e Message) String() string    { return fmt.Sprintf("from %s: %T", e.From.Short(), e.Message) }
 func (DataReady) String() string    { return "data ready" }
 func (e DeviceLost) String() string { return "device lost: " + e.Reason }

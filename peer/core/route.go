@@ -18,6 +18,8 @@ func (c *Core) route(ev Event) {
 		c.peerUp(ev.Peer)
 	case PeerDown:
 		c.peerDown(ev)
+	case Leads:
+		c.leads(ev)
 	case Message:
 		c.message(ev.From, ev.Message)
 	case DataReady:
@@ -40,6 +42,9 @@ func (c *Core) route(ev Event) {
 		c.toCoordinator(ev)
 		if _, ok := ev.(coordinator.Started); ok {
 			c.toJoiner(coordinator.Tick{}) // one that works asks itself for a slot
+		}
+		if _, ok := ev.(coordinator.Deposed); ok {
+			c.leader, c.members, c.deciding, c.undecided = nil, nil, nil, nil // what it had under way, another reign takes up from the log
 		}
 	case coordinator.JoinerEvent:
 		c.toJoiner(ev)
@@ -74,6 +79,9 @@ func (c *Core) logged(ev Logged) {
 	case *wire.Lease, *wire.Attempt, *wire.Checkpoint:
 	}
 	c.toCoordinator(coordinator.Logged(ev))
+	if b, ok := ev.Body.(*wire.Commit); ok {
+		c.decided(b)
+	}
 	c.toLeader(round.Logged(ev))
 	c.toCatchup(catchup.Logged(ev))
 	c.toWorker(round.Logged(ev))
@@ -103,11 +111,21 @@ func (c *Core) peerUp(p wire.PeerID) {
 	if c.owner != nil {
 		c.toOwner(round.PeerUp{Peer: p})
 	}
-	if p != c.cfg.Coordinator {
+	if p != c.reigns {
 		return
 	}
 	c.toJoiner(coordinator.Reached{})
 	c.toCatchup(catchup.Reconnected{})
+}
+
+func (c *Core) leads(ev Leads) {
+	c.toJoiner(coordinator.Lost{Reason: "the reign of " + ev.Peer.Short() + " has begun"})
+	c.reigns = ev.Peer
+	c.toCatchup(catchup.Leads{Peer: ev.Peer})
+	if ev.Up {
+		c.toJoiner(coordinator.Reached{})
+		c.toCatchup(catchup.Reconnected{})
+	}
 }
 
 func (c *Core) peerDown(ev PeerDown) {
@@ -116,7 +134,7 @@ func (c *Core) peerDown(ev PeerDown) {
 	if c.owner != nil {
 		c.toOwner(round.PeerDown{Peer: ev.Peer})
 	}
-	if ev.Peer == c.cfg.Coordinator {
+	if ev.Peer == c.reigns {
 		c.toJoiner(coordinator.Lost{Reason: ev.Reason})
 	}
 }
@@ -126,7 +144,7 @@ func (c *Core) peerDown(ev PeerDown) {
 func (c *Core) message(from wire.PeerID, m wire.Message) {
 	switch m := m.(type) {
 	case *wire.Welcome, *wire.Refuse, *wire.Reassign, *wire.Results:
-		if from != c.cfg.Coordinator {
+		if from != c.reigns {
 			c.notef("%T from %s, who is not the coordinator, is dropped", m, from.Short())
 			return
 		}
@@ -145,7 +163,7 @@ func (c *Core) message(from wire.PeerID, m wire.Message) {
 		c.toCoordinator(coordinator.LeaseAsked{Peer: from, Request: *m})
 	case *wire.Leave:
 		c.toCoordinator(coordinator.LeaveFrom{Peer: from, Leave: *m})
-	case *wire.Hello, *wire.Entries, *wire.GetEntries:
+	case *wire.Hello, *wire.Entries, *wire.GetEntries, *wire.Signatures, *wire.Leads:
 		c.notef("%T needs the ledger and belongs to the driver", m)
 	}
 }
@@ -201,6 +219,7 @@ func (c *Core) appendFailed(ev AppendFailed) {
 		failed.Fragment, failed.Attempt = b.Fragment, b.ID
 	case *wire.Commit:
 		failed.Fragment, failed.Attempt = b.Fragment, b.Attempt
+		defer c.decided(b)
 	case *wire.Member, *wire.Lease, *wire.Settings, *wire.Checkpoint:
 		return
 	}
