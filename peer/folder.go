@@ -116,7 +116,7 @@ func (f Folder) Load(run wire.Hash) (*wire.SignedSpec, *wire.RunSpec, error) {
 	}
 	var signed wire.SignedSpec
 	if err := wire.Decode(b, &signed); err != nil {
-		return nil, nil, fmt.Errorf("read run %s: %w", run.Short(), err)
+		return nil, nil, fmt.Errorf("read run %s: %s is damaged: %w; restore the folder from a backup, or let a worker begin with an empty one", run.Short(), filepath.Join(f.Run(run), "spec"), err)
 	}
 	spec, err := signed.Open(run)
 	return &signed, spec, err

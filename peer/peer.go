@@ -251,6 +251,9 @@ func (p *Peer) open() error {
 	if p.retention, err = openRetention(p.cfg.Dir, p.store); err != nil {
 		return err
 	}
+	for _, at := range p.retention.lost {
+		p.log.Warn("a saved state is damaged and was let go: an older one, or other peers, have what is needed; look after this disk", "height", at)
+	}
 	p.book = openBook(filepath.Join(p.cfg.Dir, "peers"))
 	p.figures = newFigures(time.Now())
 	p.thanks = openThanks(p.cfg.Dir)

@@ -20,6 +20,7 @@ type retention struct {
 	dir       string
 	completed []uint64             // heights of complete checkpoints, ascending
 	kept      []uint64             // heights with pins, ascending as they come
+	lost      []uint64             // heights of saved states that were found damaged at the start
 	mu        sync.Mutex           // guards manifests, which the transport reads
 	manifests map[wire.Hash][]byte // by state hash
 	stateAt   map[uint64][]wire.Hash
@@ -184,6 +185,7 @@ func openRetention(dir string, s store.Store) (*retention, error) {
 		}
 		if err != nil {
 			r.forget(at)
+			r.lost = append(r.lost, at)
 			_ = os.Remove(filepath.Join(dir, f.Name())) // the checkpoint can be had from others
 			continue
 		}

@@ -41,7 +41,7 @@ func (p *Peer) text(names []wire.Hash) ([]byte, error) {
 	return data.OpenShards(names, func(name wire.Hash) ([]byte, error) {
 		b, err := p.store.Get(name, data.MaxShard)
 		if err != nil {
-			return nil, fmt.Errorf("token shard %s is missing from the data folder: %w", name.Short(), err)
+			return nil, fmt.Errorf("token shard %s is missing from the data folder: %w; restore the folder from a backup, or let a worker begin with an empty one", name.Short(), err)
 		}
 		return b, nil
 	})

@@ -170,4 +170,16 @@ func TestDiskFull(t *testing.T) {
 		})
 	}
 	w.lead.halt()
+
+	t.Run("of the coordinator", func(t *testing.T) {
+		w.start(place{change: func(c *peer.Config) { c.Quota = shards + 60_000 }})
+		n := w.start(place{key: 41, dir: scratch(t), engine: cpuEngine(t)})
+		err := w.lead.finish()
+		if err == nil {
+			t.Fatal("it ended without an error")
+		}
+		says(t, err.Error(), "raise the quota or free disk space", "nothing committed is lost", "the same command goes on")
+		n.stop()
+		_ = n.finish() // without a coordinator nobody takes its goodbye
+	})
 }
