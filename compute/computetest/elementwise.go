@@ -47,7 +47,7 @@ func elementwiseScenarios() []scenario {
 	for _, n := range sizes {
 		all = append(all, scenario{named("elementwise/%d", n), func(r *rig) { elementwise(r, n) }})
 	}
-	return append(all, scenario{"elementwise/extremes", extremes})
+	return append(all, scenario{"elementwise/extremes", extremes}, scenario{"elementwise/squares", squares})
 }
 
 func elementwise(r *rig, n int) {
@@ -109,6 +109,26 @@ func elementwise(r *rig, n int) {
 	alias = r.buffer(y)
 	r.dev.GELUGrad(alias, alias, bx)
 	r.check("gelu gradient in place", alias, wantGrad, curve)
+}
+
+// squares sums few values among zeros, so that none may be left out, and so many that a sum in parts has parts of parts.
+func squares(r *rig) {
+	few, many := make([]float32, 1<<14), make([]float32, 300<<14)
+	for i := 0; i < len(few); i += 256 {
+		few[i] = float32(1 + i/256)
+	}
+	for i := range many {
+		many[i] = float32(i%1021) - 500
+	}
+	for _, x := range [][]float32{few, many} {
+		want := 0.0
+		for _, v := range x {
+			want += float64(v) * float64(v)
+		}
+		if got := r.dev.SumSquares(r.in(x)); math.Abs(got-want) > 5e-6*want {
+			r.t.Errorf("sum of squares of %d values: %v, want %v", len(x), got, want)
+		}
+	}
 }
 
 // extremes checks that huge, tiny and subnormal values neither crash nor turn

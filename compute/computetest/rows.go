@@ -2,6 +2,7 @@ package computetest
 
 import (
 	"math"
+	"slices"
 
 	"dunlin/compute"
 )
@@ -96,19 +97,27 @@ func layerNorm(r *rig, rows, n int) {
 func embedScenarios() []scenario {
 	return []scenario{{"embed", func(r *rig) {
 		for _, width := range []int{1, 16, 67, 130} {
-			embed(r, 3, 9, width, true)
-			embed(r, 3, 9, width, false)
+			embed(r, 3, 9, width, r.tokens(27, 11), true)
+			embed(r, 3, 9, width, r.tokens(27, 11), false)
 		}
-	}}, {"embed many", func(r *rig) { // equal tokens far from each other, positions in many batches
-		embed(r, 7, 130, 5, true)
+	}}, {"embed far", func(r *rig) { // positions in many batches; tokens differ, but for pairs on either side of round distances
+		tokens := make([]int32, 7*130)
+		for i := range tokens {
+			tokens[i] = int32(i)
+		}
+		for i, row := range []int{128, 255, 256, 383, 384, 511, 512} {
+			tokens[520+i], tokens[650+i], tokens[780+i] = int32(row), int32(row+1), int32(row-1)
+		}
+		embed(r, 7, 130, 3, tokens, true)
 	}}}
 }
 
 // embed checks token embeddings, with or without those of positions.
-func embed(r *rig, batch, positions, width int, placed bool) {
-	const vocabulary, from = 11, 4
+func embed(r *rig, batch, positions, width int, tokens []int32, placed bool) {
+	const from = 4
+	vocabulary := int(slices.Max(tokens)) + 1
 	wte, wpe := r.normal(vocabulary*width, 1), r.normal((from+positions)*width, 1)
-	tokens, dout := r.tokens(batch*positions, vocabulary), r.normal(batch*positions*width, 1)
+	dout := r.normal(batch*positions*width, 1)
 	dwte, dwpe := r.normal(vocabulary*width, 1), r.normal((from+positions)*width, 1)
 	want, wantWTE, wantWPE := make([]float64, len(dout)), widen(dwte), widen(dwpe)
 	for row, token := range tokens {
@@ -147,7 +156,7 @@ func embed(r *rig, batch, positions, width int, placed bool) {
 
 func lossScenarios() []scenario {
 	var all []scenario
-	for _, s := range [][2]int{{1, 1}, {3, 2}, {17, 15}, {33, 256}, {5, 1003}} {
+	for _, s := range [][2]int{{1, 1}, {3, 2}, {17, 15}, {33, 256}, {5, 1003}, {70, 300}} {
 		for _, std := range []float64{0.1, 5, 300} { // 300: exponentials underflow
 			all = append(all, scenario{named("cross-entropy/%dx%d/std %v", s[0], s[1], std), func(r *rig) {
 				crossEntropy(r, s[0], s[1], std)
