@@ -20,7 +20,7 @@ DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECON
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
 .DEFAULT_GOAL := help
-.PHONY: run test build lint race golden generate ptxas fuzz bench bench-convergence bench-link bench-rebalance netns-test check-arm64 interop check-parity bench-peers cross clean help
+.PHONY: run test build lint race golden generate mutate ptxas fuzz bench bench-convergence bench-link bench-rebalance netns-test check-arm64 interop check-parity bench-peers cross clean help
 
 run: build ## build, then train a small model with a swarm on this machine (DATA=path for your own text, SECONDS=n)
 	bin/dunlin demo $(DEMO_FLAGS)
@@ -57,6 +57,8 @@ generate: ## compile the GPU kernels to PTX again (NVRTC=path of libnvrtc.so of 
 ptxas: ## assemble the GPU kernels for every kind of card, what each takes into docs/cuda-ptxas.md (PTXAS=path, from the wheel nvidia-cuda-nvcc-cu12 or Debian's nvidia-cuda-toolkit)
 	@mkdir -p $(CACHE)
 	$(GO) run ./tools/ptxas > $(CACHE)/ptxas.md && mv $(CACHE)/ptxas.md docs/cuda-ptxas.md
+mutate: ## change the GPU kernels' PTX in MUTANTS (300) ways of each precision, drawn by MUTANT_SEED: the suite must notice 95 %
+	MUTANTS=$(or $(MUTANTS),300) MUTANT_SEED=$(MUTANT_SEED) MUTANT_KERNEL='$(MUTANT_KERNEL)' $(GO) test -count=1 -timeout 120m -v -run TestMutants ./cuda/ptxemu
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME)

@@ -10,21 +10,25 @@ import (
 // Counters is what a kernel did in all launches so far. An instruction counts
 // once for a warp, a request is one instruction of a warp that touches memory.
 type Counters struct {
-	Kernel              string
-	Launches, Blocks    uint64
-	Instructions        uint64 // of warps
-	Lanes               uint64 // instructions of threads
-	Flops               uint64 // additions and multiplications, fused ones twice, without those of MMA
-	MMA, MMAFlops       uint64 // tensor core instructions and their operations
-	LoadBytes           uint64 // that threads ask of global memory
-	StoreBytes          uint64
-	Requests, Coalesced uint64 // of global memory; coalesced ones touch no more sectors than their bytes need
-	Sectors             uint64 // of 32 bytes that requests touch
-	IdealSectors        uint64 // that their bytes need
-	Footprint           uint64 // bytes of the sectors that launches read or write, in each launch once for reading and once for writing
-	SharedRequests      uint64
-	Wavefronts          uint64 // passes over the banks of shared memory
-	IdealWavefronts     uint64 // without conflicts
+	Kernel       string `json:"kernel"`
+	Launches     uint64 `json:"launches"`
+	Blocks       uint64 `json:"blocks"`
+	Instructions uint64 `json:"instructions"`        // of warps
+	Lanes        uint64 `json:"thread_instructions"` // of threads
+	Flops        uint64 `json:"flop"`                // additions and multiplications, fused ones twice, without those of MMA
+	MMA          uint64 `json:"mma"`                 // tensor core instructions
+	MMAFlops     uint64 `json:"mma_flop"`            // their operations
+	LoadBytes    uint64 `json:"load_bytes"`          // that threads ask of global memory
+	StoreBytes   uint64 `json:"store_bytes"`
+	Requests     uint64 `json:"requests"`      // of global memory
+	Coalesced    uint64 `json:"coalesced"`     // those that touch no more sectors than their bytes need
+	Sectors      uint64 `json:"sectors"`       // of 32 bytes that requests touch
+	IdealSectors uint64 `json:"ideal_sectors"` // that their bytes need
+	// Footprint is the bytes of the sectors that launches read or write, in each launch once for reading and once for writing.
+	Footprint       uint64 `json:"footprint_bytes"`
+	SharedRequests  uint64 `json:"shared_requests"`
+	Wavefronts      uint64 `json:"wavefronts"`       // passes over the banks of shared memory
+	IdealWavefronts uint64 `json:"ideal_wavefronts"` // without conflicts
 }
 
 // CoalescedShare returns the share of global requests that are coalesced, 1 when there are none.

@@ -54,9 +54,9 @@ func (w *worker) refill() bool {
 	return true
 }
 
-// trail returns what is known of an allocation in launches of several blocks.
+// trail returns what is known of an allocation in the launch, nil when nothing can go wrong.
 func (w *worker) trail(a *allocation) *trail {
-	if w.launch.blocks < 2 || a.constant {
+	if a.constant || w.launch.blocks == 1 && w.launch.block[0]*w.launch.block[1]*w.launch.block[2] <= 32 {
 		return nil
 	}
 	t := w.trails[a]

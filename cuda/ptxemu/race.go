@@ -105,23 +105,27 @@ func readersOf(r uint16) string {
 	return fmt.Sprintf("thread %d reads", r)
 }
 
-// trail is what one worker's blocks did to an allocation in launches of more
-// than one block: for each grain the last block to write and to read, in pages.
+// trail is what one worker's blocks did to an allocation in a launch: for each
+// grain the last block to write and to read, in pages.
 type trail struct {
 	pages []*page
 }
 
 // page covers pageGrains grains. A use holds the tag of its block in the upper
-// half and, below, the instruction, thread and whether it was atomic.
+// half and, below, the instruction, thread and a mark: for writes that they were
+// atomic, for reads that several threads of the block read.
 type page struct {
 	launch      uint32
 	stored      bool
 	write, read [pageGrains]uint64
+	wrote, saw  [pageGrains]uint32 // barriers of the block that had passed
 }
 
 const (
 	pageGrains = 1024
 	useAtomic  = 1 << 31
+	useMany    = 1 << 31
+	useThread  = 1<<10 - 1
 )
 
 // use packs who did something. Tags of a launch lie behind its base, which itself stands for several blocks.
@@ -129,10 +133,11 @@ func (w *warp) use(pc int32, lane int) uint64 {
 	return uint64(w.block.tag)<<32 | uint64(pc&(1<<21-1))<<10 | uint64(32*w.index+lane)
 }
 
-// follow checks and notes a use of global memory against those of other blocks that this worker ran.
+// follow checks and notes a use of global memory against those of other blocks
+// that this worker ran and of other warps of the block since the last barrier.
 func (w *warp) follow(t *trail, lane int, from uint64, bytes int, access *access) bool {
 	worker := w.block.worker
-	grain, base := uint64(worker.kernel.gridwide), worker.base
+	grain, base, epoch := uint64(worker.kernel.gridwide), worker.base, w.block.epoch
 	mine := w.use(access.pc, lane)
 	if access.mode == modify {
 		mine |= useAtomic
@@ -149,24 +154,32 @@ func (w *warp) follow(t *trail, lane int, from uint64, bytes int, access *access
 		if p.launch != base {
 			p.launch, p.stored = base, false
 		}
-		write, read := &p.write[g%pageGrains], &p.read[g%pageGrains]
-		if other := *write; uint32(other>>32) > base && other>>32 != mine>>32 && other&mine&useAtomic == 0 {
+		at := g % pageGrains
+		write, read := &p.write[at], &p.read[at]
+		other := *write
+		if uint32(other>>32) > base && other&mine&useAtomic == 0 && (other>>32 != mine>>32 || p.wrote[at] == epoch && (other^mine)&useThread>>5 != 0) {
 			w.fault(Race, lane, "uses byte %d of global memory, which %s", g*grain, worker.describe(other, "writes"))
 			return false
 		}
+		other = *read
 		if access.mode == load {
-			if tag := uint32(*read >> 32); tag < base {
+			switch tag := uint32(other >> 32); {
+			case tag < base, tag == w.block.tag && p.saw[at] != epoch: // the first reader of the launch, or since the barrier
 				*read = mine
-			} else if tag != base && tag != w.block.tag {
+			case tag == base:
+			case tag != w.block.tag:
 				*read = uint64(base)<<32 | mine&0xffffffff
+			case (other^mine)&useThread>>5 != 0:
+				*read = mine | useMany
 			}
+			p.saw[at] = epoch
 			continue
 		}
-		if other := *read; uint32(other>>32) >= base && other>>32 != mine>>32 {
+		if tag := uint32(other >> 32); tag >= base && (tag != w.block.tag || p.saw[at] == epoch && (other&useMany != 0 || (other^mine)&useThread>>5 != 0)) {
 			w.fault(Race, lane, "writes byte %d of global memory, which %s", g*grain, worker.describe(other, "reads"))
 			return false
 		}
-		*write, p.stored = mine, true
+		*write, p.wrote[at], p.stored = mine, epoch, true
 	}
 	return true
 }
@@ -175,7 +188,10 @@ func (w *warp) follow(t *trail, lane int, from uint64, bytes int, access *access
 func (w *worker) describe(use uint64, verb string) string {
 	line, text := w.kernel.place(int32(use >> 10 & (1<<21 - 1)))
 	who := "another block"
-	if tag := uint32(use >> 32); tag > w.base {
+	switch tag := uint32(use >> 32); {
+	case tag == w.current.tag:
+		who = "the block itself"
+	case tag > w.base:
 		who = fmt.Sprintf("block %v", w.launch.place(tag-w.base-1))
 	}
 	return fmt.Sprintf("%s %s without order between them (thread %d, line %d: %s)", who, verb, use&0x3ff, line, text)

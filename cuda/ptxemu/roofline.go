@@ -4,12 +4,12 @@ import "math"
 
 // Card is what the model of Predict knows of a GPU, from the maker's data sheets.
 type Card struct {
-	Name            string
-	Multiprocessors float64
-	GHz             float64 // boost clock
-	Lanes           float64 // float32 multiply-adds of a multiprocessor in a clock
-	Tensor          float64 // operations of a multiprocessor's tensor cores in a clock, 16-bit factors with float32 sums
-	MemoryBytes     float64 // of the card's memory in a second
+	Name            string  `json:"name"`
+	Multiprocessors float64 `json:"multiprocessors"`
+	GHz             float64 `json:"boost_ghz"`
+	Lanes           float64 `json:"fma_per_clock"`           // float32 multiply-adds of a multiprocessor
+	Tensor          float64 `json:"tensor_flop_per_clock"`   // of a multiprocessor, 16-bit factors with float32 sums
+	MemoryBytes     float64 `json:"memory_bytes_per_second"` // of the card's memory
 }
 
 // Cards returns the cards that predictions are made for.
@@ -31,10 +31,10 @@ const (
 
 // Prediction is what the model says of a kernel on a card. Nobody measured it.
 type Prediction struct {
-	Card    Card
-	Seconds float64 // of all launches
-	Bound   string  // what it waits for most
-	Share   float64 // of the card's peak: tensor cores for kernels with MMA, else float32
+	Card    Card    `json:"card"`
+	Seconds float64 `json:"predicted_seconds"`    // of all launches
+	Bound   string  `json:"bound"`                // what it waits for most
+	Share   float64 `json:"predicted_peak_share"` // tensor cores' peak for kernels with MMA, else float32's
 }
 
 // Intensity returns operations for each byte of the footprint (Williams, Waterman

@@ -1,0 +1,408 @@
+package ptxemu
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"dunlin/compute"
+	"dunlin/compute/computetest"
+	"dunlin/cuda"
+	"dunlin/cuda/driver"
+	"dunlin/cuda/kernels"
+)
+
+// mutation is one change of a kernel that ought to break it.
+type mutation struct {
+	kind  string // "barrier", "wait", "guard", "offset+4", "offset-4", "swap", "mma"
+	entry *Entry
+	at    int // of the body
+	text  string
+}
+
+func (m mutation) String() string { return fmt.Sprintf("%s %s: %s", m.kind, m.entry.Name, m.text) }
+
+// mutations lists every mutation of a kernel.
+func mutations(source string, e *Entry) (all []mutation) {
+	for at := range e.Body {
+		i := &e.Body[at]
+		add := func(kind string) { all = append(all, mutation{kind, e, at, i.text(source)}) }
+		switch op := i.Op[0]; {
+		case op == "bar" || op == "barrier":
+			add("barrier")
+		case op == "cp" && (i.has("wait_group") || i.has("wait_all")):
+			add("wait")
+		case op == "mma":
+			add("mma")
+		case (op == "add" || op == "sub") && len(i.Op) >= 2:
+			add("swap")
+		}
+		if i.Guard.Kind == Reg {
+			add("guard")
+		}
+		if i.spaceOf() == Parameter {
+			continue
+		}
+		for _, o := range i.Operands {
+			if o.Kind == Address && (o.Bits != 0 || o.Parts[0].Kind == Symbol) {
+				add("offset+4")
+				add("offset-4")
+				break
+			}
+		}
+	}
+	return all
+}
+
+// apply returns the kernel with the change.
+func (m mutation) apply() *Entry {
+	e := *m.entry
+	e.Body = slices.Clone(e.Body)
+	i := &e.Body[m.at]
+	switch m.kind {
+	case "barrier", "wait", "mma":
+		i.Op, i.Operands = []string{"membar", "gl"}, nil
+	case "guard":
+		i.Guard = Operand{}
+	case "swap":
+		i.Op = slices.Clone(i.Op)
+		i.Op[0] = map[string]string{"add": "sub", "sub": "add"}[i.Op[0]]
+	default:
+		i.Operands = slices.Clone(i.Operands)
+		for k := range i.Operands {
+			if o := &i.Operands[k]; o.Kind == Address && (o.Bits != 0 || o.Parts[0].Kind == Symbol) {
+				shift, _ := strconv.Atoi(strings.TrimPrefix(m.kind, "offset"))
+				o.Bits += uint64(int64(shift))
+				break
+			}
+		}
+	}
+	return &e
+}
+
+// laboratory is a card with all kernels loaded, from which others are copied
+// with one kernel changed, and what each case of the suite asks of the kernels.
+type laboratory struct {
+	precision compute.Precision
+	template  *Context
+	cards     []*Driver                // a small and a larger one: programs choose kernels by the number of multiprocessors
+	modules   map[string]driver.Module // by text
+	sources   map[string]string        // by kernel
+	uses      map[string][]use         // by kernel, cheapest first
+	longest   map[string]int64         // instructions of a launch
+	lanes     map[string][]uint64      // by kernel and place: threads that ran the instruction in all cases
+}
+
+// use is a case that launches a kernel.
+type use struct {
+	c    computetest.Case
+	card *Driver
+	cost uint64
+}
+
+// copyContext is a fresh card with the kernels of another one, one of them replaced.
+type copyContext struct {
+	*Context
+	modules map[string]driver.Module
+}
+
+// LoadModule finds what the original card has loaded.
+func (c copyContext) LoadModule(ptx []byte) (driver.Module, error) {
+	m, ok := c.modules[string(ptx)]
+	if !ok {
+		return 0, errors.New("a module that the original does not have")
+	}
+	return m, nil
+}
+
+func newLaboratory(t *testing.T, p compute.Precision, wanted func(name string) bool) *laboratory {
+	t.Helper()
+	l := &laboratory{
+		precision: p, modules: map[string]driver.Module{}, sources: map[string]string{}, uses: map[string][]use{}, longest: map[string]int64{}, lanes: map[string][]uint64{},
+	}
+	for _, multiprocessors := range []int{4, 1} {
+		d, err := New(Config{Workers: 1, Uninitialised: true, Multiprocessors: multiprocessors})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.cards = append(l.cards, d)
+	}
+	l.template = newContext(l.cards[0])
+	for _, m := range kernels.Modules(l.template.info.Capability()) {
+		module, err := l.template.LoadModule(m.PTX)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.modules[string(m.PTX)] = module
+		for name := range l.template.modules[module] {
+			l.sources[name] = string(m.PTX)
+		}
+	}
+	for _, card := range l.cards {
+		c := l.copy(card, nil, 0)
+		device, err := cuda.New(c, cuda.Options{Precision: p})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer device.Close()
+		for _, suite := range computetest.Cases(p) {
+			if !wanted(suite.Name) || card != l.cards[0] && !strings.HasPrefix(suite.Name, "matmul") {
+				continue
+			}
+			c.ResetCounters()
+			if err := suite.Check(device); err != nil {
+				t.Fatalf("%s fails without any mutation: %v", suite.Name, err)
+			}
+			for _, k := range c.Counters() {
+				l.uses[k.Kernel] = append(l.uses[k.Kernel], use{suite, card, k.Instructions})
+				l.longest[k.Kernel] = max(l.longest[k.Kernel], int64(k.Instructions))
+			}
+		}
+		for k, lanes := range c.lines {
+			if l.lanes[k.name] == nil {
+				l.lanes[k.name] = make([]uint64, len(lanes))
+			}
+			for pc, n := range lanes {
+				l.lanes[k.name][pc] += n
+			}
+		}
+	}
+	for _, uses := range l.uses {
+		slices.SortFunc(uses, func(a, b use) int { return cmp.Compare(a.cost, b.cost) })
+	}
+	return l
+}
+
+// copy returns a card with the template's kernels, one of them replaced.
+func (l *laboratory) copy(card *Driver, changed *kernel, limit int64) copyContext {
+	c := newContext(card)
+	if c.handles = l.template.handles; limit > 0 {
+		c.config.Limit = limit
+	}
+	c.modules = l.template.modules
+	c.functions = maps.Clone(l.template.functions)
+	c.memory.allocations = slices.Clone(l.template.memory.allocations)
+	c.memory.next, c.memory.used = l.template.memory.next, l.template.memory.used
+	for f, original := range c.functions {
+		if changed != nil && original.kernel.name == changed.name {
+			c.functions[f] = &function{kernel: changed, dynamic: original.dynamic}
+		}
+	}
+	return copyContext{c, l.modules}
+}
+
+// kill runs a mutant's cases until one fails and returns what that found, nil for a survivor.
+func (l *laboratory) kill(m mutation) error {
+	symbols := map[string]symbol{}
+	for _, a := range l.template.memory.allocations {
+		space := Global
+		if a.constant {
+			space = Const
+		}
+		symbols[a.name] = symbol{space, a.base}
+	}
+	k, err := compile(l.sources[m.entry.Name], m.apply(), symbols, &l.template.config)
+	if err != nil {
+		return fmt.Errorf("does not compile: %w", err)
+	}
+	devices := map[*Driver]*cuda.Device{}
+	for _, u := range l.uses[k.name] {
+		device := devices[u.card]
+		if device == nil {
+			if device, err = cuda.New(l.copy(u.card, k, 4*l.longest[k.name]+1<<18), cuda.Options{Precision: l.precision}); err != nil {
+				return err
+			}
+			devices[u.card] = device
+		}
+		if err = u.c.Check(device); err != nil {
+			err = fmt.Errorf("%s: %w", u.c.Name, err)
+			break
+		}
+	}
+	for _, device := range devices {
+		err = errors.Join(err, device.Close())
+	}
+	return err
+}
+
+// all returns every mutation of the kernels that cases use.
+func (l *laboratory) all(t *testing.T) (all []mutation) {
+	t.Helper()
+	for source := range l.modules {
+		program, err := Parse(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range program.Entries {
+			if l.uses[e.Name] != nil {
+				all = append(all, mutations(source, e)...)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b mutation) int {
+		return cmp.Or(strings.Compare(a.entry.Name, b.entry.Name), cmp.Compare(a.at, b.at), strings.Compare(a.kind, b.kind))
+	})
+	return all
+}
+
+// sample takes n mutations, evenly from all kernels and kinds.
+func sample(all []mutation, n int, random *rand.Rand) (some []mutation) {
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	groups := map[string][]mutation{}
+	for _, m := range all {
+		key := m.kind + " " + m.entry.Name
+		groups[key] = append(groups[key], m)
+	}
+	names := slices.Sorted(maps.Keys(groups))
+	random.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	for round := 0; len(some) < min(n, len(all)); round++ {
+		for _, name := range names {
+			if round < len(groups[name]) && len(some) < n {
+				some = append(some, groups[name][round])
+			}
+		}
+	}
+	return some
+}
+
+// tally is how many mutants of a kind died.
+type tally struct{ killed, all int }
+
+// judge runs mutants, lists those that survive with the reason, if one is known, and returns the share that died.
+func judge(t *testing.T, l *laboratory, some []mutation) float64 {
+	t.Helper()
+	verdicts := make([]error, len(some))
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		all.Go(func() {
+			for n := next.Add(1) - 1; n < int64(len(some)); n = next.Add(1) - 1 {
+				verdicts[n] = l.kill(some[n])
+			}
+		})
+	}
+	all.Wait()
+	kinds, kernels, total := map[string]*tally{}, map[string]*tally{}, &tally{}
+	count := func(table map[string]*tally, key string) *tally {
+		if table[key] == nil {
+			table[key] = &tally{}
+		}
+		return table[key]
+	}
+	for n, m := range some {
+		for _, c := range []*tally{count(kinds, m.kind), count(kernels, m.entry.Name), total} {
+			c.all++
+			if verdicts[n] != nil {
+				c.killed++
+			}
+		}
+		if verdicts[n] == nil {
+			why := l.why(m)
+			if why == "" {
+				why = fmt.Sprintf("NO REASON KNOWN, %d threads ran it", l.lanes[m.entry.Name][m.at])
+			}
+			t.Logf("survivor: %v (line %d): %s", m, m.entry.Body[m.at].Line, why)
+		}
+	}
+	for _, table := range []map[string]*tally{kinds, kernels} {
+		for _, key := range slices.Sorted(maps.Keys(table)) {
+			t.Logf("%-24s %4d of %4d killed", key, table[key].killed, table[key].all)
+		}
+	}
+	t.Logf("%s: %d of %d killed, %.1f %%", l.precision, total.killed, total.all, 100*float64(total.killed)/float64(total.all))
+	return float64(total.killed) / float64(total.all)
+}
+
+// reasons says why mutants survive. The first that fits counts; texts are without the numbers of registers.
+func reasons() []reason {
+	return []reason{
+		{"barrier", "cross_entropy", "", "the first barrier of a reduction guards an array that nothing read before: the two reductions have one each"},
+		{"barrier", "_columns$", "", "after the last step of the tree each thread reads what it wrote itself"},
+		{"barrier", "query_grad", "bar.warp", "barriers of the block between the two uses of the scores order them already"},
+		{"guard", "rotary|pack_", "", "the branch picks a division of 32 bits where both numbers fit, as they do below 4 billion rows"},
+		{"swap", "adamw", "add.s64", "the piece begins at value 0 in vectors of fewer than 134 million values"},
+		{"swap", "", ", 0f00000000;", "adding and subtracting zero are the same"},
+	}
+}
+
+type reason struct{ kind, kernel, text, why string }
+
+// why returns the reason for which a mutant survives, "" when none is known.
+func (l *laboratory) why(m mutation) string {
+	switch {
+	case l.lanes[m.entry.Name][m.at] == 0 && m.kind != "guard":
+		return "no case runs the instruction"
+	case m.kind == "swap" && roundsQuotient(m.entry.Body, m.at):
+		return "the second operand makes a shift a division that rounds towards zero: 0 for numbers that are not negative, as here"
+	}
+	for _, r := range reasons() {
+		if r.kind == m.kind && regexp.MustCompile(r.kernel).MatchString(m.entry.Name) && strings.Contains(m.text, r.text) {
+			return r.why
+		}
+	}
+	return ""
+}
+
+// roundsQuotient reports whether an addition adds x >> 31 >>> n, with which compilers prepare x for a division by a power of two.
+func roundsQuotient(body []Instruction, at int) bool {
+	defines := func(o Operand, before int) int {
+		for i := before - 1; i >= 0 && o.Kind == Reg; i-- {
+			if d := body[i].Operands; len(d) > 0 && d[0].Kind == Reg && d[0].Index == o.Index {
+				return i
+			}
+		}
+		return -1
+	}
+	for _, o := range body[at].Operands[1:] {
+		if unsigned := defines(o, at); unsigned >= 0 && body[unsigned].Name() == "shr.u32" {
+			if sign := defines(body[unsigned].Operands[1], unsigned); sign >= 0 && body[sign].Name() == "shr.s32" && body[sign].Operands[2].Bits == 31 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// TestMutants changes kernels and expects the conformance suite, with all
+// sanitizers on, to notice. It takes a few changes of small kernels, or
+// MUTANTS=n of each precision from all kernels, drawn by MUTANT_SEED.
+func TestMutants(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv("MUTANTS"))
+	precisions, wanted, want := []compute.Precision{compute.FP32, compute.FP16, compute.BF16}, func(string) bool { return true }, 0.95
+	quick := err != nil
+	if quick {
+		n, precisions, want = 40, precisions[:1], 0.9 // one that lives among so few says little
+		cheap := regexp.MustCompile(`^(elementwise/(7|100|1023)|cross-entropy/(17|33)|layer norm/(5|40)x|rms norm/(5|40)x|swiglu|rotary/2|adamw/(100|1023)|embed$|attention/(2x16|1x33)|matmul/NN/(9|17))`)
+		wanted = cheap.MatchString
+	}
+	seed, _ := strconv.ParseUint(os.Getenv("MUTANT_SEED"), 10, 64)
+	kernel := regexp.MustCompile(os.Getenv("MUTANT_KERNEL"))
+	for _, p := range precisions {
+		l := newLaboratory(t, p, wanted)
+		all := slices.DeleteFunc(l.all(t), func(m mutation) bool {
+			shared := p != compute.FP32 && !strings.Contains(m.entry.Name, string(p)) && m.entry.Name != "largest" // with fp32
+			unused := quick && l.lanes[m.entry.Name][m.at] == 0
+			return shared || unused || !kernel.MatchString(m.entry.Name)
+		})
+		kinds := map[string]int{}
+		for _, m := range all {
+			kinds[m.kind]++
+		}
+		t.Logf("%s: %d mutations of %d kernels: %v", p, len(all), len(l.uses), kinds)
+		some := sample(all, n, rand.New(rand.NewPCG(seed, 0)))
+		if share := judge(t, l, some); share < want {
+			t.Errorf("%s, seed %d: %.1f %% of the mutants were noticed, want %.0f %%", p, seed, 100*share, 100*want)
+		}
+	}
+}
