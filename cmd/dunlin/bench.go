@@ -23,7 +23,7 @@ func newBench(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	options := append([]option{c.preset(model.Presets()...), c.context(), c.batch(), c.optimizer(), c.seconds(5), c.precision(), c.memory()}, c.compute()...)
 	bench.AddCommand(t.command("train", "tokens a second of training, and the share of this machine's peak",
-		"  dunlin bench train --preset small --batch 4 --threads 2 --json\n  dunlin bench train --preset gpt2 --context 256 --batch 4", exactly(), t.benchTrain, options...), newBenchSwarm(t), newBenchCodecs(t),
+		"  dunlin bench train --preset small --batch 4 --threads 2 --json\n  dunlin bench train --preset gpt2 --context 256 --batch 4", exactly(), t.benchTrain, options...), newBenchSwarm(t), newBenchCodecs(t), newBenchKernels(t),
 		t.command("peak", "the most float32 multiply-adds that this machine makes a second",
 			"  dunlin bench peak --threads 2 --json", exactly(), t.benchPeak, c.threads()),
 		newBenchNet(t))

@@ -62,6 +62,7 @@ type Config struct {
 	Out       string  // folder of the checkpoint
 	SaveEvery int     // steps between checkpoints; 0 saves at the end only
 	LogEvery  int     // steps between log lines
+	Positions int     // of the window that bench kernels emulates
 	Windows   int     // most held-out windows to measure the loss on; 0 is all
 
 	Prompt      string  // text to continue
