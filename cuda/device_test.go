@@ -1,7 +1,6 @@
 package cuda
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -42,34 +41,34 @@ func openContext(t *testing.T, c ptxemu.Config, o Options) (*Device, *ptxemu.Con
 	return d, context
 }
 
+// bothTiles returns what opens a card for a suite, which wants two: first one that
+// multiplies with large tiles always, then one that never does. Both add in one
+// order, so that the suite's comparison of bits holds.
+func bothTiles(t *testing.T, c ptxemu.Config, o Options) func() compute.Device {
+	c.ApproximationError, c.Uninitialised = 1, true
+	processors := 1
+	return func() compute.Device {
+		d := open(t, c, o)
+		d.info.Multiprocessors = processors
+		processors = 1 << 20
+		return d
+	}
+}
+
 // TestConforms runs the suite on the kernels of every card, with approximate
 // instructions as far off as they may be.
 func TestConforms(t *testing.T) {
-	computetest.Run(t, func() compute.Device {
-		return open(t, ptxemu.Config{Capability: 61, ApproximationError: 1, Seed: 1}, Options{})
-	})
+	computetest.Run(t, bothTiles(t, ptxemu.Config{Capability: 61, Seed: 1}, Options{}))
 }
 
 // TestMixedConforms runs the suite of products on tensor cores, whichever way they add.
 func TestMixedConforms(t *testing.T) {
-	for _, c := range []struct {
-		capability   int
-		precision    compute.Precision
-		accumulation ptxemu.Accumulation
-	}{
-		{75, compute.FP16, ptxemu.Truncating}, {80, compute.BF16, ptxemu.Reversed},
-	} {
-		t.Run(fmt.Sprintf("sm_%d %s %v", c.capability, c.precision, c.accumulation), func(t *testing.T) {
-			newDevice := func() compute.Device {
-				return open(t, ptxemu.Config{Capability: c.capability, ApproximationError: 1, Seed: 1, Accumulation: c.accumulation}, Options{Precision: c.precision})
-			}
-			if c.precision == compute.BF16 {
-				computetest.RunBF16(t, newDevice)
-			} else {
-				computetest.RunFP16(t, newDevice)
-			}
-		})
-	}
+	t.Run("fp16", func(t *testing.T) {
+		computetest.RunFP16(t, bothTiles(t, ptxemu.Config{Capability: 75, Accumulation: ptxemu.Truncating}, Options{Precision: compute.FP16}))
+	})
+	t.Run("bf16", func(t *testing.T) {
+		computetest.RunBF16(t, bothTiles(t, ptxemu.Config{Capability: 80, Accumulation: ptxemu.Reversed, Order: ptxemu.Shuffled}, Options{Precision: compute.BF16}))
+	})
 }
 
 // buffer returns n values of the device.

@@ -110,10 +110,13 @@ func (d *Device) MatMul(op compute.MatMul) {
 	}
 }
 
-// fills says that a product has a tile of that edge for each multiprocessor, so
-// that larger tiles, which need less traffic, leave none idle.
+// fills says that a product's tiles of that edge, one a multiprocessor at a time,
+// leave less than 2 in 5 of them idle: then larger tiles, which need less traffic,
+// are faster than smaller ones.
 func (d *Device) fills(m, n, edge int) bool {
-	return int(blocks(m, edge))*int(blocks(n, edge)) >= d.info.Multiprocessors
+	tiles, processors := int(blocks(m, edge))*int(blocks(n, edge)), max(1, d.info.Multiprocessors)
+	rounds := (tiles + processors - 1) / processors
+	return 5*tiles >= 3*rounds*processors
 }
 
 // panel is the depth to which operands of 16 bits are filled up.
