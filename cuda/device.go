@@ -165,10 +165,10 @@ func (d *Device) note(what string, err error) {
 	}
 }
 
-// take returns the error that was kept. A lost card stays lost.
+// take returns the error that was kept. A lost card stays lost, a closed one closed.
 func (d *Device) take() error {
 	err := d.err
-	if !errors.Is(err, driver.ErrDeviceLost) {
+	if d.context != nil && !errors.Is(err, driver.ErrDeviceLost) {
 		d.err = nil
 	}
 	return known(err)

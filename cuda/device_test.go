@@ -313,3 +313,28 @@ func TestLargeHeadsAreRefused(t *testing.T) {
 		t.Errorf("heads of 192 values: %v", err)
 	}
 }
+
+// TestClosedDeviceSaysSo uses a device that is closed.
+func TestClosedDeviceSaysSo(t *testing.T) {
+	d, err := New(&idle{}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := buffer(t, d, 4)
+	for range 2 {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	d.Zero(b)
+	d.Scale(b, 2)
+	d.Free(b)
+	for range 2 {
+		_, failed := d.Alloc(1)
+		for what, err := range map[string]error{"sync": d.Sync(), "alloc": failed, "download": d.Download(make([]float32, 4), b)} {
+			if err == nil || !strings.Contains(err.Error(), "closed") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+}
