@@ -122,7 +122,9 @@ func TestAccessIsWide(t *testing.T) {
 			if err := d.Sync(); err != nil {
 				t.Fatal(err)
 			}
+			coalesced, conflicts := 1.0, 1.0 // of the worst kernel
 			for _, k := range context.Counters() {
+				coalesced, conflicts = min(coalesced, k.CoalescedShare()), max(conflicts, k.ConflictFactor())
 				if share := k.CoalescedShare(); share < 0.95 {
 					t.Errorf("sm_%d %s: %.1f %% of the requests to global memory are coalesced", capability, k.Kernel, 100*share)
 				}
@@ -130,6 +132,7 @@ func TestAccessIsWide(t *testing.T) {
 					t.Errorf("sm_%d %s: %.2f times the passes over shared memory that are needed", capability, k.Kernel, factor)
 				}
 			}
+			t.Logf("sm_%d %s: at least %.1f %% coalesced, at most %.2f of the passes over shared memory that are needed", capability, precision, 100*coalesced, conflicts)
 			if err := d.Close(); err != nil {
 				t.Error(err)
 			}
