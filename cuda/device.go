@@ -22,7 +22,7 @@ type Device struct {
 	work      driver.Stream
 	err       error // the first since the last Sync
 	launches  uint64
-	args      [maxArgs]uint64
+	replay    replay
 	memory    memory
 	staging   staging
 	partial   scratch    // sums of the first stage of a reduction
@@ -137,6 +137,7 @@ func (d *Device) Launches() uint64 { return d.launches }
 
 // Sync implements compute.Device.
 func (d *Device) Sync() error {
+	d.flush()
 	if d.err == nil {
 		d.note("wait for the card", d.context.SyncStream(d.work))
 	}
@@ -179,12 +180,15 @@ func (d *Device) launch(k kernel, grid, block [3]uint32, args ...uint64) {
 	if d.err != nil || grid[0] == 0 || grid[1] == 0 || grid[2] == 0 {
 		return
 	}
-	n := copy(d.args[:], args) // args itself must not reach an interface, or each launch would allocate it
-	if err := d.context.Launch(d.functions[k], grid, block, 0, d.work, d.args[:n]); err != nil {
-		d.note("launch "+entries()[k].name, err)
-		return
-	}
+	w := work{kernel: k, grid: grid, block: block}
+	w.count = copy(w.args[:], args)
+	d.queue(w)
 	d.launches++
+}
+
+// set queues setting n values of 32 bits.
+func (d *Device) set(address uint64, value uint32, n int) {
+	d.queue(work{kernel: workSet, args: [maxArgs]uint64{address, uint64(value), uint64(n)}, count: 3})
 }
 
 // bits is a float32 as a kernel's argument.

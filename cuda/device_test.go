@@ -46,7 +46,7 @@ func openContext(t *testing.T, c ptxemu.Config, o Options) (*Device, *ptxemu.Con
 // order, so that the suite's comparison of bits holds.
 func bothTiles(t *testing.T, c ptxemu.Config, o Options) func() compute.Device {
 	c.ApproximationError, c.Uninitialised = 1, true
-	processors := 1
+	processors := 0
 	return func() compute.Device {
 		d := open(t, c, o)
 		d.info.Multiprocessors = processors
@@ -148,6 +148,10 @@ func (*idle) Record(driver.Event, driver.Stream) error                          
 func (*idle) CopyToDevice(driver.Pointer, []byte, driver.Stream) error              { return nil }
 func (*idle) CopyFromDevice([]byte, driver.Pointer, driver.Stream) error            { return nil }
 func (*idle) CopyOnDevice(driver.Pointer, driver.Pointer, int, driver.Stream) error { return nil }
+func (*idle) BeginCapture(driver.Stream) error                                      { return nil }
+func (i *idle) EndCapture(driver.Stream) (driver.Graph, error)                      { return driver.Graph(i.handle()), nil }
+func (*idle) LaunchGraph(driver.Graph, driver.Stream) error                         { return nil }
+func (*idle) FreeGraph(driver.Graph) error                                          { return nil }
 func (*idle) Launch(driver.Function, [3]uint32, [3]uint32, int, driver.Stream, []uint64) error {
 	return nil
 }

@@ -3,7 +3,8 @@
 // opened, the machine's own or the emulated one of cuda/ptxemu.
 //
 // Work. All work of a Device is queued on one stream in the order of the calls;
-// a call returns when it is queued. Upload, Download and SumSquares go through
+// a call returns when it is queued. Lists of work that come again step by step are
+// replayed as graphs of the driver. Upload, Download and SumSquares go through
 // pinned memory; Download and SumSquares wait. A Device is used by one goroutine
 // at a time, which need not stay on one thread, since cuda/driver makes the card
 // current with each call.

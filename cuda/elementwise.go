@@ -29,8 +29,8 @@ func element(n int, launch func(grid, block [3]uint32, offset uint64, n int)) {
 
 // Zero implements compute.Device.
 func (d *Device) Zero(x compute.Buffer) {
-	if p := need("zero", x, x.Len()); d.err == nil && x.Len() > 0 {
-		d.note("zero", d.context.Set32(driver.Pointer(p), 0, x.Len(), d.work))
+	if p := need("zero", x, x.Len()); x.Len() > 0 {
+		d.set(p, 0, x.Len())
 	}
 }
 
@@ -38,8 +38,8 @@ func (d *Device) Zero(x compute.Buffer) {
 func (d *Device) Copy(dst, src compute.Buffer) {
 	n := dst.Len()
 	to, from := need("copy", dst, n), need("copy", src, n)
-	if d.err == nil && n > 0 {
-		d.note("copy", d.context.CopyOnDevice(driver.Pointer(to), driver.Pointer(from), 4*n, d.work))
+	if n > 0 {
+		d.queue(work{kernel: workCopy, args: [maxArgs]uint64{to, from, 4 * uint64(n)}, count: 3})
 	}
 }
 
@@ -170,6 +170,7 @@ func (d *Device) table(ranges []compute.Range) uint64 {
 	for _, r := range ranges {
 		values = append(values, int64(r.From), int64(r.To))
 	}
+	d.flush() // a full card gives back what nobody uses, which what waits may use still
 	p, err := d.memory.take(8 * len(values))
 	if err != nil {
 		d.note("ranges of adamw", err)

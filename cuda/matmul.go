@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"dunlin/compute"
-	"dunlin/cuda/driver"
 )
 
 // What the epilogue of a product does, and which operands it may read by 16
@@ -110,13 +109,17 @@ func (d *Device) MatMul(op compute.MatMul) {
 	}
 }
 
-// fills says that a product's tiles of that edge, one a multiprocessor at a time,
-// leave less than 2 in 5 of them idle: then larger tiles, which need less traffic,
-// are faster than smaller ones.
+// fills says that tiles of that edge, of which a multiprocessor makes one at a
+// time, keep three in five of what the card has at work on values of C: then large
+// tiles, which need less traffic, are faster than small ones. A card that does not
+// say how many multiprocessors it has gets large ones.
 func (d *Device) fills(m, n, edge int) bool {
-	tiles, processors := int(blocks(m, edge))*int(blocks(n, edge)), max(1, d.info.Multiprocessors)
-	rounds := (tiles + processors - 1) / processors
-	return 5*tiles >= 3*rounds*processors
+	processors := d.info.Multiprocessors
+	if processors < 1 {
+		return true
+	}
+	rounds := (int(blocks(m, edge))*int(blocks(n, edge)) + processors - 1) / processors
+	return 5*m*n >= 3*rounds*processors*edge*edge
 }
 
 // panel is the depth to which operands of 16 bits are filled up.
@@ -138,9 +141,7 @@ func (d *Device) matMul16(op *compute.MatMul, p product) {
 	largest := uint64(0)
 	if d.precision == compute.FP16 {
 		largest = d.scratch(&d.largest, 8)
-		if d.err == nil {
-			d.note("clear memory", d.context.Set32(driver.Pointer(largest), 0, 2, d.work))
-		}
+		d.set(largest, 0, 2)
 	}
 	depth := (p.k + panel - 1) / panel * panel
 	a := d.pack(0, first, p.a, largest, p.m, p.k, depth, edge, op.Form != compute.TN)

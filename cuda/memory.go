@@ -77,6 +77,7 @@ func (d *Device) scratch(s *scratch, bytes int) uint64 {
 	if bytes <= s.bytes || d.err != nil {
 		return uint64(s.address)
 	}
+	d.flush() // what waits may use the former memory
 	if s.address != 0 {
 		d.memory.give(s.address)
 		*s = scratch{}
@@ -123,6 +124,7 @@ func (d *Device) alloc(n int) (uint64, error) {
 	if n < 0 || n > compute.MaxElements {
 		return 0, fmt.Errorf("allocate %d values: allowed are 0 to %d", n, compute.MaxElements)
 	}
+	d.flush()
 	if d.err != nil {
 		return 0, d.take()
 	}
@@ -191,6 +193,7 @@ func bytesOf[T float32 | int32 | int64](values []T) []byte {
 }
 
 func (d *Device) upload(dst uint64, src []byte) {
+	d.flush()
 	s := &d.staging
 	for len(src) > 0 && d.err == nil {
 		i := s.next
@@ -214,6 +217,7 @@ func (d *Device) Download(dst []float32, src compute.Buffer) error {
 }
 
 func (d *Device) download(dst []byte, src uint64) {
+	d.flush()
 	s := &d.staging
 	var waiting []byte // what comes through the other part
 	for (len(dst) > 0 || len(waiting) > 0) && d.err == nil {
