@@ -16,6 +16,8 @@ type Config struct {
 	Tokens  float64  // token budget
 	Batch   int      // windows in a worker's inner step; 0 leaves it to the plan
 	H       int      // inner steps between two rounds of a fragment; 0 leaves it to the plan
+
+	Pipeline *Pipeline // nil when every peer holds the whole model
 }
 
 // Group is peers that are alike.
@@ -83,6 +85,9 @@ func (c Config) Validate() error {
 	}
 	if !(c.Tokens >= 1 && c.Tokens <= 1e17) {
 		errs = append(errs, fmt.Errorf("plan: token budget of %v", c.Tokens))
+	}
+	if c.Pipeline != nil {
+		errs = append(errs, c.Pipeline.validate())
 	}
 	if c.Batch < 0 || c.H < 0 {
 		errs = append(errs, fmt.Errorf("plan: batch %d, H %d: 0 leaves them to the plan", c.Batch, c.H))
@@ -154,6 +159,8 @@ type Plan struct {
 	JoinSeconds    float64  `json:"join_seconds"`     // that a newcomer loads
 	FP32Ratio      float64  `json:"fp32_bytes_ratio"` // bytes that fp32 data-parallel sends ÷ those of this plan
 
+	Pipeline *Pipeline `json:"pipeline,omitempty"` // with stages, the plan's rounds are those of the largest
+
 	timetable Timetable
 }
 
@@ -175,18 +182,22 @@ func Make(c Config) (*Plan, error) {
 
 // with plans the run with one recipe.
 func (c Config) with(r Recipe) *Plan {
+	peers, whole := c.swarm().peers, c.Model.Parameters
+	if c.Pipeline != nil {
+		c = c.ofStage()
+	}
 	s := c.swarm()
 	m := c.Model
 	p := &Plan{
-		Model: m.Name, Parameters: m.Parameters, Peers: s.peers, Recipe: r.Name, OuterLR: r.OuterLR, InnerLR: r.InnerLR,
+		Model: m.Name, Parameters: whole, Peers: peers, Pipeline: c.Pipeline, Recipe: r.Name, OuterLR: r.OuterLR, InnerLR: r.InnerLR,
 		Reasons: []string{}, Advice: []string{}, LinkRate: s.link, Batch: c.Batch,
 	}
 	contributors := float64(min(s.peers, members))
 	if p.Batch == 0 {
-		p.Batch = int(min(max(math.Round(bestBatch(m.Parameters, contributors)/contributors/float64(m.Context)), 1), maxBatch))
+		p.Batch = int(min(max(math.Round(bestBatch(whole, contributors)/contributors/float64(m.Context)), 1), maxBatch))
 	}
-	if lawHolds(m.Parameters) {
-		p.InnerLR = bestRate(m.Parameters, contributors)
+	if lawHolds(whole) {
+		p.InnerLR = bestRate(whole, contributors)
 	}
 	p.StepSeconds = float64(p.Batch*m.Context) / s.speed
 	others := (contributors - 1) / contributors
@@ -228,8 +239,8 @@ func (c Config) expect(p *Plan, s swarm, sent float64) {
 	interval := float64(p.H) * p.StepSeconds / max(p.Efficiency, 1e-9)
 	p.BytesPerDay = 86400 / max(interval, 1e-9) * m.Parameters * p.BitsSent / 8
 	p.Days = c.Tokens / max(p.TokensPerSec, 1e-9) / 86400
-	if lawHolds(m.Parameters) {
-		l := loss(m.Parameters, float64(min(s.peers, members)), c.Tokens, float64(p.H))
+	if lawHolds(p.Parameters) {
+		l := loss(p.Parameters, float64(min(s.peers, members)), c.Tokens, float64(p.H))
 		p.Loss = &l
 	}
 	fp32 := 32 * m.Parameters

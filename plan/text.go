@@ -24,6 +24,9 @@ func (p *Plan) Text() string {
 	for _, a := range p.Advice {
 		row("  note", "%s", a)
 	}
+	if p.Pipeline != nil {
+		p.Pipeline.text(row)
+	}
 	row("choose", "--recipe %s --h %d --fragments %d --worker-batch %d --outer-lr %.3g --lr %.3g", p.Recipe, p.H, p.Fragments, p.Batch, p.OuterLR, p.InnerLR)
 	row("inner step", "%s of the median worker; the links allow a round every %d", seconds(p.StepSeconds), p.LeastH)
 	row("a round", "%.2g inner steps on its way; rounds take %.0f %% of a link of %s", p.Overlap, 100*p.Load, bits(p.LinkRate))

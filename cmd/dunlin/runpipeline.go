@@ -1,0 +1,99 @@
+package main
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"dunlin/model"
+	"dunlin/pipeline"
+	"dunlin/plan"
+)
+
+// planPipeline forecasts a model that is spread over stages: each peer goes, the fastest first, to the stage that holds
+// the others up; trainers sit at the peers of the first stage. bitsPerValue is what the codec of activations takes.
+func planPipeline(groups []plan.Group, shape model.Config, stages, micro int, bitsPerValue float64) (*plan.Pipeline, error) {
+	tokens := micro * shape.Context
+	layers, err := pipelineShape(shape).Layers(tokens, 1)
+	if err != nil {
+		return nil, err
+	}
+	spans, err := pipeline.Split(layers, stages, 0)
+	if err != nil {
+		return nil, err
+	}
+	boundary := float64(tokens*shape.Width) * bitsPerValue / 8
+	var work float64 // operations of a forward pass
+	for _, l := range layers {
+		work += l.Cost
+	}
+	look := pipeline.Outlook{Stages: make([][]pipeline.Worker, stages), Bytes: boundary, Tokens: tokens, InFlight: 1}
+	capacity := make([]float64, stages)
+	for _, g := range slices.SortedFunc(slices.Values(groups), func(a, b plan.Group) int { return cmp.Compare(b.Speed, a.Speed) }) {
+		link := pipeline.Link{RTT: duration(g.Latency), Bandwidth: min(g.Up, g.Down) / 8}
+		for range min(g.Count, maxPlanned) {
+			s := poorest(capacity)
+			// The speed is that of forward and backward passes of the whole model: three forward passes.
+			share := spans[s].Cost / work
+			capacity[s] += g.Speed / share
+			forward := 0.0
+			for _, l := range layers[spans[s].From:spans[s].To] {
+				forward += l.Cost / work
+			}
+			look.Stages[s] = append(look.Stages[s], pipeline.Worker{Forward: duration(max(1e-9, forward*float64(tokens)/g.Speed/3)), Link: link})
+			if s == 0 {
+				look.Trainers = append(look.Trainers, link)
+			}
+		}
+	}
+	enough, err := look.Enough()
+	if err != nil {
+		return nil, err
+	}
+	look.InFlight = max(1, enough)
+	f, err := look.Forecast()
+	if err != nil {
+		return nil, err
+	}
+	out := &plan.Pipeline{
+		Micro: micro, Boundary: boundary, TokensPerSec: f.Tokens, ComputeOnly: f.Compute * float64(tokens), Latency: f.Latency.Seconds(), InFlight: look.InFlight, Bound: f.Bound,
+	}
+	for s, span := range spans {
+		stage := plan.Stage{Peers: len(look.Stages[s]), Layers: min(span.To, shape.Layers+1) - max(span.From, 1), Parameters: float64(span.Memory), Use: f.Use[s]}
+		if span.From == 0 {
+			stage.Apart += float64(layers[0].Memory)
+		}
+		if span.To == len(layers) {
+			stage.Apart += float64(layers[len(layers)-1].Memory)
+		}
+		out.Stages = append(out.Stages, stage)
+	}
+	return out, nil
+}
+
+// maxPlanned bounds the peers of a group that a pipeline is planned for.
+const maxPlanned = 10_000
+
+func duration(seconds float64) time.Duration {
+	return time.Duration(min(seconds, 1e9) * float64(time.Second))
+}
+
+// poorest returns the stage that lets least through.
+func poorest(capacity []float64) int {
+	best, least := 0, math.Inf(1)
+	for s, c := range capacity {
+		if c < least {
+			best, least = s, c
+		}
+	}
+	return best
+}
+
+// pipelineShape is a model's shape as the pipeline's costs need it, with a head of its own.
+func pipelineShape(c model.Config) pipeline.Shape {
+	if c.Family == model.Llama {
+		return pipeline.LlamaShape(c.Layers, c.Width, c.Hidden, c.Width/c.Heads*c.KVHeads, c.Context, c.Vocab)
+	}
+	return pipeline.GPT2Shape(c.Layers, c.Width, c.Context, c.Vocab)
+}
