@@ -185,3 +185,48 @@ func TestForecastNamesWhatHoldsItUp(t *testing.T) {
 		}
 	}
 }
+
+// TestForecastIsWhatTheMachinesDo lets trainers and servers run in virtual time
+// without faults and compares with the forecast, which knows of no queues.
+func TestForecastIsWhatTheMachinesDo(t *testing.T) {
+	for name, c := range map[string]struct {
+		stages, peers, inFlight int
+		latency                 time.Duration
+		least                   float64 // of the forecast
+	}{
+		"bound by computing":          {3, 2, 16, 20 * time.Millisecond, 0.85},
+		"one peer a stage":            {2, 1, 8, 20 * time.Millisecond, 0.85},
+		"few micro-batches under way": {3, 2, 1, 200 * time.Millisecond, 0.8},
+	} {
+		plan := schedule{
+			mode: LocalSteps, stages: c.stages, peers: c.peers, trainers: 1, batch: 64, inFlight: c.inFlight, perPeer: 8, queue: 16, held: 8,
+			compute: 200 * time.Millisecond, latency: c.latency,
+		}
+		w := newWorld(1, plan)
+		for _, h := range w.servers {
+			h.slow = 1
+		}
+		const from, to = time.Minute, 6 * time.Minute
+		var counted uint64
+		w.after(from, func() { counted = w.trainers[0].trainer.totals.Counted })
+		w.playUntil(to)
+		if w.fault != nil {
+			t.Fatal(w.fault)
+		}
+		got := float64(w.trainers[0].trainer.totals.Counted-counted) / (to - from).Seconds()
+		// A pass takes up to 20 ms more than its share of compute, half of it on average.
+		look := Outlook{Tokens: 1, InFlight: c.inFlight, Accept: c.latency}
+		for range c.stages {
+			peer := Worker{Forward: 210 * time.Millisecond, Link: Link{RTT: c.latency}}
+			look.Stages = append(look.Stages, []Worker{peer, peer}[:c.peers])
+		}
+		f, err := look.Forecast()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %.2f micro-batches/s, forecast %.2f by %s", name, got, f.Micros, f.Bound)
+		if got < c.least*f.Micros || got > 1.05*f.Micros {
+			t.Errorf("%s: %.2f micro-batches/s, forecast %.2f by %s", name, got, f.Micros, f.Bound)
+		}
+	}
+}

@@ -256,6 +256,15 @@ func (w *world) run() error {
 	return w.fault
 }
 
+// playUntil plays a story without an end up to a time.
+func (w *world) playUntil(end time.Duration) {
+	for w.queue.Len() > 0 && w.fault == nil && w.now < end {
+		e := heap.Pop(&w.queue).(event)
+		w.now = e.at
+		e.do()
+	}
+}
+
 // resting reports whether nothing is under way any more.
 func (w *world) resting() bool {
 	for _, h := range w.trainers {

@@ -1,0 +1,147 @@
+package pipeline
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"dunlin/wire"
+)
+
+// spread keeps so many calls under way at peers that take so long for a
+// forward pass, each one call at a time, and returns how many each ended.
+func spread(w *wiring, seconds map[wire.PeerID]float64, under int, now time.Time, length time.Duration) map[wire.PeerID]int {
+	type call struct {
+		s              *server
+		started, ended time.Time
+	}
+	end := now.Add(length)
+	free := map[wire.PeerID]time.Time{}
+	done := map[wire.PeerID]int{}
+	var calls []call
+	for now.Before(end) {
+		for len(calls) < under {
+			s := w.pick(now, false)
+			if s == nil {
+				break
+			}
+			begins := now
+			if free[s.id].After(now) {
+				begins = free[s.id]
+			}
+			free[s.id] = begins.Add(time.Duration(seconds[s.id] * float64(time.Second)))
+			calls = append(calls, call{s, now, free[s.id]})
+		}
+		next := 0
+		for i := range calls {
+			if calls[i].ended.Before(calls[next].ended) {
+				next = i
+			}
+		}
+		c := calls[next]
+		calls = append(calls[:next], calls[next+1:]...)
+		now = c.ended
+		w.answered(c.s, now, c.started, false)
+		done[c.s.id]++
+	}
+	return done
+}
+
+func testWiring(limit int) *wiring {
+	return &wiring{rng: rand.New(rand.NewPCG(1, 1)), limit: limit, lim: DefaultLimits()}
+}
+
+func online(w *wiring, number byte, link Link) wire.PeerID {
+	id := wire.PeerID{number}
+	w.announce(Announced{Peer: id, State: Online, Seq: 1, Link: link}, time.Unix(0, 0))
+	return id
+}
+
+// TestWiringSharesBySpeed: three peers, of speeds 1, 2 and 4.
+func TestWiringSharesBySpeed(t *testing.T) {
+	w := testWiring(16)
+	seconds := map[wire.PeerID]float64{online(w, 1, Link{}): 4, online(w, 2, Link{}): 2, online(w, 3, Link{}): 1}
+	done := spread(w, seconds, 12, time.Unix(0, 0), time.Hour)
+	all := 0
+	for _, n := range done {
+		all += n
+	}
+	for id, s := range seconds {
+		if want := 4 / s / 7; math.Abs(float64(done[id])/float64(all)-want) > 0.03 {
+			t.Errorf("a peer that takes %v s has %.3f of the calls, its speed is %.3f of all", s, float64(done[id])/float64(all), want)
+		}
+	}
+	if could := 3600 * 7 / 4.0; float64(all) < 0.97*could {
+		t.Errorf("%d calls in an hour, the peers could do %.0f", all, could)
+	}
+}
+
+// TestNewPeerIsTriedAndDoesNotMonopolise: after an hour of two others a third
+// comes. It gets its share, not an hour's calls.
+func TestNewPeerIsTriedAndDoesNotMonopolise(t *testing.T) {
+	w := testWiring(16)
+	one, two := online(w, 1, Link{}), online(w, 2, Link{})
+	spread(w, map[wire.PeerID]float64{one: 1, two: 1}, 4, time.Unix(0, 0), time.Hour)
+	three := online(w, 3, Link{})
+	done := spread(w, map[wire.PeerID]float64{one: 1, two: 1, three: 1}, 6, time.Unix(4000, 0), time.Minute)
+	if done[three] < 50 || done[three] > 70 {
+		t.Errorf("the newcomer ran %d of %d calls of its first minute, a third is its share", done[three], done[one]+done[two]+done[three])
+	}
+}
+
+// TestTimeOutsCount: a peer that never answers loses its good score.
+func TestTimeOutsCount(t *testing.T) {
+	w := testWiring(1)
+	dead, alive := online(w, 1, Link{}), online(w, 2, Link{})
+	spread(w, map[wire.PeerID]float64{dead: 0.1, alive: 0.1}, 2, time.Unix(0, 0), time.Minute)
+	s := w.find(dead)
+	before := s.rate()
+	s.calls++
+	w.timedOut(s, time.Unix(100, 0), time.Unix(70, 0), false)
+	if s.rate() < 20*before {
+		t.Errorf("after 30 s without an answer a pass is taken for %v s, before for %v", s.rate(), before)
+	}
+}
+
+// TestLinksCount: of unmeasured peers the one with the better link is preferred.
+func TestLinksCount(t *testing.T) {
+	w := testWiring(100)
+	w.bytes = 1 << 20
+	slow, fast := online(w, 1, Link{RTT: 200 * time.Millisecond, Bandwidth: 250e3}), online(w, 2, Link{RTT: 10 * time.Millisecond, Bandwidth: 100e6})
+	picks := map[wire.PeerID]int{}
+	for range 100 {
+		picks[w.pick(time.Unix(0, 0), false).id]++
+	}
+	if picks[fast] < 5*picks[slow] {
+		t.Errorf("%d calls over the fast link, %d over the slow one, which takes 9 times as long", picks[fast], picks[slow])
+	}
+}
+
+// TestBansDoubleAndEndWithNews: a peer is let in when its ban is over and it
+// has announced itself since, and earlier only when nobody else is left.
+func TestBansDoubleAndEndWithNews(t *testing.T) {
+	w := testWiring(1)
+	bad, good := online(w, 1, Link{}), online(w, 2, Link{})
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	s := w.find(bad)
+	w.fault(s, at(0), false)
+	w.fault(s, at(100), false)
+	if got := s.banned.Sub(at(100)); got != 30*time.Second {
+		t.Errorf("the second ban in a row takes %v, want twice 15 s", got)
+	}
+	if w.allowed(s, at(1000), false) {
+		t.Error("a peer comes back without a word of its own")
+	}
+	w.announce(Announced{Peer: bad, State: Online, Seq: 2}, at(110))
+	if w.allowed(s, at(129), false) || !w.allowed(s, at(130), false) {
+		t.Error("the ban does not end after 30 s")
+	}
+	if !w.allowed(s, at(110), true) || len(w.usable(at(110))) != 1 {
+		t.Error("with another peer there, it is let in early; or not even when nobody else is")
+	}
+	w.fault(w.find(good), at(110), false)
+	if usable := w.usable(at(110)); len(usable) != 1 || usable[0].id != bad {
+		t.Error("nobody is let in when all are banned and one is back")
+	}
+}
