@@ -54,6 +54,7 @@ type Config struct {
 	Adaptive  bool    // more of them as the gradient noise scale grows
 	Seed      uint64  // of initial weights, data order and sampling
 	Device    string  // what computes
+	GPU       bool    // doctor looks at GPUs
 	Kernels   string  // which CPU kernels
 	Precision string  // number format of the training step
 	Threads   int     // of the CPU; 0 is all

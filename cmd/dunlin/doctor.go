@@ -18,17 +18,22 @@ import (
 func newDoctor(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	return t.command("doctor [INVITE]", "look for what is wrong with this machine or its network, and say how to mend it",
-		"  dunlin doctor\n  dunlin doctor dunlin1:…\n  dunlin doctor --port 4001 --data-dir /mnt/big/dunlin --json",
+		"  dunlin doctor\n  dunlin doctor dunlin1:…\n  dunlin doctor --port 4001 --data-dir /mnt/big/dunlin --json\n  dunlin doctor --gpu",
 		optionally("the invite"), t.doctor,
 		text(&c.DataDir, "data-dir", "", "path", "folder of keys and state; without it, the worker's below the XDG data folder"),
 		whole(&c.Port, "port", 0, 0, 65534, "port of the swarm, as for join; 0 takes free ones"),
 		yes(&c.Loopback, "loopback", "for a run on this machine only: nothing outside of it is looked at"),
 		c.page(), c.disk(),
-		on(&c.NAT, "nat", "ask the router for a port"))
+		on(&c.NAT, "nat", "ask the router for a port"),
+		yes(&c.GPU, "gpu", "check the GPUs instead: driver, cards, every kernel against the CPU's reference, and their speed"),
+		c.computer(deviceAllCards))
 }
 
 // doctor prints findings; one that fails makes the exit code 1.
 func (t *terminal) doctor(ctx context.Context, c *Config, args []string) error {
+	if c.GPU {
+		return t.doctorGPU(ctx, c)
+	}
 	var token *invite.Token
 	if len(args) == 1 {
 		var err error

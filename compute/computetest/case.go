@@ -62,10 +62,25 @@ func (*verdict) Helper() {}
 func (v *verdict) Error(args ...any) { v.Errorf("%s", fmt.Sprint(args...)) }
 
 func (v *verdict) Errorf(format string, args ...any) {
-	if v.err == nil {
-		v.err = fmt.Errorf(format, args...)
+	if v.err != nil {
+		return
+	}
+	v.err = fmt.Errorf(format, args...)
+	for _, a := range args {
+		if cause, ok := a.(error); ok { // of a device that is lost or full, say
+			v.err = complaint{v.err.Error(), cause}
+		}
 	}
 }
+
+// complaint is a verdict with the device's own error behind it.
+type complaint struct {
+	text  string
+	cause error
+}
+
+func (c complaint) Error() string { return c.text }
+func (c complaint) Unwrap() error { return c.cause }
 
 func (v *verdict) Fatalf(format string, args ...any) {
 	v.Errorf(format, args...)

@@ -53,7 +53,7 @@ func arrows() map[string][]string {
 		"machine":        {},
 		"plan":           {},
 
-		// Conformance suites and test doubles: they serve tests only.
+		// Conformance suites and test doubles: they serve tests, and computetest the doctor.
 		"compute/computetest":   {"compute"},
 		"compress/compresstest": {"compress"},
 		"status/statustest":     {},

@@ -4,11 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"dunlin/compute"
+	"dunlin/cuda"
+	"dunlin/cuda/driver"
+	"dunlin/cuda/ptxemu"
+	"dunlin/model"
 	"dunlin/peer"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
@@ -108,4 +114,90 @@ func TestDeviceIsLost(t *testing.T) {
 		}
 		w.agree(worker, other)
 	})
+}
+
+// onEmulatedCard trains on an emulated GPU, a step every tenth of a second, and loses the card once, in the step of that
+// number.
+func onEmulatedCard(t *testing.T, lostIn int, steps *int) func(*wire.RunSpec, []byte, bool) (peer.Engine, error) {
+	return func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+		lose := false
+		cards, err := ptxemu.New(ptxemu.Config{Workers: 1, Fault: func(call string, _ int) error {
+			if !lose || call != "cuLaunchKernel" {
+				return nil
+			}
+			lose = false
+			return &driver.Error{Code: driver.LaunchFailed, Call: call}
+		}})
+		if err != nil {
+			return nil, err
+		}
+		open := func() (driver.Context, error) { return cards.Open(0) }
+		context, err := open()
+		if err != nil {
+			return nil, err
+		}
+		device, err := cuda.New(context, cuda.Options{Reopen: open})
+		if err != nil {
+			return nil, err
+		}
+		engine, err := peer.NewLocalEngine(spec, device, tokens, joiner, filepath.Join(scratch(t), "moments"), model.Room{})
+		if err != nil {
+			return nil, errors.Join(err, device.Close())
+		}
+		return &emulatedEngine{LocalEngine: engine, device: device, before: func() {
+			time.Sleep(100 * time.Millisecond) // of the bubble's clock: emulation takes none
+			*steps++
+			lose = *steps == lostIn
+		}}, nil
+	}
+}
+
+type emulatedEngine struct {
+	*peer.LocalEngine
+	device compute.Device
+	before func()
+}
+
+func (e *emulatedEngine) Step(positions []uint64, progress float64) (float64, error) {
+	e.before()
+	return e.LocalEngine.Step(positions, progress)
+}
+
+func (e *emulatedEngine) Close() error { return errors.Join(e.LocalEngine.Close(), e.device.Close()) }
+
+// One worker trains on an emulated GPU, which is lost once, the other on a processor: both end with the run's bits.
+func TestEmulatedCardAndProcessorAgree(t *testing.T) {
+	swarmtest.Run(t, func(t *testing.T) {
+		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
+			r.H, r.Batch, r.Model.Context, r.TokenBudget = 4, 1, 16, 700
+		})
+		w.start(place{})
+		steps := 0
+		card := w.start(place{key: 2, dir: scratch(t), engine: onEmulatedCard(t, 9, &steps)})
+		processor := w.start(place{key: 3, dir: scratch(t), engine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+			engine, err := cpuEngine(t)(spec, tokens, joiner)
+			return paced{engine}, err
+		}})
+		card.await("a lost card", func(s *status.Snapshot) bool {
+			return slices.ContainsFunc(s.Notes, func(n status.Note) bool { return strings.HasPrefix(n.Text, "the device is lost: inner step") })
+		})
+		for _, n := range []*node{card, processor} {
+			if err := n.finish(); err != nil {
+				t.Error(err)
+			}
+		}
+		if steps < 12 {
+			t.Errorf("the card made %d steps", steps)
+		}
+		s := w.agree(card, processor)
+		t.Logf("%d steps on the emulated card, %d commits, loss %.3f", steps, s.Health.Commits, *s.Learning.Train)
+	})
+}
+
+// paced takes a tenth of a second of the bubble's clock for a step.
+type paced struct{ peer.Engine }
+
+func (p paced) Step(positions []uint64, progress float64) (float64, error) {
+	time.Sleep(100 * time.Millisecond)
+	return p.Engine.Step(positions, progress)
 }
