@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -102,33 +103,37 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 	return v.run(ctx)
 }
 
-// measure times the device for a moment and says what it is.
+// measure times each device for a moment and says what they are.
 func (s *stay) measure(ctx context.Context, c *Config, line *progress) (err error) {
-	device, err := c.device(line)
+	devices, err := c.devices(line)
 	if err != nil {
 		return err
 	}
-	defer closing(&err, device.Close)
-	speed, exact, err := peer.EstimateSpeed(ctx, s.spec, device.on)
-	if err != nil {
-		return err
+	all, names := 0.0, []string{}
+	for _, d := range devices {
+		defer closing(&err, d.Close)
+		speed, exact, err := peer.EstimateSpeed(ctx, s.spec, d.on)
+		if err != nil {
+			return err
+		}
+		about := ""
+		if !exact {
+			about = "about "
+		}
+		line.machine(d, fmt.Sprintf(" · %s%s tokens/s", about, rate(speed)), slog.Float64("tokens_per_second", speed))
+		all, names = all+speed, append(names, d.on.Name())
 	}
-	_, end, untold := watch(device)
+	_, end, untold := watch(devices...)
 	if err := errors.Join(c.unkept(untold), end()); err != nil {
 		return err
 	}
 	if untold != nil {
 		s.log.Info("the GPU's temperature and power are not known", "reason", untold)
 	}
-	if s.place = "CPU"; device.card != nil {
+	if s.place = "CPU"; devices[0].card != nil {
 		s.place = "GPU"
 	}
-	s.device, s.estimate = device.on.Name(), &speed
-	about := ""
-	if !exact {
-		about = "about "
-	}
-	line.machine(device, fmt.Sprintf(" · %s%s tokens/s", about, rate(speed)), slog.Float64("tokens_per_second", speed))
+	s.device, s.estimate = strings.Join(names, " + "), &all
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"log/slog"
+	"strconv"
 	"sync/atomic"
 
 	"dunlin/invite"
@@ -52,12 +53,14 @@ func (s *stay) run(ctx context.Context, c *Config, events chan<- any) (err error
 		case <-ctx.Done():
 		}
 	}
-	device, err := c.device(nil)
+	devices, err := c.devices(nil)
 	if err != nil {
 		return err
 	}
-	defer closing(&err, device.Close)
-	cards, end, untold := watch(device)
+	for _, d := range devices {
+		defer closing(&err, d.Close)
+	}
+	cards, end, untold := watch(devices...)
 	defer closing(&err, end)
 	if err := c.unkept(untold); err != nil { // it was set on the page
 		s.log.Warn("training goes on without a limit", "error", err)
@@ -74,16 +77,21 @@ func (s *stay) run(ctx context.Context, c *Config, events chan<- any) (err error
 		Key: s.key, Signed: s.signed, Run: s.token.Run, Dir: s.folder.Run(s.token.Run), Quota: c.quota(), Upload: uint64(c.Up / 8), Name: c.Name,
 		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinators: whereabouts(s.token.Coordinators()), Duty: peer.Duty(c.Duty), Cards: cards, Limits: c.Cards,
 		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
-			var engine *peer.LocalEngine
-			err := within(c.Memory, func(limit int64) (peer.Plan, error) { return c.fitWorker(spec, device.on, limit) }, func(plan peer.Plan) (err error) {
-				say(func(line *progress) { line.planned(plan) })
-				engine, err = peer.NewLocalEngine(spec, device.on, tokens, joiner, s.folder.Moments(s.token.Run), plan.Room)
-				return err
-			}, func(limit int64, err error) { say(func(line *progress) { line.halved(limit, err) }) })
-			if err != nil {
-				return nil, err
+			var engines []peer.Engine
+			for i, d := range devices {
+				engine, err := s.engine(c, d, spec, tokens, joiner, i, say)
+				if err != nil {
+					for _, e := range engines {
+						err = errors.Join(err, e.Close())
+					}
+					return nil, err
+				}
+				engines = append(engines, engine)
 			}
-			return engine, nil
+			if len(engines) == 1 {
+				return engines[0], nil
+			}
+			return peer.NewTeam(engines...), nil
 		},
 	})
 	if err != nil {
@@ -96,4 +104,22 @@ func (s *stay) run(ctx context.Context, c *Config, events chan<- any) (err error
 	s.entries.of.Store(p)
 	defer s.entries.of.Store(nil)
 	return p.Run(ctx, transport{host})
+}
+
+// engine makes inner steps on one device. number keeps the moments of several apart.
+func (s *stay) engine(c *Config, d *device, spec *wire.RunSpec, tokens []byte, joiner bool, number int, say func(any)) (peer.Engine, error) {
+	moments := s.folder.Moments(s.token.Run)
+	if number > 0 {
+		moments += "." + strconv.Itoa(number)
+	}
+	var engine *peer.LocalEngine
+	err := within(c.Memory, func(limit int64) (peer.Plan, error) { return c.fitWorker(spec, d.on, limit) }, func(plan peer.Plan) (err error) {
+		say(func(line *progress) { line.planned(plan) })
+		engine, err = peer.NewLocalEngine(spec, d.on, tokens, joiner, moments, plan.Room)
+		return err
+	}, func(limit int64, err error) { say(func(line *progress) { line.halved(limit, err) }) })
+	if err != nil {
+		return nil, err
+	}
+	return engine, nil
 }

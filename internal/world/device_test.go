@@ -165,18 +165,23 @@ func (e *emulatedEngine) Step(positions []uint64, progress float64) (float64, er
 
 func (e *emulatedEngine) Close() error { return errors.Join(e.LocalEngine.Close(), e.device.Close()) }
 
-// One worker trains on an emulated GPU, which is lost once, the other on a processor: both end with the run's bits.
+// One worker trains on an emulated GPU, which is lost once, the other on two devices of the processor as a team: both end
+// with the run's bits.
 func TestEmulatedCardAndProcessorAgree(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
 		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
-			r.H, r.Batch, r.Model.Context, r.TokenBudget = 4, 1, 16, 700
+			r.H, r.Batch, r.Model.Context, r.TokenBudget = 4, 1, 16, 1000
 		})
 		w.start(place{})
 		steps := 0
 		card := w.start(place{key: 2, dir: scratch(t), engine: onEmulatedCard(t, 9, &steps)})
 		processor := w.start(place{key: 3, dir: scratch(t), engine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
-			engine, err := cpuEngine(t)(spec, tokens, joiner)
-			return paced{engine}, err
+			one, err := cpuEngine(t)(spec, tokens, joiner)
+			if err != nil {
+				return nil, err
+			}
+			two, err := cpuEngine(t)(spec, tokens, joiner)
+			return peer.NewTeam(paced{one}, paced{two}), err
 		}})
 		card.await("a lost card", func(s *status.Snapshot) bool {
 			return slices.ContainsFunc(s.Notes, func(n status.Note) bool { return strings.HasPrefix(n.Text, "the device is lost: inner step") })

@@ -1,0 +1,126 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"dunlin/compute"
+)
+
+// ticker is an engine whose one weight counts its steps, each of which takes so long.
+type ticker struct {
+	takes   time.Duration
+	live    [][]float32
+	batches [][]uint64
+	err     error // of the next steps
+	opened  int
+	closed  bool
+}
+
+func (e *ticker) Live() [][]float32 { return e.live }
+func (e *ticker) Pull([]int) error  { return e.err }
+func (e *ticker) Push([]int) error  { return e.err }
+func (e *ticker) Remember() error   { return nil }
+func (e *ticker) Name() string      { return fmt.Sprintf("card of %v", e.takes) }
+func (e *ticker) Close() error      { e.closed = true; return nil }
+func (e *ticker) Reopen() error     { e.opened++; e.err = nil; return nil }
+
+func (e *ticker) Step(positions []uint64, _ float64) (float64, error) {
+	time.Sleep(e.takes)
+	if e.err != nil {
+		return 0, e.err
+	}
+	e.live[0][0]++
+	e.batches = append(e.batches, positions)
+	return float64(e.takes), nil
+}
+
+func newTicker(takes time.Duration) *ticker { return &ticker{takes: takes, live: [][]float32{{0}}} }
+
+// Two cards, one twice as fast: both always train, and the mean weighs them by their steps.
+func TestTeamTrainsOnAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fast, slow := newTicker(time.Second), newTicker(2*time.Second)
+		team := NewTeam(fast, slow)
+		if err := team.Push([]int{0}); err != nil {
+			t.Fatal(err)
+		}
+		begin, positions := time.Now(), make([]uint64, 1)
+		for i := range 30 {
+			positions[0] = uint64(i) // the caller's slice is used again
+			if loss, err := team.Step(positions, 0.5); err != nil || loss == 0 {
+				t.Fatalf("step %d: loss %v, %v", i, loss, err)
+			}
+		}
+		if err := team.Pull([]int{0}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took > 22*time.Second {
+			t.Errorf("30 steps took %v; one and a half a second should take 20 s, and the first one alone", took)
+		}
+		if n := len(fast.batches) + len(slow.batches); n != 30 || len(slow.batches) < 9 || len(slow.batches) > 11 {
+			t.Errorf("%d steps on the slow card of %d", len(slow.batches), n)
+		}
+		var seen []uint64
+		for _, b := range append(fast.batches, slow.batches...) {
+			seen = append(seen, b...)
+		}
+		slices.Sort(seen)
+		for i, at := range seen {
+			if at != uint64(i) {
+				t.Fatalf("batches %v: each once is wanted", seen)
+			}
+		}
+		f, s := float32(len(fast.batches)), float32(len(slow.batches))
+		if want := (f*f + s*s) / (f + s); team.Live()[0][0] < want-1e-4 || team.Live()[0][0] > want+1e-4 {
+			t.Errorf("mean %v, want %v", team.Live()[0][0], want)
+		}
+		team.Live()[0][0] = 100
+		if err := team.Push([]int{0}); err != nil || fast.live[0][0] != 100 || slow.live[0][0] != 100 {
+			t.Errorf("pushed: %v and %v, %v", fast.live[0][0], slow.live[0][0], err)
+		}
+		if team.Name() != "card of 1s + card of 2s" {
+			t.Error(team.Name())
+		}
+		if err := team.Close(); err != nil || !fast.closed || !slow.closed {
+			t.Errorf("closed: %v, %v, %v", err, fast.closed, slow.closed)
+		}
+	})
+}
+
+// The loss of one card stops the team until that card is back; the others are not opened again.
+func TestTeamLosesACard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		good, bad := newTicker(time.Second), newTicker(time.Second)
+		team := NewTeam(good, bad)
+		if _, err := team.Step([]uint64{0}, 0); err != nil {
+			t.Fatal(err)
+		}
+		bad.err = fmt.Errorf("launch: %w", compute.ErrLost)
+		var err error
+		for range 4 {
+			if _, err = team.Step([]uint64{1}, 0); err != nil {
+				break
+			}
+		}
+		if !errors.Is(err, compute.ErrLost) || !strings.Contains(err.Error(), "card of 1s") {
+			t.Fatalf("a lost card: %v", err)
+		}
+		if err := team.Reopen(); err != nil || good.opened != 0 || bad.opened != 1 {
+			t.Errorf("opened again: %v, %d and %d times", err, good.opened, bad.opened)
+		}
+		for range 4 {
+			if _, err := team.Step([]uint64{2}, 0); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := team.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
