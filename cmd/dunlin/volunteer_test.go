@@ -227,11 +227,13 @@ func TestVolunteersEvening(t *testing.T) {
 	// A folder of an older release has none of these.
 	for _, name := range []string{allowances, filepath.Join("runs", "*", "thanks")} {
 		found, err := filepath.Glob(filepath.Join(folder, name))
-		if err != nil || len(found) != 1 {
+		if err != nil || len(found) > 1 {
 			t.Fatalf("%s: %v, %v", name, found, err)
 		}
-		if err := os.Remove(found[0]); err != nil {
-			t.Fatal(err)
+		for _, path := range found { // gifts are kept at a checkpoint, which a slow machine may not have come to
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 
