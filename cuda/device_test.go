@@ -46,7 +46,7 @@ func openContext(t *testing.T, c ptxemu.Config, o Options) (*Device, *ptxemu.Con
 // order, so that the suite's comparison of bits holds.
 func bothTiles(t *testing.T, c ptxemu.Config, o Options) func() compute.Device {
 	c.ApproximationError, c.Uninitialised = 1, true
-	processors := 0
+	processors := 1
 	return func() compute.Device {
 		d := open(t, c, o)
 		d.info.Multiprocessors = processors

@@ -109,17 +109,13 @@ func (d *Device) MatMul(op compute.MatMul) {
 	}
 }
 
-// fills says that tiles of that edge, of which a multiprocessor makes one at a
-// time, keep three in five of what the card has at work on values of C: then large
-// tiles, which need less traffic, are faster than small ones. A card that does not
-// say how many multiprocessors it has gets large ones.
+// fills says that a product's tiles of that edge, of which a multiprocessor makes
+// one at a time, keep more than three in four of them at work: then large tiles,
+// which need less traffic, are faster than small ones.
 func (d *Device) fills(m, n, edge int) bool {
-	processors := d.info.Multiprocessors
-	if processors < 1 {
-		return true
-	}
-	rounds := (int(blocks(m, edge))*int(blocks(n, edge)) + processors - 1) / processors
-	return 5*m*n >= 3*rounds*processors*edge*edge
+	tiles, processors := int(blocks(m, edge))*int(blocks(n, edge)), max(1, d.info.Multiprocessors)
+	rounds := (tiles + processors - 1) / processors
+	return 4*tiles > 3*rounds*processors
 }
 
 // panel is the depth to which operands of 16 bits are filled up.
