@@ -152,7 +152,7 @@ func (o Outlook) validate() error {
 	links := append([]Link(nil), o.Trainers...)
 	for s, peers := range o.Stages {
 		if len(peers) == 0 {
-			return fmt.Errorf("forecast: stage %d has no peers", s)
+			return fmt.Errorf("forecast: stage %d has no peers: take fewer stages or more peers", s)
 		}
 		for _, p := range peers {
 			if p.Forward <= 0 {

@@ -98,6 +98,9 @@ type Config struct {
 	WorkerBatch     int     // windows in a worker's inner step
 	H               int     // inner steps between two rounds of a fragment
 	Fragments       int     // of the model
+	Stages          int     // that the model is spread over, each on peers of its own
+	Activations     string  // codec of what passes between stages
+	Micro           int     // windows in a micro-batch of a run with stages
 	OuterLR         float64 // outer learning rate
 	Momentum        float64 // outer momentum
 	Recipe          string  // what belongs together of codecs, error feedback, merge and optimizers
@@ -141,6 +144,7 @@ func everyOption(c *Config) []option {
 	all = append(all, c.preparing()...)
 	all = append(all, c.learning()...)
 	all = append(append(all, c.exporting()...), c.relay())
+	all = append(all, c.spread()...)
 	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), c.average(), c.memory(), yes(&c.Chaos, "chaos", ""),
 		groups(&c.Peers, "peers"), c.pageToken(), text(&c.Figure, "svg", "", "path", ""))
 }
@@ -194,6 +198,15 @@ func (c *Config) steps() option {
 
 func (c *Config) parts() option {
 	return whole(&c.Fragments, "fragments", 0, 0, wire.MaxFragments, "parts of the model that are synchronised one by one; 0 takes the recipe's")
+}
+
+// spread lists how a model is spread over the peers of a run.
+func (c *Config) spread() []option {
+	return []option{
+		whole(&c.Stages, "stages", 1, 1, 64, "stages that the model is spread over; above 1 each peer holds one of them, and the model gets a head of its own"),
+		choice(&c.Activations, "activations", "int8", "with --stages: how values between stages become bytes; fp32 loses nothing", "fp32", "int8"),
+		whole(&c.Micro, "micro-batch", 1, 1, 4096, "with --stages: windows that pass through the stages at a time, a divisor of --worker-batch"),
+	}
 }
 
 func (c *Config) rate() option {

@@ -27,8 +27,10 @@ func newPlan(t *terminal) *cobra.Command {
 	return t.command("plan", "tell before a run starts whether it can work, what it costs and which settings suit it",
 		"  dunlin plan --preset small --peers \"8 x 3k up 10mbit down 50mbit\" --tokens 1000000000\n"+
 			"  dunlin plan --preset gpt2 --peers \"8 x 20k up 10mbit down 50mbit latency 40 churn 0.1 cores 0, 2 x 90k up 1gbit down 1gbit cores 0\" --svg plan.svg\n"+
+			"  dunlin plan --preset gpt2 --stages 3 --peers \"6 x 3k up 100mbit down 100mbit\"\n"+
 			"  dunlin plan --preset llama-1b --peers \"4 x 5k up 5mbit down 20mbit\" --json",
 		exactly(), t.plan,
+		c.spread()[0], c.spread()[1], c.spread()[2],
 		groups(&c.Peers, "peers"),
 		c.preset(model.Presets()...), c.context(),
 		whole(&c.Tokens, "tokens", 1_000_000_000, 1, 1<<56, "token budget of the run"),
@@ -116,7 +118,17 @@ func (t *terminal) plan(_ context.Context, c *Config, _ []string) error {
 	if err != nil {
 		return err
 	}
-	p, err := plan.Make(plan.Config{Groups: c.Peers, Model: planModel(c.Preset, shape), Recipes: recipes, Tokens: float64(c.Tokens), Batch: c.WorkerBatch, H: c.H})
+	config := plan.Config{Groups: c.Peers, Model: planModel(c.Preset, shape), Recipes: recipes, Tokens: float64(c.Tokens), Batch: c.WorkerBatch, H: c.H}
+	if c.Stages > 1 {
+		bits, err := bitsOf(c.Activations)
+		if err != nil {
+			return err
+		}
+		if config.Pipeline, err = planPipeline(c.Peers, shape, c.Stages, c.Micro, bits); err != nil {
+			return err
+		}
+	}
+	p, err := plan.Make(config)
 	if err != nil {
 		return err
 	}
