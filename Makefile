@@ -57,6 +57,7 @@ generate: ## compile the GPU kernels to PTX again (NVRTC=path of libnvrtc.so of 
 ptxas: ## assemble the GPU kernels for every kind of card, what each takes into docs/cuda-ptxas.md (PTXAS=path, from the wheel nvidia-cuda-nvcc-cu12 or Debian's nvidia-cuda-toolkit)
 	@mkdir -p $(CACHE)
 	$(GO) run ./tools/ptxas > $(CACHE)/ptxas.md && mv $(CACHE)/ptxas.md docs/cuda-ptxas.md
+
 mutate: ## change the GPU kernels' PTX in MUTANTS (300) ways of each precision, drawn by MUTANT_SEED: the suite must notice 95 %
 	MUTANTS=$(or $(MUTANTS),300) MUTANT_SEED=$(MUTANT_SEED) MUTANT_KERNEL='$(MUTANT_KERNEL)' $(GO) test -count=1 -timeout 120m -v -run TestMutants ./cuda/ptxemu
 

@@ -135,7 +135,8 @@ __device__ inline void writeRow(float *row, float (&sum)[D / 16], float factor, 
 	for (int h = 0; h < D / 16 / WIDTH; h++) {
 		int d = (tx + h * 16) * WIDTH;
 		float *x = sum + h * WIDTH;
-		if (wide && d + WIDTH <= size) {
+		if (wide) { // groups are whole or beyond the row
+			if (d >= size) continue;
 			if (WIDTH == 2) put2(row + d, x[0] * factor, x[1] * factor);
 			if (WIDTH == 4) put4(row + d, x[0] * factor, x[1] * factor, x[WIDTH - 2] * factor, x[WIDTH - 1] * factor);
 			continue;

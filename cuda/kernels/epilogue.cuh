@@ -7,8 +7,11 @@ enum { ACCUMULATE = 1, GELU = 2, WIDE_A = 4, WIDE_B = 8, WIDE_C = 16 };
 
 // fetch4 reads 4 neighbours of which count exist; the others are 0.
 __device__ inline float4 fetch4(const float *p, int count, bool wide) {
-	if (wide && count >= 4) return *(const float4 *)p;
 	float4 x = {0, 0, 0, 0};
+	if (wide) { // groups are whole or beyond the row
+		if (count > 0) x = *(const float4 *)p;
+		return x;
+	}
 	if (count > 0) x.x = p[0];
 	if (count > 1) x.y = p[1];
 	if (count > 2) x.z = p[2];
@@ -19,7 +22,8 @@ __device__ inline float4 fetch4(const float *p, int count, bool wide) {
 // addTo adds W neighbours of which count exist.
 template <int W>
 __device__ inline void addTo(float *x, const float *p, int count, bool wide) {
-	if (wide && count >= W) {
+	if (wide) {
+		if (count <= 0) return;
 		if (W == 4) {
 			float4 y = *(const float4 *)p;
 			x[0] += y.x, x[1] += y.y, x[W - 2] += y.z, x[W - 1] += y.w;
