@@ -23,6 +23,9 @@ func Text(s *Snapshot, width int) string {
 	}
 	line("health     ", join(healthLine(s)))
 	line("cost       ", join(costLine(s)))
+	if len(s.Run.Coordinators) > 0 {
+		line("leads      ", join(coordinatorsLine(s)))
+	}
 	if s.Machine != nil {
 		line("you        ", join(machineLine(s)))
 	}
@@ -49,6 +52,26 @@ func headline(s *Snapshot) []string {
 	parts = append(parts, "height "+Count(s.Run.Height))
 	if !s.Run.Started.IsZero() {
 		parts = append(parts, Duration(s.At.Sub(s.Run.Started).Seconds()))
+	}
+	return parts
+}
+
+// coordinatorsLine names the coordinators, whoever leads first.
+func coordinatorsLine(s *Snapshot) []string {
+	parts := []string{"nobody yet"}
+	for _, c := range s.Run.Coordinators {
+		text := c.ID[:min(8, len(c.ID))]
+		if c.You {
+			text += " (you)"
+		}
+		switch {
+		case c.Leads:
+			parts[0] = text + " in term " + Count(s.Run.Term)
+		case c.Connected:
+			parts = append(parts, text+" follows")
+		default:
+			parts = append(parts, text+" away")
+		}
 	}
 	return parts
 }

@@ -52,6 +52,17 @@ func TestTextFitsTheTerminal(t *testing.T) {
 	}
 }
 
+func TestTextNamesWhoLeads(t *testing.T) {
+	s := sample()
+	if got := Text(s, 0); strings.Contains(got, "leads") {
+		t.Errorf("one coordinator, and yet:\n%s", got)
+	}
+	s.Run.Coordinators = []Coordinator{{ID: "aaaaaaaaaa", Connected: true}, {ID: "bbbbbbbbbb", You: true, Leads: true, Connected: true}, {ID: "cccccccccc"}}
+	if got, want := Text(s, 0), "leads      bbbbbbbb (you) in term 1 · aaaaaaaa follows · cccccccc away\n"; !strings.Contains(got, want) {
+		t.Errorf("no %q in\n%s", want, got)
+	}
+}
+
 func TestTextAnswersTheFourQuestions(t *testing.T) {
 	got := Text(sample(), 0)
 	for _, want := range []string{

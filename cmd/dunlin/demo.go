@@ -24,8 +24,8 @@ import (
 func newDemo(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	return t.command("demo", "train with a real swarm on this machine: a coordinator and workers as processes, on loopback",
-		"  dunlin demo\n  dunlin demo --seconds 60 --data book.txt\n  dunlin demo --chaos --seconds 120 --json\n  dunlin demo --up 2mbit --down 20mbit",
-		exactly(), t.demo, append(c.local(150, "out/demo"), c.page(), yes(&c.Chaos, "chaos", "kill and replace workers, and the coordinator once, while it runs"))...)
+		"  dunlin demo\n  dunlin demo --seconds 60 --data book.txt\n  dunlin demo --chaos --seconds 120 --json\n  dunlin demo --coordinators 3 --chaos\n  dunlin demo --up 2mbit --down 20mbit",
+		exactly(), t.demo, append(c.local(150, "out/demo"), c.page(), c.coordinators(), yes(&c.Chaos, "chaos", "kill and replace workers, and the coordinator, the leader of several, once, while it runs"))...)
 }
 
 // Shares of a demo's time.
@@ -86,12 +86,12 @@ func (d *demo) run(ctx context.Context) (*demoResult, error) {
 	budget := max(1, int(budgetShare*all*c.Seconds))
 	d.line.say(fmt.Sprintf("this machine   %d CPUs · a worker alone makes %s tokens/s · budget %s tokens in %s", runtime.NumCPU(), rate(speed),
 		grouped(budget), status.Duration(c.Seconds)), "machine", slog.Int("cpus", runtime.NumCPU()), slog.Float64("worker_tokens_per_second", speed), slog.Int("budget", budget))
-	d.swarm.flags = c.runFlags("demo", budget)
+	d.swarm.flags = append(c.runFlags("demo", budget), "--coordinators", strconv.Itoa(c.Coordinators))
 	defer d.swarm.stop()
-	if err := d.swarm.start(ctx, c.Workers); err != nil {
+	if err := d.swarm.start(ctx, c.Coordinators, c.Workers); err != nil {
 		return nil, err
 	}
-	d.line.say(fmt.Sprintf("swarm          a coordinator and %d workers · page %s · logs in %s", c.Workers, d.swarm.page, d.swarm.path("logs")), "swarm",
+	d.line.say(fmt.Sprintf("swarm          %s and %d workers · page %s · logs in %s", coordinators(c.Coordinators), c.Workers, d.swarm.page, d.swarm.path("logs")), "swarm",
 		slog.Int("workers", c.Workers), slog.String("page", d.swarm.page), slog.String("invite", d.swarm.invite))
 	d.started = time.Now()
 	if c.Chaos {
@@ -129,7 +129,7 @@ func (d *demo) follow(ctx context.Context) error {
 			return d.leave(stopped)
 		}
 		if !ordered && now.After(until) && d.ended.IsZero() && d.swarm.coordinator.running() {
-			if err := d.swarm.coordinator.order(orderEnd); err != nil {
+			if err := d.swarm.order(orderEnd); err != nil {
 				return err
 			}
 			ordered, until = true, now
@@ -138,6 +138,14 @@ func (d *demo) follow(ctx context.Context) error {
 			return fmt.Errorf("the run did not end within %s after its time: %s", endGrace, d.standing())
 		}
 	}
+}
+
+// coordinators counts them in words.
+func coordinators(n int) string {
+	if n == 1 {
+		return "a coordinator"
+	}
+	return fmt.Sprintf("%d coordinators", n)
 }
 
 // leave waits for the goodbyes.

@@ -38,8 +38,9 @@ type chaos struct {
 	huntUntil time.Time
 	frozen    *localWorker // by the hunt, until it owes slabs
 	frozenAt  time.Time
-	lead      bool // the coordinator has had its turn
-	down      bool // the coordinator is dead
+	lead      bool       // the coordinator has had its turn
+	fallen    *localSeat // the coordinator that is dead
+	down      bool       // and with it the only one
 	leadBack  time.Time
 	returns   []comeback
 
@@ -74,8 +75,10 @@ func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
 	}
 	share := c.share(now, shot)
 	if !c.lead && share > leadKilled && len(c.returns) == 0 && !c.hunting {
-		c.swarm.coordinator.kill()
-		c.lead, c.down, c.leadBack = true, true, now.Add(reviveAfter)
+		c.fallen = c.swarm.coordinator
+		c.fallen.killed = true
+		c.fallen.kill()
+		c.lead, c.down, c.leadBack = true, len(c.swarm.seats) == 1, now.Add(c.absence())
 		return nil
 	}
 	// A replacement needs a while to join, and to have a part in the end.
@@ -110,13 +113,21 @@ func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
 	return nil
 }
 
+// absence is how long the coordinator stays away: of several, long enough that the others have to do without.
+func (c *chaos) absence() time.Duration {
+	if len(c.swarm.seats) == 1 {
+		return reviveAfter
+	}
+	return seconds(c.length / 8)
+}
+
 // revive starts what was killed a while ago.
 func (c *chaos) revive(ctx context.Context, now time.Time) error {
-	if c.down && now.After(c.leadBack) {
-		if err := c.swarm.startCoordinator(ctx); err != nil {
+	if c.fallen != nil && now.After(c.leadBack) {
+		if err := c.swarm.startCoordinator(ctx, c.fallen); err != nil {
 			return fmt.Errorf("restart the coordinator: %w", err)
 		}
-		c.down = false
+		c.fallen, c.down = nil, false
 		c.restarts++
 	}
 	if c.down || len(c.returns) == 0 || now.Before(c.returns[0].at) {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -32,12 +33,24 @@ type localSwarm struct {
 	fault   string // given to the newest worker of the start, for a test
 
 	binary      string
-	port        int    // the coordinator's, fixed so that it can come back
-	listen      string // its page's address, fixed as well
+	listen      string // the first coordinator's page
 	invite      string
-	page        string
-	coordinator *process
+	page        string // of the coordinator that leads, as far as is known
+	coordinator *localSeat
+	seats       []*localSeat   // all coordinators, one unless the run has several
 	workers     []*localWorker // in the order of their start
+}
+
+// localSeat is one coordinator of a localSwarm: its folder, its addresses, which stay so that it can come back, and its
+// present process.
+type localSeat struct {
+	*process
+	name   string
+	folder string
+	port   int
+	listen string // its page's address
+	page   string
+	killed bool // on purpose
 }
 
 // localWorker is one worker of a localSwarm: an identity, its folder and its present process.
@@ -92,22 +105,31 @@ func (s *localSwarm) path(name string) string { return filepath.Join(s.dir, name
 // model is the folder that the coordinator leaves the trained model in.
 func (s *localSwarm) model() string { return s.path("model") }
 
-// start runs the coordinator and, once it can be reached, the workers.
-func (s *localSwarm) start(ctx context.Context, workers int) error {
-	var err error
-	if s.port, err = freePort(); err != nil {
-		return err
-	}
-	if host, port, _ := net.SplitHostPort(s.listen); port == "0" { // listen was checked
-		page, err := freePort()
-		if err != nil {
+// start runs the coordinators and, once the first can be reached, the workers.
+func (s *localSwarm) start(ctx context.Context, coordinators, workers int) error {
+	for i := range coordinators {
+		seat := &localSeat{name: "coordinator", folder: s.path("coordinator"), listen: s.listen}
+		if i > 0 {
+			seat.name = fmt.Sprintf("coordinator%d", i+1)
+			seat.folder, seat.listen = peer.Folder{Dir: s.path("coordinator")}.Seat(i+1).Dir, status.Loopback
+		}
+		var err error
+		if seat.port, err = freePort(); err != nil {
 			return err
 		}
-		s.listen = net.JoinHostPort(host, strconv.Itoa(page))
+		if host, port, _ := net.SplitHostPort(seat.listen); port == "0" { // listen was checked
+			page, err := freePort()
+			if err != nil {
+				return err
+			}
+			seat.listen = net.JoinHostPort(host, strconv.Itoa(page))
+		}
+		s.seats = append(s.seats, seat)
+		if err := s.startCoordinator(ctx, seat); err != nil {
+			return err
+		}
 	}
-	if err := s.startCoordinator(ctx); err != nil {
-		return err
-	}
+	s.coordinator, s.page = s.seats[0], s.seats[0].page
 	for i := range workers {
 		var env []string
 		if i == workers-1 && s.fault != "" {
@@ -120,17 +142,20 @@ func (s *localSwarm) start(ctx context.Context, workers int) error {
 	return nil
 }
 
-// startCoordinator runs the coordinator, for the first time or again, and waits for its addresses.
-func (s *localSwarm) startCoordinator(ctx context.Context) error {
+// startCoordinator runs a coordinator, for the first time or again, and waits for its addresses.
+func (s *localSwarm) startCoordinator(ctx context.Context, seat *localSeat) error {
 	args := []string{
-		"coordinator", "--json", "--loopback", "--control-stdin", "--data-dir", s.path("coordinator"), "--out", s.model(),
-		"--port", strconv.Itoa(s.port), "--listen", s.listen,
+		"coordinator", "--json", "--loopback", "--control-stdin", "--data-dir", seat.folder, "--port", strconv.Itoa(seat.port), "--listen", seat.listen,
 	}
-	p, err := startProcess("coordinator", s.binary, s.path("logs/coordinator.log"), nil, append(args, s.common(s.flags)...)...)
+	if seat == s.seats[0] {
+		args = append(args, "--out", s.model())
+		args = append(args, s.flags...)
+	}
+	p, err := startProcess(seat.name, s.binary, s.path("logs/"+seat.name+".log"), nil, s.common(args)...)
 	if err != nil {
 		return err
 	}
-	s.coordinator = p
+	seat.process, seat.killed = p, false
 	limit := time.NewTimer(startWithin)
 	defer limit.Stop()
 	var addresses struct{ Invite, Page string }
@@ -142,11 +167,14 @@ func (s *localSwarm) startCoordinator(ctx context.Context) error {
 	case <-p.ended:
 		return p.failed()
 	case <-limit.C:
-		return fmt.Errorf("the coordinator was not ready within %s; its log is %s", startWithin, p.log)
+		return fmt.Errorf("the %s was not ready within %s; its log is %s", seat.name, startWithin, p.log)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	s.invite, s.page = addresses.Invite, addresses.Page
+	seat.page = addresses.Page
+	if s.invite == "" {
+		s.invite = addresses.Invite
+	}
 	return nil
 }
 
@@ -191,11 +219,14 @@ func (s *localSwarm) run(w *localWorker, env ...string) error {
 	return err
 }
 
-// look fetches the coordinator's snapshot and counts what workers report in it.
+// look fetches the snapshot of the coordinator that leads and counts what workers report in it.
 func (s *localSwarm) look(ctx context.Context) (*status.Snapshot, error) {
-	shot, _, err := askPage(ctx, s.page)
+	shot, err := s.ofLeader(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if shot.Invite != "" {
+		s.invite = shot.Invite // it may name more coordinators by now
 	}
 	for i := range shot.Peers {
 		if w := s.worker(shot.Peers[i].ID); w != nil {
@@ -203,6 +234,41 @@ func (s *localSwarm) look(ctx context.Context) (*status.Snapshot, error) {
 		}
 	}
 	return shot, nil
+}
+
+// ofLeader asks the coordinator that led when last seen, and the others when it does not answer or says that it leads no more.
+func (s *localSwarm) ofLeader(ctx context.Context) (*status.Snapshot, error) {
+	shot, _, err := askPage(ctx, s.page)
+	if len(s.seats) == 1 || err == nil && leadsItself(shot) {
+		return shot, err
+	}
+	for _, seat := range s.seats {
+		if seat.killed || seat == s.coordinator {
+			continue
+		}
+		if other, _, err := askPage(ctx, seat.page); err == nil && leadsItself(other) && (shot == nil || other.Run.Term >= shot.Run.Term) {
+			s.coordinator, s.page = seat, seat.page
+			return other, nil
+		}
+	}
+	return nil, errNoLeader
+}
+
+var errNoLeader = errors.New("no coordinator leads now")
+
+// leadsItself reports whether a snapshot is from the coordinator that leads.
+func leadsItself(shot *status.Snapshot) bool {
+	return slices.ContainsFunc(shot.Run.Coordinators, func(c status.Coordinator) bool { return c.You && c.Leads })
+}
+
+// order gives an order to the coordinators; of several, whoever leads takes it.
+func (s *localSwarm) order(line string) error {
+	for _, seat := range s.seats {
+		if err := seat.order(line); err != nil && !seat.killed {
+			return err
+		}
+	}
+	return nil
 }
 
 // worker returns the worker with a peer id, or nil.
@@ -217,8 +283,10 @@ func (s *localSwarm) worker(id string) *localWorker {
 
 // check reports a process that ended although nobody asked it to.
 func (s *localSwarm) check() error {
-	if s.coordinator != nil && !s.coordinator.running() {
-		return s.coordinator.failed()
+	for _, seat := range s.seats {
+		if !seat.killed && !seat.running() {
+			return seat.failed()
+		}
 	}
 	for _, w := range s.workers {
 		if !w.killed && !w.running() && w.err != nil {
@@ -253,9 +321,15 @@ func (s *localSwarm) stop() {
 			_ = w.await(limit) // how it ended no longer matters
 		}
 	}
-	if s.coordinator != nil {
-		s.coordinator.release()
-		_ = s.coordinator.await(limit) // as above
+	for _, seat := range s.seats {
+		if seat.process != nil {
+			seat.release()
+		}
+	}
+	for _, seat := range s.seats {
+		if seat.process != nil {
+			_ = seat.await(limit) // as above
+		}
 	}
 }
 

@@ -83,7 +83,7 @@ func (c *Config) measureSwarm(ctx context.Context, line *progress) (*swarmSpeed,
 	}
 	s.flags = c.runFlags("bench swarm", 1<<50) // a budget that is never reached: rates stay at their peak
 	defer s.stop()
-	if err := s.start(ctx, c.Workers); err != nil {
+	if err := s.start(ctx, 1, c.Workers); err != nil {
 		return nil, err
 	}
 	line.say(fmt.Sprintf("swarm          a coordinator and %d workers · page %s · logs in %s", c.Workers, s.page, s.path("logs")), "swarm", slog.String("page", s.page))
@@ -164,7 +164,7 @@ func (s *localSwarm) window(ctx context.Context, rounds bool, length time.Durati
 	if rounds {
 		order = orderSoloOff
 	}
-	if err := s.coordinator.order(order); err != nil {
+	if err := s.order(order); err != nil {
 		return 0, err
 	}
 	begin := time.Now()

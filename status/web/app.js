@@ -181,6 +181,9 @@ function about(s) {
     ["state", shortHash(r.state_hash) === unknown ? unknown : r.state_hash],
     ["this peer", s.role + " " + s.self],
   ];
+  if (r.coordinators) {
+    rows.push(["coordinators", r.coordinators.map((k) => k.id.slice(0, 8) + (k.leads ? " leads" : k.connected ? "" : " away") + (k.you ? " (this one)" : "")).join(", ")]);
+  }
   for (const [name, text] of rows) {
     if (!aboutRows.has(name)) {
       const dd = el("dd");
