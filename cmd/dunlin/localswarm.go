@@ -204,7 +204,7 @@ func (s *localSwarm) startWorker(env ...string) error {
 func (s *localSwarm) run(w *localWorker, env ...string) error {
 	name := filepath.Base(w.folder)
 	args := []string{
-		"join", s.invite, "--name", name, "--loopback", "--control-stdin", "--data-dir", w.folder, "--listen", status.Loopback,
+		"join", s.invite, "--name", name, "--loopback", "--pause-on-battery=false", "--control-stdin", "--data-dir", w.folder, "--listen", status.Loopback,
 		"--threads", strconv.Itoa(s.threads), "--device", s.device,
 	}
 	if s.up > 0 {

@@ -46,11 +46,32 @@ func (p *progress) step(line string, attrs ...slog.Attr) {
 	case p.json != nil:
 		p.json.LogAttrs(context.Background(), slog.LevelInfo, "step", attrs...)
 	case p.live:
-		fmt.Fprint(p.out, "\r"+line+"\x1b[K")
+		fmt.Fprint(p.out, "\r"+cut(line, p.columns())+"\x1b[K")
 		p.open = true
 	default:
 		fmt.Fprintln(p.out, line)
 	}
+}
+
+// columns is the terminal's width now, 0 when it does not tell.
+func (p *progress) columns() int {
+	f, ok := p.out.(*os.File)
+	if !ok {
+		return 0
+	}
+	columns, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return columns
+}
+
+// cut shortens a line so that it does not wrap, since a wrapped line cannot be rewritten; 0 columns is no bound.
+func cut(line string, columns int) string {
+	if runes := []rune(line); columns > 1 && len(runes) >= columns {
+		return string(runes[:columns-2]) + "…"
+	}
+	return line
 }
 
 // state shows what goes on now: on a terminal at every call, elsewhere once in a while.

@@ -7,6 +7,18 @@ import (
 	"testing"
 )
 
+func TestLinesDoNotWrap(t *testing.T) {
+	for _, c := range []struct {
+		line    string
+		columns int
+		want    string
+	}{{"training · 7", 0, "training · 7"}, {"training · 7", 13, "training · 7"}, {"training · 7", 12, "training ·…"}, {"ab", 1, "ab"}, {"ab", 2, "…"}} {
+		if got := cut(c.line, c.columns); got != c.want {
+			t.Errorf("cut(%q, %d) = %q, want %q", c.line, c.columns, got, c.want)
+		}
+	}
+}
+
 func TestFiguresAsPeopleReadThem(t *testing.T) {
 	for n, want := range map[uint64]string{0: "0", 999: "999", 1204: "1,204", 1204300: "1,204,300"} {
 		if got := grouped(n); got != want {

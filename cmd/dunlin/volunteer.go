@@ -175,7 +175,7 @@ func (v *volunteer) begin(ctx context.Context, ended chan<- error) context.Cance
 func (v *volunteer) leave(end context.CancelCauseFunc, reason string) {
 	v.leaving = reason
 	v.note("leaving the run: " + reason)
-	v.line.step("handing over   "+v.rounds()+" …", slog.String("reason", reason))
+	v.line.step(v.rounds(), slog.String("reason", reason))
 	end(&peer.Leaving{Reason: "paused: " + reason})
 }
 
@@ -183,15 +183,15 @@ func (v *volunteer) leave(end context.CancelCauseFunc, reason string) {
 func (v *volunteer) handOver() {
 	v.leaving = "stopped"
 	v.line.close()
-	v.line.step("handing over   "+v.rounds()+" …", slog.String("reason", "stopped"))
+	v.line.step(v.rounds(), slog.String("reason", "stopped"))
 }
 
-// rounds names what is handed over.
+// rounds says what is handed over.
 func (v *volunteer) rounds() string {
 	if v.newest == nil || v.newest.Run.Height == 0 {
-		return "nothing yet"
+		return "handing over   nothing yet …"
 	}
-	return "the rounds after height " + grouped(v.newest.Run.Height)
+	return "handing over   rounds after height " + grouped(v.newest.Run.Height) + " …"
 }
 
 // stayed looks at how a stay ended, and tells whether that is the end.
@@ -207,7 +207,7 @@ func (v *volunteer) stayed(ctx context.Context, err error) (done bool, _ error) 
 	case err != nil:
 		return true, err
 	case ctx.Err() != nil:
-		v.line.step("saved          goodbye" + v.given())
+		v.line.step(v.rounds()+" saved … goodbye"+v.given(), slog.String("goodbye", v.given()))
 		v.line.close()
 		return true, nil
 	case v.leaving == "": // the run has ended

@@ -154,7 +154,7 @@ func TestVolunteersEvening(t *testing.T) {
 	if out, err := runs(t, "pause", "--data-dir", folder); err != nil || !strings.HasPrefix(out, "paused") {
 		t.Fatalf("pause: %q, %v", out, err)
 	}
-	w.says(`^handing over   the rounds after height \d+`)
+	w.says(`^handing over   rounds after height \d+`)
 	w.says(`^paused         you paused it; dunlin resume goes on$`)
 	paused := until("paused", func(s *status.Snapshot) bool { return s.Machine.State == "paused" })
 	if m := paused.Machine; !m.Paused || m.SentToday == 0 || paused.Run.Phase != "paused" || paused.Speed.Own != nil {
@@ -214,7 +214,7 @@ func TestVolunteersEvening(t *testing.T) {
 	if err := w.end(); err != nil {
 		t.Fatal(err)
 	}
-	w.says(`^saved          goodbye \(you gave \S+( [kM])? tokens, rank 1 of 1\)$`)
+	w.says(`^handing over   rounds after height [\d,]+ … saved … goodbye \(you gave \S+( [kM])? tokens, rank 1 of 1\)$`)
 	if _, err := runs(t, "pause", "--data-dir", folder); err == nil || !strings.Contains(err.Error(), "no peer runs in") {
 		t.Errorf("pause of nobody: %v", err)
 	}

@@ -417,7 +417,7 @@ func TestCoordinatorKilledResumesItsRun(t *testing.T) {
 	lead, invite, page := coordinate(t, path, args...)
 	var workers []*process
 	for i := range 2 {
-		workers = append(workers, begin(t, path, "join", invite, "--loopback", "--threads", "1", "--data-dir", filepath.Join(dir, fmt.Sprint("w", i))))
+		workers = append(workers, begin(t, path, "join", invite, "--loopback", "--pause-on-battery=false", "--threads", "1", "--data-dir", filepath.Join(dir, fmt.Sprint("w", i))))
 	}
 	before := follow(t, page, func(s *status.Snapshot) bool { return s.Health.Commits >= 4 })
 	var shown status.Snapshot

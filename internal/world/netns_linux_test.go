@@ -112,7 +112,7 @@ func (w *town) coordinate(flags ...string) {
 // join starts a worker, for the first time or again.
 func (w *town) join(r *resident) {
 	w.t.Helper()
-	r.process = beginBy(w.t, r.host.Start, w.binary, "join", w.invite, "--mdns=false", "--name", filepath.Base(r.dir), "--threads", "1",
+	r.process = beginBy(w.t, r.host.Start, w.binary, "join", w.invite, "--mdns=false", "--pause-on-battery=false", "--name", filepath.Base(r.dir), "--threads", "1",
 		"--listen", "127.0.0.1:0", "--data-dir", r.dir)
 }
 
