@@ -85,8 +85,21 @@ func rangeScenario() scenario {
 			tol.abs = 1e-44 * k // subnormal results
 			r.check(named("product of %g and %g", size[0], size[1]), op.C, want, tol)
 		}
+		// One value far above all others is found wherever it stands.
+		const edge = 64
+		a, b := r.normal(edge*edge, 1), r.normal(edge, 1)
+		for at := 255; at <= len(a); at += 256 {
+			for _, i := range []int{at, at - 255} {
+				a := slices.Clone(a)
+				a[i] = 1e6
+				want, magnitude := r.product(compute.NN, edge, 1, edge, a, b)
+				op := compute.MatMul{Form: compute.NN, M: edge, N: 1, K: edge, A: r.in(a), B: r.in(b), C: r.out(edge)}
+				r.dev.MatMul(op)
+				r.check(named("product with a large value at %d", i), op.C, want, sumTolerance(edge, magnitude))
+			}
+		}
 		// What is not finite stays so, where an optimizer finds it.
-		a, b := r.normal(k, 1), r.normal(k, 1)
+		a, b = r.normal(k, 1), r.normal(k, 1)
 		for _, v := range []float64{math.Inf(1), math.Inf(-1), math.NaN()} {
 			a := slices.Clone(a)
 			a[3] = float32(v)
