@@ -1,6 +1,7 @@
 package ptxemu
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -89,7 +90,7 @@ func TestSanitizersFind(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			ptx := kernelOf(c.declares, c.code)
-			b := newBench(t, Config{Limit: 1 << 20}, ptx)
+			b := newBench(t, Config{Limit: 1 << 20, Workers: 1}, ptx) // two would race for real
 			in, out := b.buffer(make([]uint32, 64)), b.buffer(make([]uint32, 64))
 			err := b.launch("k", max(c.blocks, 1), max(c.threads, 1), 0, uint64(in), uint64(out))
 			f := finding(t, err)
@@ -103,6 +104,41 @@ func TestSanitizersFind(t *testing.T) {
 				t.Error("the context lives on")
 			}
 		})
+	}
+}
+
+// TestRacesBetweenWorkers lets two workers run a block each, one after the other.
+func TestRacesBetweenWorkers(t *testing.T) {
+	for name, c := range map[string]struct {
+		code  string
+		races bool
+	}{
+		"both write":      {"st.global.u32 [%out], %b;", true},
+		"one reads":       {"setp.eq.u32 %p0, %b, 0;\n@%p0 ld.global.u32 %r1, [%out];\n@!%p0 st.global.u32 [%out], %b;", true},
+		"both read":       {"ld.global.u32 %r1, [%out];", false},
+		"both add":        {"red.global.add.u32 [%out], 1;", false},
+		"words beside":    {"mul.wide.u32 %d1, %b, 4;\nadd.s64 %d1, %d1, %out;\nst.global.u32 [%d1], %b;", false},
+		"a block by turn": {"setp.eq.u32 %p0, %b, 0;\n@%p0 st.global.u32 [%out], %b;\n@%p0 ld.global.u32 %r1, [%out];", false},
+	} {
+		b := newBench(t, Config{Workers: 2}, kernelOf("", c.code))
+		out := b.buffer(make([]uint32, 64))
+		b.words(out, 1) // the buffer is there
+		f, err := b.Function(b.module, "k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		params := binary.LittleEndian.AppendUint64(make([]byte, 8), uint64(out))
+		l := &launch{kernel: b.functions[f].kernel, grid: [3]uint32{2, 1, 1}, block: [3]uint32{1, 1, 1}, params: params, memory: &b.memory, limit: 1 << 20, blocks: 2, base: 1}
+		for i, w := range b.workers {
+			w.prepare(l)
+			w.current.run(uint32(i))
+			if w.finding != nil {
+				t.Fatalf("%s: %v", name, w.finding)
+			}
+		}
+		if f := compare(b.workers[0], b.workers[1]); (f != nil) != c.races {
+			t.Errorf("%s: %v", name, f)
+		}
 	}
 }
 
