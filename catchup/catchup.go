@@ -31,6 +31,7 @@ type Config struct {
 	State       []wire.FragmentHead // state 0, by fragment
 	Slabs       []int               // of each fragment
 	SlabBytes   []uint64            // of one encoded result slab, by fragment; an estimate
+	Holds       []bool              // fragments whose state this peer has; nil: all
 }
 
 // Validate checks the configuration.
@@ -41,6 +42,9 @@ func (c Config) Validate() error {
 	n := int(c.Spec.Fragments)
 	if n < 1 || n > wire.MaxFragments || len(c.State) != n || len(c.Slabs) != n || len(c.SlabBytes) != n {
 		return fmt.Errorf("catch-up: %d fragments, but %d states, %d slab counts and %d slab sizes", n, len(c.State), len(c.Slabs), len(c.SlabBytes))
+	}
+	if c.Holds != nil && (len(c.Holds) != n || !slices.Contains(c.Holds, true)) {
+		return fmt.Errorf("catch-up: %d fragments, but it is said of %d whether they are held, or none is", n, len(c.Holds))
 	}
 	for f, s := range c.Slabs {
 		if s < 1 || s > wire.MaxSlabs {
@@ -145,6 +149,10 @@ func New(cfg Config) (*Machine, error) {
 	}
 	return m, nil
 }
+
+// keeps reports whether the replica has a fragment's state. Commits of others only
+// move its head.
+func (m *Machine) keeps(fragment int) bool { return m.cfg.Holds == nil || m.cfg.Holds[fragment] }
 
 // Step takes in an event and returns what is to be done, in order.
 func (m *Machine) Step(now time.Time, ev Event) []Effect {
@@ -321,6 +329,12 @@ func (m *Machine) advance() {
 		if e.commit.Base != head.Version {
 			m.note("commit %d of fragment %d is not on its head; it is ignored", e.height, e.commit.Fragment)
 			m.pop()
+			continue
+		}
+		if !m.keeps(int(e.commit.Fragment)) {
+			m.heads[e.commit.Fragment] = wire.FragmentHead{Version: e.commit.Base + 1, State: e.commit.State}
+			m.pop()
+			m.do(Follow{Height: e.height, Commit: e.commit})
 			continue
 		}
 		if e.commit.BaseState != head.State && !e.commit.BaseState.IsZero() {

@@ -128,7 +128,7 @@ func (m *Machine) gone() bool {
 func (m *Machine) loadBytes(c *wire.Checkpoint) uint64 {
 	var n uint64
 	for f, head := range c.Fragments {
-		if head != m.heads[f] {
+		if head != m.heads[f] && m.keeps(f) {
 			n += m.stateBytes[f]
 		}
 	}
@@ -138,7 +138,7 @@ func (m *Machine) loadBytes(c *wire.Checkpoint) uint64 {
 func (m *Machine) replayBytes(to uint64) uint64 {
 	var n uint64
 	for _, e := range m.queue {
-		if e.commit != nil && e.height <= to {
+		if e.commit != nil && e.height <= to && m.keeps(int(e.commit.Fragment)) {
 			n += uint64(m.cfg.Slabs[e.commit.Fragment]) * m.cfg.SlabBytes[e.commit.Fragment]
 		}
 	}
@@ -150,7 +150,7 @@ func (m *Machine) load(at uint64, fragments []wire.FragmentHead) {
 	n := len(m.heads)
 	p := &plan{at: at, fragments: fragments, manifests: make([]*wire.Manifest, n), lists: make([]*want, n), slabs: make([]*want, n)}
 	for f := range p.lists {
-		if at > 0 && fragments[f] != m.heads[f] {
+		if at > 0 && fragments[f] != m.heads[f] && m.keeps(f) {
 			p.lists[f] = m.fetcher.want(wire.ClassJoin, []thing{{ref: Ref{What: wire.WhatManifest, Hash: fragments[f].State}, inline: true}})
 		}
 	}

@@ -77,6 +77,13 @@ type Advanced struct {
 	Table  *wire.CommitTable
 }
 
+// Follow says that a commit of a fragment that is not held is passed: only its
+// version and state are to be noted.
+type Follow struct {
+	Height uint64
+	Commit *wire.Commit
+}
+
 // SaveCheckpoint asks that the present state be pinned as the one of a height.
 // No commit is applied before the answer.
 type SaveCheckpoint struct {
@@ -118,6 +125,7 @@ type Repair struct{ Reason string }
 type Note struct{ Text string }
 
 func (GetEntries) effect()     {}
+func (Follow) effect()         {}
 func (Fetch) effect()          {}
 func (Prepare) effect()        {}
 func (SendHave) effect()       {}
@@ -165,6 +173,10 @@ func (e DropShadow) String() string {
 
 func (e Advanced) String() string {
 	return fmt.Sprintf("advanced to %d: fragment %d version %d", e.Height, e.Commit.Fragment, e.Commit.Base+1)
+}
+
+func (e Follow) String() string {
+	return fmt.Sprintf("follow %d: fragment %d version %d", e.Height, e.Commit.Fragment, e.Commit.Base+1)
 }
 func (e SaveCheckpoint) String() string { return fmt.Sprintf("save checkpoint %d", e.At) }
 func (e LoadCheckpoint) String() string { return fmt.Sprintf("load checkpoint %d", e.At) }

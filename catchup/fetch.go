@@ -299,7 +299,7 @@ func (m *Machine) pump() {
 	}
 	ahead := 0
 	for _, e := range m.queue {
-		if e.commit == nil || (m.plan != nil && e.height <= m.plan.at) {
+		if e.commit == nil || (m.plan != nil && e.height <= m.plan.at) || !m.keeps(int(e.commit.Fragment)) {
 			continue
 		}
 		if ahead++; ahead > commitsAhead {

@@ -42,6 +42,9 @@ func (m *Machine) announced(e *wire.Results) {
 		m.note("results of fragment %d, the run has %d", e.Fragment, len(m.heads))
 		return
 	}
+	if !m.keeps(int(e.Fragment)) {
+		return
+	}
 	if v := m.heads[e.Fragment].Version; e.Base < v || e.Base > v+basesAhead {
 		return // decided, or too far ahead to be of use before it commits
 	}

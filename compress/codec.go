@@ -54,12 +54,14 @@ const (
 	idTopK2   = 6
 	idDCT     = 7
 	idRank    = 8
+
+	idHadamard4 = 9
 )
 
 // Names lists one codec of each kind that ByName knows, with the share or rank that it is
 // mostly used with.
 func Names() []string {
-	return []string{"fp32", "int8", "int4", "e3m0", "ternary-20", "topk2-1.56", "dct-1.56", "rank-8"}
+	return []string{"fp32", "int8", "int4", "e3m0", "ternary-20", "topk2-1.56", "dct-1.56", "rank-8", "had4"}
 }
 
 // ByName returns the codec of that name. In "ternary-P", "topk2-P" and "dct-P" P is the
@@ -75,6 +77,8 @@ func ByName(name string) (Codec, error) {
 		return Int4{}, nil
 	case "e3m0":
 		return E3M0{}, nil
+	case "had4":
+		return Hadamard4{}, nil
 	}
 	kind, number, _ := strings.Cut(name, "-")
 	makers := map[string]func(share int) (Sparse, error){"ternary": NewTernary, "topk2": NewTopK2, "dct": NewDCT}
@@ -92,7 +96,7 @@ func ByName(name string) (Codec, error) {
 		}
 		return NewRank(rank)
 	}
-	return nil, fmt.Errorf("unknown codec %q: choose fp32, int8, int4, e3m0, ternary-P, topk2-P or dct-P with P percent of the values, or rank-R", name)
+	return nil, fmt.Errorf("unknown codec %q: choose fp32, int8, int4, e3m0, had4, ternary-P, topk2-P or dct-P with P percent of the values, or rank-R", name)
 }
 
 // EncodedBlockBytes returns what one block adds to a frame of the codec, the

@@ -51,6 +51,10 @@ func TestConformance(t *testing.T) {
 				return max(math.Abs(x)/3, absmax*0x1p-7) + absmax*0x1p-8
 			},
 		},
+		"had4": {
+			Group: 64, BitsPerValue: 4.28, FixedRate: true, GaussError: 0.1075, Transform: true,
+			MaxError: func(_, absmax float64) float64 { return 64.0 / 14 * absmax * (1 + 0x1p-7) }, // all of a tile's error in one value
+		},
 		"ternary-20":   sparse(0.20, 1, 0.6197, 1.0),
 		"ternary-35":   sparse(0.35, 1, 0.4815, 1.4),
 		"topk2-1.56":   sparse(0.0156, 2, 0.940, 0.20),

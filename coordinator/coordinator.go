@@ -80,6 +80,7 @@ type Machine struct {
 
 	// What is going on.
 	peers    map[wire.PeerID]*visitor // connected
+	offers   map[wire.PeerID]offer    // of stages, to peers that may come
 	proposed map[proposal]time.Time
 	wish     *wire.Settings // of the organiser, until the log says so
 	bans     map[wire.PeerID]string
@@ -105,7 +106,7 @@ func New(cfg Config) (*Machine, error) {
 	}
 	return &Machine{
 		cfg: cfg, heads: slices.Clone(cfg.State), leases: newLeases(cfg.Spec),
-		members: map[wire.Slot]*member{}, banned: map[wire.PeerID]string{}, wasIn: map[wire.PeerID]bool{}, peers: map[wire.PeerID]*visitor{},
+		members: map[wire.Slot]*member{}, banned: map[wire.PeerID]string{}, wasIn: map[wire.PeerID]bool{}, peers: map[wire.PeerID]*visitor{}, offers: map[wire.PeerID]offer{},
 		proposed: map[proposal]time.Time{}, bans: map[wire.PeerID]string{},
 		reign: reign{claims: map[wire.PeerID]claim{}},
 	}, nil
@@ -137,6 +138,10 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 		m.leaseAsked(e)
 	case LeaveFrom:
 		m.leaveFrom(e)
+	case StageAsked:
+		m.offer(e.Peer)
+	case Placed:
+		m.offers[e.Peer] = offer{stage: e.Stage, until: m.now.Add(moveWindow), fixed: true}
 	case SeedHolds:
 		m.points.seed = max(m.points.seed, e.At)
 	case Organised:

@@ -37,6 +37,7 @@ type Member struct {
 	Upload    uint64 // bytes a second; 0: no limit known
 	StepTime  uint64 // median inner step, µs; 0: not known yet
 	Joined    uint64 // height of the entry that admitted it
+	Stage     uint64
 	Connected bool
 	Active    bool // connected, heard of lately, warming or training: rounds wait for it
 }
@@ -57,6 +58,13 @@ type Lead struct{ Term uint64 }
 // Collect says that bytes which only serve states below a height may go.
 type Collect struct{ Below uint64 }
 
+// Offer answers StageAsked.
+type Offer struct {
+	Peer   wire.PeerID
+	Stage  int
+	Reason string
+}
+
 // Halt says that the run cannot go on and why.
 type Halt struct{ Reason string }
 
@@ -70,6 +78,7 @@ func (Adopt) effect()     {}
 func (RaiseTerm) effect() {}
 func (Lead) effect()      {}
 func (Collect) effect()   {}
+func (Offer) effect()     {}
 func (Halt) effect()      {}
 func (Note) effect()      {}
 
@@ -106,5 +115,8 @@ func (e Adopt) String() string {
 func (e RaiseTerm) String() string { return fmt.Sprintf("raise term to %d", e.Term) }
 func (e Lead) String() string      { return fmt.Sprintf("lead in term %d", e.Term) }
 func (e Collect) String() string   { return fmt.Sprintf("collect below height %d", e.Below) }
-func (e Halt) String() string      { return "halt: " + e.Reason }
-func (e Note) String() string      { return "note: " + e.Text }
+func (e Offer) String() string {
+	return fmt.Sprintf("offer %s stage %d: %s", e.Peer.Short(), e.Stage, e.Reason)
+}
+func (e Halt) String() string { return "halt: " + e.Reason }
+func (e Note) String() string { return "note: " + e.Text }

@@ -79,6 +79,15 @@ type LeaveFrom struct {
 	Leave wire.Leave
 }
 
+// StageAsked is a peer's question which stage it should serve.
+type StageAsked struct{ Peer wire.PeerID }
+
+// Placed says that a peer is to come back in a stage.
+type Placed struct {
+	Peer  wire.PeerID
+	Stage int
+}
+
 // SeedHolds says that this coordinator's own seed durably holds a checkpoint.
 type SeedHolds struct{ At uint64 }
 
@@ -111,6 +120,8 @@ func (HelloFrom) event()     {}
 func (HeartbeatFrom) event() {}
 func (LeaseAsked) event()    {}
 func (LeaveFrom) event()     {}
+func (StageAsked) event()    {}
+func (Placed) event()        {}
 func (SeedHolds) event()     {}
 func (Organised) event()     {}
 func (Banned) event()        {}
@@ -146,6 +157,10 @@ func (e LeaseAsked) String() string {
 
 func (e LeaveFrom) String() string {
 	return fmt.Sprintf("%s leaves slot %d: %s", e.Peer.Short(), e.Leave.Slot, e.Leave.Reason)
+}
+func (e StageAsked) String() string { return e.Peer.Short() + " asks for a stage" }
+func (e Placed) String() string {
+	return fmt.Sprintf("%s is to serve stage %d", e.Peer.Short(), e.Stage)
 }
 func (e SeedHolds) String() string { return fmt.Sprintf("seed holds checkpoint %d", e.At) }
 func (e Organised) String() string {

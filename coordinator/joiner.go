@@ -27,7 +27,8 @@ const (
 
 // JoinerConfig is what a worker decides by.
 type JoinerConfig struct {
-	Spec *wire.RunSpec // validated
+	Spec  *wire.RunSpec // validated
+	Stage int           // that it serves; peers of the first one lease windows
 }
 
 // Validate checks the configuration.
@@ -417,7 +418,7 @@ func (j *Joiner) keepInTouch() {
 	if due(j.now, j.beatAt) {
 		j.beat()
 	}
-	if j.drain.reason != "" || j.windows >= j.ahead()/2 || (!j.leaseAt.IsZero() && !due(j.now, j.leaseAt)) {
+	if j.cfg.Stage > 0 || j.drain.reason != "" || j.windows >= j.ahead()/2 || (!j.leaseAt.IsZero() && !due(j.now, j.leaseAt)) {
 		return
 	}
 	j.leaseAt = j.now.Add(leaseWindow)
@@ -454,7 +455,7 @@ func (j *Joiner) Deadline() time.Time {
 	next := j.linkAt
 	if j.link == linkUp {
 		next = earlier(next, j.beatAt)
-		if j.drain.reason == "" && j.windows < j.ahead()/2 {
+		if j.cfg.Stage <= 0 && j.drain.reason == "" && j.windows < j.ahead()/2 {
 			next = earlier(next, j.leaseAt)
 		}
 	}

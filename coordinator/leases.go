@@ -21,6 +21,7 @@ const (
 // moves only by log entries, so that every reader of the log has the same.
 type leases struct {
 	fragments int
+	staged    bool   // the windows of a trainer's lease are claimed by peers of every stage
 	context   uint64 // tokens of a window
 	batch     uint64 // windows of an inner step
 	next      uint64 // the first position never leased
@@ -37,7 +38,7 @@ type lease struct {
 	done    []intervals // by fragment: those of windows that it has committed
 	granted uint64      // windows since the slot began
 	steps   uint64      // inner steps that the slot is known to have made
-	ended   bool        // the slot is gone; windows are what open attempts still quote
+	ended   bool        // the slot is gone; windows are what open attempts still quote, or, with stages, may yet be claimed
 	pending []wire.Range
 }
 
@@ -51,7 +52,7 @@ type heldBack struct {
 
 func newLeases(spec *wire.RunSpec) *leases {
 	return &leases{
-		fragments: int(spec.Fragments), context: spec.Model.Context, batch: spec.Data.Batch,
+		fragments: int(spec.Fragments), staged: spec.Staged(), context: spec.Model.Context, batch: spec.Data.Batch,
 		slots: map[wire.Slot]*lease{}, held: map[uint64]*heldBack{},
 	}
 }
@@ -67,13 +68,40 @@ func (l *leases) end(slot wire.Slot) {
 		return
 	}
 	s.ended, s.pending = true, nil
+	if l.staged {
+		l.outlive()
+		return
+	}
 	l.settle(slot)
+}
+
+// maxOutlived bounds the slots whose windows may be claimed after their end.
+const maxOutlived = 64
+
+// outlive keeps the windows of trainers that are gone for the peers that trained on
+// them. They are not leased again, since nobody knows which were trained on.
+func (l *leases) outlive() {
+	var ended []wire.Slot
+	for _, slot := range sorted(l.slots) {
+		s := l.slots[slot]
+		switch {
+		case !s.ended:
+		case len(s.windows) == 0:
+			delete(l.slots, slot)
+		default:
+			ended = append(ended, slot)
+		}
+	}
+	for len(ended) > maxOutlived {
+		delete(l.slots, ended[0])
+		ended = ended[1:]
+	}
 }
 
 // settle returns an ended slot's windows that no open attempt quotes.
 func (l *leases) settle(slot wire.Slot) {
 	s := l.slots[slot]
-	if s == nil || !s.ended {
+	if s == nil || !s.ended || l.staged {
 		return
 	}
 	back := s.windows.clone()
@@ -151,6 +179,9 @@ func (l *leases) grant(slot wire.Slot, windows uint64) ([]wire.Range, error) {
 	}
 	want := min(windows, MaxLease)
 	unused := s.granted - min(s.granted, s.steps*l.batch)
+	if l.staged {
+		unused = 0 // a peer's inner steps are not its trainer's
+	}
 	if unused >= 2*want {
 		return nil, fmt.Errorf("it has %d windows that it has not trained on yet", unused)
 	}
@@ -201,6 +232,9 @@ func (l *leases) check(slot wire.Slot, fragment uint64, windows []wire.Range) er
 	if union(windows).count() != wire.Windows(windows) {
 		return errTwice
 	}
+	if l.staged {
+		return l.checkStaged(fragment, windows)
+	}
 	for _, r := range windows {
 		if !s.windows.covers(r) {
 			return fmt.Errorf("windows [%d, %d) are not leased to slot %d", r.From, r.To, slot)
@@ -208,6 +242,25 @@ func (l *leases) check(slot wire.Slot, fragment uint64, windows []wire.Range) er
 		if len(s.done[fragment].overlap(r)) > 0 {
 			return fmt.Errorf("fragment %d has committed windows of [%d, %d) already", fragment, r.From, r.To)
 		}
+	}
+	return nil
+}
+
+// checkStaged is check where trainers hold the leases and peers of each stage claim
+// their windows: leased to anyone, and not committed by the fragment.
+func (l *leases) checkStaged(fragment uint64, windows []wire.Range) error {
+	left := union(windows)
+	for _, slot := range sorted(l.slots) {
+		s := l.slots[slot]
+		for _, r := range windows {
+			if len(s.done[fragment].overlap(r)) > 0 {
+				return fmt.Errorf("fragment %d has committed windows of [%d, %d) already", fragment, r.From, r.To)
+			}
+			left.removeAll(s.windows.overlap(r))
+		}
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("windows [%d, %d) are not leased", left[0].From, left[0].To)
 	}
 	return nil
 }
@@ -239,7 +292,7 @@ func (l *leases) newReign() {
 // attempt that quotes them was under way when the slot ended.
 func (l *leases) recall(slot wire.Slot, windows []wire.Range) {
 	s := l.slots[slot]
-	if s != nil && !s.ended {
+	if s != nil && !s.ended || l.staged {
 		return
 	}
 	for _, r := range windows {
@@ -285,14 +338,31 @@ func (l *leases) committed(fragment uint64, t *wire.CommitTable) {
 			continue
 		}
 		s.steps = max(s.steps, c.To)
-		for _, r := range c.Windows {
-			s.done[fragment].addAll(s.windows.overlap(r))
+		if l.staged {
+			for _, s := range l.slots { // each moves by itself
+				s.settled(fragment, c.Windows)
+			}
+			continue
 		}
-		s.prune()
+		s.settled(fragment, c.Windows)
 	}
 	h := l.held[fragment]
 	delete(l.held, fragment)
 	l.release(h)
+}
+
+// settled notes that a fragment has committed windows.
+func (s *lease) settled(fragment uint64, windows []wire.Range) {
+	moved := false
+	for _, r := range windows {
+		if done := s.windows.overlap(r); len(done) > 0 {
+			s.done[fragment].addAll(done)
+			moved = true
+		}
+	}
+	if moved {
+		s.prune()
+	}
 }
 
 // prune forgets windows that every fragment has committed.

@@ -19,6 +19,7 @@ type member struct {
 	addrs    []string
 	joined   uint64 // height
 	name     string
+	stage    uint64
 	upload   uint64
 	stepTime uint64
 	beat     wire.Heartbeat
@@ -147,6 +148,8 @@ func (m *Machine) refusal(v *visitor) (wire.RefuseCode, string) {
 		return wire.RefuseFork, fmt.Sprintf("your ledger reaches height %d, this coordinator's only %d: if it was restored from a backup, the organiser must restart it while you are connected", h.Head, m.height)
 	case !worker:
 		return 0, ""
+	case worker && h.Stage >= uint64(m.cfg.Spec.StageCount()):
+		return wire.RefuseRun, fmt.Sprintf("this run has %d stages, you serve stage %d: start with an empty folder", m.cfg.Spec.StageCount(), h.Stage)
 	case h.Slot != 0 && (m.members[h.Slot] == nil || m.members[h.Slot].peer != v.peer || m.members[h.Slot].leaving != ""):
 		return wire.RefuseSlot, fmt.Sprintf("slot %d has ended: ask for a new one", h.Slot)
 	case h.Slot == 0 && m.Phase() == wire.PhaseEnded:
@@ -240,12 +243,16 @@ func (m *Machine) admitted(height uint64, e *wire.Member) {
 		m.note("slot %d was given before; the entry at height %d is ignored", e.Slot, height)
 		return
 	}
+	if e.Stage >= uint64(m.cfg.Spec.StageCount()) {
+		m.note("slot %d is in stage %d of %d; the entry at height %d is ignored", e.Slot, e.Stage, m.cfg.Spec.StageCount(), height)
+		return
+	}
 	m.lastSlot = e.Slot
 	m.wasIn[e.Peer] = true
 	if old := m.slotOf(e.Peer); old != nil && old.leaving == "" {
 		old.leaving = fmt.Sprintf("the same peer has slot %d", e.Slot)
 	}
-	b := &member{slot: e.Slot, peer: e.Peer, addrs: e.Addrs, joined: height, away: "not back since this coordinator started"}
+	b := &member{slot: e.Slot, peer: e.Peer, addrs: e.Addrs, stage: e.Stage, joined: height, away: "not back since this coordinator started"}
 	m.members[e.Slot] = b
 	m.live = append(m.live, e.Slot) // slots only rise
 	m.leases.begin(e.Slot)
@@ -367,7 +374,7 @@ func (m *Machine) proposeAdmissions() {
 				v.offered = max(v.offered, other.offered+1)
 			}
 		}
-		e := &wire.Member{Op: wire.MemberAdmit, Slot: v.offered, Peer: peer, Reason: "it asked to join", Addrs: v.hello.Addrs}
+		e := &wire.Member{Op: wire.MemberAdmit, Slot: v.offered, Peer: peer, Reason: "it asked to join", Addrs: v.hello.Addrs, Stage: v.hello.Stage}
 		m.append(memberProposal(e), e)
 	}
 }
@@ -399,12 +406,12 @@ func (m *Machine) tellMembers() {
 	for _, slot := range m.live {
 		b := m.members[slot]
 		list = append(list, Member{
-			Slot: slot, Peer: b.peer, Addrs: b.addrs, Upload: b.upload, StepTime: b.stepTime, Joined: b.joined,
+			Slot: slot, Peer: b.peer, Addrs: b.addrs, Stage: b.stage, Upload: b.upload, StepTime: b.stepTime, Joined: b.joined,
 			Connected: b.away == "" && !m.silent(b), Active: m.active(b),
 		})
 	}
 	same := func(a, b Member) bool {
-		return a.Slot == b.Slot && a.Peer == b.Peer && slices.Equal(a.Addrs, b.Addrs) && a.Upload == b.Upload &&
+		return a.Slot == b.Slot && a.Peer == b.Peer && slices.Equal(a.Addrs, b.Addrs) && a.Stage == b.Stage && a.Upload == b.Upload &&
 			a.StepTime == b.StepTime && a.Joined == b.Joined && a.Connected == b.Connected && a.Active == b.Active
 	}
 	if m.listed == nil || !slices.EqualFunc(m.listed, list, same) {

@@ -34,6 +34,7 @@ type MemberStatus struct {
 	Slot      wire.Slot
 	Peer      wire.PeerID
 	Name      string
+	Stage     uint64
 	Active    bool
 	Away      string // why it is not connected; "" when it is
 	Leaving   string // why its slot is being ended
@@ -57,7 +58,7 @@ func (m *Machine) Snapshot() Snapshot {
 	for _, slot := range m.live {
 		b := m.members[slot]
 		s.Members = append(s.Members, MemberStatus{
-			Slot: slot, Peer: b.peer, Name: b.name, Active: m.active(b), Away: b.away, Leaving: b.leaving, Seen: b.seen, Heartbeat: b.beat,
+			Slot: slot, Peer: b.peer, Name: b.name, Stage: b.stage, Active: m.active(b), Away: b.away, Leaving: b.leaving, Seen: b.seen, Heartbeat: b.beat,
 		})
 		if m.active(b) {
 			s.Rate += float64(b.beat.TokensPerSecond.Value())

@@ -35,6 +35,16 @@ func (p Part) Validate(c Config) error {
 	return nil
 }
 
+// Products returns the weights of a part that the values of a position are multiplied
+// with: what a pass through it costs, but for attention.
+func (p Part) Products(c Config) int {
+	n := p.Len() * c.blockProducts()
+	if p.Last(c) {
+		n += c.Vocab * c.Width
+	}
+	return n
+}
+
 // PartParams returns the parameters of a part in the order of Params, with their
 // offsets in the part's flat buffer.
 func (c Config) PartParams(p Part) []Param {

@@ -48,6 +48,15 @@ func TestPartsAreTheModel(t *testing.T) {
 			}
 		}
 	}
+	for _, c := range untied() {
+		sum := 0
+		for _, p := range parts(c, c.Layers) {
+			sum += p.Products(c)
+		}
+		if whole := c.Whole().Products(c); sum != whole || whole <= 0 {
+			t.Errorf("%v: parts cost %d, the whole %d", c, sum, whole)
+		}
+	}
 	tied := untied()[0]
 	tied.Untied = false
 	for _, p := range []Part{{0, 2}, {-1, 2}, {3, 6}, {2, 2}} {

@@ -26,6 +26,11 @@ func (p *Peer) do(ctx context.Context, effect core.Effect) {
 		p.append(e)
 	case core.SendReady:
 		p.sendReady(e.Ready)
+	case core.Moved:
+		p.figures.moved(e)
+		p.log.Info("move", "peer", e.Peer.Short(), "from", e.From, "to", e.To, "reason", e.Reason)
+	case core.MoveTo:
+		p.moving = &MoveError{Stage: e.Stage, Reason: e.Reason}
 	case core.Note:
 		p.note(e.Text)
 	case catchup.Effect:
@@ -103,6 +108,9 @@ func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
 		p.keeper.orders.put(e)
 	case catchup.Advanced:
 		p.advanced(e)
+	case catchup.Follow:
+		p.keeper.orders.put(e)
+		p.life.height = max(p.life.height, e.Height)
 	case catchup.Jumped:
 		p.life.height = max(p.life.height, e.At)
 		p.restart = true
@@ -207,6 +215,11 @@ func (p *Peer) doCoordinator(effect coordinator.Effect) {
 		p.next(coordinator.TermRaised{Term: term})
 	case coordinator.Collect:
 		p.collect(e.Below)
+	case coordinator.Offer:
+		for _, answer := range p.asking[e.Peer] {
+			answer <- &wire.Offer{Stage: uint64(e.Stage), Reason: e.Reason}
+		}
+		delete(p.asking, e.Peer)
 	case coordinator.Halt:
 		p.failure = errors.New(e.Reason)
 	case coordinator.Append, coordinator.Send, coordinator.Members, coordinator.Lead, coordinator.Note: // the core's
@@ -233,6 +246,9 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 			p.worker.orders.put(halt{})
 			p.remember()
 		}
+		if p.pipe != nil {
+			p.pipe.inbox.put(unserved{})
+		}
 		p.life.halted = e.Reason
 	case coordinator.SendHeartbeat:
 		p.heartbeat(e)
@@ -254,6 +270,9 @@ func (p *Peer) remember() {
 func (p *Peer) startTraining() {
 	if p.begun && !p.restart {
 		p.worker.orders.put(resume{})
+		if p.pipe != nil {
+			p.pipe.inbox.put(served{p.slot})
+		}
 		return
 	}
 	if !p.asked {
@@ -281,7 +300,7 @@ func (p *Peer) helloTo(to wire.PeerID, slot wire.Slot) {
 	height, head := p.ledger.Head()
 	h := &wire.Hello{
 		Protocol: wire.Protocol, Version: p.cfg.Version, Run: p.cfg.Run, Role: wire.RoleWorker, Slot: slot, Head: height, HeadHash: head,
-		Addrs: firstAddrs(p.transport.Addrs()), Secret: p.cfg.Secret, Name: p.cfg.Name, StepTime: p.life.stepTime(), HeadTerm: p.terms,
+		Addrs: firstAddrs(p.transport.Addrs()), Secret: p.cfg.Secret, Name: p.cfg.Name, StepTime: p.life.stepTime(), HeadTerm: p.terms, Stage: uint64(max(0, p.cfg.Stage)),
 		Upload: p.cfg.Upload,
 	}
 	if to == p.self {

@@ -93,7 +93,7 @@ func TestSoloRests(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer solo.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	_, err = solo.Run(ctx)
 	var stopped *Stopped

@@ -3,16 +3,10 @@ package peer
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"strconv"
 
-	"dunlin/checkpoint"
 	"dunlin/compute"
 	"dunlin/data"
 	"dunlin/model"
-	"dunlin/optimizer"
-	"dunlin/store"
 	"dunlin/wire"
 )
 
@@ -71,50 +65,16 @@ func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, jo
 	for _, p := range trainer.Params() {
 		e.live = append(e.live, flat[p.Offset:p.Offset+p.Size:p.Offset+p.Size])
 	}
-	e.recall()
+	recallMoments(e.memory, e.trainer.inner)
 	return e, nil
 }
 
 // Remember implements Engine: it keeps the moments in one durable step.
 func (e *LocalEngine) Remember() error {
-	if e.memory == "" || e.trainer == nil {
+	if e.trainer == nil {
 		return nil
 	}
-	state, err := e.trainer.Moments()
-	if err != nil {
-		return err
-	}
-	err = store.WriteStream(e.memory, 0o600, func(w io.Writer) error {
-		return checkpoint.Write(w, state.Tensors, map[string]string{"steps": strconv.Itoa(state.Steps)})
-	})
-	if err != nil {
-		return fmt.Errorf("keep moments: %w", err)
-	}
-	return nil
-}
-
-// recall takes up the moments of an earlier process. They only speed training
-// up, so that a file which is missing, damaged or of another shape costs no more
-// than starting from zero.
-func (e *LocalEngine) recall() {
-	f, err := os.Open(e.memory)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return
-	}
-	tensors, meta, err := checkpoint.Read(f, info.Size())
-	if err != nil {
-		return
-	}
-	steps, err := strconv.Atoi(meta["steps"])
-	if err != nil || steps < 1 {
-		return
-	}
-	_ = e.trainer.SetMoments(optimizer.State{Steps: steps, Tensors: tensors}) // an error leaves them at zero
+	return keepMoments(e.memory, e.trainer.inner)
 }
 
 // Live implements Engine.
@@ -164,7 +124,7 @@ func (e *LocalEngine) Reopen() error {
 		return err
 	}
 	e.trainer = trainer
-	e.recall()
+	recallMoments(e.memory, e.trainer.inner)
 	return nil
 }
 

@@ -1,11 +1,13 @@
 package peer
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"dunlin/coordinator"
+	"dunlin/peer/core"
 	"dunlin/status"
 	"dunlin/wire"
 )
@@ -33,6 +35,7 @@ type figures struct {
 	transfers       []*transfer
 	moves           []status.Move // newest last
 	rates           []status.Rate
+	stageMoves      []status.Note  // of peers between stages, newest last
 	ledger          []status.Entry // newest last
 	notes           []status.Note  // newest last
 }
@@ -43,6 +46,7 @@ type memberFigures struct {
 	seen      time.Time
 	alive     bool
 	reason    string // why it is gone
+	stage     int
 }
 
 type lost struct {
@@ -73,7 +77,7 @@ func (f *figures) member(m *wire.Member) {
 	}
 	if m.Op == wire.MemberAdmit {
 		f.slots[m.Slot] = m.Peer
-		f.members[m.Peer] = &memberFigures{seen: time.Now(), alive: true, heartbeat: wire.Heartbeat{Slot: m.Slot, State: wire.StateSyncing}}
+		f.members[m.Peer] = &memberFigures{seen: time.Now(), alive: true, stage: int(m.Stage), heartbeat: wire.Heartbeat{Slot: m.Slot, State: wire.StateSyncing}}
 		f.forgetGone()
 		return
 	}
@@ -154,6 +158,12 @@ func thin[T any](points []T) []T {
 		}
 	}
 	return kept
+}
+
+// moved keeps a move between stages and its reason.
+func (f *figures) moved(m core.Moved) {
+	f.stageMoves = append(f.stageMoves, status.Note{At: time.Now(), Text: fmt.Sprintf("%s moves: %s", m.Peer.Short(), m.Reason)})
+	f.stageMoves = f.stageMoves[max(0, len(f.stageMoves)-maxNotes):]
 }
 
 func (f *figures) entry(height uint64, body wire.Body) {

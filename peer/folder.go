@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"dunlin/store"
@@ -20,7 +21,7 @@ import (
 //	current             id of the run that was used last
 //	page                address of the web page of the process that uses the folder
 //	seats/<n>/          data folders of a run's other coordinators, to be moved to their machines
-//	runs/<run id>/      spec, ledger.db, store/, checkpoint-<height>.head, secret, moments, peers, thanks
+//	runs/<run id>/      spec, ledger.db, store/, checkpoint-<height>.head, secret, stage, moments, peers, thanks
 type Folder struct{ Dir string }
 
 // ErrNoRun says that a data folder holds no run yet.
@@ -138,6 +139,21 @@ func (f Folder) Save(run wire.Hash, signed *wire.SignedSpec, secret []byte) erro
 		return err
 	}
 	return store.WriteFile(filepath.Join(f.Dir, "current"), []byte(run.String()+"\n"), 0o600)
+}
+
+// Stage returns which stage of a run this machine served last, if it did.
+func (f Folder) Stage(run wire.Hash) (stage int, known bool) {
+	b, err := os.ReadFile(filepath.Join(f.Run(run), "stage"))
+	if err != nil {
+		return 0, false
+	}
+	stage, err = strconv.Atoi(strings.TrimSpace(string(b)))
+	return stage, err == nil && stage >= 0
+}
+
+// SaveStage keeps it.
+func (f Folder) SaveStage(run wire.Hash, stage int) error {
+	return store.WriteFile(filepath.Join(f.Run(run), "stage"), fmt.Appendf(nil, "%d\n", stage), 0o600)
 }
 
 // Secret returns the join secret of a private run, nil for a public one.

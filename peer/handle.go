@@ -65,6 +65,15 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.dataLoaded(ctx, ev)
 	case diskFailed:
 		p.diskFailed(ev.err)
+	case remark:
+		p.note(ev.text)
+	case leasesLeft:
+		p.leasesLeft(ev.windows)
+	case flow:
+		p.life.flow = ev
+	case stageAsked:
+		p.asking[ev.peer] = append(p.asking[ev.peer], ev.answer)
+		p.next(coordinator.StageAsked{Peer: ev.peer})
 	case baselines:
 		p.figures.unigram, p.figures.bigram, p.figures.prompt = &ev.unigram, &ev.bigram, ev.prompt
 	case judged:
@@ -141,15 +150,23 @@ func (p *Peer) answerOrganiser() {
 	})
 }
 
+// leasesLeft notes how many leased windows were not read yet.
+func (p *Peer) leasesLeft(windows uint64) {
+	p.life.left = windows
+	p.next(coordinator.WindowsLeft{Windows: windows})
+}
+
 // warmSteps are timed before a worker counts as training.
 const warmSteps = 3
 
 func (p *Peer) stepped(s stepDone) {
-	p.life.stepped(s, p.spec)
+	p.life.stepped(s)
 	p.next(round.StepDone{
-		Step: s.step, Tokens: p.spec.StepTokens(), Windows: []wire.Range{s.windows}, StepTime: p.life.stepTime(),
+		Step: s.step, Tokens: s.tokens, Windows: s.windows, StepTime: p.life.stepTime(),
 	})
-	p.next(coordinator.WindowsLeft{Windows: p.life.left})
+	if p.pipe == nil {
+		p.leasesLeft(s.left)
+	}
 	if p.life.warming++; p.life.warming == warmSteps {
 		p.next(coordinator.Warmed{StepTime: p.life.stepTime()})
 	}
@@ -212,8 +229,15 @@ func (p *Peer) begin(w weightsGiven) {
 	}
 	fresh := !p.begun
 	p.begun, p.restart, p.life.warming = true, false, 0
+	leases := p.granted
+	if p.pipe != nil { // they are the trainer's
+		if len(leases) > 0 {
+			p.pipe.inbox.put(grant{leases})
+		}
+		leases = nil
+	}
 	p.worker.orders.put(begin{
-		slot: p.slot, fresh: fresh, versions: w.versions, weights: w.weights, leases: p.granted,
+		slot: p.slot, fresh: fresh, versions: w.versions, weights: w.weights, leases: leases,
 		tokens: p.figures.tokens, members: len(p.figures.slots),
 	})
 	p.granted = nil
@@ -227,6 +251,9 @@ func (p *Peer) beganSteps(b begun) {
 		p.next(round.Assigned{Slot: b.slot, Versions: b.versions})
 	} else {
 		p.next(round.Resumed{Versions: b.versions})
+	}
+	if p.pipe != nil {
+		p.pipe.inbox.put(served{b.slot})
 	}
 }
 
@@ -253,6 +280,7 @@ func (p *Peer) advanced(e catchup.Advanced) {
 // dataLoaded comes when the training text is here, or when it could not be had.
 type dataLoaded struct {
 	engine Engine
+	text   *textWindows // of a trainer in a run with stages
 	err    error
 }
 
@@ -262,6 +290,15 @@ func (p *Peer) dataLoaded(ctx context.Context, d dataLoaded) {
 		return
 	}
 	p.worker = newWorker(p.spec, d.engine, p.configs, p.paced, p.inbox.put)
+	if p.pipe != nil {
+		stage, ok := d.engine.(*StageEngine)
+		if !ok {
+			p.failure = fmt.Errorf("engine %T computes no stage", d.engine)
+			return
+		}
+		p.worker.staged = &stageWorker{engine: stage, tell: p.pipe.inbox.put}
+		p.pipe.inbox.put(equipped{p.worker, d.text})
+	}
 	p.life.device = d.engine.Name()
 	p.wg.Go(func() { p.worker.run(ctx) })
 	p.next(core.DataReady{})
@@ -277,7 +314,7 @@ func (p *Peer) loadData(ctx context.Context) {
 	from := p.coordinators()
 	p.wg.Go(func() {
 		start := time.Now()
-		tokens, err := p.trainingText(ctx, from)
+		tokens, text, err := p.loadText(ctx, from)
 		if err != nil {
 			p.inbox.put(dataLoaded{err: err})
 			return
@@ -290,6 +327,18 @@ func (p *Peer) loadData(ctx context.Context) {
 		}
 		engine, err := p.cfg.NewEngine(p.spec, tokens, joiner)
 		p.log.Debug("data ready", "tokens", len(tokens), "seconds", time.Since(start).Seconds())
-		p.inbox.put(dataLoaded{engine: engine, err: err})
+		p.inbox.put(dataLoaded{engine: engine, text: text, err: err})
 	})
+}
+
+// loadText reads the training text where it is needed: peers of later stages do
+// without.
+func (p *Peer) loadText(ctx context.Context, from []wire.PeerID) (tokens []byte, text *textWindows, err error) {
+	if p.cfg.Stage > 0 {
+		return nil, nil, nil
+	}
+	if tokens, err = p.trainingText(ctx, from); err == nil && p.pipe != nil {
+		text, err = newTextWindows(p.spec, tokens)
+	}
+	return tokens, text, err
 }

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -61,6 +62,56 @@ func fetchSpec(ctx context.Context, t Transport, coordinator wire.PeerID, addrs 
 		return nil, err
 	}
 	return &signed, CheckSpec(spec)
+}
+
+// FetchStage asks a run's coordinators, one after another, which stage they want this peer in.
+func FetchStage(ctx context.Context, t Transport, coordinators []wire.Known, spec *wire.RunSpec) (*wire.Offer, error) {
+	ctx, cancel := context.WithTimeout(ctx, specWithin)
+	defer cancel()
+	var errs []error
+	for _, c := range coordinators {
+		offer, err := fetchStage(ctx, t, c.Peer, c.Addrs, spec)
+		if err == nil {
+			return offer, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func fetchStage(ctx context.Context, t Transport, coordinator wire.PeerID, addrs []string, spec *wire.RunSpec) (*wire.Offer, error) {
+	if err := t.Connect(ctx, coordinator, addrs); err != nil {
+		return nil, fmt.Errorf("ask which stage to serve: %w", err)
+	}
+	request := wire.Encode(&wire.Request{Class: wire.ClassJoin, What: wire.WhatStage, Hash: wire.HashLeaf([]byte(rand.Text()))})
+	b, err := t.Fetch(ctx, coordinator, wire.ClassJoin, request, wire.MaxEntry)
+	if err != nil {
+		return nil, fmt.Errorf("ask which stage to serve: %w", err)
+	}
+	offer, err := wire.DecodeOffer(b)
+	if err == nil && offer.Stage >= uint64(spec.StageCount()) {
+		err = fmt.Errorf("the coordinator offers stage %d of %d", offer.Stage, spec.StageCount())
+	}
+	return offer, err
+}
+
+// DescribeStage is Describe for a peer that serves a stage.
+func DescribeStage(spec *wire.RunSpec, stage int) string {
+	if !spec.Staged() {
+		return Describe(spec)
+	}
+	return fmt.Sprintf("stage %d of %d, %.2f M parameters, of %s", stage+1, spec.StageCount(), float64(stageSize(spec, stage))/1e6, Describe(spec))
+}
+
+// stageSize counts the parameters of a stage.
+func stageSize(spec *wire.RunSpec, stage int) uint64 {
+	var values uint64
+	for i := range spec.Tensors {
+		if spec.StageOf(int(spec.Tensors[i].Fragment)) == stage {
+			values += uint64(spec.Tensors[i].Size())
+		}
+	}
+	return values
 }
 
 // Describe tells people what a run trains.

@@ -43,6 +43,7 @@ type governed struct{ settings *wire.Settings }
 // the order of the orders; results are durable before it says so (R8).
 type keeper struct {
 	run     wire.Hash
+	stage   int // that the replica holds
 	replica *replica.Replica
 	store   store.Store
 	orders  *mailbox[any]
@@ -58,8 +59,8 @@ type shadowKey struct {
 	result   wire.Hash
 }
 
-func newKeeper(r *replica.Replica, s store.Store, report func(any)) *keeper {
-	return &keeper{run: r.Spec().ID(), replica: r, store: s, orders: newMailbox[any](), report: report, shadows: map[shadowKey]*replica.Shadow{}}
+func newKeeper(r *replica.Replica, stage int, s store.Store, report func(any)) *keeper {
+	return &keeper{run: r.Spec().ID(), stage: stage, replica: r, store: s, orders: newMailbox[any](), report: report, shadows: map[shadowKey]*replica.Shadow{}}
 }
 
 func (k *keeper) loop(ctx context.Context) {
@@ -95,10 +96,14 @@ func (k *keeper) obey(order any) {
 	case governed:
 		k.settings = append(k.settings, o.settings)
 		k.replica.Govern(o.settings)
+	case catchup.Follow:
+		if err := k.replica.Follow(o.Commit); err != nil {
+			k.report(complaint{err.Error()}) // the log is certified: only this program can be wrong
+		}
 	case weightsAsked:
 		given := weightsGiven{}
 		for f := range k.replica.Fragments() {
-			version, weights := k.replica.Weights(f)
+			version, weights := k.replica.Weights(f) // none of another stage's
 			given.versions = append(given.versions, version)
 			given.weights = append(given.weights, weights)
 		}
@@ -236,7 +241,7 @@ type replicaReplaced struct{ replica *replica.Replica }
 
 func (k *keeper) restore(o catchup.LoadCheckpoint) (*replica.Replica, error) {
 	if o.At == 0 {
-		return replica.New(k.replica.Spec())
+		return replica.NewStage(k.replica.Spec(), k.stage)
 	}
 	view := k.replica.View()
 	manifests := make([]wire.Manifest, len(o.Manifests))
@@ -246,12 +251,15 @@ func (k *keeper) restore(o catchup.LoadCheckpoint) (*replica.Replica, error) {
 			manifests[f] = *m
 			continue
 		}
+		if !k.replica.Holds(f) {
+			continue
+		}
 		manifests[f] = view.Manifest(f)
 		for i, h := range manifests[f].Slabs {
 			own[h] = view.SlabBytes(nil, f, i)
 		}
 	}
-	return replica.Restore(k.replica.Spec(), o.Fragments, manifests, func(h wire.Hash) ([]byte, error) {
+	return replica.RestoreStage(k.replica.Spec(), k.stage, o.Fragments, manifests, func(h wire.Hash) ([]byte, error) {
 		if b, ok := own[h]; ok {
 			return b, nil
 		}

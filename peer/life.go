@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"dunlin/coordinator"
-	"dunlin/replica"
 	"dunlin/wire"
 )
 
@@ -27,6 +26,7 @@ type life struct {
 	since    time.Duration
 	recent   []time.Duration // newest steps, at most recentSteps
 	rate     rate
+	flow     flow
 	overlap  []uint64 // τ of the newest merges, at most recentMerges
 }
 
@@ -86,9 +86,9 @@ func (l *life) begin() {
 	l.rate = rate{}
 }
 
-func (l *life) stepped(s stepDone, spec *wire.RunSpec) {
-	l.step, l.training, l.since, l.left = s.step, s.training, s.since, s.left
-	l.tokens += spec.StepTokens()
+func (l *life) stepped(s stepDone) {
+	l.step, l.training, l.since = s.step, s.training, s.since
+	l.tokens += s.tokens
 	if l.loss == 0 {
 		l.loss = s.loss
 	}
@@ -134,10 +134,14 @@ func (p *Peer) pulse(e coordinator.SendHeartbeat) *wire.Heartbeat {
 		Slot: e.Slot, State: e.State, Reason: e.Reason, Height: p.life.height, Step: l.step, Tokens: l.tokens,
 		Loss: wire.FloatOf(float32(l.loss)), TokensPerSecond: wire.FloatOf(float32(l.rate.perSecond(time.Now()))),
 		Utilisation: wire.FloatOf(float32(l.utilisation())), Sent: traffic.Sent, Received: traffic.Received,
-		StepTime: l.stepTime(), Holds: l.holds, OuterSteps: p.figures.merges / p.spec.Fragments,
+		StepTime: l.stepTime(), Holds: l.holds, OuterSteps: p.figures.merges / p.heldFragments(),
 		RoundBytes:        traffic.ClassSent[wire.ClassContribution] + traffic.ClassSent[wire.ClassResult] + traffic.ClassSent[wire.ClassControl],
 		ContributionBytes: p.figures.contributed,
 		Clock:             uint64(time.Since(p.figures.started).Milliseconds()), Device: l.device, Overlap: l.tau(),
+	}
+	if t := l.flow.totals; p.pipe != nil {
+		h.QueueWait, h.PassTime = uint64(l.flow.wait.Microseconds()), uint64(l.flow.pass.Microseconds())
+		h.Micros, h.Partly = t.Counted+t.Partly+t.Abandoned, t.Partly+t.Somewhere
 	}
 	h.StateHash = p.stateHash()
 	return h
@@ -150,5 +154,16 @@ func (p *Peer) stateHash() wire.Hash {
 		p.sabotage()
 		return p.replica.Hash()
 	}
-	return replica.HashHeads(p.replica.Heads())
+	return p.replica.HashHeld()
+}
+
+// heldFragments counts the fragments that this peer holds.
+func (p *Peer) heldFragments() uint64 {
+	var n uint64
+	for f := range p.replica.Fragments() {
+		if p.replica.Holds(f) {
+			n++
+		}
+	}
+	return n
 }

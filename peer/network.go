@@ -44,7 +44,7 @@ func (p *Peer) bring(ev any) {
 var errNotHere = errors.New("not here")
 
 // Serve answers a bulk request; the transport calls it on any goroutine.
-func (p *Peer) Serve(_ context.Context, _ wire.PeerID, request []byte) ([]byte, error) {
+func (p *Peer) Serve(ctx context.Context, from wire.PeerID, request []byte) ([]byte, error) {
 	r, err := wire.DecodeRequest(request)
 	if err != nil {
 		return nil, err
@@ -66,16 +66,66 @@ func (p *Peer) Serve(_ context.Context, _ wire.PeerID, request []byte) ([]byte, 
 		if b := p.retention.manifest(r.Hash); b != nil {
 			return b, nil
 		}
+	case wire.WhatStage:
+		return p.offerStage(ctx, from)
 	case wire.WhatPeers:
 		return wire.Encode(&wire.Peers{Known: p.book.list()}), nil
 	}
 	return nil, errNotHere
 }
 
+// stageAsked is a peer's question which stage it should serve.
+type stageAsked struct {
+	peer   wire.PeerID
+	answer chan *wire.Offer
+}
+
+// offerStage has the coordinator's machine answer, on any goroutine.
+func (p *Peer) offerStage(ctx context.Context, from wire.PeerID) ([]byte, error) {
+	if !p.isCoordinator(p.self) || !p.spec.Staged() {
+		return nil, errNotHere
+	}
+	answer := make(chan *wire.Offer, 1)
+	p.inbox.put(stageAsked{from, answer})
+	select {
+	case offer := <-answer:
+		return wire.Encode(offer), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-p.done:
+		return nil, errNotHere
+	}
+}
+
+// Passed is called by the transport, on any goroutine. It waits while the pipe has
+// more to do than it can, so that a flood stays with its sender.
+func (p *Peer) Passed(from wire.PeerID, message []byte) {
+	if p.pipe == nil {
+		return
+	}
+	m, cargo, err := wire.DecodePassed(message)
+	if err != nil {
+		p.inbox.put(remark{fmt.Sprintf("dropped from %s: %v", from.Short(), err)})
+		return
+	}
+	select {
+	case p.pipe.network <- passed{from, m, cargo}:
+	case <-p.done:
+	}
+}
+
+// toPipe tells the pipe of something, where there is one.
+func (p *Peer) toPipe(ev any) {
+	if p.pipe != nil {
+		p.pipe.inbox.put(ev)
+	}
+}
+
 // hear takes in what the transport brought.
 func (p *Peer) hear(ctx context.Context, ev any) {
 	switch ev := ev.(type) {
 	case sessionUp:
+		p.toPipe(ev)
 		p.peers[ev.peer] = true
 		p.learned(ev.peer) // as far as its address is known by now
 		p.next(core.PeerUp{Peer: ev.peer})
@@ -84,6 +134,7 @@ func (p *Peer) hear(ctx context.Context, ev any) {
 		}
 		p.meetCoordinator(ev.peer)
 	case sessionDown:
+		p.toPipe(ev)
 		delete(p.peers, ev.peer)
 		p.next(core.PeerDown{Peer: ev.peer, Reason: "connection lost"})
 	case received:
@@ -246,11 +297,15 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 	case *wire.Member:
 		if b.Op == wire.MemberAdmit {
 			p.addrs[b.Peer] = b.Addrs
+			p.toPipe(listed{b.Slot, b.Peer, int(b.Stage), b.Addrs})
 		} else if !p.isCoordinator(b.Peer) && b.Peer != p.self {
 			delete(p.addrs, b.Peer)
 			if p.transport != nil {
 				p.transport.Forget(b.Peer)
 			}
+		}
+		if b.Op != wire.MemberAdmit {
+			p.toPipe(unlisted{b.Slot})
 		}
 		p.figures.member(b)
 	case *wire.Commit:
@@ -280,6 +335,8 @@ func (p *Peer) leased(l *wire.Lease) {
 	switch {
 	case p.slot == 0 || l.Slot != p.slot:
 		return
+	case p.begun && p.pipe != nil:
+		p.pipe.inbox.put(grant{ranges: l.Ranges})
 	case p.begun:
 		p.worker.orders.put(grant{ranges: l.Ranges})
 	default:

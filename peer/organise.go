@@ -7,6 +7,7 @@ import (
 
 	"dunlin/data"
 	"dunlin/model"
+	"dunlin/pipeline"
 	"dunlin/round"
 	"dunlin/store"
 	"dunlin/wire"
@@ -23,13 +24,17 @@ type RunConfig struct {
 	TokenBudget uint64
 	Checkpoint  int    // commits between two checkpoints
 	Secret      []byte // join secret; empty for a public run
+	Stages      int    // that the model is spread over, a peer each; 1 or less: every peer holds all of it
+	Activation  string // codec of what passes between stages
+	Micro       int    // windows in a micro-batch of a run with stages
+	Synchronous bool   // all peers of all stages make each inner step together
 	Deadlines   wire.DeadlineSpec
 }
 
 // DefaultRun returns the settings of the design for a small swarm; Name, Model,
 // Corpus and TokenBudget are the caller's.
 func DefaultRun() RunConfig {
-	return RunConfig{Recipe: Recipes()[0], Seed: 1, Batch: 2, Checkpoint: 24, Deadlines: wire.DefaultDeadlines()}
+	return RunConfig{Recipe: Recipes()[0], Seed: 1, Batch: 2, Checkpoint: 24, Activation: "int8", Micro: 1, Deadlines: wire.DefaultDeadlines()}
 }
 
 // warmup is the share of a run in which the learning rate rises; final is what
@@ -59,6 +64,9 @@ func (c RunConfig) Spec(organiser ed25519.PrivateKey, coordinators []wire.PeerID
 	if _, err := data.NewWindows(c.Corpus.HeldOut, c.Model.Context); err != nil {
 		return nil, fmt.Errorf("held-out text: %w", err)
 	}
+	if c.Stages > 1 {
+		c.Model.Untied = true // the embedding and the head lie in different stages
+	}
 	f := func(x float64) wire.Float { return wire.FloatOf(float32(x)) }
 	spec := &wire.RunSpec{
 		Protocol: wire.Protocol, Name: c.Name, Seed: c.Seed, Fragments: uint64(c.Fragments), H: uint64(c.H),
@@ -82,7 +90,7 @@ func (c RunConfig) Spec(organiser ed25519.PrivateKey, coordinators []wire.PeerID
 	if spec.Data.HeldOut, err = packShards(c.Corpus.HeldOut, put); err != nil {
 		return nil, err
 	}
-	fragment, err := partition(c.Model, c.Fragments)
+	fragment, err := c.layOut(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +99,44 @@ func (c RunConfig) Spec(organiser ed25519.PrivateKey, coordinators []wire.PeerID
 		return nil, err
 	}
 	return wire.SignSpec(spec, organiser)
+}
+
+// layOut assigns every parameter to a fragment and every fragment to a stage.
+func (c RunConfig) layOut(spec *wire.RunSpec) ([]uint64, error) {
+	if c.Stages <= 1 {
+		return partition(c.Model.Params(), c.Fragments)
+	}
+	layers := make([]pipeline.Layer, c.Model.Layers)
+	for i := range layers {
+		layers[i].Cost = float64(model.Part{From: i, To: i + 1}.Products(c.Model))
+	}
+	spans, err := pipeline.Split(layers, c.Stages, 0)
+	if err != nil {
+		return nil, fmt.Errorf("run: %w", err)
+	}
+	spec.Activation, spec.Micro, spec.Synchronous, spec.Fragments = c.Activation, uint64(c.Micro), c.Synchronous, 0
+	byName := map[string]uint64{}
+	for stage, span := range spans {
+		part := model.Part{From: span.From, To: span.To}
+		params := c.Model.PartParams(part)
+		n := min(max(1, c.Fragments/c.Stages), part.Len(), 2) // of a stage
+		of, err := partition(params, n)
+		if err != nil {
+			return nil, fmt.Errorf("run: stage %d: %w", stage, err)
+		}
+		for i, p := range params {
+			byName[p.Name] = spec.Fragments + of[i]
+		}
+		for range n {
+			spec.Stages = append(spec.Stages, uint64(stage))
+		}
+		spec.Fragments += uint64(n)
+	}
+	var fragment []uint64
+	for _, p := range c.Model.Params() {
+		fragment = append(fragment, byName[p.Name])
+	}
+	return fragment, nil
 }
 
 func packShards(tokens []byte, put func([]byte) (store.Hash, error)) ([]wire.ShardSpec, error) {
@@ -108,10 +154,10 @@ func packShards(tokens []byte, put func([]byte) (store.Hash, error)) ([]wire.Sha
 	return shards, nil
 }
 
-// partition assigns every parameter of a model to a fragment.
-func partition(cfg model.Config, fragments int) ([]uint64, error) {
+// partition assigns every parameter to a fragment.
+func partition(params []model.Param, fragments int) ([]uint64, error) {
 	var tensors []round.Tensor
-	for _, p := range cfg.Params() {
+	for _, p := range params {
 		tensors = append(tensors, round.Tensor{Layer: p.Layer, Bytes: 4 * uint64(p.Size)})
 	}
 	assigned, err := round.Partition(tensors, fragments)

@@ -40,6 +40,12 @@ type Config struct {
 	// NewEngine makes a worker's engine once the training text is here; nil on
 	// a peer that does not train.
 	NewEngine func(spec *wire.RunSpec, tokens []byte, joiner bool) (Engine, error)
+	// Stage is which stage of the model this peer holds; a peer that does not train
+	// holds all. NewEngine makes a *StageEngine of it in a run with stages.
+	Stage int
+	// Rebalance is how often a coordinator looks for each peer whether it should change
+	// its stage; 0: never.
+	Rebalance time.Duration
 	Duty      Duty       // share of the time to train
 	Cards     Cards      // how the cards that train do; nil without telemetry
 	Limits    CardLimits // of the cards; training slows down to keep to them
@@ -91,16 +97,18 @@ type Peer struct {
 
 	peers   map[wire.PeerID]bool     // sessions
 	addrs   map[wire.PeerID][]string // from the log
-	slabs   *slabs                   // contributions, own and others'
-	weights map[int]committed        // newest commit of each fragment, for merging
-	configs []contribution.Config    // by fragment
+	asking  map[wire.PeerID][]chan *wire.Offer
+	slabs   *slabs                // contributions, own and others'
+	weights map[int]committed     // newest commit of each fragment, for merging
+	configs []contribution.Config // by fragment
 
 	life      life
 	figures   *figures
 	thanks    *thanks
-	published time.Time // when the newest snapshot was made
-	fresh     bool      // something happened that is shown at once
-	ended     bool      // the run's end was seen to
+	published time.Time  // when the newest snapshot was made
+	fresh     bool       // something happened that is shown at once
+	ended     bool       // the run\'s end was seen to
+	moving    *MoveError // to another stage, once it has left this one
 	finished  *coordinator.Finished
 	failure   error
 	sabotaged bool // by a test
@@ -133,6 +141,7 @@ type crew struct {
 	fetcher   *fetcher
 	codecs    *codecs
 	worker    *worker       // nil until the data are here
+	pipe      *pipe         // nil but on a worker of a run with stages
 	governor  *governor     // of the worker's duty
 	paced     Duty          // what it allows now
 	cards     []status.Card // as last seen
@@ -183,7 +192,7 @@ func New(cfg Config) (*Peer, error) {
 	p := &Peer{
 		cfg: cfg, self: wire.PeerIDOf(cfg.Key), lead: spec.Coordinators[0], spec: spec, log: cfg.Logger,
 		queues: queues{network: make(chan any, 1024), done: make(chan struct{}), inbox: newMailbox[any]()},
-		peers:  map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, slabs: newSlabs(), weights: map[int]committed{},
+		peers:  map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, asking: map[wire.PeerID][]chan *wire.Offer{}, slabs: newSlabs(), weights: map[int]committed{},
 		tenure: tenure{caughtUp: make(chan bool, 1)}, known: known{newest: map[uint64]wire.AttemptID{}},
 	}
 	if err := p.open(); err != nil {
@@ -197,8 +206,19 @@ func (p *Peer) open() error {
 	if p.configs, err = contributionConfigs(p.spec); err != nil {
 		return err
 	}
-	if p.replica, err = replica.New(p.spec); err != nil {
+	if p.cfg.NewEngine == nil {
+		p.cfg.Stage = wire.AllStages
+	}
+	if p.cfg.Stage >= p.spec.StageCount() {
+		return fmt.Errorf("stage %d of a run with %d", p.cfg.Stage, p.spec.StageCount())
+	}
+	if p.replica, err = replica.NewStage(p.spec, p.cfg.Stage); err != nil {
 		return err
+	}
+	if p.spec.Staged() && p.cfg.NewEngine != nil {
+		if p.pipe, err = newPipe(p.spec, p.self, p.cfg.Stage, p.cfg.Seed, p.inbox.put); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(p.cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("open data folder: %w", err)
@@ -230,7 +250,7 @@ func (p *Peer) open() error {
 	}
 	cc := core.Config{
 		Self: p.self, Coordinator: p.lead, Run: p.cfg.Run, Spec: p.spec, State: heads,
-		Works: p.cfg.NewEngine != nil, Seed: p.cfg.Seed, Coordinates: p.isCoordinator(p.self),
+		Works: p.cfg.NewEngine != nil, Stage: p.cfg.Stage, Seed: p.cfg.Seed, Rebalance: p.cfg.Rebalance, Coordinates: p.isCoordinator(p.self),
 	}
 	for _, c := range p.configs {
 		from, to := c.Layout.SlabValues(0)
@@ -245,7 +265,7 @@ func (p *Peer) open() error {
 	if p.core, err = core.New(cc); err != nil {
 		return err
 	}
-	p.keeper = newKeeper(p.replica, p.store, p.inbox.put)
+	p.keeper = newKeeper(p.replica, p.cfg.Stage, p.store, p.inbox.put)
 	p.fetcher = &fetcher{jobs: newMailbox[fetchJob]()}
 	p.codecs = newCodecs(p.configs, owner, p.store, p.inbox.put)
 	if p.retention, err = openRetention(p.cfg.Dir, p.store); err != nil {
@@ -317,6 +337,10 @@ func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 	p.wg.Go(func() { p.keeper.loop(inner) })
 	p.wg.Go(func() { p.fetcher.run(inner) })
 	p.wg.Go(func() { p.codecs.run(inner) })
+	if p.pipe != nil {
+		p.pipe.transport = t
+		p.wg.Go(func() { p.pipe.run(inner) })
+	}
 	if p.cfg.Cards != nil {
 		p.wg.Go(func() { p.watchCards(inner) })
 	}
@@ -459,10 +483,23 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 	if p.failure != nil {
 		return p.failure
 	}
+	if p.moving != nil && p.finished.Code == 0 && p.settingsIn.Phase != wire.PhaseEnded {
+		return p.moving
+	}
 	if p.finished.Code != 0 {
 		return &RefusedError{Code: p.finished.Code, Reason: p.finished.Reason}
 	}
 	return nil
+}
+
+// MoveError says that this peer has left its stage and is to come back in another.
+type MoveError struct {
+	Stage  int
+	Reason string
+}
+
+func (e *MoveError) Error() string {
+	return fmt.Sprintf("it moves to stage %d: %s", e.Stage+1, e.Reason)
 }
 
 // RefusedError says that the coordinator does not want this peer, and why.

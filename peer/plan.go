@@ -111,6 +111,47 @@ func WorkerPlan(spec *wire.RunSpec, device compute.Device, limit, used int64) (P
 	return cfg.Plan(device, Demand{Limit: limit, Used: used, Beside: roundsBytes(spec, cfg.Model.Parameters()), Micros: 1})
 }
 
+// StagePlan is WorkerPlan for a peer that serves a stage: blocks keep as much as fits.
+func StagePlan(spec *wire.RunSpec, stage int, device compute.Device, limit, used int64) (Plan, error) {
+	cfg, err := trainerConfig(spec, false)
+	if err != nil {
+		return Plan{}, err
+	}
+	parts, err := stageParts(spec)
+	if err != nil {
+		return Plan{}, err
+	}
+	var p Plan
+	for kept := model.KeptAll; kept <= model.KeptInput; kept++ {
+		p = Plan{Passes: 1, Room: model.Room{Batch: int(spec.Micro), Kept: kept}}
+		var tally compute.Tally
+		s, err := model.NewStage(parts[stage], p.Room, cfg.Model, &tally)
+		if err != nil {
+			return p, err
+		}
+		values := s.Params().Len()
+		sums := serverHeld(values) // what counts, and gradients that wait for their trainer's word but the newest
+		if spec.Synchronous {
+			sums++
+		}
+		for range sums {
+			if _, err := tally.Alloc(values); err != nil {
+				return p, err
+			}
+		}
+		target := optimizer.Target{Device: &tally, Params: s.Params(), Grads: s.Grads(), Tensors: s.Shapes()}
+		if _, err := optimizer.New(target, cfg.inner()); err != nil {
+			return p, err
+		}
+		p.Model = tally.Bytes + scratch(device, cfg.Model.Sizes(p.Room.Batch*cfg.Model.Context))
+		p.Bytes = used + roundsBytes(spec, values) + p.Model + p.Model/128 + garbage
+		if limit == 0 || p.Bytes <= limit {
+			return p, nil
+		}
+	}
+	return p, &MemoryError{Limit: limit, Least: p.Bytes}
+}
+
 // roundsBytes is what a worker holds for rounds beside the replica: error feedback, a snapshot, anchors that commits have
 // replaced, a fragment's sum and its shadow, encoded contributions and results, and connections.
 func roundsBytes(spec *wire.RunSpec, parameters int) int64 {

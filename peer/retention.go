@@ -119,6 +119,9 @@ func (r *retention) index(s store.Store, at uint64, head []byte, get func(store.
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range h.Fragments {
+		if f.Manifest.IsZero() {
+			continue // of another stage
+		}
 		b, err := get(f.Manifest, maxManifest)
 		if err != nil {
 			return err

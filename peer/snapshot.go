@@ -43,7 +43,9 @@ func (p *Peer) ownRate(now time.Time) float64 {
 func (p *Peer) total(now time.Time) (rate float64, training int) {
 	for _, m := range p.figures.members {
 		if m.alive && now.Sub(m.seen) < staleAfter && m.heartbeat.State == wire.StateTraining {
-			rate += float64(m.heartbeat.TokensPerSecond.Value())
+			if m.stage == 0 { // the same tokens pass every stage
+				rate += float64(m.heartbeat.TokensPerSecond.Value())
+			}
 			training++
 		}
 	}
@@ -66,6 +68,10 @@ func (p *Peer) snapshot() *status.Snapshot {
 		s.Run.Versions = append(s.Run.Versions, h.Version)
 	}
 	s.Peers, s.Cards = p.peerStatus(now), slices.Clone(p.cards)
+	s.Stages = p.stageStatus()
+	for _, n := range slices.Backward(f.stageMoves) {
+		s.StageMoves = append(s.StageMoves, n)
+	}
 	s.Learning = status.Learning{
 		Train: lastLoss(f.curve), HeldOut: lastLoss(f.heldOut), Curve: slices.Clone(f.curve), HeldOuts: slices.Clone(f.heldOut), Moves: slices.Clone(f.moves),
 		Unigram: f.unigram, Bigram: f.bigram,
@@ -164,7 +170,7 @@ func (p *Peer) peerStatus(now time.Time) []status.Peer {
 	for id, m := range p.figures.members {
 		h := &m.heartbeat
 		out = append(out, status.Peer{
-			ID: id.String(), Name: p.nameOf(id), Slot: uint64(h.Slot), You: id == p.self, Alive: m.alive, State: h.State.String(), Reason: firstOf(m.reason, h.Reason),
+			ID: id.String(), Name: p.nameOf(id), Slot: uint64(h.Slot), Stage: m.stage, You: id == p.self, Alive: m.alive, State: h.State.String(), Reason: firstOf(m.reason, h.Reason),
 			Device: h.Device, Step: h.Step, Tokens: h.Tokens, Loss: float64(h.Loss.Value()), TokensPerSecond: float64(h.TokensPerSecond.Value()),
 			Utilisation: float64(h.Utilisation.Value()), Sent: h.Sent, Received: h.Received, Height: h.Height, StateHash: h.StateHash,
 			OuterSteps: h.OuterSteps, Overlap: h.Overlap, Clock: h.Clock, SeenSeconds: now.Sub(m.seen).Seconds(),
@@ -183,6 +189,44 @@ func (p *Peer) nameOf(id wire.PeerID) string {
 	return p.figures.names[id]
 }
 
+// stageStatus sums up the stages of a model that is spread over peers.
+func (p *Peer) stageStatus() []status.Stage {
+	if !p.spec.Staged() {
+		return nil
+	}
+	out, waits := make([]status.Stage, p.spec.StageCount()), map[int]float64{}
+	for i, t := range p.spec.Tensors {
+		out[p.spec.StageOf(int(t.Fragment))].Parameters += uint64(p.spec.Tensors[i].Size())
+	}
+	for _, m := range p.figures.members {
+		if s := &out[min(m.stage, len(out)-1)]; m.alive {
+			s.Peers++
+			if m.heartbeat.State == wire.StateTraining {
+				s.Training++
+				wait := float64(m.heartbeat.QueueWait) / 1e6
+				s.Wait = &wait
+				waits[m.stage] += wait
+			}
+		}
+	}
+	for i := range out {
+		if w := waits[i] / float64(max(1, out[i].Training)); out[i].Wait != nil {
+			out[i].Wait = &w
+		}
+	}
+	var hashes []wire.Hash
+	if p.cfg.Stage == wire.AllStages && p.settingsIn.Phase == wire.PhaseEnded {
+		hashes = p.replica.HashStages()
+	}
+	for i := range out {
+		out[i].Stage = i
+		if hashes != nil {
+			out[i].StateHash = hashes[i]
+		}
+	}
+	return out
+}
+
 func firstOf(a, b string) string {
 	if a != "" {
 		return a
@@ -193,7 +237,11 @@ func firstOf(a, b string) string {
 func (p *Peer) health(now time.Time) status.Health {
 	f := p.figures
 	h := status.Health{Commits: f.commits, Diverged: f.diverged, OwnerRestarts: f.ownerRestarts}
-	byHeight := map[uint64]wire.Hash{}
+	type place struct {
+		height uint64
+		stage  int
+	}
+	states := map[place]wire.Hash{}
 	agree, compared := true, false
 	for _, m := range f.members {
 		if !m.alive && (!p.ended || m.heartbeat.Height != p.life.height) { // the goodbye at a run's end counts
@@ -209,14 +257,19 @@ func (p *Peer) health(now time.Time) status.Health {
 		if m.heartbeat.StateHash.IsZero() {
 			continue
 		}
-		if other, ok := byHeight[m.heartbeat.Height]; ok {
+		at := place{m.heartbeat.Height, m.stage}
+		if other, ok := states[at]; ok {
 			compared = true
 			agree = agree && other == m.heartbeat.StateHash
 		}
-		byHeight[m.heartbeat.Height] = m.heartbeat.StateHash
+		states[at] = m.heartbeat.StateHash
 	}
 	if compared {
 		h.StatesAgree = &agree
+	}
+	for _, m := range f.members {
+		h.MicroBatches += m.heartbeat.Micros
+		h.PartlyCounted += m.heartbeat.Partly
 	}
 	for _, l := range f.lost {
 		if now.Sub(l.at) < 10*time.Minute {

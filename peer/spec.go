@@ -3,6 +3,7 @@ package peer
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"dunlin/compress"
 	"dunlin/compute"
@@ -91,6 +92,43 @@ func trainerConfig(spec *wire.RunSpec, joiner bool) (TrainerConfig, error) {
 	return cfg, cfg.Validate()
 }
 
+// stageParts returns the blocks of each stage of a run with stages, and refuses a spec
+// whose stages are not parts of the model.
+func stageParts(spec *wire.RunSpec) ([]model.Part, error) {
+	cfg, err := modelConfig(spec)
+	if err != nil {
+		return nil, err
+	}
+	parts := make([]model.Part, spec.StageCount())
+	for i := range parts {
+		parts[i] = model.Part{From: cfg.Layers}
+	}
+	params := cfg.Params()
+	for i, p := range params {
+		if p.Layer >= 0 {
+			part := &parts[spec.StageOf(int(spec.Tensors[i].Fragment))]
+			part.From, part.To = min(part.From, p.Layer), max(part.To, p.Layer+1)
+		}
+	}
+	n := 0
+	for stage, part := range parts {
+		if err := part.Validate(cfg); err != nil {
+			return nil, fmt.Errorf("run spec: stage %d: %w", stage, err)
+		}
+		for _, p := range cfg.PartParams(part) {
+			i := slices.IndexFunc(params, func(q model.Param) bool { return q.Name == p.Name })
+			if spec.StageOf(int(spec.Tensors[i].Fragment)) != stage {
+				return nil, fmt.Errorf("run spec: tensor %q is not in stage %d, which has blocks [%d, %d)", p.Name, stage, part.From, part.To)
+			}
+			n++
+		}
+	}
+	if n != len(params) {
+		return nil, fmt.Errorf("run spec: %d of %d tensors are in a stage", n, len(params))
+	}
+	return parts, nil
+}
+
 // contributionConfigs returns how each fragment is laid out and encoded.
 func contributionConfigs(spec *wire.RunSpec) ([]contribution.Config, error) {
 	codec, err := compress.ByName(spec.Contribution)
@@ -130,5 +168,36 @@ func CheckSpec(spec *wire.RunSpec) error {
 	_, trainer := trainerConfig(spec, false)
 	_, contributions := contributionConfigs(spec)
 	_, result := slabOwner(spec, wire.PeerID{})
-	return errors.Join(trainer, contributions, result)
+	return errors.Join(trainer, contributions, result, checkStages(spec))
 }
+
+// checkStages reports what of a run with stages this program cannot do.
+func checkStages(spec *wire.RunSpec) error {
+	if !spec.Staged() {
+		return nil
+	}
+	_, err := stageParts(spec)
+	if n := len(spec.Coordinators); n > 1 {
+		err = errors.Join(err, fmt.Errorf("run spec: a run with stages has one coordinator yet, not %d", n))
+	}
+	_, codec := compress.ByName(spec.Activation)
+	if codec != nil {
+		codec = fmt.Errorf("run spec: activations: %w", codec)
+	}
+	values := spec.Micro * spec.Model.Context * spec.Model.Width
+	if values > compress.MaxSlabValues {
+		codec = errors.Join(codec, fmt.Errorf("run spec: %d values between stages in a micro-batch, at most %d are passed: choose fewer windows", values, compress.MaxSlabValues))
+	}
+	if spec.Synchronous {
+		for stage := range spec.StageCount() {
+			if n := stageSize(spec, stage); n > maxSummed {
+				err = errors.Join(err, fmt.Errorf("run spec: stage %d has %d parameters; peers that step together exchange gradients of at most %d: choose more stages, or local steps", stage, n, maxSummed))
+			}
+		}
+	}
+	return errors.Join(err, codec)
+}
+
+// maxSummed bounds the parameters of a stage whose peers step together: their sums pass
+// in one message.
+const maxSummed = 4_000_000

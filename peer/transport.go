@@ -25,6 +25,8 @@ type Transport interface {
 	Await(peers []wire.PeerID)
 	// Send queues one control message; it never blocks.
 	Send(to wire.PeerID, message []byte) error
+	// Pass queues one message between stages; it never blocks.
+	Pass(to wire.PeerID, message []byte) error
 	// Fetch asks a connected peer for bytes, at most limit of them.
 	Fetch(ctx context.Context, from wire.PeerID, class wire.Class, request []byte, limit int) ([]byte, error)
 	// Traffic returns bytes sent and received, by class and on the sockets.

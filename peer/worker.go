@@ -80,7 +80,8 @@ type (
 	}
 	stepDone struct {
 		step     uint64 // inner steps of this slot, from 1
-		windows  wire.Range
+		windows  []wire.Range
+		tokens   uint64
 		loss     float64
 		took     time.Duration // with the rest that follows
 		training time.Duration // in steps since begin
@@ -117,6 +118,7 @@ type worker struct {
 	orders   *mailbox[any]
 	report   func(any)
 	duty     Duty
+	staged   *stageWorker // nil in a run without stages
 
 	running   bool
 	adrift    bool          // live weights are undefined until begin: the device was lost
@@ -257,7 +259,7 @@ func (w *worker) train(positions []uint64, windows wire.Range) (rest time.Durati
 	w.step++
 	w.training += took
 	w.report(stepDone{
-		step: w.step, windows: windows, loss: loss, took: took + rest,
+		step: w.step, windows: []wire.Range{windows}, tokens: tokens, loss: loss, took: took + rest,
 		training: w.training, since: time.Since(w.started), left: wire.Windows(w.leases),
 	})
 	return rest, nil
@@ -283,6 +285,8 @@ func (w *worker) obey(order any) error {
 		return w.snapshot(o.fragment)
 	case takeCommit:
 		return w.merge(o)
+	default:
+		return w.obeyPipe(order)
 	}
 	return nil
 }
@@ -290,14 +294,19 @@ func (w *worker) obey(order any) error {
 // begin takes the committed weights over as live ones; everything local before
 // it is gone.
 func (w *worker) begin(o begin) error {
-	first := w.trackers == nil
+	if w.trackers == nil {
+		w.trackers = make([]*contribution.Tracker, len(w.live))
+	}
 	for f := range w.live {
-		if first {
+		if o.weights[f] == nil {
+			continue // of another stage
+		}
+		if w.trackers[f] == nil {
 			t, err := contribution.New(w.configs[f], o.versions[f], o.weights[f])
 			if err != nil {
 				return err
 			}
-			w.trackers = append(w.trackers, t)
+			w.trackers[f] = t
 		}
 		if err := w.trackers[f].Restart(w.live[f], o.versions[f], o.weights[f]); err != nil {
 			return err
@@ -308,6 +317,9 @@ func (w *worker) begin(o begin) error {
 		w.started = time.Now()
 	}
 	for f := range w.live {
+		if w.trackers[f] == nil {
+			continue
+		}
 		if err := w.engine.Push(w.tensors[f]); err != nil {
 			return err
 		}

@@ -35,8 +35,9 @@ func (r *Replica) Govern(entries ...*wire.Settings) {
 }
 
 // fragment is the state of one fragment. weights and momentum are replaced, never
-// written.
+// written. Of a fragment that is not held only version and state are known.
 type fragment struct {
+	held     bool
 	layout   *compress.Layout
 	tensors  []int // indices in RunSpec.Tensors, in the layout's order
 	version  uint64
@@ -46,13 +47,17 @@ type fragment struct {
 }
 
 // New returns state 0 of a run. The spec must be valid and is kept.
-func New(spec *wire.RunSpec) (*Replica, error) {
-	return stateZero(spec, layouts(spec))
+func New(spec *wire.RunSpec) (*Replica, error) { return NewStage(spec, wire.AllStages) }
+
+// NewStage is New for a peer that holds one stage. State 0 of the other fragments is
+// computed for its hash, one after the other, and dropped.
+func NewStage(spec *wire.RunSpec, stage int) (*Replica, error) {
+	return stateZero(spec, stage, layouts(spec))
 }
 
 // stateZero returns state 0 of a run whose fragments lie as layout says.
-func stateZero(spec *wire.RunSpec, layout layoutFunc) (*Replica, error) {
-	r, err := empty(spec, layout)
+func stateZero(spec *wire.RunSpec, stage int, layout layoutFunc) (*Replica, error) {
+	r, err := empty(spec, stage, layout)
 	if err != nil {
 		return nil, err
 	}
@@ -61,12 +66,15 @@ func stateZero(spec *wire.RunSpec, layout layoutFunc) (*Replica, error) {
 		if err := f.initialise(spec); err != nil {
 			return nil, fmt.Errorf("state 0 of fragment %d: %w", i, err)
 		}
+		if !f.held {
+			f.weights, f.momentum = nil, nil
+		}
 	}
 	return r, nil
 }
 
 // empty returns a replica without weights.
-func empty(spec *wire.RunSpec, layout layoutFunc) (*Replica, error) {
+func empty(spec *wire.RunSpec, stage int, layout layoutFunc) (*Replica, error) {
 	codec, err := compress.ByName(spec.Result)
 	if err != nil {
 		return nil, fmt.Errorf("codec of results: %w", err)
@@ -79,8 +87,9 @@ func empty(spec *wire.RunSpec, layout layoutFunc) (*Replica, error) {
 	if err := r.outer.Validate(); err != nil {
 		return nil, err
 	}
-	for i := range r.fragments {
+	for i, held := range spec.Holding(stage) {
 		f := &r.fragments[i]
+		f.held = held
 		f.tensors = spec.FragmentTensors(i)
 		if f.layout, err = layout(i); err != nil {
 			return nil, err
@@ -163,6 +172,9 @@ func (r *Replica) Spec() *wire.RunSpec { return r.spec }
 // Fragments returns the number of fragments.
 func (r *Replica) Fragments() int { return len(r.fragments) }
 
+// Holds reports whether this peer has the weights of fragment f.
+func (r *Replica) Holds(f int) bool { return r.fragments[f].held }
+
 // Layout returns the layout of fragment f.
 func (r *Replica) Layout(f int) *compress.Layout { return r.fragments[f].layout }
 
@@ -192,21 +204,50 @@ func (r *Replica) Heads() []wire.FragmentHead {
 	return heads
 }
 
-// Recompute returns Heads with every hash computed from memory, so that a bit that
-// changed by itself shows. The cost is about 5 ns a parameter.
+// Recompute returns Heads with the hash of every fragment that is held computed from
+// memory, so that a bit that changed by itself shows. The cost is about 5 ns a parameter.
 func (r *Replica) Recompute() []wire.FragmentHead {
 	view := r.View()
-	heads := make([]wire.FragmentHead, len(view.fragments))
+	heads := view.Heads()
 	for i := range view.fragments {
-		heads[i] = wire.FragmentHead{Version: view.fragments[i].version, State: view.fragments[i].hash()}
+		if view.fragments[i].held {
+			heads[i].State = view.fragments[i].hash()
+		}
 	}
 	return heads
 }
 
-// Hash returns one hash of the whole state, computed from memory: the Merkle root over
-// the fragments' state hashes. Peers at one height have equal hashes.
-func (r *Replica) Hash() wire.Hash {
-	return HashHeads(r.Recompute())
+// Hash returns one hash of the state that is held, computed from memory: the Merkle root
+// over its fragments' state hashes. Peers of one stage have equal hashes at one height.
+func (r *Replica) Hash() wire.Hash { return r.hashHeld(r.Recompute()) }
+
+// HashHeld is Hash with the state hashes that the commits named.
+func (r *Replica) HashHeld() wire.Hash { return r.hashHeld(r.Heads()) }
+
+// HashStages returns Hash of the peers of each stage; the replica must hold all of them.
+func (r *Replica) HashStages() []wire.Hash {
+	heads := r.Recompute()
+	out := make([]wire.Hash, r.spec.StageCount())
+	for stage := range out {
+		var held []wire.FragmentHead
+		for f, h := range heads {
+			if r.spec.StageOf(f) == stage {
+				held = append(held, h)
+			}
+		}
+		out[stage] = HashHeads(held)
+	}
+	return out
+}
+
+func (r *Replica) hashHeld(heads []wire.FragmentHead) wire.Hash {
+	var held []wire.FragmentHead
+	for i := range r.fragments {
+		if r.fragments[i].held {
+			held = append(held, heads[i])
+		}
+	}
+	return HashHeads(held)
 }
 
 // HashHeads returns the Merkle root over the state hashes of heads, in fragment order.
@@ -227,6 +268,9 @@ func (r *Replica) Check() error {
 	view := r.View()
 	for i := range view.fragments {
 		f := &view.fragments[i]
+		if !f.held {
+			continue
+		}
 		if got := f.hash(); got != f.state {
 			return fmt.Errorf("fragment %d, version %d: hash %s, want %s: %w", i, f.version, got.Short(), f.state.Short(), ErrCorrupt)
 		}
@@ -246,7 +290,8 @@ func (r *Replica) CopyTo(f int, tensors [][]float32) error {
 	return nil
 }
 
-// Tensors returns a copy of all weights as named tensors, in the RunSpec's order.
+// Tensors returns a copy of all weights as named tensors, in the RunSpec's order. The
+// replica must hold every fragment.
 func (r *Replica) Tensors() []compute.Tensor {
 	view := r.View()
 	out := make([]compute.Tensor, len(r.spec.Tensors))

@@ -27,7 +27,7 @@ type SavedHead struct {
 	_        struct{} `cbor:",toarray"`
 	Version  uint64
 	State    wire.Hash
-	Manifest wire.Hash // address of the canonical bytes of its wire.Manifest
+	Manifest wire.Hash // address of the canonical bytes of its wire.Manifest; zero for a fragment of another stage
 }
 
 // ErrHead is wrapped by every error about a head that cannot be opened.
@@ -47,6 +47,10 @@ func (v *View) Save(blobs Blobs, run wire.Hash, height uint64, publish func(head
 	}
 	for i := range v.fragments {
 		f := &v.fragments[i]
+		if !f.held {
+			head.Fragments = append(head.Fragments, SavedHead{Version: f.version, State: f.state})
+			continue
+		}
 		var manifest wire.Manifest
 		for s := range f.layout.Slabs() {
 			buf = v.SlabBytes(buf[:0], i, s)

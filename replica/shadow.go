@@ -60,6 +60,9 @@ func (r *Replica) Prepare(f int, base uint64, frames [][]byte) (*Shadow, error) 
 	from := r.fragments[f]
 	_, rate := r.tunings.At(f, base+1)
 	r.mu.RUnlock()
+	if !from.held {
+		return nil, fmt.Errorf("prepare fragment %d: it belongs to another stage than this peer's", f)
+	}
 	outer := optimizer.Outer{LearningRate: rate.Value(), Momentum: r.outer.Momentum}
 	if from.version != base {
 		return nil, fmt.Errorf("prepare fragment %d from version %d, at %d: %w", f, base, from.version, ErrStale)
@@ -139,6 +142,21 @@ func (r *Replica) Promote(s *Shadow, c *wire.Commit) error {
 	}
 	*f = s.next
 	s.Drop()
+	return nil
+}
+
+// Follow notes a commit of a fragment that this replica does not hold.
+func (r *Replica) Follow(c *wire.Commit) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.Fragment >= uint64(len(r.fragments)) || r.fragments[c.Fragment].held {
+		return fmt.Errorf("follow a commit of fragment %d: it is not one of another stage", c.Fragment)
+	}
+	f := &r.fragments[c.Fragment]
+	if c.Base != f.version {
+		return fmt.Errorf("follow fragment %d, commit from version %d, at %d: %w", c.Fragment, c.Base, f.version, ErrStale)
+	}
+	f.version, f.state = c.Base+1, c.State
 	return nil
 }
 

@@ -94,11 +94,17 @@ func (v *View) SlabBytes(dst []byte, f, i int) []byte {
 // it may come from strangers: every hash is checked, and bytes that no replica could
 // hold (values that are not finite, padding that is not +0) are refused with ErrState.
 func Restore(spec *wire.RunSpec, heads []wire.FragmentHead, manifests []wire.Manifest, get func(wire.Hash) ([]byte, error)) (*Replica, error) {
-	return restore(spec, layouts(spec), heads, manifests, get)
+	return RestoreStage(spec, wire.AllStages, heads, manifests, get)
 }
 
-func restore(spec *wire.RunSpec, layout layoutFunc, heads []wire.FragmentHead, manifests []wire.Manifest, get func(wire.Hash) ([]byte, error)) (*Replica, error) {
-	r, err := empty(spec, layout)
+// RestoreStage is Restore for a peer that holds one stage: manifests of other fragments
+// are not looked at.
+func RestoreStage(spec *wire.RunSpec, stage int, heads []wire.FragmentHead, manifests []wire.Manifest, get func(wire.Hash) ([]byte, error)) (*Replica, error) {
+	return restore(spec, stage, layouts(spec), heads, manifests, get)
+}
+
+func restore(spec *wire.RunSpec, stage int, layout layoutFunc, heads []wire.FragmentHead, manifests []wire.Manifest, get func(wire.Hash) ([]byte, error)) (*Replica, error) {
+	r, err := empty(spec, stage, layout)
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +114,9 @@ func restore(spec *wire.RunSpec, layout layoutFunc, heads []wire.FragmentHead, m
 	for i := range r.fragments {
 		f := &r.fragments[i]
 		f.version, f.state = heads[i].Version, heads[i].State
+		if !f.held {
+			continue
+		}
 		if err := f.restore(manifests[i].Slabs, get); err != nil {
 			return nil, fmt.Errorf("restore fragment %d: %w", i, err)
 		}

@@ -398,7 +398,7 @@ func (l *Leader) held(a *attempt) bool {
 // holdersDeadline is the attempt's, or sooner when too few are left to hold.
 func (l *Leader) holdersDeadline(r *leaderRound) time.Time {
 	able := 0
-	for _, w := range l.workers {
+	for _, w := range l.stage(r.fragment) {
 		if w.Connected || r.attempt.has(w.Peer) {
 			able++
 		}

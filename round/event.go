@@ -81,6 +81,7 @@ type Worker struct {
 	Addrs    []string
 	Upload   uint64 // bytes a second; 0 when unknown or unlimited
 	StepTime uint64 // µs; 0 when unknown
+	Stage    uint64 // that it holds, in a run with stages
 	// Active: it trains, so rounds wait for it. Connected: it can be reached
 	// now; a worker that drains or sleeps is connected and not active.
 	Active, Connected bool

@@ -270,6 +270,20 @@ func (l *Leader) worker(slot wire.Slot) *Worker {
 	return &l.workers[i]
 }
 
+// stage returns the workers that hold a fragment, ascending slot.
+func (l *Leader) stage(fragment int) []Worker {
+	if l.cfg.Stages == nil {
+		return l.workers
+	}
+	var out []Worker
+	for _, w := range l.workers {
+		if w.Stage == l.cfg.Stages[fragment] {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
 // peers returns everyone who can be reached now.
 func (l *Leader) peers() []wire.PeerID {
 	var out []wire.PeerID
@@ -317,7 +331,7 @@ func (l *Leader) collect(r *leaderRound) {
 func (l *Leader) propose(r *leaderRound, members []candidate) {
 	l.counter++
 	id := wire.AttemptID{Term: l.cfg.Term, Counter: l.counter}
-	table := attemptTable(members, l.owners(r.fragment, members), paceOf(l.workers))
+	table := attemptTable(members, l.owners(r.fragment, members), paceOf(l.stage(r.fragment)))
 	encoded := wire.Encode(table)
 	for _, m := range members {
 		r.readys[m.worker.Slot].quoted = true

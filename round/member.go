@@ -152,17 +152,23 @@ func (m *Member) assign(slot wire.Slot, versions []uint64) {
 	m.slot, m.step, m.suspended, m.behind = slot, 0, false, false
 	for i := range m.fragments {
 		f := &m.fragments[i]
-		*f = memberFragment{head: f.head, applied: f.applied, due: FirstDue(m.h(i, 1), i, len(m.fragments))}
+		*f = memberFragment{head: f.head, applied: f.applied, due: m.firstDue(i)}
 	}
 	m.start(versions)
+}
+
+// firstDue spreads the first snapshots of this worker's fragments over H.
+func (m *Member) firstDue(fragment int) uint64 {
+	i, n := m.spec.place(fragment)
+	return FirstDue(m.h(fragment, 1), i, max(1, n))
 }
 
 // start takes the versions that the live weights are at. What was applied
 // above them meanwhile is merged next.
 func (m *Member) start(versions []uint64) {
 	for i := range m.fragments {
-		if i >= len(versions) {
-			return
+		if i >= len(versions) || !m.spec.mine(i) {
+			continue
 		}
 		f := &m.fragments[i]
 		f.merged, f.applied, f.head = versions[i], max(f.applied, versions[i]), max(f.head, versions[i])
@@ -199,7 +205,7 @@ func (m *Member) resume(versions []uint64) {
 	m.start(versions)
 	for i := range m.fragments {
 		f := &m.fragments[i]
-		f.due = max(f.due, m.step+FirstDue(m.h(i, 1), i, len(m.fragments)))
+		f.due = max(f.due, m.step+m.firstDue(i))
 	}
 	m.sendAgain()
 }
@@ -236,6 +242,7 @@ func (m *Member) stepDone(ev StepDone) {
 	for i := range m.fragments {
 		f := &m.fragments[i]
 		switch {
+		case !m.spec.mine(i):
 		case f.open == nil:
 			f.before.add(ev.Tokens, ev.Windows)
 		case f.open.encoded():
@@ -245,8 +252,10 @@ func (m *Member) stepDone(ev StepDone) {
 		}
 	}
 	for i := range m.fragments {
-		m.checkLag(i)
-		m.consider(i)
+		if m.spec.mine(i) {
+			m.checkLag(i)
+			m.consider(i)
+		}
 	}
 }
 
@@ -282,9 +291,9 @@ func (m *Member) claim(f *memberFragment, to uint64) {
 		part.add(s.Tokens, s.Windows)
 	}
 	f.open.recent = nil
-	if w := f.before.windows; len(w) > wire.MaxRanges {
-		f.after.add(0, w[wire.MaxRanges:])
-		f.before.windows = w[:wire.MaxRanges:wire.MaxRanges]
+	if w := f.before.windows; len(w) > wire.MaxClaims {
+		f.after.add(0, w[wire.MaxClaims:])
+		f.before.windows = w[:wire.MaxClaims:wire.MaxClaims]
 	}
 	r.Windows = append([]wire.Range(nil), f.before.windows...)
 	most := min(wire.Windows(r.Windows)*m.spec.Context, (r.To-r.From)*m.spec.StepTokens)
@@ -390,7 +399,7 @@ func (m *Member) logged(ev Logged) {
 // readPace takes the step time that own steps are measured against.
 func (m *Member) readPace(b *wire.Attempt, encoded []byte) {
 	var table wire.AttemptTable
-	if len(encoded) == 0 || wire.HashLeaf(encoded) != b.Table || wire.Decode(encoded, &table) != nil {
+	if b.Fragment >= uint64(len(m.fragments)) || !m.spec.mine(int(b.Fragment)) || len(encoded) == 0 || wire.HashLeaf(encoded) != b.Table || wire.Decode(encoded, &table) != nil {
 		return
 	}
 	m.pace = min(table.Pace, maxStepTime)
@@ -409,7 +418,7 @@ func (m *Member) set(s *wire.Settings) {
 	}
 	for i := range m.fragments {
 		f := &m.fragments[i]
-		f.due = max(f.due, m.step+FirstDue(m.h(i, 1), i, len(m.fragments)))
+		f.due = max(f.due, m.step+m.firstDue(i))
 	}
 }
 

@@ -150,7 +150,7 @@ func (t *task) open() bool {
 
 // opened starts on the slabs of a new attempt.
 func (o *Owner) opened(b *wire.Attempt, encoded []byte) {
-	if b.Fragment >= uint64(len(o.tasks)) {
+	if b.Fragment >= uint64(len(o.tasks)) || !o.spec.mine(int(b.Fragment)) {
 		return
 	}
 	f := int(b.Fragment)
@@ -451,7 +451,7 @@ func (o *Owner) expire() {
 // settle passes a commit on to the error feedback. A commit whose table is not at
 // hand is not: what follows it begins with empty error feedback, as the rows say.
 func (o *Owner) settle(c *wire.Commit, encoded []byte) {
-	if !o.spec.OwnerFeedback || len(encoded) == 0 || wire.HashLeaf(encoded) != c.Table {
+	if !o.spec.OwnerFeedback || !o.spec.mine(int(c.Fragment)) || len(encoded) == 0 || wire.HashLeaf(encoded) != c.Table {
 		return
 	}
 	var table wire.CommitTable

@@ -31,7 +31,7 @@ func (l *Leader) ready(ev ReadyFrom) {
 	if r.first.IsZero() {
 		r.first = l.now
 		h, _ := l.tunings.At(r.fragment, r.head.Version+1)
-		r.due = l.now.Add(r.times.wait(h, l.slowest(ready.StepTime), millis(l.cfg.Deadlines.ReadyMin)))
+		r.due = l.now.Add(r.times.wait(h, l.slowest(r.fragment, ready.StepTime), millis(l.cfg.Deadlines.ReadyMin)))
 		r.wake = r.due
 	}
 	if old == nil {
@@ -51,6 +51,9 @@ func (l *Leader) refuseReady(peer wire.PeerID, ready *wire.Ready) string {
 	if ready.Fragment >= uint64(len(l.rounds)) {
 		return "no such fragment"
 	}
+	if l.cfg.Stages != nil && w.Stage != l.cfg.Stages[ready.Fragment] {
+		return fmt.Sprintf("the fragment is in stage %d, the slot in %d", l.cfg.Stages[ready.Fragment], w.Stage)
+	}
 	r, s := l.rounds[ready.Fragment], l.record(ready.Slot)
 	if ready.Base != r.head.Version {
 		return fmt.Sprintf("the fragment's head is version %d", r.head.Version)
@@ -64,10 +67,32 @@ func (l *Leader) refuseReady(peer wire.PeerID, ready *wire.Ready) string {
 	if end := l.history.at(ready.Slot, r.fragment).end; ready.From < end {
 		return fmt.Sprintf("steps up to %d are committed", end)
 	}
+	if l.cfg.Stages != nil {
+		if other, twice := r.claimed(ready); twice {
+			return fmt.Sprintf("windows of it are in the contribution of slot %d: a micro-batch counts once in a stage", other)
+		}
+	}
 	if old := r.readys[ready.Slot]; old != nil && old.quoted && !sameReady(&old.signed.Ready, ready) {
 		return "another contribution of this slot was in an attempt"
 	}
 	return ""
+}
+
+// claimed returns another slot that is ready with one of the windows (R11). Without
+// stages leases keep them apart.
+func (r *leaderRound) claimed(ready *wire.Ready) (other wire.Slot, twice bool) {
+	for slot, record := range r.readys {
+		if slot == ready.Slot || twice && slot > other {
+			continue
+		}
+		for _, a := range record.signed.Ready.Windows {
+			if slices.ContainsFunc(ready.Windows, func(b wire.Range) bool { return a.From < b.To && b.From < a.To }) {
+				other, twice = slot, true
+				break
+			}
+		}
+	}
+	return other, twice
 }
 
 // refuseWork returns why the claimed work cannot be, or "".
@@ -82,8 +107,8 @@ func (l *Leader) refuseWork(ready *wire.Ready) string {
 	if (ready.Tokens-1)/l.cfg.StepTokens >= ready.To-ready.From {
 		return fmt.Sprintf("%d steps cannot train %d tokens", ready.To-ready.From, ready.Tokens)
 	}
-	if len(ready.Windows) > wire.MaxRanges {
-		return fmt.Sprintf("%d ranges of windows, at most %d are allowed", len(ready.Windows), wire.MaxRanges)
+	if len(ready.Windows) > wire.MaxClaims {
+		return fmt.Sprintf("%d ranges of windows, at most %d are allowed", len(ready.Windows), wire.MaxClaims)
 	}
 	var windows uint64
 	for _, w := range ready.Windows {
@@ -104,14 +129,14 @@ func sameReady(a, b *wire.Ready) bool {
 
 // slowest returns the largest step time reported, but not more than slowFactor
 // times the pace, so that nobody makes rounds wait at will.
-func (l *Leader) slowest(own uint64) time.Duration {
-	t := own
-	for _, w := range l.workers {
+func (l *Leader) slowest(fragment int, own uint64) time.Duration {
+	t, workers := own, l.stage(fragment)
+	for _, w := range workers {
 		if w.Active {
 			t = max(t, w.StepTime)
 		}
 	}
-	if pace := paceOf(l.workers); pace > 0 {
+	if pace := paceOf(workers); pace > 0 {
 		t = min(t, slowFactor*pace)
 	}
 	return time.Duration(min(t, maxStepTime)) * time.Microsecond
@@ -122,7 +147,7 @@ const slowFactor = 16
 // waiting returns the slots whose Ready the round should have, ascending.
 func (l *Leader) waiting(r *leaderRound) []Waiting {
 	var out []Waiting
-	for _, w := range l.workers {
+	for _, w := range l.stage(r.fragment) {
 		s := l.record(w.Slot)
 		mark := r.head.Version + 1
 		if r.readys[w.Slot] != nil || s.refuse[r.fragment] == mark || s.ignore[r.fragment] == mark {
@@ -143,7 +168,7 @@ func (l *Leader) waiting(r *leaderRound) []Waiting {
 // ends.
 func (l *Leader) quorum(r *leaderRound) int {
 	n := 0
-	for _, w := range l.workers {
+	for _, w := range l.stage(r.fragment) {
 		s := l.record(w.Slot)
 		if s.refuse[r.fragment] == r.head.Version+1 {
 			continue
@@ -159,7 +184,7 @@ func (l *Leader) quorum(r *leaderRound) int {
 // failed to deliver twice unless they are needed.
 func (l *Leader) candidates(r *leaderRound) []candidate {
 	var good, all []candidate
-	for _, w := range l.workers {
+	for _, w := range l.stage(r.fragment) {
 		ready := r.readys[w.Slot]
 		if ready == nil || !w.Connected {
 			continue

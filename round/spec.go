@@ -20,6 +20,29 @@ type Spec struct {
 	// Delay: a commit is merged only when the fragment's next snapshot is due, so that
 	// what it takes to make one has a whole interval.
 	Delay bool
+	// Stages is the stage of each fragment; nil: every worker holds all of them. A
+	// fragment's rounds are among the workers of its stage.
+	Stages []uint64
+	Stage  uint64 // of this worker
+}
+
+// mine reports whether this worker holds a fragment.
+func (s Spec) mine(fragment int) bool {
+	return s.Stages == nil || fragment < len(s.Stages) && s.Stages[fragment] == s.Stage
+}
+
+// place returns where a fragment of this worker's stands among them, and how many they are.
+func (s Spec) place(fragment int) (i, n int) {
+	for f := range s.Slabs {
+		if !s.mine(f) {
+			continue
+		}
+		if f < fragment {
+			i++
+		}
+		n++
+	}
+	return i, n
 }
 
 // Validate lists every fault at once.
@@ -35,6 +58,9 @@ func (s Spec) Validate() error {
 		if n < 1 || n > wire.MaxSlabs {
 			errs = append(errs, fmt.Errorf("fragment %d: %d slabs, 1 to %d are allowed", f, n, wire.MaxSlabs))
 		}
+	}
+	if s.Stages != nil && len(s.Stages) != len(s.Slabs) {
+		errs = append(errs, fmt.Errorf("stages of %d fragments, there are %d", len(s.Stages), len(s.Slabs)))
 	}
 	if s.StepTokens < 1 || s.Context < 1 {
 		errs = append(errs, fmt.Errorf("%d tokens a step, %d a window: at least 1 is allowed", s.StepTokens, s.Context))

@@ -39,6 +39,8 @@ func sample() *Snapshot {
 		Notes:  []Note{{at, "round of fragment 0 opens with 4 of 4: all ready"}},
 	}
 	s.Cards = []Card{{Name: "NVIDIA GeForce RTX 3060", Utilisation: 0.97, Used: 10e9, Total: 12e9, Temperature: 71, Power: 168.4, PowerLimit: 170, Throttled: []string{"power limit", "heat"}}}
+	s.Stages = []Stage{{0, 300_000, 2, 2, state, value(0.012)}, {1, 541_000, 3, 2, wire.Hash{}, nil}}
+	s.StageMoves = []Note{{at, "ab12 moves: move stage 1 to 2: short of peers"}}
 	s.Thanks = Thanks{Since: 40, Givers: 2, Ranks: []Giver{{1, "ananananan", "Ana", false, 700_000, 50}, {2, "bobobobobo", "", true, 212_000, 30}}}
 	s.Samples = []Sample{{0, 0, 5.55, "func ", "\u2588q<b>x"}, {96, 800_000, 2.654, "func ", "(r *Reader) Next() error {"}}
 	s.Machine = &Machine{

@@ -9,25 +9,27 @@ import (
 // Snapshot is everything the page, the API and the terminal show. It is never
 // changed after it is published.
 type Snapshot struct {
-	At        time.Time  `json:"at"`
-	Version   string     `json:"version"` // of the program
-	Self      string     `json:"self"`    // peer id
-	Role      string     `json:"role"`    // "coordinator" or "worker"
-	Invite    string     `json:"invite,omitempty"`
-	Run       Run        `json:"run"`
-	Learning  Learning   `json:"learning"`
-	Speed     Speed      `json:"speed"`
-	Health    Health     `json:"health"`
-	Cost      Cost       `json:"cost"`
-	Peers     []Peer     `json:"peers"`           // by slot
-	Cards     []Card     `json:"cards,omitempty"` // that train here, where there is telemetry
-	Rounds    []Round    `json:"rounds"`          // newest last, bounded
-	Ledger    []Entry    `json:"ledger"`          // newest first, bounded
-	Notes     []Note     `json:"notes"`           // newest first, bounded
-	Thanks    Thanks     `json:"thanks"`
-	Transfers []Transfer `json:"transfers,omitempty"` // that must end before this worker trains
-	Samples   []Sample   `json:"samples"`             // the first one, then the newest ones, newest last; on a coordinator
-	Machine   *Machine   `json:"machine,omitempty"`   // nil where nobody may steer this peer
+	At         time.Time  `json:"at"`
+	Version    string     `json:"version"` // of the program
+	Self       string     `json:"self"`    // peer id
+	Role       string     `json:"role"`    // "coordinator" or "worker"
+	Invite     string     `json:"invite,omitempty"`
+	Run        Run        `json:"run"`
+	Learning   Learning   `json:"learning"`
+	Speed      Speed      `json:"speed"`
+	Health     Health     `json:"health"`
+	Cost       Cost       `json:"cost"`
+	Peers      []Peer     `json:"peers"`                 // by slot
+	Cards      []Card     `json:"cards,omitempty"`       // that train here, where there is telemetry
+	Stages     []Stage    `json:"stages,omitempty"`      // of a model that is spread over peers; none where each holds all of it
+	StageMoves []Note     `json:"stage_moves,omitempty"` // of peers between stages, newest first, bounded
+	Rounds     []Round    `json:"rounds"`                // newest last, bounded
+	Ledger     []Entry    `json:"ledger"`                // newest first, bounded
+	Notes      []Note     `json:"notes"`                 // newest first, bounded
+	Thanks     Thanks     `json:"thanks"`
+	Transfers  []Transfer `json:"transfers,omitempty"` // that must end before this worker trains
+	Samples    []Sample   `json:"samples"`             // the first one, then the newest ones, newest last; on a coordinator
+	Machine    *Machine   `json:"machine,omitempty"`   // nil where nobody may steer this peer
 }
 
 // Run says which run this is and where it stands.
@@ -114,7 +116,9 @@ type Health struct {
 	LastFailure    string `json:"last_failure,omitempty"`
 	StatesAgree    *bool  `json:"states_agree"` // all workers' state hashes at one height
 	Diverged       uint64 `json:"diverged"`
-	OwnerRestarts  uint64 `json:"owner_restarts"` // slabs whose sum began with empty error feedback, after their first
+	MicroBatches   uint64 `json:"micro_batches,omitempty"`  // of a run with stages, finished by the trainers that are known
+	PartlyCounted  uint64 `json:"partly_counted,omitempty"` // those of them that count in some stages only
+	OwnerRestarts  uint64 `json:"owner_restarts"`           // slabs whose sum began with empty error feedback, after their first
 }
 
 // Cost is what taking part costs, as the protocol defines its figures.
@@ -130,6 +134,7 @@ type Peer struct {
 	ID                string    `json:"id"`
 	Name              string    `json:"name"`
 	Slot              uint64    `json:"slot"`
+	Stage             int       `json:"stage"` // that it serves, from 0
 	You               bool      `json:"you"`
 	Alive             bool      `json:"alive"`
 	State             string    `json:"state"`
@@ -162,6 +167,16 @@ type Card struct {
 	Power       float64  `json:"power"`               // W
 	PowerLimit  float64  `json:"power_limit"`         // W that its driver lets it take
 	Throttled   []string `json:"throttled,omitempty"` // what holds its clocks down
+}
+
+// Stage is one stage of the model and who serves it.
+type Stage struct {
+	Stage      int       `json:"stage"` // from 0
+	Parameters uint64    `json:"parameters"`
+	Peers      int       `json:"peers"` // that have a slot
+	Training   int       `json:"training"`
+	StateHash  wire.Hash `json:"state_hash"` // of its fragments
+	Wait       *float64  `json:"queue_wait"` // seconds that calls wait at its peers, mean of their own averages
 }
 
 // Round is one round of one fragment, times in seconds since the run's start

@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -197,12 +198,16 @@ func Table(s *Snapshot, width int) string {
 	}
 	columns := []column{
 		{"worker", 0, workerName},
+		{"stage", 2, func(p *Peer) string { return Count(uint64(p.Stage) + 1) }},
 		{"tokens", 1, func(p *Peer) string { return Figure(float64(p.Tokens)) }},
 		{"tokens/s", 1, func(p *Peer) string { return trained(p, Figure(p.TokensPerSecond)) }},
 		{"in steps", 3, func(p *Peer) string { return trained(p, Percent(p.Utilisation)) }},
 		{"sent", 4, func(p *Peer) string { return Bytes(float64(p.Sent)) }},
 		{"received", 4, func(p *Peer) string { return Bytes(float64(p.Received)) }},
 		{state, 0, func(p *Peer) string { return stateCell(p, same) }},
+	}
+	if len(s.Stages) == 0 {
+		columns = slices.Delete(columns, 1, 2)
 	}
 	rows := make([][]string, 0, len(s.Peers))
 	for drop := 5; ; drop-- {

@@ -17,6 +17,10 @@ func TestTableDrawsWorkers(t *testing.T) {
 		` slot 6         0        –          –          0 B       0 B        – syncing`,
 	}, "\n") + "\n"
 	s := sample()
+	if got := Table(s, 0); !strings.HasPrefix(got, " worker         stage   tokens ") {
+		t.Errorf("no stages in\n%s", got)
+	}
+	s.Stages = nil
 	want = strings.ReplaceAll(want, "8c7b…12", s.Run.StateHash.Short())
 	if got := Table(s, 100); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -120,6 +120,7 @@ type Host struct {
 	bulk     protocol.ID
 	life     protocol.ID
 	raft     protocol.ID
+	passing  protocol.ID
 
 	p2p       p2phost.Host // control
 	lane      *lane        // bulk
@@ -132,6 +133,7 @@ type Host struct {
 	events    event.Subscription
 	serves    chan struct{} // a token for each request being answered
 	queued    atomic.Int64  // bytes in all send queues
+	passed    atomic.Int64  // bytes in all queues between stages
 
 	ctx    context.Context //nolint:containedctx // ends every goroutine of the host
 	cancel context.CancelFunc
@@ -167,6 +169,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		bulk:      protocol.ID(cfg.Protocol + "/bulk"),
 		life:      protocol.ID(cfg.Protocol + "/life"),
 		raft:      protocol.ID(cfg.Protocol + "/raft"),
+		passing:   protocol.ID(cfg.Protocol + "/passing"),
 		meter:     &meter{},
 		gate:      newGate(),
 		sending:   newPacer(cfg.Up),

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -161,7 +162,7 @@ func TestHostilePeersAreCutOff(t *testing.T) {
 		"flood":          {flood, "floods"},
 		"other's stream": {func(*hostile, *Host) {}, "not its own"},
 		"stream churn":   {churn, "too often"},
-		"class":          {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{wire.Classes, 0, 1, 1, 'x'}) }, "class 6"},
+		"class":          {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{wire.Classes, 0, 1, 1, 'x'}) }, fmt.Sprintf("class %d", wire.Classes)},
 		"long request":   {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{1, 0, 1, 0xff, 0xff, 0xff, 0x7f}) }, "want 1 to 65536"},
 		"no credit":      {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{1, 0, 0, 1, 'x'}) }, "for no bytes"},
 		"empty grant":    {func(e *hostile, h *Host) { e.join(h); e.ask(h, []byte{1, 0, 1, 1, 'x', 0}) }, "credit for no bytes"},

@@ -89,6 +89,7 @@ func (h *Host) startLane(listen []multiaddr.Multiaddr) error {
 	}
 	h.lane.p2p.Network().Notify(&network.NotifyBundle{ConnectedF: func(network.Network, network.Conn) { h.lane.news() }})
 	h.lane.p2p.SetStreamHandler(h.bulk, h.tracked(h.handleBulk))
+	h.lane.p2p.SetStreamHandler(h.passing, h.tracked(h.handlePassing))
 	addrs := make([]multiaddr.Multiaddr, len(listen))
 	for i, a := range listen {
 		addrs[i] = laneAddr(a)

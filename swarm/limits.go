@@ -39,6 +39,7 @@ type Limits struct {
 	Serves       int // requests of one peer answered at a time; more are told "busy"
 	ServesTotal  int // requests of all peers answered at a time
 	RefusalBytes int // bytes of a refusal's text
+	Passing      int // bytes of one message between stages of a pipeline
 	Partials     int // bytes kept of answers whose transfer broke
 
 	Dial       time.Duration // one attempt to connect, identification included
@@ -78,6 +79,7 @@ func DefaultLimits() Limits {
 		Serves:       32,
 		ServesTotal:  256,
 		RefusalBytes: 512,
+		Passing:      16 << 20,
 		Partials:     128 << 20,
 
 		Dial:       10 * time.Second,
@@ -121,6 +123,7 @@ func (l Limits) Validate() error {
 	check("Serves", float64(l.Serves), 1, 1024)
 	check("ServesTotal", float64(l.ServesTotal), float64(l.Serves), 1<<16)
 	check("RefusalBytes", float64(l.RefusalBytes), 16, 64<<10)
+	check("Passing", float64(l.Passing), 1, float64(l.MemoryPerPeer)/2)
 	check("Partials", float64(l.Partials), 0, 16*gib)
 	for name, d := range map[string]time.Duration{
 		"Dial": l.Dial, "BackoffMin": l.BackoffMin, "BackoffMax": l.BackoffMax, "Answer": l.Answer,

@@ -134,7 +134,7 @@ func (p *pacer) serve(now time.Time) {
 func (p *pacer) next(now time.Time) (i, n int) {
 	first, oldest := 0, 0
 	for i, t := range p.waiting {
-		if f := p.waiting[first]; t.class < f.class || t.class == f.class && t.number < f.number {
+		if f := p.waiting[first]; t.class.Urgency() < f.class.Urgency() || t.class.Urgency() == f.class.Urgency() && t.number < f.number {
 			first = i
 		}
 		if t.since.Before(p.waiting[oldest].since) {

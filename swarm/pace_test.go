@@ -65,7 +65,7 @@ func TestPacerServesClassesInOrder(t *testing.T) {
 			synctest.Wait()
 		}
 		var last time.Time
-		for class := wire.ClassContribution; class < wire.Classes; class++ {
+		for class := wire.ClassContribution; class <= wire.ClassObserver; class++ {
 			end := <-ends[class]
 			if !end.After(last) {
 				t.Errorf("%s ended before a class that is more urgent", class)

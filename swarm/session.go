@@ -52,6 +52,9 @@ type session struct {
 	lane    p2ppeer.AddrInfo // of the remote; read after told
 	heard   chan struct{}    // closed when the remote has taken ours, and with it this host's lane
 	vigil   chan struct{}    // has a token when something may be awaited of the remote
+	passing *sendQueue       // what stages of a pipeline pass
+	writing atomic.Bool      // a goroutine sends it
+	reading atomic.Bool      // a goroutine takes in the remote's
 	calling atomic.Bool      // a connection for bulk is being made because the remote asks for it
 
 	idle chan network.Stream // for bulk, between two requests of this host
@@ -130,7 +133,7 @@ func (h *Host) up(r *remote) *session {
 		return nil
 	}
 	s := &session{
-		queue: newSendQueue(h.limits, &h.queued), began: time.Now(),
+		queue: newSendQueue(h.limits, &h.queued), passing: newSendQueue(h.limits.passingLimits(), &h.passed), began: time.Now(),
 		told: make(chan struct{}), heard: make(chan struct{}), vigil: make(chan struct{}, 1),
 		idle: make(chan network.Stream, h.limits.Fetches),
 	}
@@ -167,6 +170,7 @@ func (h *Host) downLocked(r *remote, s *session, reason string) {
 	r.session.Store(nil)
 	s.cancel()
 	s.queue.close()
+	s.passing.close()
 	if s.inbound != nil {
 		s.inbound.Reset()
 		left := h.lane.forget(s.lane.ID)

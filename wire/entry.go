@@ -160,6 +160,8 @@ type Member struct {
 	Peer   PeerID   `cbor:"3,keyasint"`
 	Reason string   `cbor:"4,keyasint"` // at most 200 bytes
 	Addrs  []string `cbor:"5,keyasint"` // where others reach it, at most 8
+	// Stage is which stage the slot serves, in an admission.
+	Stage uint64 `cbor:"6,keyasint,omitempty"`
 }
 
 // Bounds on text that peers send.
@@ -173,7 +175,7 @@ const (
 func (*Member) Kind() Kind { return KindMember }
 
 func (m *Member) validate() error {
-	if m.Op < MemberAdmit || m.Op > MemberBan || m.Slot == 0 || len(m.Reason) > MaxReason {
+	if m.Op < MemberAdmit || m.Op > MemberBan || m.Slot == 0 || len(m.Reason) > MaxReason || m.Stage >= MaxFragments {
 		return fmt.Errorf("member: operation %d on slot %d", m.Op, m.Slot)
 	}
 	return checkAddrs(m.Addrs)
@@ -202,12 +204,16 @@ type Range struct {
 // Len returns the number of windows.
 func (r Range) Len() uint64 { return r.To - r.From }
 
-// MaxRanges bounds the ranges of one lease or one contribution.
-const MaxRanges = 64
+// Bounds on ranges: of one lease, and of the windows that one contribution claims. In a
+// run with stages a peer trains on single micro-batches of several leases.
+const (
+	MaxRanges = 64
+	MaxClaims = 512
+)
 
-func checkRanges(rs []Range) error {
-	if len(rs) > MaxRanges {
-		return fmt.Errorf("%d ranges, at most %d are allowed", len(rs), MaxRanges)
+func checkRanges(rs []Range, most int) error {
+	if len(rs) > most {
+		return fmt.Errorf("%d ranges, at most %d are allowed", len(rs), most)
 	}
 	for _, r := range rs {
 		if r.From >= r.To || r.To > 1<<60 {
@@ -239,7 +245,7 @@ func (l *Lease) validate() error {
 	if l.Slot == 0 || len(l.Ranges) == 0 {
 		return errors.New("lease: of nothing or for nobody")
 	}
-	return checkRanges(l.Ranges)
+	return checkRanges(l.Ranges, MaxRanges)
 }
 
 // AttemptID orders the attempts of a run.

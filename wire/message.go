@@ -31,6 +31,7 @@ type Hello struct {
 	StepTime uint64   `cbor:"11,keyasint"` // measured inner step, µs; 0 when not yet known
 	Upload   uint64   `cbor:"12,keyasint"` // bytes a second it is willing to send; 0: no limit
 	HeadTerm uint64   `cbor:"13,keyasint"`
+	Stage    uint64   `cbor:"14,keyasint,omitempty"` // that a worker serves
 }
 
 // Role says what a peer does, as bits.
@@ -96,6 +97,10 @@ type Heartbeat struct {
 	Clock             uint64      `cbor:"18,keyasint"`           // ms of the peer's own steady clock, so that rates need no common one
 	Device            string      `cbor:"19,keyasint"`           // for people, at most 64 bytes
 	Overlap           uint64      `cbor:"20,keyasint,omitempty"` // τ: inner steps between a snapshot and the merge of its commit, median of the newest
+	QueueWait         uint64      `cbor:"21,keyasint,omitempty"` // µs that calls of its stage wait, moving average
+	Micros            uint64      `cbor:"22,keyasint,omitempty"` // micro-batches that its trainer has finished
+	Partly            uint64      `cbor:"23,keyasint,omitempty"` // those of them that are not known to count in every stage, but do in some
+	PassTime          uint64      `cbor:"24,keyasint,omitempty"` // µs of a forward pass of its stage, moving average
 }
 
 // WorkerState is the stage of a worker's life.
@@ -175,6 +180,13 @@ type Leave struct {
 	Reason string `cbor:"2,keyasint"`
 }
 
+// Move is the coordinator's wish that a peer leaves its stage for another: it hands
+// over, leaves its slot and comes back in that stage.
+type Move struct {
+	Stage  uint64 `cbor:"1,keyasint"`
+	Reason string `cbor:"2,keyasint"`
+}
+
 // Entries carries ledger entries upwards in order, each with the table that it
 // names where the sender has it at hand.
 type Entries struct {
@@ -211,6 +223,7 @@ func (*LeaseRequest) tag() byte { return 11 }
 func (*Leave) tag() byte        { return 12 }
 func (*Entries) tag() byte      { return 13 }
 func (*GetEntries) tag() byte   { return 14 }
+func (*Move) tag() byte         { return 17 }
 
 // EncodeMessage returns a message as it travels.
 func EncodeMessage(m Message) []byte { return append([]byte{m.tag()}, Encode(m)...) }
@@ -239,7 +252,7 @@ func newMessage(tag byte) Message {
 	for _, m := range []Message{
 		new(Hello), new(Welcome), new(Refuse), new(Heartbeat), new(SignedReady), new(SlabDone), new(SlabFailed),
 		new(Reassign), new(Results), new(Have), new(LeaseRequest), new(Leave), new(Entries), new(GetEntries),
-		new(Signatures), new(Leads),
+		new(Signatures), new(Leads), new(Move),
 	} {
 		if m.tag() == tag {
 			return m
@@ -249,7 +262,7 @@ func newMessage(tag byte) Message {
 }
 
 func (h *Hello) validate() error {
-	if len(h.Version) > 64 || len(h.Name) > 64 || len(h.Secret) > 64 || h.Role == 0 || h.StepTime > 1<<40 || h.Upload > 1<<50 {
+	if len(h.Version) > 64 || len(h.Name) > 64 || len(h.Secret) > 64 || h.Role == 0 || h.Stage >= MaxFragments || h.StepTime > 1<<40 || h.Upload > 1<<50 {
 		return errors.New("hello: a field is out of bounds")
 	}
 	return checkAddrs(h.Addrs)
@@ -265,7 +278,7 @@ func (h *Heartbeat) validate() error {
 			return fmt.Errorf("heartbeat: figure %v", v)
 		}
 	}
-	if len(h.Device) > 64 {
+	if len(h.Device) > 64 || h.Partly > h.Micros {
 		return errors.New("heartbeat: device name is too long")
 	}
 	return checkReason(h.Reason)
@@ -321,6 +334,13 @@ func (l *LeaseRequest) validate() error {
 }
 
 func (l *Leave) validate() error { return checkReason(l.Reason) }
+
+func (m *Move) validate() error {
+	if m.Stage >= MaxFragments {
+		return fmt.Errorf("move to stage %d", m.Stage)
+	}
+	return checkReason(m.Reason)
+}
 
 func (e *Entries) validate() error {
 	if len(e.Items) > MaxItems {

@@ -25,12 +25,13 @@ const (
 	WhatSlab     What = 3 // answer: Slab
 	WhatManifest What = 4 // answer: Manifest of the fragment state whose hash is Hash
 	WhatPeers    What = 5 // answer: Peers that this one knows; Hash is random, since answers differ
+	WhatStage    What = 6 // answer of the coordinator: Offer, the stage that it wants the asker in; Hash is random
 )
 
 // Class is the byte class that a transfer is counted and scheduled in.
 type Class uint8
 
-// Byte classes in order of urgency.
+// Byte classes, in order of urgency but for the last.
 const (
 	ClassControl      Class = 0
 	ClassContribution Class = 1
@@ -38,15 +39,42 @@ const (
 	ClassJoin         Class = 3
 	ClassData         Class = 4
 	ClassObserver     Class = 5
-	Classes                 = 6
+	ClassActivation   Class = 6 // between stages; as urgent as contributions
+	Classes                 = 7
 )
 
+// Urgency orders classes: who has less goes first.
+func (c Class) Urgency() int {
+	if c == ClassActivation {
+		return int(ClassContribution)
+	}
+	return int(c)
+}
+
 func (c Class) String() string {
-	names := [...]string{"control", "contribution", "result", "join", "data", "observer"}
+	names := [...]string{"control", "contribution", "result", "join", "data", "observer", "activation"}
 	if int(c) < len(names) {
 		return names[c]
 	}
 	return fmt.Sprintf("class(%d)", uint8(c))
+}
+
+// Offer answers WhatStage.
+type Offer struct {
+	Stage  uint64 `cbor:"1,keyasint"`
+	Reason string `cbor:"2,keyasint"` // for people
+}
+
+// DecodeOffer reads and bounds an answer to WhatStage.
+func DecodeOffer(b []byte) (*Offer, error) {
+	var o Offer
+	if err := Decode(b, &o); err != nil {
+		return nil, fmt.Errorf("offer: %w", err)
+	}
+	if o.Stage >= MaxFragments {
+		return nil, fmt.Errorf("offer of stage %d", o.Stage)
+	}
+	return &o, checkReason(o.Reason)
 }
 
 // Slab is one slab of a contribution with its proof of belonging.
@@ -107,7 +135,7 @@ func DecodeRequest(b []byte) (*Request, error) {
 	if err := Decode(b, &r); err != nil {
 		return nil, fmt.Errorf("request: %w", err)
 	}
-	if r.Class >= Classes || r.What < WhatSpec || r.What > WhatPeers || r.Index >= MaxSlabs {
+	if r.Class >= Classes || r.What < WhatSpec || r.What > WhatStage || r.Index >= MaxSlabs {
 		return nil, fmt.Errorf("request: kind %d, class %d", r.What, r.Class)
 	}
 	return &r, nil

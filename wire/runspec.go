@@ -43,6 +43,14 @@ type RunSpec struct {
 	Alpha      Float `cbor:"22,keyasint,omitempty"` // share of the live weights that lerp keeps
 	// Overlap says when a worker merges a commit: as soon as it is there, or OverlapRound.
 	Overlap string `cbor:"23,keyasint,omitempty"`
+	// Stages is the stage of each fragment, ascending from 0, in a run whose model is
+	// spread over several peers; without it every peer holds all fragments.
+	Stages     []uint64 `cbor:"24,keyasint,omitempty"`
+	Activation string   `cbor:"25,keyasint,omitempty"` // codec of what passes between stages
+	Micro      uint64   `cbor:"26,keyasint,omitempty"` // windows in a micro-batch; with Stages, a divisor of Data.Batch
+	// Synchronous: all peers of all stages make each inner step together, on the same
+	// micro-batches. Else each peer steps on what it counted itself.
+	Synchronous bool `cbor:"27,keyasint,omitempty"`
 }
 
 // OverlapRound: a commit is merged when the fragment's next snapshot is due, one whole
@@ -194,6 +202,7 @@ func (s *RunSpec) Validate() error {
 	if s.Checkpoint < 1 || s.Checkpoint > 1<<20 {
 		fault("checkpoint every %d commits: 1 to 2^20 is allowed", s.Checkpoint)
 	}
+	s.validateStages(fault)
 	s.Deadlines.validate(fault)
 	if len(s.Coordinators) < 1 || len(s.Coordinators) > MaxKeys {
 		fault("%d coordinator keys: 1 to %d are allowed", len(s.Coordinators), MaxKeys)

@@ -143,6 +143,17 @@ type (
 		NormSq  uint64 `cbor:"6,keyasint"` // float64 bits: of the stage's mean gradient
 	}
 
+	// StageSum is what its sender counted of a close, for another member of the
+	// stage; Bytes of float32, little-endian, follow: the sum of its gradients.
+	StageSum struct {
+		Trainer Slot   `cbor:"1,keyasint"`
+		Step    uint64 `cbor:"2,keyasint"`
+		Try     uint64 `cbor:"3,keyasint"`
+		Edition uint64 `cbor:"4,keyasint"`
+		Stage   uint64 `cbor:"5,keyasint"`
+		Bytes   uint64 `cbor:"6,keyasint"`
+	}
+
 	// StageMissing says which micro-batches of a close the sender does not have,
 	// or with none that adding up failed. It may be tried again, but not in this
 	// step with a sender that is behind.
@@ -212,6 +223,7 @@ func (*StageCounted) stageTag() byte { return 9 }
 func (*StageReduced) stageTag() byte { return 10 }
 func (*StageMissing) stageTag() byte { return 11 }
 func (*StageApplied) stageTag() byte { return 12 }
+func (*StageSum) stageTag() byte     { return 13 }
 
 // EncodeStageMessage returns a message as it travels, without the activations
 // that may follow.
@@ -224,7 +236,7 @@ func DecodeStageMessage(b []byte) (StageMessage, error) {
 	}
 	for _, m := range []StageMessage{
 		new(StageCall), new(StageCancel), new(StageAccept), new(StageClose), new(StageApply), new(StageVoid),
-		new(StageAnswer), new(StageRefusal), new(StageCounted), new(StageReduced), new(StageMissing), new(StageApplied),
+		new(StageAnswer), new(StageRefusal), new(StageCounted), new(StageReduced), new(StageMissing), new(StageApplied), new(StageSum),
 	} {
 		if m.stageTag() != b[0] {
 			continue
@@ -282,6 +294,10 @@ func (m *StageMissing) validate() error {
 }
 
 func (a *StageApplied) validate() error { return checkStep(a.Trainer, a.Stage) }
+
+func (s *StageSum) validate() error {
+	return errors.Join(checkStep(s.Trainer, s.Stage), checkActivations(s.Bytes))
+}
 
 func checkStep(trainer Slot, stage uint64) error {
 	if trainer == 0 || stage >= MaxStages {

@@ -34,7 +34,7 @@ func (r *Ready) validate() error {
 	if n := r.Norm.Value(); !(n >= 0) || math.IsInf(float64(n), 0) {
 		return fmt.Errorf("ready: norm %v", n)
 	}
-	return checkRanges(r.Windows)
+	return checkRanges(r.Windows, MaxClaims)
 }
 
 // SignedReady is a Ready as it travels and as an attempt quotes it.
@@ -186,7 +186,7 @@ func (t *CommitTable) Validate(slabs int) error {
 		}
 	}
 	for _, c := range t.Contributors {
-		if err := checkRanges(c.Windows); err != nil || c.Slot == 0 || c.From >= c.To {
+		if err := checkRanges(c.Windows, MaxClaims); err != nil || c.Slot == 0 || c.From >= c.To {
 			return fmt.Errorf("commit table: contributor %d, steps (%d, %d]: %w", c.Slot, c.From, c.To, err)
 		}
 	}

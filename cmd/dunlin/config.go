@@ -101,6 +101,8 @@ type Config struct {
 	Stages          int     // that the model is spread over, each on peers of its own
 	Activations     string  // codec of what passes between stages
 	Micro           int     // windows in a micro-batch of a run with stages
+	Rebalance       float64 // seconds between two looks whether a peer should change its stage
+	Together        bool    // peers of all stages make each inner step together
 	OuterLR         float64 // outer learning rate
 	Momentum        float64 // outer momentum
 	Recipe          string  // what belongs together of codecs, error feedback, merge and optimizers
@@ -204,8 +206,10 @@ func (c *Config) parts() option {
 func (c *Config) spread() []option {
 	return []option{
 		whole(&c.Stages, "stages", 1, 1, 64, "stages that the model is spread over; above 1 each peer holds one of them, and the model gets a head of its own"),
-		choice(&c.Activations, "activations", "int8", "with --stages: how values between stages become bytes; fp32 loses nothing", "fp32", "int8"),
+		choice(&c.Activations, "activations", "int8", "with --stages: how values between stages become bytes; fp32 loses nothing", peer.Activations()...),
 		whole(&c.Micro, "micro-batch", 1, 1, 4096, "with --stages: windows that pass through the stages at a time, a divisor of --worker-batch"),
+		yes(&c.Together, "synchronous", "with --stages: peers of all stages make each inner step together, on the same --worker-batch windows; without it, each steps on what passed through it"),
+		number(&c.Rebalance, "rebalance", 60, 0, 86400, "with --stages: seconds between two looks whether a peer should change its stage; 0 is never"),
 	}
 }
 

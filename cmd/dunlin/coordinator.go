@@ -27,6 +27,7 @@ func newCoordinator(t *terminal) *cobra.Command {
 	c := &t.settings.config
 	lasting := append(c.run(), c.network()...)
 	lasting = append(lasting, c.page(), c.pageToken(), c.seed(), c.relay(), c.coordinators())
+	lasting = append(lasting, c.spread()...)
 	options := append(lasting[:len(lasting):len(lasting)], c.control(), yes(&c.Init, initKey, "write RUN.yaml (run.yaml) with every setting explained, and stop"))
 	t.runSettings = lasting
 	cmd := t.command("coordinator [RUN.yaml]", "create a run and coordinate it, or resume the one in the data folder",
@@ -103,7 +104,7 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	others := &neighbours{ids: spec.Coordinators, self: self, known: folder.Known(run)}
 	p, err := peer.New(peer.Config{
 		Key: key, Signed: signed, Run: run, Dir: folder.Run(run), Quota: c.quota(), Version: release, Export: c.Export, Logger: log, Seed: c.Seed,
-		Judge: device, HeldOutWindows: c.Windows, Coordinators: whereabouts(others.known),
+		Rebalance: seconds(c.Rebalance), Judge: device, HeldOutWindows: c.Windows, Coordinators: whereabouts(others.known),
 		Agree: agree(spec, self, folder.Run(run), func() *swarm.Host { return host }, log),
 		Publish: func(s *status.Snapshot) {
 			if others.news(host) {
@@ -220,6 +221,7 @@ func (c *Config) newRun() (peer.RunConfig, error) {
 		return r, err
 	}
 	r.Name, r.Seed, r.Batch, r.Checkpoint, r.TokenBudget = c.Name, c.Seed, c.WorkerBatch, c.CheckpointEvery, uint64(c.Tokens)
+	r.Stages, r.Activation, r.Micro, r.Synchronous = c.Stages, c.Activations, c.Micro, c.Together && c.Stages > 1
 	if c.Private {
 		r.Secret = peer.NewSecret()
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,9 +24,11 @@ import (
 
 func newDemo(t *terminal) *cobra.Command {
 	c := &t.settings.config
+	options := append(c.local(150, "out/demo"), c.page(), c.coordinators(), yes(&c.Chaos, "chaos", "kill and replace workers, and the coordinator, the leader of several, once, while it runs"))
+	options = append(options, whole(&c.Tokens, "tokens", 0, 0, 1<<56, "token budget; 0 takes what the workers should manage in the time"))
 	return t.command("demo", "train with a real swarm on this machine: a coordinator and workers as processes, on loopback",
-		"  dunlin demo\n  dunlin demo --seconds 60 --data book.txt\n  dunlin demo --chaos --seconds 120 --json\n  dunlin demo --coordinators 3 --chaos\n  dunlin demo --up 2mbit --down 20mbit",
-		exactly(), t.demo, append(c.local(150, "out/demo"), c.page(), c.coordinators(), yes(&c.Chaos, "chaos", "kill and replace workers, and the coordinator, the leader of several, once, while it runs"))...)
+		"  dunlin demo\n  dunlin demo --seconds 60 --data book.txt\n  dunlin demo --chaos --seconds 120 --json\n  dunlin demo --coordinators 3 --chaos\n  dunlin demo --up 2mbit --down 20mbit\n  dunlin demo --workers 6 --stages 3 --worker-batch 4 --chaos",
+		exactly(), t.demo, append(options, c.spread()...)...)
 }
 
 // Shares of a demo's time.
@@ -69,6 +72,15 @@ func (t *terminal) demo(ctx context.Context, c *Config, _ []string) error {
 // run trains and reports; an error means that there is nothing to report.
 func (d *demo) run(ctx context.Context) (*demoResult, error) {
 	c := d.cfg
+	if c.Stages > c.Workers {
+		return nil, fmt.Errorf("--stages %d need at least as many --workers, not %d", c.Stages, c.Workers)
+	}
+	if c.Stages > 1 && c.Coordinators > 1 {
+		return nil, errors.New("--stages and --coordinators: a run with stages has one coordinator yet")
+	}
+	if shape, err := c.shape(); err != nil || c.Stages > shape.Layers {
+		return nil, errors.Join(err, fmt.Errorf("--stages %d: the model has %d layers, and each stage takes one at least", c.Stages, shape.Layers))
+	}
 	corpus, err := data.Open(c.Data)
 	if err != nil {
 		return nil, err
@@ -83,10 +95,10 @@ func (d *demo) run(ctx context.Context) (*demoResult, error) {
 		return nil, err
 	}
 	all := speed * float64(min(c.Workers, at))
-	budget := max(1, int(budgetShare*all*c.Seconds))
+	budget := cmp.Or(c.Tokens, max(1, int(budgetShare*all*c.Seconds)))
 	d.line.say(fmt.Sprintf("this machine   %d CPUs · a worker alone makes %s tokens/s · budget %s tokens in %s", runtime.NumCPU(), rate(speed),
 		grouped(budget), status.Duration(c.Seconds)), "machine", slog.Int("cpus", runtime.NumCPU()), slog.Float64("worker_tokens_per_second", speed), slog.Int("budget", budget))
-	d.swarm.flags = append(c.runFlags("demo", budget), "--coordinators", strconv.Itoa(c.Coordinators))
+	d.swarm.flags = append(append(c.runFlags("demo", budget), "--coordinators", strconv.Itoa(c.Coordinators)), c.spreadFlags()...)
 	defer d.swarm.stop()
 	if err := d.swarm.start(ctx, c.Coordinators, c.Workers); err != nil {
 		return nil, err
@@ -95,7 +107,7 @@ func (d *demo) run(ctx context.Context) (*demoResult, error) {
 		slog.Int("workers", c.Workers), slog.String("page", d.swarm.page), slog.String("invite", d.swarm.invite))
 	d.started = time.Now()
 	if c.Chaos {
-		d.chaos = newChaos(d.swarm, rand.New(rand.NewPCG(c.Seed, 3)), d.started, c.Seconds)
+		d.chaos = newChaos(d.swarm, rand.New(rand.NewPCG(c.Seed, 3)), d.started, c.Seconds, c.Stages)
 	}
 	reason := d.follow(ctx)
 	if d.chaos != nil {
@@ -288,6 +300,18 @@ func (c *Config) runFlags(name string, budget int) []string {
 	}
 	if c.Data != "" {
 		flags = append(flags, "--data", c.Data)
+	}
+	return flags
+}
+
+// spreadFlags are the coordinator's flags that say how the model is spread.
+func (c *Config) spreadFlags() []string {
+	flags := []string{
+		"--stages", strconv.Itoa(c.Stages), "--activations", c.Activations, "--micro-batch", strconv.Itoa(c.Micro),
+		"--rebalance", strconv.FormatFloat(c.Rebalance, 'g', -1, 64),
+	}
+	if c.Together {
+		flags = append(flags, "--synchronous")
 	}
 	return flags
 }

@@ -19,6 +19,7 @@ const (
 	huntWithin  = 15 * time.Second        // for an owner in mid-round; then whoever comes
 	frozenFor   = 1500 * time.Millisecond // at most, below what makes the others give a silent peer up
 	snapshotLag = 50 * time.Millisecond   // between what a worker did and what the coordinator knows of it
+	leadSpared  = 7 * time.Second         // after a death in a stage, so that its slot has ended: a coordinator that starts waits long for those that the log names
 	huntedFirst = 0.2                     // share of the run at which the first worker is killed, if that is earlier
 	leadKilled  = 0.45                    // share at which the coordinator is
 	calmAfter   = 0.7                     // share after which nobody is
@@ -38,6 +39,7 @@ type chaos struct {
 	huntUntil time.Time
 	frozen    *localWorker // by the hunt, until it owes slabs
 	frozenAt  time.Time
+	killedAt  time.Time  // the newest death of a worker
 	lead      bool       // the coordinator has had its turn
 	fallen    *localSeat // the coordinator that is dead
 	down      bool       // and with it the only one
@@ -45,6 +47,7 @@ type chaos struct {
 	returns   []comeback
 
 	killed, owners, returned, restarts int
+	stages                             []int // killed in each, of a run with stages
 }
 
 // comeback is a worker to start again, in its own folder or in a fresh one.
@@ -53,9 +56,14 @@ type comeback struct {
 	worker *localWorker // nil for a new one
 }
 
-func newChaos(s *localSwarm, rng *rand.Rand, start time.Time, length float64) *chaos {
-	every := min(killEvery, seconds(length/4))
-	return &chaos{swarm: s, rng: rng, start: start, length: length, every: every, next: start.Add(every)}
+func newChaos(s *localSwarm, rng *rand.Rand, start time.Time, length float64, stages int) *chaos {
+	c := &chaos{swarm: s, rng: rng, start: start, length: length, every: min(killEvery, seconds(length/4))}
+	if stages > 1 {
+		c.stages = make([]int, stages)
+		c.every = min(c.every, seconds(length*calmAfter/float64(stages+2))) // each is to be struck
+	}
+	c.next = start.Add(c.every)
+	return c
 }
 
 // share is how much of the run is over, by its time or by its budget.
@@ -74,7 +82,13 @@ func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
 		return nil
 	}
 	share := c.share(now, shot)
-	if !c.lead && share > leadKilled && len(c.returns) == 0 && !c.hunting {
+	leadDue := !c.lead && share > leadKilled
+	if c.stages != nil && leadDue {
+		if leadDue = !slices.Contains(c.stages, 0) || share > calmAfter; leadDue && now.Before(c.killedAt.Add(leadSpared)) {
+			return nil
+		}
+	}
+	if leadDue && len(c.returns) == 0 && !c.hunting {
 		c.fallen = c.swarm.coordinator
 		c.fallen.killed = true
 		c.fallen.kill()
@@ -91,7 +105,7 @@ func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
 		return nil
 	}
 	if c.owners == 0 && !c.hunting {
-		c.hunting, c.huntUntil = true, now.Add(huntWithin)
+		c.hunting, c.huntUntil = true, now.Add(min(huntWithin, c.every))
 	}
 	victim := c.victim(shot, now)
 	if victim == nil {
@@ -103,7 +117,11 @@ func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
 		c.owners++
 	}
 	c.endHunt()
+	c.killedAt = now
 	c.killed++
+	if c.stages != nil {
+		c.stages[victim.tally.last.Stage]++
+	}
 	c.next = now.Add(c.every*3/4 + time.Duration(c.rng.Int64N(int64(c.every/2))))
 	back := comeback{at: now.Add(reviveAfter)}
 	if c.killed == 2 {
@@ -159,7 +177,11 @@ func (c *chaos) victim(shot *status.Snapshot, now time.Time) *localWorker {
 		return c.hunt(shot, now)
 	}
 	alive := c.alive()
-	return alive[c.rng.IntN(len(alive))]
+	c.rng.Shuffle(len(alive), func(i, j int) { alive[i], alive[j] = alive[j], alive[i] })
+	if c.stages != nil { // one of the stage that was struck least
+		slices.SortStableFunc(alive, func(a, b *localWorker) int { return c.stages[a.tally.last.Stage] - c.stages[b.tally.last.Stage] })
+	}
+	return alive[0]
 }
 
 // hunt looks for a worker that owes slabs. Owners sum within milliseconds, and a snapshot is older than that, so a
@@ -255,6 +277,10 @@ func waitedFor(waiting []string, slot uint64) bool {
 
 // String sums up what was done to the swarm.
 func (c *chaos) String() string {
-	return fmt.Sprintf("killed %d workers, %d of them while they summed a round; %d came back to its folder, the others were replaced; the coordinator was killed and restarted %d times",
-		c.killed, c.owners, c.returned, c.restarts)
+	struck := ""
+	if c.stages != nil {
+		struck = fmt.Sprintf(" (in each stage: %s)", strings.Trim(fmt.Sprint(c.stages), "[]"))
+	}
+	return fmt.Sprintf("killed %d workers%s, %d of them while they summed a round; %d came back to its folder, the others were replaced; the coordinator was killed and restarted %d times",
+		c.killed, struck, c.owners, c.returned, c.restarts)
 }

@@ -38,6 +38,9 @@ type demoResult struct {
 	OK                     bool         `json:"ok"`
 	Reason                 string       `json:"reason"`
 	Workers                []demoWorker `json:"workers"`
+	Stages                 int          `json:"stages,omitempty"`         // of a run whose model is spread over workers
+	MicroBatches           uint64       `json:"micro_batches,omitempty"`  // that its trainers finished
+	PartlyCounted          uint64       `json:"partly_counted,omitempty"` // those of them that count in some stages only
 
 	shown status.Snapshot // the workers, for the table
 }
@@ -96,8 +99,9 @@ func (r *demoResult) fill(d *demo, s *status.Snapshot) {
 	}
 	r.Tokens, r.Commits, r.FailedAttempts = s.Run.Tokens, s.Health.Commits, d.failed+s.Health.FailedAttempts
 	r.Parameters, r.Fragments, r.TokensPerStep, r.Codec = s.Run.Parameters, s.Run.Fragments, s.Run.StepTokens, s.Run.Codec
-	r.InnerStepsPerOuter = s.Run.H
-	r.shown = status.Snapshot{Run: s.Run}
+	r.InnerStepsPerOuter, r.Stages = s.Run.H, len(s.Stages)
+	r.MicroBatches, r.PartlyCounted = s.Health.MicroBatches, s.Health.PartlyCounted
+	r.shown = status.Snapshot{Run: s.Run, Stages: s.Stages}
 	var sum counters
 	for _, w := range d.swarm.workers {
 		n, last := w.tally.total(), &w.tally.last
@@ -156,8 +160,12 @@ func (r *demoResult) judge(d *demo) error {
 		if h := local.tally.last.Height; h != r.Height {
 			return fmt.Errorf("%s drained to height %d, others to %d", local.name, h, r.Height)
 		}
-		if w.StateHash != s.Run.StateHash {
-			return fmt.Errorf("%s ends with state %s in its memory, the coordinator with %s", local.name, w.StateHash.Short(), s.Run.StateHash.Short())
+		want := s.Run.StateHash
+		if len(s.Stages) > 0 {
+			want = s.Stages[local.tally.last.Stage].StateHash
+		}
+		if w.StateHash != want {
+			return fmt.Errorf("%s ends with state %s in its memory, the coordinator with %s", local.name, w.StateHash.Short(), want.Short())
 		}
 	}
 	if alive == 0 {
@@ -209,6 +217,10 @@ func (r *demoResult) text(d *demo) string {
 	fmt.Fprintf(&b, "   %s tokens in %s, %s tokens/s\n", status.Figure(float64(r.Tokens)), status.Duration(r.Seconds), rate(all))
 	fmt.Fprintf(&b, " %d commits, %d failed attempts · upload %.2f bits a parameter and outer step: %s× less than fp32 data-parallel\n",
 		r.Commits, r.FailedAttempts, r.UploadBitsPerParameter, status.Figure(r.BytesRatio))
+	if r.Stages > 0 {
+		fmt.Fprintf(&b, " %d stages: %s micro-batches passed through, %s of them counted in some stages only\n", r.Stages, grouped(r.MicroBatches),
+			status.Percent(float64(r.PartlyCounted)/float64(max(1, r.MicroBatches))))
+	}
 	if r.Sample != "" {
 		fmt.Fprintf(&b, "\n%s\n\n the model is in %s · more: dunlin sample %s --prompt %q\n", indent(r.Sample), d.swarm.model(), d.swarm.model(), samplePrompt)
 	}

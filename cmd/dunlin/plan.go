@@ -54,6 +54,16 @@ func (c *Config) fit(device compute.Device, trainer *peer.TrainerConfig, limit i
 	return plan, nil
 }
 
+// fitStage is fitWorker for a worker that serves a stage.
+func (c *Config) fitStage(spec *wire.RunSpec, stage int, device compute.Device) (peer.Plan, error) {
+	used := residentBytes()
+	plan, err := peer.StagePlan(spec, stage, device, c.Memory, used)
+	if err == nil && c.Memory > 0 {
+		limitHeap(c.Memory - used)
+	}
+	return plan, err
+}
+
 // fitWorker plans a worker's inner steps within a limit. Only --memory holds its heap, since what rounds take is not known
 // as well.
 func (c *Config) fitWorker(spec *wire.RunSpec, device compute.Device, limit int64) (peer.Plan, error) {

@@ -45,13 +45,34 @@ func (e *entries) read(ctx context.Context, height uint64) (*status.EntryDetail,
 }
 
 // run takes part until the context or the run ends. It tells events its snapshots, and what to say, as functions.
-func (s *stay) run(ctx context.Context, c *Config, events chan<- any) (err error) {
+func (s *stay) run(ctx context.Context, c *Config, events chan<- any) error {
+	for {
+		err := s.once(ctx, c, events)
+		var move *peer.MoveError
+		if !errors.As(err, &move) || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case events <- func(line *progress) {
+			line.say("it moves       "+move.Reason, "moves", slog.Int("stage", move.Stage), slog.String("reason", move.Reason))
+		}:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// once takes part in one stage of a run that has some, or in the run.
+func (s *stay) once(ctx context.Context, c *Config, events chan<- any) (err error) {
 	s.sent.Store(0)
 	say := func(ev any) {
 		select {
 		case events <- ev:
 		case <-ctx.Done():
 		}
+	}
+	stage, err := s.fetchStage(ctx, c, say)
+	if err != nil {
+		return err
 	}
 	devices, err := c.devices(nil)
 	if err != nil {
@@ -75,8 +96,16 @@ func (s *stay) run(ctx context.Context, c *Config, events chan<- any) (err error
 	}
 	p, err := peer.New(peer.Config{
 		Key: s.key, Signed: s.signed, Run: s.token.Run, Dir: s.folder.Run(s.token.Run), Quota: c.quota(), Upload: uint64(c.Up / 8), Name: c.Name,
-		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinators: whereabouts(s.token.Coordinators()), Duty: peer.Duty(c.Duty), Cards: cards, Limits: c.Cards,
+		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinators: whereabouts(s.token.Coordinators()), Duty: peer.Duty(c.Duty), Stage: stage, Cards: cards, Limits: c.Cards,
 		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+			if spec.Staged() {
+				plan, err := c.fitStage(spec, stage, devices[0].on)
+				if err != nil {
+					return nil, err
+				}
+				say(func(line *progress) { line.planned(plan) })
+				return peer.NewStageEngine(spec, stage, devices[0].on, joiner, s.folder.Moments(s.token.Run), plan.Room)
+			}
 			var engines []peer.Engine
 			for i, d := range devices {
 				engine, err := s.engine(c, d, spec, tokens, joiner, i, say)
@@ -104,6 +133,32 @@ func (s *stay) run(ctx context.Context, c *Config, events chan<- any) (err error
 	s.entries.of.Store(p)
 	defer s.entries.of.Store(nil)
 	return p.Run(ctx, transport{host})
+}
+
+// fetchStage asks the coordinator which stage of the model this machine is to serve; a machine that cannot ask serves
+// the one that it served last.
+func (s *stay) fetchStage(ctx context.Context, c *Config, say func(any)) (_ int, err error) {
+	if !s.spec.Staged() {
+		return 0, nil
+	}
+	host, err := c.host(ctx, s.key, s.token.Run, peer.Deaf{}, s.log, swarm.Reach{})
+	if err != nil {
+		return 0, err
+	}
+	defer closing(&err, host.Close)
+	offer, err := peer.FetchStage(ctx, transport{host}, s.token.Coordinators(), s.spec)
+	if err != nil {
+		if last, known := s.folder.Stage(s.token.Run); known {
+			s.log.Warn("serving the stage of last time", "stage", last, "err", err)
+			return last, nil
+		}
+		return 0, err
+	}
+	stage := int(offer.Stage)
+	say(func(line *progress) {
+		line.say("it serves      "+peer.DescribeStage(s.spec, stage), "serves", slog.Int("stage", stage), slog.String("reason", offer.Reason))
+	})
+	return stage, s.folder.SaveStage(s.token.Run, stage)
 }
 
 // engine makes inner steps on one device. number keeps the moments of several apart.

@@ -22,7 +22,9 @@ type Config struct {
 	SlabBytes   []uint64            // of each fragment: size of one encoded result slab
 	State       []wire.FragmentHead // state 0 of each fragment
 	Works       bool                // trains
+	Stage       int                 // that it holds; wire.AllStages for the whole model
 	Seed        uint64              // of jitter
+	Rebalance   time.Duration       // between two looks whether a peer should change its stage; 0: never
 }
 
 // Core is one peer's decisions.
@@ -34,6 +36,8 @@ type Core struct {
 	member *round.Member
 	owner  *round.Owner
 	catch  *catchup.Machine
+
+	balance *balance // nil unless it coordinates a run with stages
 
 	log       logState
 	history   *round.History        // of all commits
@@ -68,6 +72,7 @@ func New(cfg Config) (*Core, error) {
 	var err error
 	if c.catch, err = catchup.New(catchup.Config{
 		Self: cfg.Self, Coordinator: cfg.Coordinator, Spec: cfg.Spec, State: cfg.State, Slabs: cfg.Slabs, SlabBytes: cfg.SlabBytes,
+		Holds: cfg.Spec.Holding(cfg.Stage),
 	}); err != nil {
 		return nil, err
 	}
@@ -76,10 +81,13 @@ func New(cfg Config) (*Core, error) {
 			return nil, err
 		}
 	}
+	if c.lead != nil && cfg.Spec.Staged() && cfg.Rebalance > 0 {
+		c.balance = newBalance(cfg)
+	}
 	if !cfg.Works {
 		return c, nil
 	}
-	if c.join, err = coordinator.NewJoiner(coordinator.JoinerConfig{Spec: cfg.Spec}, rand.New(rand.NewPCG(cfg.Seed, 1))); err != nil {
+	if c.join, err = coordinator.NewJoiner(coordinator.JoinerConfig{Spec: cfg.Spec, Stage: cfg.Stage}, rand.New(rand.NewPCG(cfg.Seed, 1))); err != nil {
 		return nil, err
 	}
 	if c.member, err = round.NewMember(c.spec()); err != nil {
@@ -96,7 +104,7 @@ func (c *Core) spec() round.Spec {
 	s := c.cfg.Spec
 	return round.Spec{
 		H: s.H, Slabs: c.cfg.Slabs, StepTokens: s.StepTokens(), Context: s.Model.Context, Deadlines: s.Deadlines,
-		OwnerFeedback: s.OwnerDecay != 0, Delay: s.Overlap == wire.OverlapRound,
+		OwnerFeedback: s.OwnerDecay != 0, Delay: s.Overlap == wire.OverlapRound, Stages: s.Stages, Stage: uint64(max(0, c.cfg.Stage)),
 	}
 }
 
@@ -104,6 +112,7 @@ func (c *Core) spec() round.Spec {
 func (c *Core) Step(now time.Time, ev Event) []Effect {
 	c.now, c.out = now, nil
 	c.route(ev)
+	c.rebalance()
 	c.checkHandover()
 	return c.out
 }
@@ -122,6 +131,9 @@ func (c *Core) Deadline() time.Time {
 	}
 	if c.leader != nil {
 		each(c.leader.Deadline())
+	}
+	if c.balance != nil && c.leader != nil && c.log.settings.Phase != wire.PhaseEnded {
+		each(c.balance.nextLook())
 	}
 	if c.join != nil {
 		each(c.join.Deadline())

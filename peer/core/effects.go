@@ -22,12 +22,15 @@ func (c *Core) toCoordinator(ev coordinator.Event) {
 			c.send(e.Message, e.To)
 		case coordinator.Members:
 			c.members = workers(e.List)
+			if c.balance != nil {
+				c.balance.follow(c.now, c.members)
+			}
 			c.toLeader(round.Members{List: c.members})
 		case coordinator.Lead:
 			c.reign(e.Term)
 		case coordinator.Note:
 			c.emit(Note(e))
-		case coordinator.Adopt, coordinator.RaiseTerm, coordinator.Collect, coordinator.Halt:
+		case coordinator.Adopt, coordinator.RaiseTerm, coordinator.Collect, coordinator.Halt, coordinator.Offer:
 			c.emit(e)
 		}
 	}
@@ -37,7 +40,7 @@ func workers(list []coordinator.Member) []round.Worker {
 	out := make([]round.Worker, len(list))
 	for i, m := range list {
 		out[i] = round.Worker{
-			Slot: m.Slot, Peer: m.Peer, Addrs: m.Addrs, Upload: m.Upload, StepTime: m.StepTime,
+			Slot: m.Slot, Peer: m.Peer, Addrs: m.Addrs, Upload: m.Upload, StepTime: m.StepTime, Stage: m.Stage,
 			Active: m.Active, Connected: m.Connected,
 		}
 	}
@@ -163,6 +166,9 @@ func (c *Core) toCatchup(ev catchup.Event) {
 			c.applied = e.Height
 			c.emit(e)
 			c.toWorker(round.Applied{Fragment: e.Commit.Fragment, Version: e.Commit.Base + 1, Table: e.Table})
+		case catchup.Follow:
+			c.applied = e.Height
+			c.emit(e)
 		case catchup.CaughtUp:
 			c.caught = e.Height
 			c.emit(e)

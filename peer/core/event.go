@@ -80,6 +80,19 @@ type (
 	// is this process, to feed it back as a Message.
 	SendReady struct{ Ready wire.Ready }
 
+	// Moved says, at the coordinator, that a peer was sent to another stage.
+	Moved struct {
+		Peer     wire.PeerID
+		From, To int
+		Reason   string
+	}
+
+	// MoveTo says that this peer is to come back in another stage once it has left.
+	MoveTo struct {
+		Stage  int
+		Reason string
+	}
+
 	// Note is a decision and its reason.
 	Note struct{ Text string }
 )
@@ -100,6 +113,8 @@ func (e Send) String() string       { return fmt.Sprintf("send %T to %d peers", 
 func (e Append) String() string     { return "append " + e.Body.Kind().String() }
 func (e SendReady) String() string  { return fmt.Sprintf("send ready of fragment %d", e.Ready.Fragment) }
 func (e Note) String() string       { return "note: " + e.Text }
+func (e MoveTo) String() string     { return fmt.Sprintf("move to stage %d: %s", e.Stage, e.Reason) }
+func (e Moved) String() string      { return fmt.Sprintf("%s moves: %s", e.Peer.Short(), e.Reason) }
 
 func (e AppendFailed) String() string {
 	return fmt.Sprintf("append of %s failed: %s", e.Body.Kind(), e.Reason)

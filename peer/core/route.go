@@ -143,13 +143,16 @@ func (c *Core) peerDown(ev PeerDown) {
 // may say counts only from the coordinator.
 func (c *Core) message(from wire.PeerID, m wire.Message) {
 	switch m := m.(type) {
-	case *wire.Welcome, *wire.Refuse, *wire.Reassign, *wire.Results:
+	case *wire.Welcome, *wire.Refuse, *wire.Reassign, *wire.Results, *wire.Move:
 		if from != c.reigns {
 			c.notef("%T from %s, who is not the coordinator, is dropped", m, from.Short())
 			return
 		}
 		c.ordered(from, m)
 	case *wire.Heartbeat:
+		if c.balance != nil {
+			c.balance.heard(from, m)
+		}
 		c.toCoordinator(coordinator.HeartbeatFrom{Peer: from, Heartbeat: *m})
 	case *wire.SignedReady:
 		c.ready(from, m)
@@ -179,6 +182,11 @@ func (c *Core) ordered(from wire.PeerID, m wire.Message) {
 	case *wire.Reassign:
 		if c.owner != nil {
 			c.toOwner(round.Reassigned{Message: *m})
+		}
+	case *wire.Move:
+		if c.join != nil && int(m.Stage) != c.cfg.Stage && int(m.Stage) < c.cfg.Spec.StageCount() {
+			c.emit(MoveTo{Stage: int(m.Stage), Reason: m.Reason})
+			c.toJoiner(coordinator.Drained{Reason: "it moves, " + m.Reason})
 		}
 	case *wire.Results:
 		c.toCatchup(catchup.ResultsFrom{Peer: from, Results: *m})

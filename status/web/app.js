@@ -7,6 +7,7 @@ import { Rounds } from "./rounds.js";
 import { Ledger } from "./ledger.js";
 import { Machine } from "./machine.js";
 import { samples, thanks } from "./people.js";
+import { stages } from "./stages.js";
 import { Stream } from "./stream.js";
 
 const staleAfter = 8; // seconds without a new snapshot
@@ -219,6 +220,7 @@ function show(s) {
   rounds.show(s.rounds, elapsed, s.role === "coordinator");
   peers(s);
   ledger.show(s.ledger);
+  stages(s.stages, s.stage_moves, s.health);
   samples(s.samples);
   thanks(s.thanks);
   machine.show(s.machine);

@@ -1,0 +1,83 @@
+package world
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// threeBlocks is the shape of a model for three stages.
+func threeBlocks(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "shape.json")
+	text := `{"model_type":"gpt2","n_layer":3,"n_head":2,"n_embd":64,"n_positions":32,"vocab_size":256,"tie_word_embeddings":false}`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestDemoOfStagesSurvivesChaos has processes of every stage killed while six of them
+// train a model in three stages; the peers of a stage end with one state, and the whole
+// model has learned.
+func TestDemoOfStagesSurvivesChaos(t *testing.T) {
+	t.Parallel()
+	path, dir := binary(t, ""), filepath.Join(t.TempDir(), "demo")
+	o := command(t, 3*time.Minute, path, nil, "demo", "--preset", threeBlocks(t), "--workers", "6", "--stages", "3", "--worker-batch", "4", "--seconds", "24", "--chaos",
+		"--data", corpusFile(t), "--out", dir)
+	if o.code != 0 {
+		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
+	}
+	if !regexp.MustCompile(`killed [1-9][0-9]* workers \(in each stage: [1-9] [1-9] [1-9]\)`).MatchString(o.stdout) {
+		t.Errorf("not every stage was struck:\n%s", o.stdout)
+	}
+	if !strings.Contains(o.stdout, "3 stages: ") {
+		t.Errorf("no word of stages:\n%s", o.stdout)
+	}
+	if o := command(t, time.Minute, path, nil, "inspect", filepath.Join(dir, "model")); o.code != 0 || !strings.Contains(o.stdout, "lm_head.weight") {
+		t.Errorf("the model: exit code %d, %s%s", o.code, o.stdout, o.stderr)
+	}
+}
+
+// TestDemoOfOnePeerAStage is the smallest pipeline, with codecs that lose nothing.
+func TestDemoOfOnePeerAStage(t *testing.T) {
+	t.Parallel()
+	o := command(t, 3*time.Minute, binary(t, ""), nil, "demo", "--preset", threeBlocks(t), "--workers", "3", "--stages", "3", "--activations", "fp32", "--recipe", "diloco",
+		"--worker-batch", "2", "--micro-batch", "2", "--seconds", "6", "--data", corpusFile(t), "--out", filepath.Join(t.TempDir(), "demo"), "--json")
+	if o.code != 0 {
+		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
+	}
+	var r struct {
+		OK            bool
+		Stages        int
+		MicroBatches  uint64 `json:"micro_batches"`
+		PartlyCounted uint64 `json:"partly_counted"`
+		Workers       []struct {
+			State string `json:"state_hash"`
+		}
+	}
+	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
+		t.Fatal(err)
+	}
+	if !r.OK || r.Stages != 3 || r.MicroBatches == 0 || r.PartlyCounted != 0 {
+		t.Errorf("report %+v", r)
+	}
+	if r.Workers[0].State == r.Workers[1].State {
+		t.Error("two stages have one state")
+	}
+}
+
+// TestMoreStagesThanWorkers is told before anything starts.
+func TestMoreStagesThanWorkers(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"--workers", "2", "--stages", "3"}, {"--preset", "pico", "--workers", "4", "--stages", "3"}, {"--stages", "0"}, {"--workers", "6", "--stages", "3", "--coordinators", "3"}} {
+		o := command(t, time.Minute, binary(t, ""), nil, append([]string{"demo", "--seconds", "2", "--data", corpusFile(t), "--out", filepath.Join(t.TempDir(), "demo")}, args...)...)
+		if o.code == 0 || !strings.Contains(o.stderr, "stages") {
+			t.Errorf("%v: exit code %d, %s", args, o.code, o.stderr)
+		}
+	}
+}

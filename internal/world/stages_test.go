@@ -1,0 +1,135 @@
+package world
+
+import (
+	"errors"
+	"testing"
+
+	"dunlin/compute/cpu"
+	"dunlin/model"
+	"dunlin/peer"
+	"dunlin/status"
+	"dunlin/swarm/swarmtest"
+	"dunlin/wire"
+)
+
+// threeStages is a run of a model that is spread over three stages.
+func threeStages(r *peer.RunConfig) {
+	r.Model = model.Config{Layers: 3, Heads: 2, Width: 32, Context: 16, Vocab: 256}
+	r.Stages, r.Batch, r.Micro, r.H, r.Checkpoint = 3, 4, 1, 8, 12
+}
+
+// stageWorker is a peer that serves a stage.
+func (w *world) stageWorker(key byte, stage int) *node {
+	w.t.Helper()
+	return w.stageWorkerAt(key, stage, scratch(w.t))
+}
+
+func (w *world) stageWorkerAt(key byte, stage int, dir string) *node {
+	w.t.Helper()
+	return w.start(place{
+		key: key, dir: dir, change: func(c *peer.Config) { c.Stage = stage },
+		engine: func(spec *wire.RunSpec, _ []byte, joiner bool) (peer.Engine, error) {
+			device, err := cpu.New(cpu.Options{Threads: 1})
+			if err != nil {
+				return nil, err
+			}
+			w.t.Cleanup(func() { _ = device.Close() })
+			return peer.NewStageEngine(spec, stage, device, joiner, "", model.Room{})
+		},
+	})
+}
+
+// TestStagesInVirtualTime trains a model that no peer holds, two peers a stage. One peer
+// of each stage is killed, one after the other, and another takes its place; the run goes
+// on to its budget, and the peers of a stage end with the same bits, which are the
+// coordinator's.
+func TestStagesInVirtualTime(t *testing.T) { stagesInVirtualTime(t, 100_000, false) }
+
+// TestSynchronousStagesInVirtualTime does so with steps that all peers make together. No
+// micro-batch counts in some stages only.
+func TestSynchronousStagesInVirtualTime(t *testing.T) { stagesInVirtualTime(t, 30_000, true) }
+
+func stagesInVirtualTime(t *testing.T, budget uint64, synchronous bool) {
+	t.Helper()
+	swarmtest.Run(t, func(t *testing.T) {
+		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
+			threeStages(r)
+			r.TokenBudget, r.Synchronous = budget, synchronous
+		})
+		w.start(place{})
+		stages := make([][]*node, 3)
+		for i := range 6 {
+			stages[i%3] = append(stages[i%3], w.stageWorker(byte(2+i), i%3))
+		}
+		seen := uint64(0)
+		for stage := range stages {
+			seen = w.lead.await("commits", commits(seen+6)).Health.Commits
+			stages[stage][0].kill()
+			stages[stage] = append(stages[stage][1:], w.stageWorker(byte(20+stage), stage))
+			t.Logf("killed a peer of stage %d after %d commits", stage, seen)
+		}
+		for stage, nodes := range stages {
+			for i, n := range nodes {
+				if err := n.finish(); err != nil {
+					t.Errorf("stage %d, worker %d: %v", stage, i, err)
+				}
+			}
+		}
+		s := w.lead.await("the end", func(s *status.Snapshot) bool { return s.Run.Done })
+		t.Logf("%d tokens in %d commits, %d failed attempts, loss %.3f, %d micro-batches, at %s", s.Run.Tokens, s.Health.Commits, s.Health.FailedAttempts, *s.Learning.Train, s.Health.MicroBatches, s.At.Format("15:04:05"))
+		if synchronous && (s.Health.MicroBatches == 0 || s.Health.PartlyCounted > 0) {
+			t.Errorf("%d of %d micro-batches count in some stages only", s.Health.PartlyCounted, s.Health.MicroBatches)
+		}
+		if s.Run.Tokens < s.Run.TokenBudget {
+			t.Errorf("the run did not end by its budget: %s", w.lead.view())
+		}
+		for stage, nodes := range stages {
+			for i, n := range nodes {
+				if got, want := n.snapshot().Run.StateHash, s.Stages[stage].StateHash; got != want || want.IsZero() {
+					t.Errorf("stage %d, worker %d has state %s, the coordinator %s", stage, i, got.Short(), want.Short())
+				}
+			}
+		}
+		w.lead.halt()
+	})
+}
+
+// TestPeerMovesToAnotherStage sends one of two peers of a stage to another one. It leaves
+// in order, comes back there, and the run goes on with it.
+func TestPeerMovesToAnotherStage(t *testing.T) {
+	swarmtest.Run(t, func(t *testing.T) {
+		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
+			threeStages(r)
+			r.TokenBudget = 40_000
+		})
+		w.start(place{})
+		var nodes []*node
+		for i, stage := range []int{0, 1, 2, 2} {
+			nodes = append(nodes, w.stageWorker(byte(2+i), stage))
+		}
+		seen := w.lead.await("commits", commits(8)).Health.Commits
+		mover := nodes[3]
+		if err := w.lead.host.Send(mover.host.ID(), wire.EncodeMessage(&wire.Move{Stage: 1, Reason: "a test"})); err != nil {
+			t.Fatal(err)
+		}
+		var move *peer.MoveError
+		if err := mover.finish(); !errors.As(err, &move) || move.Stage != 1 {
+			t.Fatalf("it ends with %v", err)
+		}
+		back := w.stageWorkerAt(5, 1, mover.place.dir)
+		s := w.lead.await("commits with it", commits(seen+20))
+		if s.Stages[1].Peers != 2 || s.Stages[2].Peers != 1 {
+			t.Errorf("stages %+v", s.Stages)
+		}
+		for i, n := range append(nodes[:3], back) {
+			if err := n.finish(); err != nil {
+				t.Errorf("worker %d: %v", i, err)
+			}
+		}
+		s = w.lead.await("the end", func(s *status.Snapshot) bool { return s.Run.Done })
+		if got := back.snapshot().Run.StateHash; got != s.Stages[1].StateHash {
+			t.Errorf("it has state %s, the coordinator %s", got.Short(), s.Stages[1].StateHash.Short())
+		}
+		w.lead.halt()
+	})
+}

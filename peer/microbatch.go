@@ -1,0 +1,126 @@
+package peer
+
+import (
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+
+	"dunlin/pipeline"
+	"dunlin/wire"
+)
+
+// trainer is the driver's side of a pipeline.Trainer.
+type trainer struct {
+	machine *pipeline.Trainer
+	slot    wire.Slot
+	text    textWindows
+	leases  []wire.Range
+	micros  map[uint64]*microBatch
+	losses  []float32 // newest
+}
+
+// microBatch is what a trainer keeps of a micro-batch until it is released.
+type microBatch struct {
+	windows   wire.Range
+	inputs    [][]byte // by stage, as they travel
+	gradients [][]byte // by stage: of its output; the last one's are the targets
+}
+
+// begin starts over under a new slot. Leases of the old one are gone with it.
+func (t *trainer) begin(p *pipe, slot wire.Slot) error {
+	stages := p.spec.StageCount()
+	values := p.spec.Micro * p.spec.Model.Context * p.spec.Model.Width
+	batch, flight := int(p.spec.Data.Batch/p.spec.Micro), stages+1
+	if p.spec.Synchronous {
+		flight = batch
+	}
+	machine, err := pipeline.NewTrainer(pipeline.TrainerConfig{
+		Slot: slot, Stages: stages, Mode: modeOf(p.spec), Batch: batch, Step: p.version, InFlight: flight, PerPeer: callsAtOnce,
+		Bytes: values, Limits: pipeline.DefaultLimits(), Rand: rand.New(rand.NewPCG(p.seed, uint64(slot))),
+	})
+	if err != nil {
+		return err
+	}
+	t.machine, t.slot, t.micros, t.losses = machine, slot, map[uint64]*microBatch{}, nil
+	return nil
+}
+
+// errNoLease says that a trainer has nothing to draw from.
+type errNoLease struct{}
+
+func (errNoLease) Error() string { return "no leased windows are left" }
+
+// draw takes the windows of a micro-batch from the leases.
+func (t *trainer) draw(number uint64, spec *wire.RunSpec) error {
+	for len(t.leases) > 0 && t.leases[0].Len() < spec.Micro {
+		t.leases = t.leases[1:] // leases are whole micro-batches, but for what others left
+	}
+	if len(t.leases) == 0 {
+		return errNoLease{}
+	}
+	r := &t.leases[0]
+	windows := wire.Range{From: r.From, To: r.From + spec.Micro}
+	tokens, targets, err := t.text.batch(windows)
+	if err != nil {
+		return err
+	}
+	r.From = windows.To
+	n := spec.StageCount()
+	m := &microBatch{windows: windows, inputs: make([][]byte, n), gradients: make([][]byte, n)}
+	m.inputs[0], m.gradients[n-1] = encodeTokens(tokens), encodeTokens(targets)
+	t.micros[number] = m
+	return nil
+}
+
+// cargo is what goes with a call.
+func (t *trainer) cargo(call *wire.StageCall) []byte {
+	m := t.micros[call.Key.Micro]
+	c := &wire.Cargo{Windows: []wire.Range{m.windows}, Input: m.inputs[call.Key.Stage]}
+	if call.Backward {
+		c.Gradient = m.gradients[call.Key.Stage]
+	}
+	return wire.EncodeCargo(c)
+}
+
+// answered keeps what a call computed, for the next one. It reports false when the
+// answer is not one.
+func (t *trainer) answered(a *wire.StageAnswer, cargo []byte, stages int) bool {
+	m, stage := t.micros[a.Key.Micro], int(a.Key.Stage)
+	if m == nil || a.Key.Trainer != t.slot || stage >= stages {
+		return false
+	}
+	kind, body, ok := readAnswer(cargo)
+	if !ok {
+		return false
+	}
+	switch {
+	case kind == answerForward && stage+1 < stages:
+		m.inputs[stage+1] = body
+	case kind == answerBackward && stage > 0:
+		m.gradients[stage-1] = body
+	}
+	if kind == answerBackward && stage == stages-1 && len(t.losses) < 1024 {
+		t.losses = append(t.losses, math.Float32frombits(binary.LittleEndian.Uint32(cargo[1:])))
+	}
+	return true
+}
+
+// An answer's bytes: its kind, the loss (float32, 0 but at the last stage), and the
+// output or the gradient of the input.
+const (
+	answerForward  = 0
+	answerBackward = 1
+	answerHead     = 5
+)
+
+func makeAnswer(kind byte, loss float32, body []byte) []byte {
+	out := binary.LittleEndian.AppendUint32([]byte{kind}, math.Float32bits(loss))
+	return append(out, body...)
+}
+
+func readAnswer(b []byte) (kind byte, body []byte, ok bool) {
+	if len(b) < answerHead || b[0] > answerBackward {
+		return 0, nil, false
+	}
+	return b[0], b[answerHead:], true
+}

@@ -1,0 +1,119 @@
+package peer
+
+import (
+	"slices"
+
+	"dunlin/pipeline"
+	"dunlin/wire"
+)
+
+// reduction is how the members of a stage add up a step that all make together: each
+// gives its sum to every other, and all add in the order of the close, so that they get
+// the same bits.
+type reduction struct {
+	close *wire.StageClose // the newest, nil before the first
+	added bool             // the worker was asked to add
+	sums  []memberSum      // newest last; some come before the close does
+}
+
+// memberSum is what another member has counted of a close.
+type memberSum struct {
+	from wire.PeerID
+	of   wire.StageSum
+	sum  []byte
+}
+
+// maxSums bounds the sums that wait.
+const maxSums = 2 * wire.MaxMembers
+
+// summed keeps another member's sum until the close is here.
+func (p *pipe) summed(from wire.PeerID, of *wire.StageSum, sum []byte) {
+	if !p.spec.Synchronous || of.Stage != uint64(p.stage) || of.Bytes != 4*p.stageValues() {
+		return
+	}
+	r := &p.reduction
+	r.sums = slices.DeleteFunc(r.sums, func(m memberSum) bool { return m.from == from }) // a member has one at a time
+	if len(r.sums) == maxSums {
+		r.sums = r.sums[1:]
+	}
+	r.sums = append(r.sums, memberSum{from, *of, sum})
+	p.reduce()
+}
+
+// stageValues counts the parameters of this peer's stage.
+func (p *pipe) stageValues() uint64 { return stageSize(p.spec, p.stage) }
+
+// exchange gives the other members this peer's sum.
+func (p *pipe) exchange(ev sumTaken) {
+	c := ev.close
+	if p.reduction.close != c {
+		return // a later one is in force
+	}
+	of := &wire.StageSum{Trainer: c.Trainer, Step: c.Step, Try: c.Try, Edition: c.Edition, Stage: c.Stage, Bytes: uint64(len(ev.sum))}
+	for _, member := range c.Members {
+		if member == p.self {
+			continue
+		}
+		if err := p.transport.Pass(member, wire.EncodePassed(of, ev.sum)); err != nil {
+			p.reduceFailed("no sum to " + member.Short() + ": " + err.Error())
+			return
+		}
+	}
+	p.reduce()
+}
+
+// reduce adds up once every member's sum is here.
+func (p *pipe) reduce() {
+	c := p.reduction.close
+	if c == nil || p.reduction.added {
+		return
+	}
+	sums := make([][]byte, len(c.Members))
+	for i, member := range c.Members {
+		if member == p.self {
+			continue
+		}
+		j := slices.IndexFunc(p.reduction.sums, func(m memberSum) bool {
+			return m.from == member && m.of.Trainer == c.Trainer && m.of.Step == c.Step && m.of.Try == c.Try && m.of.Edition == c.Edition
+		})
+		if j < 0 {
+			return
+		}
+		sums[i] = p.reduction.sums[j].sum
+	}
+	p.reduction.added = true
+	p.worker.orders.put(reduceOrder{c, sums})
+}
+
+func (p *pipe) reduced(ev sumsReduced) {
+	c := ev.close
+	if ev.err != nil {
+		p.toServer(pipeline.ReduceFailed{Step: c.Step, Try: c.Try, Edition: c.Edition, Reason: ev.err.Error()})
+		return
+	}
+	p.toServer(pipeline.Reduced{Step: c.Step, Try: c.Try, Edition: c.Edition, NormSq: ev.normSq})
+}
+
+func (p *pipe) reduceFailed(reason string) {
+	c := p.reduction.close
+	p.reduction.added = true // nothing more comes of this one
+	p.toServer(pipeline.ReduceFailed{Step: c.Step, Try: c.Try, Edition: c.Edition, Reason: reason})
+}
+
+// reduceWithout gives up adding with a member that is gone.
+func (p *pipe) reduceWithout(gone wire.PeerID) {
+	p.reduction.sums = slices.DeleteFunc(p.reduction.sums, func(m memberSum) bool { return m.from == gone })
+	if c := p.reduction.close; c != nil && !p.reduction.added && slices.Contains(c.Members, gone) {
+		p.reduceFailed(gone.Short() + " is gone")
+	}
+}
+
+// catchUp follows a trainer that is at a later step: this peer joined in the middle, or
+// missed steps. Its weights are the last commit's and its own steps since, which the next
+// rounds bring together with the others'.
+func (p *pipe) catchUp(step uint64) {
+	if p.spec.Synchronous && p.serving && !p.stepping && step > p.version {
+		p.version = step
+		p.toServer(pipeline.Moved{Version: step})
+	}
+}

@@ -1,0 +1,342 @@
+package peer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"dunlin/compress"
+	"dunlin/compute"
+	"dunlin/model"
+	"dunlin/optimizer"
+	"dunlin/wire"
+)
+
+// StageEngine computes one stage of a run's model on a device of this machine. The
+// gradient of each micro-batch is kept apart until it counts, so that one that a
+// trainer gives up leaves nothing behind. One goroutine uses it.
+type StageEngine struct {
+	stage  *model.Stage
+	inner  optimizer.Inner
+	device compute.Device
+	cfg    TrainerConfig
+	codec  compress.Codec
+	most   int // windows in a micro-batch
+	live   [][]float32
+	memory string // file of the moments; empty for none
+
+	sum    compute.Buffer                   // of the gradients that count
+	count  int                              // of them
+	all    compute.Buffer                   // of all members' sums, in a run whose peers step together; else empty
+	kept   map[wire.StageKey]compute.Buffer // but the newest's
+	spare  []compute.Buffer
+	newest wire.StageKey // whose gradient lies where the backward pass left it
+	there  bool          // it does
+	stream []float32     // scratch of one micro-batch's rows
+	other  []float32
+}
+
+// NewStageEngine allocates a stage of a run's model on a device, which stays the
+// caller's. joiner, memory and room are as for NewLocalEngine; room is a StagePlan's.
+func NewStageEngine(spec *wire.RunSpec, stage int, device compute.Device, joiner bool, memory string, room model.Room) (*StageEngine, error) {
+	cfg, err := trainerConfig(spec, joiner)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := stageParts(spec)
+	if err != nil {
+		return nil, err
+	}
+	codec, err := compress.ByName(spec.Activation)
+	if err != nil {
+		return nil, fmt.Errorf("run spec: activations: %w", err)
+	}
+	e := &StageEngine{device: device, cfg: cfg, codec: codec, most: int(spec.Micro), kept: map[wire.StageKey]compute.Buffer{}}
+	if room == (model.Room{}) {
+		room.Batch = int(spec.Micro)
+	}
+	if e.stage, err = model.NewStage(parts[stage], room, cfg.Model, device); err != nil {
+		return nil, err
+	}
+	fail := func(err error) (*StageEngine, error) { return nil, errors.Join(err, e.Close()) }
+	if e.sum, err = device.Alloc(e.stage.Grads().Len()); err != nil {
+		return fail(err)
+	}
+	steps := e.sum // what the optimizer steps on
+	if spec.Synchronous {
+		if e.all, err = device.Alloc(e.sum.Len()); err != nil {
+			return fail(err)
+		}
+		steps = e.all
+	}
+	target := optimizer.Target{Device: device, Params: e.stage.Params(), Grads: steps, Tensors: e.stage.Shapes()}
+	for _, p := range cfg.Model.PartParams(parts[stage]) {
+		if p.Layer < 0 {
+			target.Lookups = append(target.Lookups, p.Name)
+		}
+	}
+	if e.inner, err = optimizer.New(target, cfg.inner()); err != nil {
+		return fail(err)
+	}
+	flat := e.stage.Params().Host
+	if flat == nil {
+		return fail(fmt.Errorf("device %s keeps its weights to itself: stages are computed on the CPU so far, use --device cpu", device.Name()))
+	}
+	e.live = make([][]float32, len(spec.Tensors))
+	for _, p := range cfg.Model.PartParams(parts[stage]) {
+		for i, t := range spec.Tensors {
+			if t.Name == p.Name {
+				e.live[i] = flat[p.Offset : p.Offset+p.Size : p.Offset+p.Size]
+			}
+		}
+	}
+	rows := int(spec.Micro) * cfg.Model.Context
+	e.stream, e.other = make([]float32, rows*cfg.Model.Width), make([]float32, rows*cfg.Model.Width)
+	e.memory = memory
+	recallMoments(memory, e.inner)
+	return e, nil
+}
+
+// Live implements Engine; tensors of other stages are nil.
+func (e *StageEngine) Live() [][]float32 { return e.live }
+
+// Pull implements Engine: the device shares the host's memory.
+func (e *StageEngine) Pull([]int) error { return nil }
+
+// Push implements Engine.
+func (e *StageEngine) Push([]int) error { return nil }
+
+// Remember implements Engine.
+func (e *StageEngine) Remember() error { return keepMoments(e.memory, e.inner) }
+
+// Reopen implements Engine: what shares the host's memory is not lost.
+func (e *StageEngine) Reopen() error {
+	return fmt.Errorf("device %s cannot be opened again", e.device.Name())
+}
+
+// Name implements Engine.
+func (e *StageEngine) Name() string { return e.device.Name() }
+
+// Step implements Engine: a stage alone makes none from tokens.
+func (e *StageEngine) Step([]uint64, float64) (float64, error) {
+	return 0, errors.New("a stage steps on gradients that other stages bring")
+}
+
+// Close implements Engine.
+func (e *StageEngine) Close() error {
+	if e.inner != nil {
+		e.inner.Close()
+	}
+	for _, b := range e.kept {
+		e.device.Free(b)
+	}
+	for _, b := range e.spare {
+		e.device.Free(b)
+	}
+	for _, b := range []compute.Buffer{e.sum, e.all} {
+		if b.Len() > 0 {
+			e.device.Free(b)
+		}
+	}
+	return e.stage.Close()
+}
+
+// Forward runs one micro-batch forward and returns the encoded output.
+func (e *StageEngine) Forward(c *wire.Cargo) ([]byte, error) {
+	in, err := e.pass(c)
+	if err != nil {
+		return nil, err
+	}
+	out := e.other[:e.rows(in)*e.cfg.Model.Width]
+	if err := e.stage.Forward(out, in); err != nil {
+		return nil, err
+	}
+	return e.codec.Encode(nil, out)
+}
+
+// Backward runs one micro-batch forward and back and returns the encoded gradient of
+// its input, empty at the first stage, and the loss at the last. The weight gradient is
+// kept under the key until Add or Drop.
+func (e *StageEngine) Backward(key wire.StageKey, c *wire.Cargo) (gradient []byte, loss float32, err error) {
+	in, err := e.pass(c)
+	if err != nil {
+		return nil, 0, err
+	}
+	n := e.rows(in) * e.cfg.Model.Width
+	part := e.stage.Part()
+	var dOut, dIn []float32
+	if part.Last(e.cfg.Model) {
+		in.Targets, err = decodeTokens(c.Gradient, e.rows(in))
+	} else {
+		dOut = e.other[:n]
+		err = e.codec.Decode(dOut, c.Gradient)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if !part.First() {
+		dIn = e.other[:n] // of the output's gradient nothing is needed once it is on the device
+	}
+	if err := e.clear(); err != nil {
+		return nil, 0, err
+	}
+	if loss, err = e.stage.Backward(dIn, in, dOut); err != nil {
+		return nil, 0, err
+	}
+	if !part.First() {
+		if gradient, err = e.codec.Encode(nil, dIn); err != nil {
+			return nil, 0, err
+		}
+	}
+	e.Drop(key) // of an earlier call
+	e.newest, e.there = key, true
+	return gradient, loss, nil
+}
+
+// clear makes room for the next gradient: one that is still waited for is put aside.
+func (e *StageEngine) clear() error {
+	if e.there {
+		var b compute.Buffer
+		if n := len(e.spare); n > 0 {
+			b, e.spare = e.spare[n-1], e.spare[:n-1]
+		} else {
+			var err error
+			if b, err = e.device.Alloc(e.sum.Len()); err != nil {
+				return err
+			}
+		}
+		copy(b.Host, e.stage.Grads().Host)
+		e.kept[e.newest], e.there = b, false
+	}
+	e.stage.ZeroGrad()
+	return nil
+}
+
+// Drop forgets a kept gradient.
+func (e *StageEngine) Drop(key wire.StageKey) {
+	if e.there && e.newest == key {
+		e.there = false
+	}
+	if b, ok := e.kept[key]; ok {
+		delete(e.kept, key)
+		e.spare = append(e.spare, b)
+	}
+}
+
+// Add makes a kept gradient count.
+func (e *StageEngine) Add(key wire.StageKey) error {
+	b, ok := e.kept[key]
+	if e.there && e.newest == key {
+		b, ok = e.stage.Grads(), true
+	}
+	if !ok {
+		return fmt.Errorf("add %v: its gradient is not here", key)
+	}
+	if e.count == 0 {
+		copy(e.sum.Host, b.Host)
+	} else {
+		e.device.Combine(e.sum, 1, e.sum, 1, b)
+	}
+	e.count++
+	e.Drop(key)
+	return nil
+}
+
+// Clear forgets what counts.
+func (e *StageEngine) Clear() { e.count = 0 }
+
+// Apply makes an inner step on the mean of what counts, and clears it.
+func (e *StageEngine) Apply(progress float64) error {
+	if e.count == 0 {
+		return errors.New("inner step on no gradient")
+	}
+	_, err := e.inner.Step(e.cfg.LR.At(progress), e.cfg.WeightDecay.At(progress), 1/float64(e.count))
+	e.count = 0
+	return err
+}
+
+// Sum returns the bytes of what counts, for other members of the stage.
+func (e *StageEngine) Sum() []byte {
+	out := make([]byte, 4*e.sum.Len())
+	if e.count == 0 {
+		return out
+	}
+	for i, x := range e.sum.Host {
+		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(x))
+	}
+	return out
+}
+
+// Reduce adds up the sums of a step's members in their order, of which nil is its own,
+// and returns the squared norm of the mean over so many micro-batches.
+func (e *StageEngine) Reduce(sums [][]byte, micros int) (float64, error) {
+	clear(e.all.Host)
+	for _, sum := range sums {
+		switch {
+		case sum == nil && e.count == 0:
+		case sum == nil:
+			e.device.Combine(e.all, 1, e.all, 1, e.sum)
+		case len(sum) != 4*e.all.Len():
+			return 0, fmt.Errorf("a member's sum of %d bytes, want %d", len(sum), 4*e.all.Len())
+		default:
+			for i := range e.all.Host {
+				e.all.Host[i] += math.Float32frombits(binary.LittleEndian.Uint32(sum[4*i:]))
+			}
+		}
+	}
+	n := float64(micros)
+	return e.device.SumSquares(e.all) / (n * n), nil
+}
+
+// ApplyReduced makes an inner step on the mean that Reduce made, clipped by the norm of
+// the whole model's gradient (R12), and clears what counts.
+func (e *StageEngine) ApplyReduced(micros int, normSq, progress float64) error {
+	n := float64(micros)
+	e.inner.Squares(normSq * n * n)
+	_, err := e.inner.Step(e.cfg.LR.At(progress), e.cfg.WeightDecay.At(progress), 1/n)
+	e.count = 0
+	return err
+}
+
+// pass decodes the input of a call.
+func (e *StageEngine) pass(c *wire.Cargo) (model.Pass, error) {
+	windows := wire.Windows(c.Windows)
+	if windows < 1 || windows > uint64(e.most) {
+		return model.Pass{}, fmt.Errorf("a micro-batch of %d windows: 1 to %d are taken", windows, e.most)
+	}
+	in := model.Pass{Windows: int(windows)}
+	rows := in.Windows * e.cfg.Model.Context
+	var err error
+	if e.stage.Part().First() {
+		in.Tokens, err = decodeTokens(c.Input, rows)
+		return in, err
+	}
+	in.Stream = e.stream[:rows*e.cfg.Model.Width]
+	return in, e.codec.Decode(in.Stream, c.Input)
+}
+
+func (e *StageEngine) rows(in model.Pass) int { return in.Windows * e.cfg.Model.Context }
+
+// encodeTokens and decodeTokens are how tokens travel.
+func encodeTokens(tokens []int32) []byte {
+	out := make([]byte, 0, 4*len(tokens))
+	for _, t := range tokens {
+		out = binary.LittleEndian.AppendUint32(out, uint32(t))
+	}
+	return out
+}
+
+func decodeTokens(b []byte, n int) ([]int32, error) {
+	if len(b) != 4*n {
+		return nil, fmt.Errorf("%d bytes of tokens, want %d", len(b), 4*n)
+	}
+	out := make([]int32, n)
+	for i := range out {
+		out[i] = int32(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	return out, nil
+}
+
+// Activations lists the codecs of what passes between stages.
+func Activations() []string { return []string{"int8", "had4", "int4", "fp32"} }

@@ -1,0 +1,315 @@
+package peer
+
+import (
+	"crypto/ed25519"
+	"math"
+	"slices"
+	"testing"
+
+	"dunlin/compute"
+	"dunlin/compute/cpu"
+	"dunlin/data"
+	"dunlin/model"
+	"dunlin/store"
+	"dunlin/wire"
+)
+
+// stagedSpec is a run of a small model in three stages whose activations lose nothing.
+func stagedSpec(t *testing.T, batch, micro int) (*wire.RunSpec, []byte) {
+	t.Helper()
+	text := []byte{}
+	for i := range 4000 {
+		text = append(text, byte('a'+i*i%23))
+	}
+	c := DefaultRun()
+	c.Name, c.Model, c.TokenBudget = "stages", model.Config{Layers: 5, Heads: 2, Width: 16, Context: 8, Vocab: data.Vocabulary}, 1<<20
+	c.Corpus = &data.Corpus{Train: text, HeldOut: text[:100]}
+	c.Stages, c.Activation, c.Batch, c.Micro = 3, "fp32", batch, micro
+	key := testKey()
+	signed, err := c.Spec(key, []wire.PeerID{wire.PeerIDOf(key)}, func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := signed.Open(wire.HashLeaf(signed.Spec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec, text
+}
+
+func cpuDevice(t *testing.T) compute.Device {
+	t.Helper()
+	device, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { device.Close() })
+	return device
+}
+
+// fill gives an engine the run's initial weights.
+func fill(t *testing.T, spec *wire.RunSpec, live [][]float32) {
+	t.Helper()
+	cfg, err := modelConfig(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range cfg.Params() {
+		if live[i] != nil {
+			p.Fill(live[i], spec.Seed)
+		}
+	}
+}
+
+// TestStageEnginesEqualOneMachine walks one micro-batch a step through engines of all
+// stages, by the bytes that travel, and compares the weights with those of an engine of
+// the whole model, bit for bit. Nothing is clipped: each stage sees its own gradient only.
+func TestStageEnginesEqualOneMachine(t *testing.T) {
+	spec, text := stagedSpec(t, 2, 2)
+	spec.Inner.Clip = wire.FloatOf(1000)
+	whole, err := NewLocalEngine(spec, cpuDevice(t), text, false, "", model.Room{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Close()
+	fill(t, spec, whole.Live())
+	var stages []*StageEngine
+	for s := range spec.StageCount() {
+		e, err := NewStageEngine(spec, s, cpuDevice(t), false, "", model.Room{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		fill(t, spec, e.Live())
+		stages = append(stages, e)
+	}
+	trainer := &trainer{slot: 1, micros: map[uint64]*microBatch{}, leases: []wire.Range{{From: 0, To: 100}}}
+	windows, err := newTextWindows(spec, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trainer.text = *windows
+	for step := range uint64(6) {
+		want, err := whole.Step([]uint64{2 * step, 2*step + 1}, float64(step)/10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := trainer.draw(step, spec); err != nil {
+			t.Fatal(err)
+		}
+		call := func(stage int, backward bool) {
+			key := wire.StageKey{Trainer: 1, Micro: step, Stage: uint64(stage), Attempt: 1}
+			cargo, err := wire.DecodeCargo(trainer.cargo(&wire.StageCall{Key: key, Backward: backward}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var body []byte
+			var loss float32
+			kind := byte(answerForward)
+			if backward {
+				kind = answerBackward
+				body, loss, err = stages[stage].Backward(key, cargo)
+			} else {
+				body, err = stages[stage].Forward(cargo)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !trainer.answered(&wire.StageAnswer{Key: key}, makeAnswer(kind, loss, body), len(stages)) {
+				t.Fatalf("the answer of stage %d is not taken", stage)
+			}
+			if backward {
+				if err := stages[stage].Add(key); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for s := range len(stages) - 1 {
+			call(s, false)
+		}
+		for s := len(stages) - 1; s >= 0; s-- {
+			call(s, true)
+		}
+		if got := float64(trainer.losses[0]); got != want {
+			t.Fatalf("step %d: loss %v, one machine's is %v", step, got, want)
+		}
+		trainer.losses = nil
+		for _, e := range stages {
+			if err := e.Apply(float64(step) / 10); err != nil {
+				t.Fatal(err)
+			}
+			for i, live := range e.Live() {
+				if live != nil && !slices.Equal(live, whole.Live()[i]) {
+					t.Fatalf("step %d: %s differs from one machine's", step, spec.Tensors[i].Name)
+				}
+			}
+		}
+	}
+}
+
+// TestStageEngineForgetsWhatDoesNotCount drops a gradient and adds another: the step is
+// that of the other alone.
+func TestStageEngineForgetsWhatDoesNotCount(t *testing.T) {
+	spec, _ := stagedSpec(t, 2, 1)
+	run := func(dropped bool) []float32 {
+		e, err := NewStageEngine(spec, 1, cpuDevice(t), false, "", model.Room{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		fill(t, spec, e.Live())
+		back := func(micro uint64, seed float32) wire.StageKey {
+			values := make([]float32, 8*16)
+			for i := range values {
+				values[i] = seed * float32(i%7)
+			}
+			frame, err := e.codec.Encode(nil, values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key := wire.StageKey{Trainer: 1, Micro: micro, Stage: 1, Attempt: 1}
+			if _, _, err := e.Backward(key, &wire.Cargo{Windows: []wire.Range{{From: 0, To: 1}}, Input: frame, Gradient: frame}); err != nil {
+				t.Fatal(err)
+			}
+			return key
+		}
+		if dropped {
+			e.Drop(back(7, 3))
+		}
+		for micro := range uint64(2) {
+			if err := e.Add(back(micro, float32(micro+1))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := e.Apply(0.1); err != nil {
+			t.Fatal(err)
+		}
+		if e.Apply(0.1) == nil {
+			t.Error("a step on no gradient is made")
+		}
+		return slices.Clone(e.stage.Params().Host)
+	}
+	if !slices.Equal(run(false), run(true)) {
+		t.Error("a dropped gradient leaves something behind")
+	}
+}
+
+// TestStageEngineRefusesForeignBytes gives an engine what no trainer sends.
+func TestStageEngineRefusesForeignBytes(t *testing.T) {
+	spec, _ := stagedSpec(t, 2, 1)
+	for stage := range spec.StageCount() {
+		e, err := NewStageEngine(spec, stage, cpuDevice(t), false, "", model.Room{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		for name, c := range map[string]*wire.Cargo{
+			"nothing": {}, "too many windows": {Windows: []wire.Range{{From: 0, To: 1 << 59}}},
+			"short": {Windows: []wire.Range{{From: 0, To: 1}}, Input: make([]byte, 3), Gradient: make([]byte, 3)},
+			"noise": {Windows: []wire.Range{{From: 0, To: 1}}, Input: make([]byte, 12+4*128), Gradient: make([]byte, 12+4*128)},
+		} {
+			if _, _, err := e.Backward(wire.StageKey{}, c); err == nil {
+				t.Errorf("stage %d, %s: no error", stage, name)
+			}
+		}
+	}
+}
+
+func testKey() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)) }
+
+// TestSynchronousStepsEqualOneMachine splits a step's micro-batches over two peers of
+// each stage, clips by the norm of the whole, and compares with one machine: equal to
+// rounding, since gradients are added in another order, and both peers to the bit.
+func TestSynchronousStepsEqualOneMachine(t *testing.T) {
+	spec, text := stagedSpec(t, 4, 1)
+	spec.Synchronous, spec.Inner.Clip = true, wire.FloatOf(0.05)
+	whole, err := NewLocalEngine(spec, cpuDevice(t), text, false, "", model.Room{Batch: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Close()
+	fill(t, spec, whole.Live())
+	stages := make([][2]*StageEngine, spec.StageCount())
+	for s := range stages {
+		for i := range 2 {
+			e, err := NewStageEngine(spec, s, cpuDevice(t), false, "", model.Room{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer e.Close()
+			fill(t, spec, e.Live())
+			stages[s][i] = e
+		}
+	}
+	windows, err := newTextWindows(spec, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	walk := &trainer{slot: 1, micros: map[uint64]*microBatch{}, leases: []wire.Range{{From: 0, To: 100}}, text: *windows}
+	for step := range uint64(5) {
+		if _, err := whole.Step([]uint64{4 * step, 4*step + 1, 4*step + 2, 4*step + 3}, 0.1); err != nil {
+			t.Fatal(err)
+		}
+		for micro := 4 * step; micro < 4*step+4; micro++ {
+			if err := walk.draw(micro, spec); err != nil {
+				t.Fatal(err)
+			}
+			call := func(stage int, backward bool) {
+				e := stages[stage][micro%2]
+				key := wire.StageKey{Trainer: 1, Micro: micro, Stage: uint64(stage), Attempt: 1}
+				cargo, err := wire.DecodeCargo(walk.cargo(&wire.StageCall{Key: key, Backward: backward}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				kind, body, loss := byte(answerForward), []byte(nil), float32(0)
+				if backward {
+					kind = answerBackward
+					if body, loss, err = e.Backward(key, cargo); err == nil {
+						err = e.Add(key)
+					}
+				} else {
+					body, err = e.Forward(cargo)
+				}
+				if err != nil || !walk.answered(&wire.StageAnswer{Key: key}, makeAnswer(kind, loss, body), len(stages)) {
+					t.Fatalf("stage %d: %v", stage, err)
+				}
+			}
+			for s := range len(stages) - 1 {
+				call(s, false)
+			}
+			for s := len(stages) - 1; s >= 0; s-- {
+				call(s, true)
+			}
+		}
+		var normSq float64
+		for _, pair := range stages {
+			sums := [2][]byte{pair[0].Sum(), pair[1].Sum()}
+			a, err1 := pair[0].Reduce([][]byte{nil, sums[1]}, 4)
+			b, err2 := pair[1].Reduce([][]byte{sums[0], nil}, 4)
+			if err1 != nil || err2 != nil || a != b {
+				t.Fatalf("two members make %v, %v and %v, %v of one step", a, err1, b, err2)
+			}
+			normSq += a
+		}
+		for _, pair := range stages {
+			for _, e := range pair {
+				if err := e.ApplyReduced(4, normSq, 0.1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i, live := range pair[0].Live() {
+				if !slices.Equal(live, pair[1].Live()[i]) {
+					t.Fatalf("step %d: two members differ in %s", step, spec.Tensors[i].Name)
+				}
+				for j, x := range live {
+					if want := whole.Live()[i][j]; math.Abs(float64(x-want)) > 2e-5 {
+						t.Fatalf("step %d: %s has %v, one machine %v", step, spec.Tensors[i].Name, x, want)
+					}
+				}
+			}
+		}
+	}
+	if _, err := stages[0][0].Reduce([][]byte{make([]byte, 3)}, 4); err == nil {
+		t.Error("a sum of another size is added")
+	}
+}

@@ -1,0 +1,131 @@
+package swarm
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"dunlin/wire"
+)
+
+// taker is a recorder that takes what stages pass, as fast as gate lets it.
+type taker struct {
+	*recorder
+	passed chan []byte
+	gate   chan struct{} // nil: at once
+}
+
+func (k *taker) Passed(_ wire.PeerID, msg []byte) {
+	if k.gate != nil {
+		<-k.gate
+	}
+	k.passed <- msg
+}
+
+// takers are two connected hosts; b takes.
+func takers(t *testing.T, gate chan struct{}, change func(*Config)) (a, b *Host, took *taker) {
+	t.Helper()
+	took = &taker{passed: make(chan []byte, 1<<12), gate: gate}
+	b, heard := startHost(t, 2, func(c *Config) {
+		took.recorder = c.Handler.(*recorder)
+		c.Handler = took
+		change(c)
+	})
+	a, _ = startHost(t, 1, change)
+	if err := a.Connect(t.Context(), b.ID(), b.Addrs()); err != nil {
+		t.Fatal(err)
+	}
+	heard.until(t, "up")
+	return a, b, took
+}
+
+func TestPassKeepsOrderAndBytes(t *testing.T) {
+	a, b, took := takers(t, nil, func(*Config) {})
+	var want [][]byte
+	for i := range 40 {
+		msg := bytes.Repeat([]byte{byte(i)}, 1+i*i*97)
+		want = append(want, msg)
+		if err := a.Pass(b.ID(), msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, msg := range want {
+		select {
+		case got := <-took.passed:
+			if !bytes.Equal(got, msg) {
+				t.Fatalf("message %d of %d bytes came as %d bytes", i, len(msg), len(got))
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("message %d does not come", i)
+		}
+	}
+	if n := b.Stats().Classes[wire.ClassActivation].In; n < uint64(len(want[39])) {
+		t.Errorf("%d bytes are counted", n)
+	}
+	if err := a.Pass(b.ID(), nil); err == nil {
+		t.Error("an empty message is passed")
+	}
+	if err := a.Pass(wire.PeerID{9}, []byte("x")); !errors.Is(err, ErrNotConnected) {
+		t.Errorf("to nobody: %v", err)
+	}
+}
+
+// TestPassWaitsAtItsSender has a receiver that takes nothing: what is passed on waits in
+// a bounded queue, which then refuses more, and goes on when it takes again.
+func TestPassWaitsAtItsSender(t *testing.T) {
+	gate := make(chan struct{})
+	a, b, took := takers(t, gate, func(c *Config) { c.Limits.Passing = 64 << 10 })
+	msg := make([]byte, 64<<10)
+	sent := 0
+	var err error
+	for range 2000 { // far beyond what windows and queues hold
+		if err = a.Pass(b.ID(), msg); err != nil {
+			break
+		}
+		sent++
+		time.Sleep(100 * time.Microsecond)
+	}
+	if !errors.Is(err, ErrQueueFull) {
+		t.Fatalf("%d messages were queued for a receiver that takes none: %v", sent, err)
+	}
+	close(gate)
+	for i := range sent {
+		select {
+		case <-took.passed:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("message %d of %d does not come", i, sent)
+		}
+	}
+}
+
+// TestBrokenPassingEndsTheSession: no message is lost unnoticed.
+func TestBrokenPassingEndsTheSession(t *testing.T) {
+	a, b, took := takers(t, nil, func(*Config) {})
+	if err := a.Pass(b.ID(), []byte("first")); err != nil {
+		t.Fatal(err)
+	}
+	<-took.passed
+	for _, c := range b.lane.p2p.Network().Conns() {
+		for _, st := range c.GetStreams() {
+			if st.Protocol() == b.passing {
+				st.ResetWithError(network.StreamProtocolViolation)
+			}
+		}
+	}
+	took.until(t, "down")
+	took.until(t, "up")
+	for a.Pass(b.ID(), []byte("again")) != nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	select {
+	case got := <-took.passed:
+		if string(got) != "again" {
+			t.Errorf("took %q", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing is passed in the next session")
+	}
+}

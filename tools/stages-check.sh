@@ -1,0 +1,34 @@
+#!/bin/sh
+# Trains the same shape on the same number of tokens in one process and in stages × peers
+# processes on loopback, and compares the losses on held-out text.
+#   SEEDS="1 2 3" TOKENS=2000000 WORKERS=6 STAGES=3 MODE=--synchronous sh tools/stages-check.sh
+set -eu
+dunlin=${DUNLIN:-bin/dunlin}
+out=${OUT:-out/stages}
+seeds=${SEEDS:-1 2 3}
+tokens=${TOKENS:-2000000}
+workers=${WORKERS:-6}
+stages=${STAGES:-3}
+mode=${MODE:-}
+batch=${BATCH:-8}
+activations=${ACTIVATIONS:-int8}
+mkdir -p "$out"
+shape=$out/shape.json
+cat > "$shape" <<JSON
+{"model_type":"gpt2","n_layer":4,"n_head":4,"n_embd":128,"n_positions":128,"vocab_size":256,"tie_word_embeddings":false}
+JSON
+# Text to train on, and to measure on: the standard library of Go but its package net, and that.
+src=$(go env GOROOT)/src
+find "$src" -name '*.go' ! -path "$src/net/*" ! -path "$src/cmd/*" | sort | xargs cat > "$out/train.txt"
+find "$src/net" -name '*.go' | sort | head -60 | xargs cat | head -c 400000 > "$out/held.txt"
+loss() { sed -n 's/.*"'"$1"'": *\([0-9.]*\).*/\1/p'; }
+for seed in $seeds; do
+  # shellcheck disable=SC2086 # MODE may be several words, or none
+  "$dunlin" demo --preset "$shape" --workers "$workers" --stages "$stages" --worker-batch "$batch" --micro-batch 1 --activations "$activations" \
+    --tokens "$tokens" --seconds 3600 --seed "$seed" --data "$out/train.txt" --out "$out/swarm-$seed" --json $mode > "$out/swarm-$seed.json"
+  trained=$(loss tokens < "$out/swarm-$seed.json")
+  "$dunlin" train --preset "$shape" --batch "$batch" --steps $((trained / (batch * 128))) --lr 0.002 --seed "$seed" --save-every 0 --data "$out/train.txt" --out "$out/one-$seed" > /dev/null
+  a=$("$dunlin" eval "$out/swarm-$seed/model" "$out/held.txt" --json | loss loss)
+  b=$("$dunlin" eval "$out/one-$seed" "$out/held.txt" --json | loss loss)
+  awk -v s="$seed" -v t="$trained" -v a="$a" -v b="$b" 'BEGIN { printf "seed %d, %d tokens: in stages %.4f, on one machine %.4f, %+.2f %%\n", s, t, a, b, 100 * (a / b - 1) }'
+done
