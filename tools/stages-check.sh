@@ -19,7 +19,7 @@ cat > "$shape" <<JSON
 JSON
 # Text to train on, and to measure on: the standard library of Go but its package net, and that.
 src=$(go env GOROOT)/src
-find "$src" -name '*.go' ! -path "$src/net/*" ! -path "$src/cmd/*" | sort | xargs cat > "$out/train.txt"
+find "$src" -type f -name '*.go' ! -path "$src/net/*" ! -path "$src/cmd/*" | sort | xargs cat > "$out/train.txt"
 find "$src/net" -name '*.go' | sort | head -60 | xargs cat | head -c 400000 > "$out/held.txt"
 loss() { sed -n 's/.*"'"$1"'": *\([0-9.]*\).*/\1/p'; }
 for seed in $seeds; do
