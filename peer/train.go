@@ -147,6 +147,12 @@ func (t *Trainer) step(tokens, targets []int32, progress, rateFactor float64) (S
 	}
 	var err error
 	result.Norm, err = t.inner.Step(result.LR, t.cfg.WeightDecay.At(progress), 1/float64(passes))
+	if errors.Is(err, optimizer.ErrNotFinite) {
+		// The norm of a device that failed meanwhile is not a number either.
+		if failed := t.device.Sync(); failed != nil {
+			err = failed
+		}
+	}
 	return result, err
 }
 
