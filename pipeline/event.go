@@ -197,6 +197,8 @@ func Describe(m wire.StageMessage) string {
 			return fmt.Sprintf("behind %d.%d.%d stage %d: %v %s", m.Step, m.Try, m.Edition, m.Stage, m.Micros, m.Reason)
 		}
 		return fmt.Sprintf("missing %d.%d.%d stage %d: %v %s", m.Step, m.Try, m.Edition, m.Stage, m.Micros, m.Reason)
+	case *wire.StageSum:
+		return fmt.Sprintf("sum %d.%d.%d stage %d", m.Step, m.Try, m.Edition, m.Stage)
 	case *wire.StageApplied:
 		return fmt.Sprintf("applied %d stage %d, at version %d", m.Step, m.Stage, m.Version)
 	}

@@ -145,6 +145,7 @@ func (s *Server) message(from wire.PeerID, msg wire.StageMessage) {
 		s.apply(from, msg)
 	case *wire.StageVoid:
 		s.fence(msg.Trainer, msg.Try)
+	case *wire.StageSum: // the driver's
 	case *wire.StageAnswer, *wire.StageRefusal, *wire.StageCounted, *wire.StageReduced, *wire.StageMissing, *wire.StageApplied:
 	}
 }

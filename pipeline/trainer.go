@@ -190,6 +190,7 @@ func (t *Trainer) message(from wire.PeerID, msg wire.StageMessage) {
 		t.missing(from, msg)
 	case *wire.StageApplied:
 		t.applied(from, msg)
+	case *wire.StageSum: // the driver's
 	case *wire.StageCall, *wire.StageCancel, *wire.StageAccept, *wire.StageClose, *wire.StageApply, *wire.StageVoid:
 	}
 }

@@ -163,6 +163,7 @@ func (p *process) doCatchup(effect catchup.Effect) {
 	case catchup.Repair:
 		p.restart = true
 		p.w.referee.repaired(p, e.Reason)
+	case catchup.Follow: // every simulated peer holds every fragment
 	case catchup.GetEntries, catchup.SendHave, catchup.CaughtUp, catchup.Note: // the core's
 	}
 }
@@ -221,6 +222,7 @@ func (p *process) doCoordinator(effect coordinator.Effect) {
 		p.h.collect(e.Below)
 	case coordinator.Halt:
 		p.w.fail("the coordinator halts: %s", e.Reason)
+	case coordinator.Offer: // simulated runs have no stages
 	case coordinator.Append, coordinator.Send, coordinator.Members, coordinator.Lead, coordinator.Note: // the core's
 	}
 }
