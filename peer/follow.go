@@ -56,11 +56,13 @@ func (p *Peer) toldLeads(from wire.PeerID, m *wire.Leads) {
 }
 
 // meetCoordinator greets one of several coordinators: it is told whose reign it
-// is, and a worker's head, which one that is about to lead has to know (R7).
-func (p *Peer) meetCoordinator(id wire.PeerID) {
+// is, and a worker's head, which one that is about to lead has to know (R7). It is
+// asked for the others at once: it may be gone by the next search.
+func (p *Peer) meetCoordinator(ctx context.Context, id wire.PeerID) {
 	if !p.several() || !p.isCoordinator(id) {
 		return
 	}
+	p.seekCoordinators(ctx)
 	if p.council != nil {
 		p.tell(id, p.council.seat.Own(1))
 	} else if id != p.lead && p.cfg.NewEngine != nil {

@@ -132,7 +132,7 @@ func (p *Peer) hear(ctx context.Context, ev any) {
 		if p.council != nil {
 			p.tellLeads(ev.peer)
 		}
-		p.meetCoordinator(ev.peer)
+		p.meetCoordinator(ctx, ev.peer)
 	case sessionDown:
 		p.toPipe(ev)
 		delete(p.peers, ev.peer)

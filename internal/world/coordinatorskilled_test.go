@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,11 @@ func TestLeaderOfThreeProcessesIsKilled(t *testing.T) {
 		return -1, ""
 	}
 	first, id := leader(follow(t, pages[0], leads("")))
+	for _, page := range pages { // two that have never met could not go on without the third
+		follow(t, page, func(s *status.Snapshot) bool {
+			return !slices.ContainsFunc(s.Run.Coordinators, func(c status.Coordinator) bool { return !c.You && !c.Connected })
+		})
+	}
 	var workers []*process
 	for i := range 2 {
 		workers = append(workers, begin(t, path, "join", invite, "--loopback", "--threads", "1", "--duty", "0.2", "--data-dir", filepath.Join(t.TempDir(), fmt.Sprint("w", i))))
