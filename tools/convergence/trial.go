@@ -99,7 +99,7 @@ func newTrial(s *study, a arm, seed uint64) (*trial, error) {
 		run.Batch = batch
 	}
 	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
-	signed, err := run.Spec(key, wire.PeerIDOf(key), func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
+	signed, err := run.Spec(key, []wire.PeerID{wire.PeerIDOf(key)}, func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
 	if err != nil {
 		return nil, err
 	}
