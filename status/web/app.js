@@ -109,11 +109,11 @@ function peerState(p) {
   return { text: signs[kind] + state + (p.reason ? ": " + p.reason : ""), kind: "state " + kind };
 }
 
-/** A worker's state hash; one that differs from the others at its height is marked. */
+/** A worker's state hash; one that differs from the others of its stage at its height is marked. */
 function peerHash(p) {
   const text = shortHash(p.state_hash);
   if (text === unknown) return { text, title: "not told yet" };
-  const others = (newest.peers ?? []).filter((o) => o.alive && o.height === p.height && shortHash(o.state_hash) !== unknown);
+  const others = (newest.peers ?? []).filter((o) => o.alive && o.stage === p.stage && o.height === p.height && shortHash(o.state_hash) !== unknown);
   const same = others.filter((o) => o.state_hash === p.state_hash).length;
   const odd = p.alive && same * 2 < others.length;
   return { text: odd ? "✕ " + text + " differs" : text, title: p.state_hash, kind: odd ? "state bad" : "" };
