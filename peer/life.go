@@ -89,10 +89,13 @@ func (l *life) begin() {
 func (l *life) stepped(s stepDone) {
 	l.step, l.training, l.since = s.step, s.training, s.since
 	l.tokens += s.tokens
-	if l.loss == 0 {
+	switch {
+	case s.loss == 0: // of a stage, which hears losses with other steps
+	case l.loss == 0:
 		l.loss = s.loss
+	default:
+		l.loss += (s.loss - l.loss) * 0.05
 	}
-	l.loss += (s.loss - l.loss) * 0.05
 	if l.recent = append(l.recent, s.took); len(l.recent) > recentSteps {
 		l.recent = l.recent[1:]
 	}
