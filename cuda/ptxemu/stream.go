@@ -167,18 +167,26 @@ func (c *Context) Wait(s driver.Stream, h driver.Event) error {
 	return c.queue(call, s, task{wait: e.last})
 }
 
-// SyncStream runs all work of a stream, and no other work that it does not wait for unless the order is shuffled.
-func (c *Context) SyncStream(h driver.Stream) error {
-	const call = "cuStreamSynchronize"
+// running returns a stream that is not being captured.
+func (c *Context) running(call string, h driver.Stream) (*stream, error) {
 	if err := c.enter(call); err != nil {
-		return err
+		return nil, err
 	}
 	s := c.streams[h]
 	switch {
 	case s == nil:
-		return &driver.Error{Code: invalidHandle, Call: call, Detail: "no such stream"}
+		return nil, &driver.Error{Code: invalidHandle, Call: call, Detail: "no such stream"}
 	case s.noting:
-		return &driver.Error{Code: capturing, Call: call, Detail: "the stream is being captured"}
+		return nil, &driver.Error{Code: capturing, Call: call, Detail: "the stream is being captured"}
+	}
+	return s, nil
+}
+
+// SyncStream runs all work of a stream, and no other work that it does not wait for unless the order is shuffled.
+func (c *Context) SyncStream(h driver.Stream) error {
+	s, err := c.running("cuStreamSynchronize", h)
+	if err != nil {
+		return err
 	}
 	return c.drive(s, func() bool { return false })
 }
@@ -209,16 +217,9 @@ func (c *Context) Done(h driver.Event) (bool, error) {
 
 // BeginCapture makes a stream note its work.
 func (c *Context) BeginCapture(h driver.Stream) error {
-	const call = "cuStreamBeginCapture"
-	if err := c.enter(call); err != nil {
+	s, err := c.running("cuStreamBeginCapture", h)
+	if err != nil {
 		return err
-	}
-	s := c.streams[h]
-	switch {
-	case s == nil:
-		return &driver.Error{Code: invalidHandle, Call: call, Detail: "no such stream"}
-	case s.noting:
-		return &driver.Error{Code: capturing, Call: call, Detail: "the stream is being captured already"}
 	}
 	s.noting, s.capture = true, nil
 	return nil
