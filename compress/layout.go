@@ -13,6 +13,11 @@ const (
 	TileSide = 64
 	// MinSlabBytes is what a slab encodes to at least, the last one of a fragment excepted.
 	MinSlabBytes = 16 << 10
+	// largeSlabBytes is what a slab encodes to at most where a fragment has fewSlabs or more: each slab is asked for apart,
+	// which costs as much processor time as to encode some 10 KiB.
+	largeSlabBytes = 64 << 10
+	// fewSlabs leaves each member of a small round slabs to sum.
+	fewSlabs = 8
 	// MaxFragmentValues bounds a fragment, padding included: 2^33 values are 32 GiB of float32.
 	MaxFragmentValues = 1 << 33
 	// MaxSlabValues bounds one slab and so one frame: 2^22 values are 16 MiB of float32.
@@ -84,16 +89,18 @@ type vector struct {
 
 // NewLayout lays out a fragment of the given tensors, in the order given (the
 // RunSpec's name order), for a codec that turns a block into encodedBlockBytes bytes:
-// a slab has the fewest whole blocks that encode to MinSlabBytes.
+// a slab has an eighth of the blocks, rounded down, but no more than encode to 64 KiB
+// and no fewer than encode to MinSlabBytes.
 func NewLayout(shapes []Shape, encodedBlockBytes int) (*Layout, error) {
 	if encodedBlockBytes < 1 {
 		return nil, fmt.Errorf("%w: a block encodes to %d bytes", ErrLayout, encodedBlockBytes)
 	}
-	perSlab := min((MinSlabBytes+encodedBlockBytes-1)/encodedBlockBytes, MaxSlabValues/BlockValues)
-	l := &Layout{block: BlockValues, slabBlocks: perSlab}
+	l := &Layout{block: BlockValues}
 	if err := l.place(shapes); err != nil {
 		return nil, err
 	}
+	large := min(l.blocks/fewSlabs, largeSlabBytes/encodedBlockBytes)
+	l.slabBlocks = min(max(large, ceilDiv(MinSlabBytes, encodedBlockBytes)), MaxSlabValues/BlockValues)
 	return l, nil
 }
 

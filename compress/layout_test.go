@@ -180,20 +180,26 @@ func TestZeroPadding(t *testing.T) {
 	}
 }
 
-// TestSlabSize checks R4: all slabs but the last encode to 16 KiB or more, and with
-// one block fewer they would not.
+// TestSlabSize checks R4: all slabs but the last encode to 16 KiB or more; a fragment has 8 or more of them before they grow
+// beyond that, and they grow to 64 KiB at most.
 func TestSlabSize(t *testing.T) {
 	for _, name := range compress.Names() {
 		codec, _ := compress.ByName(name)
-		l := newLayout(t, []compress.Shape{{Name: "w", Dims: []int{64 * 400, 64}}}, codec)
-		from, to := l.SlabValues(0)
 		perBlock := compress.EncodedBlockBytes(codec)
-		around := codec.EncodedSlabBytes(compress.BlockValues) - perBlock // a frame of no blocks
-		if n := codec.EncodedSlabBytes(to - from); n < compress.MinSlabBytes || n-around-perBlock > compress.MinSlabBytes {
-			t.Errorf("%s: slab 0 encodes to %d bytes", name, n)
-		}
-		if l.Slabs() < 2 {
-			t.Errorf("%s: %d slabs", name, l.Slabs())
+		frame := codec.EncodedSlabBytes(compress.BlockValues) - perBlock // of no blocks
+		for _, blocks := range []int{1, 3, 15, 60, 107, 400, 3000, 50_000} {
+			l := newLayout(t, []compress.Shape{{Name: "w", Dims: []int{64 * blocks, 64}}}, codec)
+			from, to := l.SlabValues(0)
+			n := codec.EncodedSlabBytes(to-from) - frame
+			fewest := n-perBlock < compress.MinSlabBytes
+			switch {
+			case l.Slabs() > 1 && n < compress.MinSlabBytes:
+				t.Errorf("%s, %d blocks: slab 0 of %d encodes to %d bytes", name, blocks, l.Slabs(), n)
+			case !fewest && (l.Slabs() < 8 || n > 64<<10):
+				t.Errorf("%s, %d blocks: %d slabs of %d bytes", name, blocks, l.Slabs(), n)
+			case blocks*perBlock > 2<<20 && n+perBlock <= 64<<10:
+				t.Errorf("%s, %d blocks: slab 0 encodes to %d bytes only", name, blocks, n)
+			}
 		}
 	}
 }
