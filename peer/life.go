@@ -107,7 +107,8 @@ func (l *life) stepTime() uint64 {
 	if len(l.recent) == 0 {
 		return 0
 	}
-	sorted := slices.Sorted(slices.Values(l.recent))
+	sorted := slices.Clone(l.recent)
+	slices.Sort(sorted)
 	return uint64(max(1, sorted[len(sorted)/2].Microseconds()))
 }
 
