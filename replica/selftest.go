@@ -77,7 +77,14 @@ func selfTest(weights, momentum, gradient []float32) (wire.Hash, error) {
 		if !outer.Step(weights, momentum, weights, momentum, gradient) {
 			return wire.Hash{}, errors.New("a weight is not finite")
 		}
-		leaves = append(leaves, h.leaf(weights, momentum))
+		state := slabState{weights, momentum}
+		leaf := h.leaf(state)
+		if pairs {
+			if a, b := h.pair([2]slabState{state, state}); a != leaf || b != leaf {
+				return wire.Hash{}, errors.New("two slabs hashed at once have other hashes than alone")
+			}
+		}
+		leaves = append(leaves, leaf)
 	}
 	return wire.MerkleRoot(leaves), nil
 }

@@ -90,8 +90,8 @@ func (r *Replica) Prepare(f int, base uint64, frames [][]byte) (*Shadow, error) 
 	return s, nil
 }
 
-// step makes the outer step slab by slab, so that a slab is decoded, stepped and
-// hashed while it is in the cache. finite is false when the result must not be applied.
+// step makes the outer step by pairs of slabs, so that they are decoded, stepped and
+// hashed while they are in the cache. finite is false when the result must not be applied.
 func (r *Replica) step(outer optimizer.Outer, from *fragment, frames [][]byte) (next fragment, finite bool, err error) {
 	next = *from
 	next.weights = make([]float32, len(from.weights))
@@ -107,9 +107,10 @@ func (r *Replica) step(outer optimizer.Outer, from *fragment, frames [][]byte) (
 			return fragment{}, false, fmt.Errorf("slab %d: %w", i, err)
 		}
 		from.layout.ZeroPadding(g, i)
-		w, m := next.weights[a:b], next.momentum[a:b]
-		finite = outer.Step(w, m, from.weights[a:b], from.momentum[a:b], g) && finite
-		leaves[i] = h.leaf(w, m)
+		finite = outer.Step(next.weights[a:b], next.momentum[a:b], from.weights[a:b], from.momentum[a:b], g) && finite
+		if i%2 == 1 || i == len(frames)-1 {
+			h.leaves(leaves, &next, i&^1)
+		}
 	}
 	next.state = wire.MerkleRoot(leaves)
 	return next, finite, nil

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,42 +12,9 @@ import (
 // ErrState is wrapped by every error about state bytes that cannot be restored.
 var ErrState = errors.New("bad state")
 
-// slabHasher computes leaves of the state tree without allocation a slab.
-type slabHasher struct {
-	buf []byte
-}
-
-// leaf returns H(0x00 ‖ weights ‖ momentum), the hash of a slab's state bytes.
-func (h *slabHasher) leaf(weights, momentum []float32) wire.Hash {
-	h.buf = append(h.buf[:0], 0)
-	h.buf = appendSlab(h.buf, weights, momentum)
-	return sha256.Sum256(h.buf)
-}
-
 // appendSlab appends the state bytes of a slab: weights, then momentum.
 func appendSlab(dst []byte, weights, momentum []float32) []byte {
 	return appendFloats(appendFloats(dst, weights), momentum)
-}
-
-func appendFloats(dst []byte, values []float32) []byte {
-	at := len(dst)
-	if n := at + 4*len(values); cap(dst) < n {
-		dst = append(make([]byte, 0, n+4*len(values)), dst...)
-	}
-	dst = dst[:at+4*len(values)]
-	out := dst[at:]
-	// Four at a time: one at a time costs a quarter of what the hash itself does.
-	for len(values) >= 4 && len(out) >= 16 {
-		v, o := values[:4:4], out[:16:16]
-		binary.LittleEndian.PutUint64(o, uint64(math.Float32bits(v[0]))|uint64(math.Float32bits(v[1]))<<32)
-		binary.LittleEndian.PutUint64(o[8:], uint64(math.Float32bits(v[2]))|uint64(math.Float32bits(v[3]))<<32)
-		values, out = values[4:], out[16:]
-	}
-	for _, x := range values {
-		binary.LittleEndian.PutUint32(out, math.Float32bits(x))
-		out = out[4:]
-	}
-	return dst
 }
 
 // hash returns the state hash, computed from memory.
@@ -60,9 +26,8 @@ func (f *fragment) hash() wire.Hash {
 func (f *fragment) leaves() []wire.Hash {
 	leaves := make([]wire.Hash, f.layout.Slabs())
 	var h slabHasher
-	for i := range leaves {
-		from, to := f.layout.SlabValues(i)
-		leaves[i] = h.leaf(f.weights[from:to], f.momentum[from:to])
+	for i := 0; i < len(leaves); i += 2 {
+		h.leaves(leaves, f, i)
 	}
 	return leaves
 }
@@ -155,7 +120,7 @@ func (f *fragment) setSlab(i int, leaf wire.Hash, bytes []byte) error {
 	if wire.HashLeaf(bytes) != leaf {
 		return fmt.Errorf("%w: the bytes do not match their hash %s", ErrState, leaf.Short())
 	}
-	parts := [2][]float32{f.weights[from:to], f.momentum[from:to]}
+	parts := slabState{f.weights[from:to], f.momentum[from:to]}
 	for k, part := range parts {
 		if !readFloats(part, bytes[4*n*k:]) {
 			return fmt.Errorf("%w: a value is not finite", ErrState)
@@ -164,7 +129,7 @@ func (f *fragment) setSlab(i int, leaf wire.Hash, bytes []byte) error {
 	}
 	// Zeroed padding changes the hash exactly when it was not +0 before.
 	var h slabHasher
-	if h.leaf(parts[0], parts[1]) != leaf {
+	if h.leaf(parts) != leaf {
 		return fmt.Errorf("%w: padding is not zero", ErrState)
 	}
 	return nil

@@ -1,9 +1,9 @@
 // Command asm writes the assembly of compute/cpu (gemm_amd64.s, vector_amd64.s,
-// the same for arm64) and of compress (codec_amd64.s), with their declarations.
+// the same for arm64), of compress (codec_amd64.s) and of replica (sha_amd64.s), with their declarations.
 // It is a generator of our own, so that a kernel reads as a loop over tiles and
 // vectors, a vector function is written once for all instruction sets, and
 // instructions that Go's assembler does not know are encoded. Run it with
-// "go generate ./compute/cpu ./compress" from the repository root.
+// "go generate ./compute/cpu ./compress ./replica" from the repository root.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 
 func main() {
 	if len(os.Args) != 3 {
-		log.Fatal("usage: asm cpu|compress FOLDER")
+		log.Fatal("usage: asm cpu|compress|replica FOLDER")
 	}
 	switch folder := os.Args[2]; os.Args[1] {
 	case "cpu":
@@ -25,6 +25,8 @@ func main() {
 		write(folder, "cpu", "vector", "arm64", vectors(neon))
 	case "compress":
 		write(folder, "compress", "codec", "amd64", codecs(avx512, avx2))
+	case "replica":
+		write(folder, "replica", "sha", "amd64", hashes())
 	default:
 		log.Fatalf("no package %q", os.Args[1])
 	}
