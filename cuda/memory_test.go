@@ -6,7 +6,7 @@ import (
 	"dunlin/compute"
 	"dunlin/model"
 	"dunlin/optimizer"
-	"dunlin/peer"
+	"dunlin/training"
 )
 
 // TestMemoryIsForetold plans a training on a card, makes a step that computes
@@ -24,15 +24,15 @@ func TestMemoryIsForetold(t *testing.T) {
 				t.Fatal(err)
 			}
 			constant := optimizer.Schedule{Peak: 1e-3, Shape: optimizer.Constant}
-			cfg := peer.TrainerConfig{
+			cfg := training.TrainerConfig{
 				Model: shape, Batch: batch, LR: constant, WeightDecay: constant, AdamW: optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8},
 			}
-			plan, err := cfg.Plan(d, peer.Demand{Micros: 1})
+			plan, err := cfg.Plan(d, training.Demand{Micros: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
 			cfg.Room = plan.Room
-			trainer, err := peer.NewTrainer(d, cfg)
+			trainer, err := training.NewTrainer(d, cfg)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -11,7 +11,7 @@ import (
 	"dunlin/cuda/ptxemu"
 	"dunlin/model"
 	"dunlin/optimizer"
-	"dunlin/peer"
+	"dunlin/training"
 )
 
 // TestTrainsLikeTheProcessor trains both families for 40 steps on the processor
@@ -89,7 +89,7 @@ func losses(t *testing.T, d compute.Device, preset string) []float64 {
 		t.Fatal(err)
 	}
 	constant := func(x float64) optimizer.Schedule { return optimizer.Schedule{Peak: x, Shape: optimizer.Constant} }
-	trainer, err := peer.NewTrainer(d, peer.TrainerConfig{
+	trainer, err := training.NewTrainer(d, training.TrainerConfig{
 		Model: shape, Batch: batch, LR: constant(3e-3), WeightDecay: constant(0.1),
 		AdamW: optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1},
 	})

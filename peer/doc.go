@@ -1,6 +1,6 @@
 // Package peer runs a peer: it drives the pure machines and owns every goroutine, timer and file that they need.
 //
-// Trainer is one inner step of training (gradients of a batch, then AdamW) for workers of a swarm and for Solo, the
-// loop of `dunlin train`, which keeps checkpoints and goes on from them bit for bit. Saved is a checkpoint's model for
-// evaluation and sampling; MeasureSpeed times a device.
+// Peer is the driver. Its worker trains on a device through an Engine: LocalEngine for a whole model, a Team of them for
+// several devices, a StageEngine for one stage. Folder is the data folder on disk, Recipe and RunConfig become the RunSpec
+// that a coordinator signs.
 package peer

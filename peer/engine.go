@@ -7,13 +7,14 @@ import (
 	"dunlin/compute"
 	"dunlin/data"
 	"dunlin/model"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
 // LocalEngine makes a swarm worker's inner steps on a device of this machine.
 type LocalEngine struct {
-	cfg             TrainerConfig // of a joiner, whose moments start at zero
-	trainer         *Trainer      // nil while the device is lost
+	cfg             training.TrainerConfig // of a joiner, whose moments start at zero
+	trainer         *training.Trainer      // nil while the device is lost
 	device          compute.Device
 	windows         data.Windows
 	order           data.Order
@@ -43,7 +44,7 @@ func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, jo
 	if uint64(windows.Len()) != spec.Data.Windows {
 		return nil, fmt.Errorf("training text has %d windows, the run spec says %d", windows.Len(), spec.Data.Windows)
 	}
-	trainer, err := NewTrainer(device, cfg)
+	trainer, err := training.NewTrainer(device, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +66,7 @@ func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, jo
 	for _, p := range trainer.Params() {
 		e.live = append(e.live, flat[p.Offset:p.Offset+p.Size:p.Offset+p.Size])
 	}
-	recallMoments(e.memory, e.trainer.inner)
+	recallMoments(e.memory, e.trainer.Inner())
 	return e, nil
 }
 
@@ -74,7 +75,7 @@ func (e *LocalEngine) Remember() error {
 	if e.trainer == nil {
 		return nil
 	}
-	return keepMoments(e.memory, e.trainer.inner)
+	return keepMoments(e.memory, e.trainer.Inner())
 }
 
 // Live implements Engine.
@@ -119,12 +120,12 @@ func (e *LocalEngine) Reopen() error {
 	if err := device.Reopen(); err != nil {
 		return err
 	}
-	trainer, err := NewTrainer(e.device, e.cfg)
+	trainer, err := training.NewTrainer(e.device, e.cfg)
 	if err != nil {
 		return err
 	}
 	e.trainer = trainer
-	recallMoments(e.memory, e.trainer.inner)
+	recallMoments(e.memory, e.trainer.Inner())
 	return nil
 }
 

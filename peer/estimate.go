@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dunlin/compute"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
@@ -27,6 +28,6 @@ func EstimateSpeed(ctx context.Context, spec *wire.RunSpec, device compute.Devic
 	if !exact {
 		cfg.Model.Layers, cfg.Model.Vocab, cfg.Batch = 1, min(cfg.Model.Vocab, 256), 1
 	}
-	speed, err := MeasureSpeed(ctx, device, cfg, estimateTime, nil)
+	speed, err := training.MeasureSpeed(ctx, device, cfg, estimateTime, nil)
 	return speed.FLOPPerSecond / perToken, exact, err
 }

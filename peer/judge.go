@@ -11,6 +11,7 @@ import (
 	"dunlin/compute"
 	"dunlin/data"
 	"dunlin/model"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
@@ -101,7 +102,7 @@ func (j *judge) prepare(ctx context.Context) error {
 		return fmt.Errorf("held-out text: %w", err)
 	}
 	j.indices = j.heldOut.Spread(j.windows)
-	if j.model, err = model.NewIn(forwardRoom(min(8, len(j.indices))), cfg, j.device); err != nil {
+	if j.model, err = model.NewIn(training.ForwardRoom(min(8, len(j.indices))), cfg, j.device); err != nil {
 		return err
 	}
 	train, err := j.text(shardNames(j.spec.Data.Train))

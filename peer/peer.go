@@ -21,6 +21,7 @@ import (
 	"dunlin/replica"
 	"dunlin/status"
 	"dunlin/store"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
@@ -46,9 +47,9 @@ type Config struct {
 	// Rebalance is how often a coordinator looks for each peer whether it should change
 	// its stage; 0: never.
 	Rebalance time.Duration
-	Duty      Duty       // share of the time to train
-	Cards     Cards      // how the cards that train do; nil without telemetry
-	Limits    CardLimits // of the cards; training slows down to keep to them
+	Duty      training.Duty                 // share of the time to train
+	Cards     func() ([]status.Card, error) // how the cards that train do; nil without telemetry
+	Limits    training.CardLimits           // of the cards; training slows down to keep to them
 	// Publish hears of every new Snapshot, two a second and one when an attempt
 	// opens, on the peer's own goroutine; it may be nil.
 	Publish      func(*status.Snapshot)
@@ -140,15 +141,15 @@ type crew struct {
 	replica   *replica.Replica // the keeper's; read only here
 	fetcher   *fetcher
 	codecs    *codecs
-	worker    *worker       // nil until the data are here
-	pipe      *pipe         // nil but on a worker of a run with stages
-	governor  *governor     // of the worker's duty
-	paced     Duty          // what it allows now
-	cards     []status.Card // as last seen
-	judge     *judge        // nil but on a coordinator with a device
-	judgeDue  bool          // the next state that stands at the head is measured
-	judgeFrom time.Time     // earliest, see judgeShare
-	awaited   []wire.PeerID // whom the transport asks for signs of life
+	worker    *worker            // nil until the data are here
+	pipe      *pipe              // nil but on a worker of a run with stages
+	governor  *training.Governor // of the worker's duty
+	paced     training.Duty      // what it allows now
+	cards     []status.Card      // as last seen
+	judge     *judge             // nil but on a coordinator with a device
+	judgeDue  bool               // the next state that stands at the head is measured
+	judgeFrom time.Time          // earliest, see judgeShare
+	awaited   []wire.PeerID      // whom the transport asks for signs of life
 	wg        sync.WaitGroup
 }
 
@@ -277,7 +278,7 @@ func (p *Peer) open() error {
 	p.book = openBook(filepath.Join(p.cfg.Dir, "peers"))
 	p.figures = newFigures(time.Now())
 	p.thanks = openThanks(p.cfg.Dir)
-	p.governor, p.paced = newGovernor(p.cfg.Limits, p.cfg.Duty), p.cfg.Duty
+	p.governor, p.paced = training.NewGovernor(p.cfg.Limits, p.cfg.Duty), p.cfg.Duty
 	return nil
 }
 

@@ -112,10 +112,10 @@ func TestInnerOptimizerOfARun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cfg.inner().Name() != kind || !cfg.AdamW.Joiner {
-			t.Errorf("%s: steps by %s, a joiner's: %t", kind, cfg.inner().Name(), cfg.AdamW.Joiner)
+		if cfg.Optimizer().Name() != kind || !cfg.AdamW.Joiner {
+			t.Errorf("%s: steps by %s, a joiner's: %t", kind, cfg.Optimizer().Name(), cfg.AdamW.Joiner)
 		}
-		if m, ok := cfg.inner().(optimizer.MuonConfig); kind == wire.InnerMuon && (!ok || !m.AdamW.Joiner || m.Momentum < 0.94) {
+		if m, ok := cfg.Optimizer().(optimizer.MuonConfig); kind == wire.InnerMuon && (!ok || !m.AdamW.Joiner || m.Momentum < 0.94) {
 			t.Errorf("muon: %+v", m)
 		}
 	}

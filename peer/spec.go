@@ -11,6 +11,7 @@ import (
 	"dunlin/model"
 	"dunlin/optimizer"
 	"dunlin/replica"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
@@ -69,13 +70,13 @@ func modelConfig(spec *wire.RunSpec) (model.Config, error) {
 
 // trainerConfig returns what an inner step is, of a worker that starts with the run or
 // joins it.
-func trainerConfig(spec *wire.RunSpec, joiner bool) (TrainerConfig, error) {
+func trainerConfig(spec *wire.RunSpec, joiner bool) (training.TrainerConfig, error) {
 	m, err := modelConfig(spec)
 	if err != nil {
-		return TrainerConfig{}, err
+		return training.TrainerConfig{}, err
 	}
 	rate := func(peak wire.Float) float64 { return float64(peak.Value()) }
-	cfg := TrainerConfig{
+	cfg := training.TrainerConfig{
 		Model: m,
 		Batch: int(spec.Data.Batch),
 		LR: optimizer.Schedule{

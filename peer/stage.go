@@ -10,6 +10,7 @@ import (
 	"dunlin/compute"
 	"dunlin/model"
 	"dunlin/optimizer"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
@@ -20,7 +21,7 @@ type StageEngine struct {
 	stage  *model.Stage
 	inner  optimizer.Inner
 	device compute.Device
-	cfg    TrainerConfig
+	cfg    training.TrainerConfig
 	codec  compress.Codec
 	most   int // windows in a micro-batch
 	live   [][]float32
@@ -76,7 +77,7 @@ func NewStageEngine(spec *wire.RunSpec, stage int, device compute.Device, joiner
 			target.Lookups = append(target.Lookups, p.Name)
 		}
 	}
-	if e.inner, err = optimizer.New(target, cfg.inner()); err != nil {
+	if e.inner, err = optimizer.New(target, cfg.Optimizer()); err != nil {
 		return fail(err)
 	}
 	flat := e.stage.Params().Host

@@ -64,7 +64,7 @@ func (w *worker) obeyPipe(order any) error {
 		done.took = time.Since(start)
 		s.busy += done.took
 		s.tell(done)
-		time.Sleep(min(w.duty.rest(done.took), longestRest))
+		time.Sleep(min(w.duty.Rest(done.took), longestRest))
 	case addOrder:
 		s.tell(gradientAdded{o.key, s.engine.Add(o.key)})
 	case dropOrder:

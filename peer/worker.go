@@ -8,6 +8,7 @@ import (
 
 	"dunlin/compute"
 	"dunlin/contribution"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
@@ -54,7 +55,7 @@ type (
 	// resume goes on where halt stopped.
 	resume struct{}
 	// pace changes the share of the time to train.
-	pace struct{ duty Duty }
+	pace struct{ duty training.Duty }
 	// remember keeps the moments for a restart.
 	remember struct{}
 	// grant adds leased windows.
@@ -117,7 +118,7 @@ type worker struct {
 	tensors  [][]int       // by fragment: their numbers
 	orders   *mailbox[any]
 	report   func(any)
-	duty     Duty
+	duty     training.Duty
 	staged   *stageWorker // nil in a run without stages
 
 	running   bool
@@ -133,7 +134,7 @@ type worker struct {
 	training  time.Duration
 }
 
-func newWorker(spec *wire.RunSpec, engine Engine, configs []contribution.Config, duty Duty, report func(any)) *worker {
+func newWorker(spec *wire.RunSpec, engine Engine, configs []contribution.Config, duty training.Duty, report func(any)) *worker {
 	w := &worker{spec: spec, engine: engine, configs: configs, orders: newMailbox[any](), report: report, duty: duty, members: 1, snapshots: make([]uint64, spec.Fragments)}
 	live := engine.Live()
 	for f := range int(spec.Fragments) {
@@ -255,7 +256,7 @@ func (w *worker) train(positions []uint64, windows wire.Range) (rest time.Durati
 		return 0, fmt.Errorf("inner step %d: %w", w.step+1, err)
 	}
 	took := time.Since(start)
-	rest = w.duty.rest(took)
+	rest = w.duty.Rest(took)
 	w.step++
 	w.training += took
 	w.report(stepDone{

@@ -12,7 +12,7 @@ import (
 	"dunlin/compute"
 	"dunlin/compute/cpu"
 	"dunlin/model"
-	"dunlin/peer"
+	"dunlin/training"
 )
 
 func newBench(t *terminal) *cobra.Command {
@@ -70,12 +70,12 @@ func (t *terminal) benchTrain(ctx context.Context, c *Config, _ []string) error 
 func (t *terminal) benchCPU(ctx context.Context, c *Config, shape model.Config, device *cpu.Device) error {
 	before, start := cpu.Peak(device.Threads()), residentBytes()
 	trainer := c.trainer(shape)
-	plan, err := c.fit(device, &trainer, c.Memory, peer.Demand{Micros: 1})
+	plan, err := c.fit(device, &trainer, c.Memory, training.Demand{Micros: 1})
 	if err != nil {
 		return err
 	}
 	probe := func() float64 { return cpu.Probe(device.Threads(), probeTime) }
-	speed, err := peer.MeasureSpeed(ctx, device, trainer, seconds(c.Seconds), probe)
+	speed, err := training.MeasureSpeed(ctx, device, trainer, seconds(c.Seconds), probe)
 	if err != nil {
 		return err
 	}
@@ -107,11 +107,11 @@ func (t *terminal) benchCPU(ctx context.Context, c *Config, shape model.Config, 
 // benchCard compares with the peak that the card's maker states.
 func (t *terminal) benchCard(ctx context.Context, c *Config, shape model.Config, device *device) error {
 	trainer := c.trainer(shape)
-	plan, err := c.fit(device.on, &trainer, c.Memory, peer.Demand{Micros: 1})
+	plan, err := c.fit(device.on, &trainer, c.Memory, training.Demand{Micros: 1})
 	if err != nil {
 		return err
 	}
-	speed, err := peer.MeasureSpeed(ctx, device.on, trainer, seconds(c.Seconds), nil)
+	speed, err := training.MeasureSpeed(ctx, device.on, trainer, seconds(c.Seconds), nil)
 	if err != nil {
 		return err
 	}

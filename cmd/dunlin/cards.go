@@ -8,8 +8,8 @@ import (
 
 	"dunlin/cuda/driver"
 	"dunlin/cuda/telemetry"
-	"dunlin/peer"
 	"dunlin/status"
+	"dunlin/training"
 )
 
 // cardLimits lists what a volunteer lets the GPUs reach.
@@ -39,7 +39,7 @@ func orZero(to *float64, key string, low, high float64, usage string) option {
 
 // watch starts to read the cards that train, and returns what ends that. reading is nil on the CPU, and without telemetry:
 // untold then says why.
-func watch(devices ...*device) (reading peer.Cards, end func() error, untold error) {
+func watch(devices ...*device) (reading func() ([]status.Card, error), end func() error, untold error) {
 	end = func() error { return nil }
 	var used []driver.Info
 	for _, d := range devices {
@@ -59,7 +59,7 @@ func watch(devices ...*device) (reading peer.Cards, end func() error, untold err
 
 // unkept says that a limit was set which cannot be kept without telemetry, or nil.
 func (c *Config) unkept(untold error) error {
-	if untold == nil || c.Cards == (peer.CardLimits{}) {
+	if untold == nil || c.Cards == (training.CardLimits{}) {
 		return nil
 	}
 	return fmt.Errorf("gpu-max-temp and gpu-max-power cannot be kept: %w; leave them out to train without", untold)

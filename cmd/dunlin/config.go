@@ -22,6 +22,7 @@ import (
 	"dunlin/peer"
 	"dunlin/plan"
 	"dunlin/status"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
@@ -90,7 +91,7 @@ type Config struct {
 	Hours          allowance.Hours // when to train
 	PauseWhenBusy  bool            // while others use the processor
 	PauseOnBattery bool
-	Cards          peer.CardLimits // of GPUs
+	Cards          training.CardLimits // of GPUs
 
 	Name            string  // of the run, for people
 	Coordinators    int     // of the run

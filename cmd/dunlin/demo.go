@@ -17,8 +17,8 @@ import (
 
 	"dunlin/data"
 	"dunlin/optimizer"
-	"dunlin/peer"
 	"dunlin/status"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
@@ -277,14 +277,14 @@ func (d *demo) workerSpeed(ctx context.Context) (speed float64, atOnce int, err 
 	if err != nil {
 		return 0, 0, err
 	}
-	trainer := peer.TrainerConfig{
+	trainer := training.TrainerConfig{
 		Model: shape, Batch: c.WorkerBatch, LR: optimizer.Schedule{Peak: recipe.LR, Shape: optimizer.Constant}, WeightDecay: optimizer.Schedule{Shape: optimizer.Constant},
 		AdamW: optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1},
 	}
 	if recipe.Inner == wire.InnerMuon {
 		trainer.Inner = optimizer.MuonConfig{Momentum: 0.95, AdamW: trainer.AdamW}
 	}
-	s, err := peer.MeasureSpeed(ctx, device.on, trainer, min(speedTest, seconds(c.Seconds/10)), nil)
+	s, err := training.MeasureSpeed(ctx, device.on, trainer, min(speedTest, seconds(c.Seconds/10)), nil)
 	return s.TokensPerSecond, atOnce, err
 }
 

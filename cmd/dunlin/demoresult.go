@@ -9,8 +9,8 @@ import (
 
 	"dunlin/compute/cpu"
 	"dunlin/model"
-	"dunlin/peer"
 	"dunlin/status"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
@@ -187,7 +187,7 @@ func (d *demo) sample() (string, error) {
 		return "", err
 	}
 	defer device.Close()
-	saved, err := peer.OpenSaved(device, d.swarm.model(), peer.Newest, 1)
+	saved, err := training.OpenSaved(device, d.swarm.model(), training.Newest, 1)
 	if err != nil {
 		return "", err
 	}

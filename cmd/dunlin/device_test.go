@@ -8,7 +8,7 @@ import (
 
 	"dunlin/compute"
 	"dunlin/cuda/driver"
-	"dunlin/peer"
+	"dunlin/training"
 )
 
 func TestChoose(t *testing.T) {
@@ -71,21 +71,21 @@ func TestDeviceOption(t *testing.T) {
 func TestWithinHalves(t *testing.T) {
 	for _, real := range []int64{1000, 300, 10} {
 		var planned, halvings []int64
-		err := within(0, func(limit int64) (peer.Plan, error) {
+		err := within(0, func(limit int64) (training.Plan, error) {
 			if limit == 0 {
 				limit = 900
 			}
 			if limit < 100 {
-				return peer.Plan{}, &peer.MemoryError{Limit: limit, Least: 100}
+				return training.Plan{}, &training.MemoryError{Limit: limit, Least: 100}
 			}
-			return peer.Plan{Bytes: limit}, nil
-		}, func(p peer.Plan) error {
+			return training.Plan{Bytes: limit}, nil
+		}, func(p training.Plan) error {
 			if planned = append(planned, p.Bytes); p.Bytes > real {
 				return fmt.Errorf("make a model: %w", compute.ErrMemory)
 			}
 			return nil
 		}, func(limit int64, _ error) { halvings = append(halvings, limit) })
-		var short *peer.MemoryError
+		var short *training.MemoryError
 		switch {
 		case real == 1000 && (err != nil || len(planned) != 1):
 			t.Errorf("enough memory: %v, plans of %v", err, planned)

@@ -10,6 +10,7 @@ import (
 	"dunlin/checkpoint"
 	"dunlin/model"
 	"dunlin/peer"
+	"dunlin/training"
 )
 
 func newExport(t *terminal) *cobra.Command {
@@ -37,14 +38,14 @@ func (t *terminal) exportModel(_ context.Context, c *Config, args []string) erro
 	if err != nil {
 		return err
 	}
-	if err := peer.Export(saved, args[1], number); err != nil {
+	if err := training.Export(saved, args[1], number); err != nil {
 		return err
 	}
 	return t.moved(c, saved, args[1], "in "+c.Number+" to")
 }
 
 func (t *terminal) exportUniversal(c *Config, from, to string) error {
-	open := peer.OpenCheckpoint
+	open := training.OpenCheckpoint
 	if (peer.Folder{Dir: from}).Exists() {
 		open = c.model
 	}
@@ -59,7 +60,7 @@ func (t *terminal) exportUniversal(c *Config, from, to string) error {
 }
 
 func (t *terminal) importModel(_ context.Context, c *Config, args []string) error {
-	saved, err := peer.Import(args[0], args[1])
+	saved, err := training.Import(args[0], args[1])
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (c *Config) model(dir string) (_ *checkpoint.Checkpoint, err error) {
 		if c.At > 0 {
 			return nil, fmt.Errorf("%s is no data folder of a run: only those know heights (--at %d)", dir, c.At)
 		}
-		return peer.OpenWeights(dir, c.weights())
+		return training.OpenWeights(dir, c.weights())
 	}
 	if c.Average {
 		return nil, fmt.Errorf("%s is the data folder of a run, which keeps no average of the weights", dir)

@@ -10,12 +10,13 @@ import (
 
 	"dunlin/compute"
 	"dunlin/peer"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
 // within plans and builds, first within the limit, 0 for none. A device that has less memory than it told, or that
 // others fill meanwhile, gets a plan of half the size, and again.
-func within(limit int64, plan func(limit int64) (peer.Plan, error), build func(peer.Plan) error, halved func(limit int64, err error)) error {
+func within(limit int64, plan func(limit int64) (training.Plan, error), build func(training.Plan) error, halved func(limit int64, err error)) error {
 	for {
 		fits, err := plan(limit)
 		if err != nil {
@@ -32,13 +33,13 @@ func within(limit int64, plan func(limit int64) (peer.Plan, error), build func(p
 
 // halved tells of such a plan.
 func (p *progress) halved(limit int64, err error) {
-	p.say(fmt.Sprintf("memory         there is less than was told: planning for %s (%v)", peer.Megabytes(limit), err), "memory halved",
+	p.say(fmt.Sprintf("memory         there is less than was told: planning for %s (%v)", training.Megabytes(limit), err), "memory halved",
 		slog.Int64("limit_bytes", limit), slog.String("error", err.Error()))
 }
 
 // fit plans a training within a limit of memory, 0 for none, and holds Go's heap to the plan, so that garbage does not add
 // to it.
-func (c *Config) fit(device compute.Device, trainer *peer.TrainerConfig, limit int64, d peer.Demand) (peer.Plan, error) {
+func (c *Config) fit(device compute.Device, trainer *training.TrainerConfig, limit int64, d training.Demand) (training.Plan, error) {
 	debug.FreeOSMemory() // of what reading the data took
 	d.Limit, d.Used = limit, residentBytes()
 	plan, err := trainer.Plan(device, d)
@@ -55,7 +56,7 @@ func (c *Config) fit(device compute.Device, trainer *peer.TrainerConfig, limit i
 }
 
 // fitStage is fitWorker for a worker that serves a stage.
-func (c *Config) fitStage(spec *wire.RunSpec, stage int, device compute.Device) (peer.Plan, error) {
+func (c *Config) fitStage(spec *wire.RunSpec, stage int, device compute.Device) (training.Plan, error) {
 	used := residentBytes()
 	plan, err := peer.StagePlan(spec, stage, device, c.Memory, used)
 	if err == nil && c.Memory > 0 {
@@ -66,7 +67,7 @@ func (c *Config) fitStage(spec *wire.RunSpec, stage int, device compute.Device) 
 
 // fitWorker plans a worker's inner steps within a limit. Only --memory holds its heap, since what rounds take is not known
 // as well.
-func (c *Config) fitWorker(spec *wire.RunSpec, device compute.Device, limit int64) (peer.Plan, error) {
+func (c *Config) fitWorker(spec *wire.RunSpec, device compute.Device, limit int64) (training.Plan, error) {
 	debug.FreeOSMemory() // of what reading the data took
 	used := residentBytes()
 	plan, err := peer.WorkerPlan(spec, device, limit, used)
@@ -88,7 +89,7 @@ func limitHeap(more int64) {
 }
 
 // planned shows a plan.
-func (p *progress) planned(plan peer.Plan) {
+func (p *progress) planned(plan training.Plan) {
 	p.say("memory         "+plan.String(), "memory", slog.Int64("predicted_bytes", plan.Bytes), slog.Int("windows_a_pass", plan.Room.Batch),
 		slog.Int("passes", plan.Passes), slog.String("computed_again", fmt.Sprint(plan.Room.Kept)), slog.Int("one_kind_more_in_blocks", plan.Room.Thrifty))
 }

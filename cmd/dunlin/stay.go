@@ -12,6 +12,7 @@ import (
 	"dunlin/peer"
 	"dunlin/status"
 	"dunlin/swarm"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
@@ -96,7 +97,7 @@ func (s *stay) once(ctx context.Context, c *Config, events chan<- any) (err erro
 	}
 	p, err := peer.New(peer.Config{
 		Key: s.key, Signed: s.signed, Run: s.token.Run, Dir: s.folder.Run(s.token.Run), Quota: c.quota(), Upload: uint64(c.Up / 8), Name: c.Name,
-		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinators: whereabouts(s.token.Coordinators()), Duty: peer.Duty(c.Duty), Stage: stage, Cards: cards, Limits: c.Cards,
+		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinators: whereabouts(s.token.Coordinators()), Duty: training.Duty(c.Duty), Stage: stage, Cards: cards, Limits: c.Cards,
 		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
 			if spec.Staged() {
 				plan, err := c.fitStage(spec, stage, devices[0].on)
@@ -168,7 +169,7 @@ func (s *stay) engine(c *Config, d *device, spec *wire.RunSpec, tokens []byte, j
 		moments += "." + strconv.Itoa(number)
 	}
 	var engine *peer.LocalEngine
-	err := within(c.Memory, func(limit int64) (peer.Plan, error) { return c.fitWorker(spec, d.on, limit) }, func(plan peer.Plan) (err error) {
+	err := within(c.Memory, func(limit int64) (training.Plan, error) { return c.fitWorker(spec, d.on, limit) }, func(plan training.Plan) (err error) {
 		say(func(line *progress) { line.planned(plan) })
 		engine, err = peer.NewLocalEngine(spec, d.on, tokens, joiner, moments, plan.Room)
 		return err

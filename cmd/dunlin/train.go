@@ -15,6 +15,7 @@ import (
 	"dunlin/model"
 	"dunlin/optimizer"
 	"dunlin/peer"
+	"dunlin/training"
 )
 
 func newTrain(t *terminal) *cobra.Command {
@@ -54,16 +55,22 @@ func (t *terminal) train(ctx context.Context, c *Config, _ []string) error {
 	if err := c.unkept(untold); err != nil {
 		return err
 	}
-	cfg.Cards, cfg.Limits = cards, c.Cards
-	cfg.Report = func(r peer.SoloReport) { c.report(p, r) }
-	var plan peer.Plan
-	var solo *peer.Solo
-	err = within(c.Memory, func(limit int64) (peer.Plan, error) {
+	cfg.Limits = c.Cards
+	if cards != nil {
+		cfg.Cards = func() ([]training.Card, error) {
+			now, err := cards()
+			return peer.Heat(now), err
+		}
+	}
+	cfg.Report = func(r training.SoloReport) { c.report(p, r) }
+	var plan training.Plan
+	var solo *training.Solo
+	err = within(c.Memory, func(limit int64) (training.Plan, error) {
 		return c.fit(device.on, &cfg.Trainer, limit, cfg.Demand())
-	}, func(fits peer.Plan) (err error) {
+	}, func(fits training.Plan) (err error) {
 		plan = fits
 		p.planned(plan)
-		solo, err = peer.NewSolo(device.on, cfg)
+		solo, err = training.NewSolo(device.on, cfg)
 		return err
 	}, p.halved)
 	if err != nil {
@@ -82,7 +89,7 @@ func (t *terminal) train(ctx context.Context, c *Config, _ []string) error {
 }
 
 // report shows how a training gets on.
-func (c *Config) report(p *progress, r peer.SoloReport) {
+func (c *Config) report(p *progress, r training.SoloReport) {
 	at := "step " + grouped(r.Step)
 	if c.Adaptive {
 		at += fmt.Sprintf(" · %.1f %%", 100*r.Progress)
@@ -119,7 +126,7 @@ func noise(windows float64) string {
 }
 
 // trained prints the end of a training.
-func (t *terminal) trained(c *Config, p *progress, from *data.Dataset, plan peer.Plan, r peer.SoloResult) error {
+func (t *terminal) trained(c *Config, p *progress, from *data.Dataset, plan training.Plan, r training.SoloResult) error {
 	unit, bits := unitOf(from.Tokenizer), ""
 	bitsPerByte := r.ValLoss / math.Ln2 / from.BytesPerToken
 	if unit != byteUnit {
@@ -166,22 +173,22 @@ func unitOf(t data.Tokenizer) string {
 }
 
 // solo turns settings into a training.
-func (c *Config) solo() (peer.SoloConfig, error) {
+func (c *Config) solo() (training.SoloConfig, error) {
 	shape, weights, err := c.beginning()
 	if err != nil {
-		return peer.SoloConfig{}, err
+		return training.SoloConfig{}, err
 	}
 	from, err := data.OpenDataset(c.Data)
 	if err != nil {
-		return peer.SoloConfig{}, err
+		return training.SoloConfig{}, err
 	}
 	if weights == nil && !isShapeFile(c.Preset) {
 		shape.Vocab = from.Tokenizer.Vocab()
 	}
-	return peer.SoloConfig{
+	return training.SoloConfig{
 		Trainer: c.trainer(shape), Init: weights, Data: from, Seed: c.Seed, Steps: c.Steps, Out: c.Out,
 		Accumulate: c.Micros, Adaptive: c.Adaptive, Average: c.EMA,
-		SaveEvery: c.SaveEvery, LogEvery: c.LogEvery, EvalWindows: c.Windows, Duty: peer.Duty(c.Duty),
+		SaveEvery: c.SaveEvery, LogEvery: c.LogEvery, EvalWindows: c.Windows, Duty: training.Duty(c.Duty),
 	}, nil
 }
 
@@ -191,7 +198,7 @@ func (c *Config) beginning() (shape model.Config, weights *checkpoint.Checkpoint
 		shape, err = c.shape()
 		return shape, nil, err
 	}
-	if weights, err = peer.OpenWeights(c.Weights, peer.Newest); err != nil {
+	if weights, err = training.OpenWeights(c.Weights, training.Newest); err != nil {
 		return shape, nil, err
 	}
 	if err = json.Unmarshal(weights.Config, &shape); err != nil {
@@ -201,7 +208,7 @@ func (c *Config) beginning() (shape model.Config, weights *checkpoint.Checkpoint
 }
 
 // trainer turns settings into an inner step.
-func (c *Config) trainer(shape model.Config) peer.TrainerConfig {
+func (c *Config) trainer(shape model.Config) training.TrainerConfig {
 	inner, rate := c.inner()
 	if c.LR > 0 {
 		rate = c.LR
@@ -214,7 +221,7 @@ func (c *Config) trainer(shape model.Config) peer.TrainerConfig {
 		lr.Shape, lr.Final = optimizer.Constant, 0
 	case optimizer.Cosine:
 	}
-	return peer.TrainerConfig{
+	return training.TrainerConfig{
 		Model: shape, Batch: c.Batch, LR: lr, WeightDecay: optimizer.Schedule{Peak: c.Decay, Shape: optimizer.Constant}, Inner: inner,
 	}
 }
@@ -245,12 +252,12 @@ func (c *Config) inner() (optimizer.Config, float64) {
 }
 
 // saved opens a folder's model, or its average.
-func (c *Config) saved(device compute.Device, folder string, batch int) (*peer.Saved, error) {
+func (c *Config) saved(device compute.Device, folder string, batch int) (*training.Saved, error) {
 	from, err := c.model(folder)
 	if err != nil {
 		return nil, err
 	}
-	saved, err := peer.NewSaved(device, from, batch)
+	saved, err := training.NewSaved(device, from, batch)
 	if err != nil {
 		return nil, fmt.Errorf("open checkpoint %s: %w", folder, err)
 	}
@@ -258,9 +265,9 @@ func (c *Config) saved(device compute.Device, folder string, batch int) (*peer.S
 }
 
 // weights says which weights of a checkpoint are meant.
-func (c *Config) weights() peer.Weights {
+func (c *Config) weights() training.Weights {
 	if c.Average {
-		return peer.Averaged
+		return training.Averaged
 	}
-	return peer.Newest
+	return training.Newest
 }

@@ -16,8 +16,9 @@ func arrows() map[string][]string {
 		"cmd/dunlin": {everything},
 		"peer": {
 			"peer/core", "coordinator", "round", "pipeline", "catchup", "contribution", "replica", "ledger", "store", "status",
-			"checkpoint", "compress", "optimizer", "model", "compute", "data", "wire",
+			"training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "wire",
 		},
+		"training": {"checkpoint", "data", "optimizer", "model", "compute"},
 		"sim": {
 			"peer/core", "coordinator", "round", "pipeline", "catchup", "contribution", "replica", "ledger", "store",
 			"compress", "optimizer", "compute", "wire",

@@ -12,6 +12,7 @@ import (
 	"dunlin/compute/cpu"
 	"dunlin/optimizer"
 	"dunlin/peer"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
@@ -155,8 +156,8 @@ func soloTraining(t *testing.T, w *world, steps int) []compute.Tensor {
 	f := func(x wire.Float) float64 { return float64(x.Value()) }
 	in := w.spec.Inner
 	out := scratch(t) + "/out"
-	solo, err := peer.NewSolo(device, peer.SoloConfig{
-		Trainer: peer.TrainerConfig{
+	solo, err := training.NewSolo(device, training.SoloConfig{
+		Trainer: training.TrainerConfig{
 			Model: w.run.Model, Batch: w.run.Batch,
 			LR:          optimizer.Schedule{Peak: f(in.LR), WarmUp: f(in.Warmup), Final: f(in.FinalRate), Shape: optimizer.Cosine},
 			WeightDecay: optimizer.Schedule{Peak: f(in.Decay), Shape: optimizer.Constant},

@@ -11,7 +11,7 @@ import (
 	"dunlin/compute"
 	"dunlin/compute/cpu"
 	"dunlin/model"
-	"dunlin/peer"
+	"dunlin/training"
 )
 
 func main() {
@@ -41,7 +41,7 @@ func probe(args []string) error {
 }
 
 func tokens(device compute.Device, folder string, text []byte) error {
-	saved, err := peer.OpenSaved(device, folder, peer.Newest, 1)
+	saved, err := training.OpenSaved(device, folder, training.Newest, 1)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func tokens(device compute.Device, folder string, text []byte) error {
 
 // logits needs no tokenizer.
 func logits(device compute.Device, folder string, input []byte) error {
-	saved, err := peer.OpenWeights(folder, peer.Newest)
+	saved, err := training.OpenWeights(folder, training.Newest)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package peer
+package training
 
 import (
 	"fmt"
@@ -20,8 +20,8 @@ func (d Duty) Validate() error {
 	return nil
 }
 
-// rest returns how long to rest after a step.
-func (d Duty) rest(step time.Duration) time.Duration {
+// Rest returns how long to rest after a step.
+func (d Duty) Rest(step time.Duration) time.Duration {
 	if d == 0 {
 		return 0
 	}

@@ -1,12 +1,9 @@
-package peer
+package training
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"time"
-
-	"dunlin/status"
 )
 
 // CardLimits are what a volunteer lets cards reach before training slows down; 0 is no limit.
@@ -26,12 +23,18 @@ func (l CardLimits) Validate() error {
 	return nil
 }
 
-// Cards reads the cards that train; nil where there is no telemetry.
-type Cards func() ([]status.Card, error)
+// Card is what a governor looks at.
+type Card struct {
+	Name               string
+	Temperature, Power float64 // °C, W; 0 where the card does not tell
+}
 
-// governor lowers the duty while a card is above a limit of the volunteer's, and raises it again: training slows down
+// Cards reads the cards that train; nil where there is no telemetry.
+type Cards func() ([]Card, error)
+
+// Governor lowers the duty while a card is above a limit of the volunteer's, and raises it again: training slows down
 // before the fan has to speed up. It decides only.
-type governor struct {
+type Governor struct {
 	limits CardLimits
 	duty   Duty    // the volunteer's own
 	share  float64 // of that duty that the cards allow, above 0 to 1
@@ -40,9 +43,11 @@ type governor struct {
 	power  []float64 // mean power, by card
 }
 
-// What the governor's decisions are made of. It looks two seconds apart; heat follows power within some tens of seconds.
+// CardsEvery is how far apart a governor should look: heat follows power within some tens of seconds.
+const CardsEvery = 2 * time.Second
+
+// What the governor's decisions are made of.
 const (
-	cardsEvery  = 2 * time.Second
 	foresight   = 10 * time.Second // how far a temperature's trend is followed
 	powerMean   = 5 * time.Second  // over which power is averaged: with a duty below 1 it comes in bursts
 	mostCut     = 0.25             // of the share, at one look
@@ -51,12 +56,13 @@ const (
 	calmPower   = 0.97             // of the limit, likewise
 )
 
-func newGovernor(limits CardLimits, duty Duty) *governor {
-	return &governor{limits: limits, duty: duty, share: 1}
+// NewGovernor returns one for a volunteer's limits and duty.
+func NewGovernor(limits CardLimits, duty Duty) *Governor {
+	return &Governor{limits: limits, duty: duty, share: 1}
 }
 
-// look takes in what the cards tell and returns the duty from now on and, when it is lowered, why.
-func (g *governor) look(now time.Time, cards []status.Card) (Duty, string) {
+// Look takes in what the cards tell and returns the duty from now on and, when it is lowered, why.
+func (g *Governor) Look(now time.Time, cards []Card) (Duty, string) {
 	elapsed := now.Sub(g.seen).Seconds()
 	fresh := g.seen.IsZero() || len(cards) != len(g.heat) || elapsed <= 0
 	if fresh {
@@ -104,55 +110,4 @@ func (g *governor) look(now time.Time, cards []status.Card) (Duty, string) {
 		why = "the cards are at the volunteer's limit"
 	}
 	return Duty(math.Max(leastDuty, whole*g.share)), why
-}
-
-// cardsSeen reports a look at the cards to the loop.
-type cardsSeen struct {
-	cards []status.Card
-	err   error
-}
-
-// watchCards looks at the cards until the context ends.
-func (p *Peer) watchCards(ctx context.Context) {
-	every := time.NewTicker(cardsEvery)
-	defer every.Stop()
-	for {
-		cards, err := p.cfg.Cards()
-		p.inbox.put(cardsSeen{cards, err})
-		select {
-		case <-ctx.Done():
-			return
-		case <-every.C:
-		}
-	}
-}
-
-// cardsTold has the worker keep to what the cards allow.
-func (p *Peer) cardsTold(c cardsSeen) {
-	if c.err != nil {
-		if len(p.cards) > 0 {
-			p.note("the cards tell nothing: " + c.err.Error())
-		}
-		p.cards = nil
-		return
-	}
-	p.cards = c.cards
-	duty, why := p.governor.look(time.Now(), c.cards)
-	if duty == p.paced {
-		return
-	}
-	if (why == "") != (p.paced == p.cfg.Duty) {
-		p.note(pacedText(why))
-	}
-	p.paced = duty
-	if p.worker != nil {
-		p.worker.orders.put(pace{duty})
-	}
-}
-
-func pacedText(why string) string {
-	if why == "" {
-		return "the cards allow full speed again"
-	}
-	return "training slows down: " + why
 }

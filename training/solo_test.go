@@ -1,4 +1,4 @@
-package peer
+package training
 
 import (
 	"bytes"
@@ -231,8 +231,8 @@ func TestTrainingBeginsWithGivenWeights(t *testing.T) {
 	if err := errors.Join(checkpoint.Write(&a, have, nil), checkpoint.Write(&b, open(t, first).Model, nil)); err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(a.Bytes(), b.Bytes()) || s.step != 0 || s.trainer.Steps() != 0 {
-		t.Errorf("step %d, the optimizer's %d: want the given weights and nothing else", s.step, s.trainer.Steps())
+	if !bytes.Equal(a.Bytes(), b.Bytes()) || s.step != 0 || s.trainer.Inner().Steps() != 0 {
+		t.Errorf("step %d, the optimizer's %d: want the given weights and nothing else", s.step, s.trainer.Inner().Steps())
 	}
 	if r, err := s.Run(t.Context()); err != nil || math.Abs(r.ValLoss-learned.ValLoss) > 0.5 {
 		t.Errorf("ends with %v, %v; began with %v", r.ValLoss, err, learned.ValLoss)

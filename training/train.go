@@ -1,4 +1,4 @@
-package peer
+package training
 
 import (
 	"errors"
@@ -30,11 +30,11 @@ func (c TrainerConfig) Validate() error {
 	if room := c.room(); batch == nil && (room.Batch < 1 || c.Batch%room.Batch != 0) {
 		batch = fmt.Errorf("passes of %d windows: a micro-batch of %d is no multiple", room.Batch, c.Batch)
 	}
-	return errors.Join(c.Model.Validate(), batch, c.room().Validate(c.Model.Layers), c.LR.Validate(), c.WeightDecay.Validate(), c.inner().Validate())
+	return errors.Join(c.Model.Validate(), batch, c.room().Validate(c.Model.Layers), c.LR.Validate(), c.WeightDecay.Validate(), c.Optimizer().Validate())
 }
 
-// inner is the configuration of the optimizer that makes the steps.
-func (c TrainerConfig) inner() optimizer.Config {
+// Optimizer is the configuration of the optimizer that makes the steps.
+func (c TrainerConfig) Optimizer() optimizer.Config {
 	if c.Inner == nil {
 		return c.AdamW
 	}
@@ -78,7 +78,7 @@ func NewTrainer(device compute.Device, cfg TrainerConfig) (*Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	inner, err := optimizer.New(target(device, m), cfg.inner())
+	inner, err := optimizer.New(target(device, m), cfg.Optimizer())
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -109,8 +109,8 @@ func (t *Trainer) Model() *model.Model { return t.model }
 // Params lists the parameters in buffer order.
 func (t *Trainer) Params() []model.Param { return t.params }
 
-// Steps counts the steps that the optimizer's moments have seen.
-func (t *Trainer) Steps() int { return t.inner.Steps() }
+// Inner is the optimizer, whose moments are a part of what training goes on from.
+func (t *Trainer) Inner() optimizer.Inner { return t.inner }
 
 // Step trains on one or more micro-batches: each Batch windows of Context inputs and their targets, one after the
 // other. Their gradients are summed and divided by their number, which is the gradient of one large batch but for
@@ -174,9 +174,3 @@ func (t *Trainer) Write(i int, src []float32) error {
 	t.device.Upload(t.model.Params().Slice(p.Offset, p.Offset+p.Size), src)
 	return nil
 }
-
-// Moments returns the optimizer's state, which lasts until the next step.
-func (t *Trainer) Moments() (optimizer.State, error) { return t.inner.Save() }
-
-// SetMoments restores what Moments returned. An error leaves the optimizer as it was.
-func (t *Trainer) SetMoments(s optimizer.State) error { return t.inner.Load(s) }

@@ -1,4 +1,4 @@
-package peer
+package training
 
 import (
 	"fmt"
@@ -6,7 +6,6 @@ import (
 	"dunlin/compute"
 	"dunlin/model"
 	"dunlin/optimizer"
-	"dunlin/wire"
 )
 
 // Plan is how a training fits into memory: what it will take is known before it starts.
@@ -101,63 +100,32 @@ func (c TrainerConfig) Plan(device compute.Device, d Demand) (Plan, error) {
 // about as long to write and read it.
 const nothing = 0.005
 
-// WorkerPlan plans the inner steps of a swarm's worker within limit bytes (0 for no limit), of which used are resident
-// already, the replica among them. What the worker's part in rounds takes is an estimate: it depends on who else is there.
-func WorkerPlan(spec *wire.RunSpec, device compute.Device, limit, used int64) (Plan, error) {
-	cfg, err := trainerConfig(spec, false)
-	if err != nil {
-		return Plan{}, err
-	}
-	return cfg.Plan(device, Demand{Limit: limit, Used: used, Beside: roundsBytes(spec, cfg.Model.Parameters()), Micros: 1})
-}
-
-// StagePlan is WorkerPlan for a peer that serves a stage: blocks keep as much as fits.
-func StagePlan(spec *wire.RunSpec, stage int, device compute.Device, limit, used int64) (Plan, error) {
-	cfg, err := trainerConfig(spec, false)
-	if err != nil {
-		return Plan{}, err
-	}
-	parts, err := stageParts(spec)
-	if err != nil {
-		return Plan{}, err
-	}
+// PlanPart plans one part of a model that takes so many windows at a time and holds so many gradients beside the newest:
+// its blocks keep as much as fits.
+func (c TrainerConfig) PlanPart(device compute.Device, part model.Part, windows, gradients int, d Demand) (Plan, error) {
 	var p Plan
 	for kept := model.KeptAll; kept <= model.KeptInput; kept++ {
-		p = Plan{Passes: 1, Room: model.Room{Batch: int(spec.Micro), Kept: kept}}
+		p = Plan{Passes: 1, Room: model.Room{Batch: windows, Kept: kept}}
 		var tally compute.Tally
-		s, err := model.NewStage(parts[stage], p.Room, cfg.Model, &tally)
+		s, err := model.NewStage(part, p.Room, c.Model, &tally)
 		if err != nil {
 			return p, err
 		}
-		values := s.Params().Len()
-		sums := serverHeld(values) // what counts, and gradients that wait for their trainer's word but the newest
-		if spec.Synchronous {
-			sums++
-		}
-		for range sums {
-			if _, err := tally.Alloc(values); err != nil {
+		for range gradients {
+			if _, err := tally.Alloc(s.Params().Len()); err != nil {
 				return p, err
 			}
 		}
-		target := optimizer.Target{Device: &tally, Params: s.Params(), Grads: s.Grads(), Tensors: s.Shapes()}
-		if _, err := optimizer.New(target, cfg.inner()); err != nil {
+		if _, err := optimizer.New(optimizer.Target{Device: &tally, Params: s.Params(), Grads: s.Grads(), Tensors: s.Shapes()}, c.Optimizer()); err != nil {
 			return p, err
 		}
-		p.Model = tally.Bytes + scratch(device, cfg.Model.Sizes(p.Room.Batch*cfg.Model.Context))
-		p.Bytes = used + roundsBytes(spec, values) + p.Model + p.Model/128 + garbage
-		if limit == 0 || p.Bytes <= limit {
+		p.Model = tally.Bytes + scratch(device, c.Model.Sizes(windows*c.Model.Context))
+		p.Bytes = d.Used + d.Beside + p.Model + p.Model/128 + garbage
+		if d.Limit == 0 || p.Bytes <= d.Limit {
 			return p, nil
 		}
 	}
-	return p, &MemoryError{Limit: limit, Least: p.Bytes}
-}
-
-// roundsBytes is what a worker holds for rounds beside the replica: error feedback, a snapshot, anchors that commits have
-// replaced, a fragment's sum and its shadow, encoded contributions and results, and connections.
-func roundsBytes(spec *wire.RunSpec, parameters int) int64 {
-	const connections = 32 << 20
-	n := int64(parameters)
-	return 4*(3*n+4*n/int64(spec.Fragments)) + n + connections
+	return p, &MemoryError{Limit: d.Limit, Least: p.Bytes}
 }
 
 // fit returns the plan with so many passes that computes least again and fits, or the smallest one when none does.
@@ -191,7 +159,7 @@ func (c TrainerConfig) weigh(device compute.Device, d Demand, passes, thrift int
 		return p, err
 	}
 	t := target(&tally, m)
-	if _, err := optimizer.New(t, c.inner()); err != nil {
+	if _, err := optimizer.New(t, c.Optimizer()); err != nil {
 		return p, err
 	}
 	if d.Average {

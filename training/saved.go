@@ -1,4 +1,4 @@
-package peer
+package training
 
 import (
 	"context"
@@ -44,7 +44,7 @@ func NewSaved(device compute.Device, c *checkpoint.Checkpoint, batch int) (*Save
 	if err != nil {
 		return nil, err
 	}
-	m, err := model.NewIn(forwardRoom(batch), cfg, device)
+	m, err := model.NewIn(ForwardRoom(batch), cfg, device)
 	if err != nil {
 		return nil, err
 	}
@@ -54,9 +54,9 @@ func NewSaved(device compute.Device, c *checkpoint.Checkpoint, batch int) (*Save
 	return &Saved{Model: m, Tokenizer: tokenizer, Step: c.Step}, nil
 }
 
-// forwardRoom is for models that make no backward pass: all that stays is the keys and values that generation goes on
+// ForwardRoom is for models that make no backward pass: all that stays is the keys and values that generation goes on
 // from, and it lies where gradients would.
-func forwardRoom(batch int) model.Room {
+func ForwardRoom(batch int) model.Room {
 	return model.Room{Batch: batch, Kept: model.KeptAttention, Lend: true}
 }
 

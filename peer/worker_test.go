@@ -2,32 +2,16 @@ package peer
 
 import (
 	"context"
-	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"dunlin/status"
+	"dunlin/training"
 	"dunlin/wire"
 )
-
-func TestDuty(t *testing.T) {
-	for _, c := range []struct {
-		duty Duty
-		rest time.Duration
-	}{{0, 0}, {1, 0}, {0.5, time.Second}, {0.25, 3 * time.Second}, {0.01, 99 * time.Second}} {
-		if err := c.duty.Validate(); err != nil {
-			t.Error(err)
-		}
-		if got := c.duty.rest(time.Second); (got - c.rest).Abs() > time.Microsecond {
-			t.Errorf("duty %v rests %v after a second, want %v", c.duty, got, c.rest)
-		}
-	}
-	for _, d := range []Duty{-1, 0.001, 1.5} {
-		if d.Validate() == nil {
-			t.Errorf("duty %v was taken", d)
-		}
-	}
-}
 
 // slow is an engine whose steps take a second.
 type slow struct {
@@ -84,20 +68,24 @@ func TestWorkerRests(t *testing.T) {
 	})
 }
 
-// TestSoloRests stops a training in its first rest.
-func TestSoloRests(t *testing.T) {
-	cfg := soloConfig(t, 1000, t.TempDir())
-	cfg.Duty = leastDuty
-	solo, err := NewSolo(device(t), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer solo.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	_, err = solo.Run(ctx)
-	var stopped *Stopped
-	if !errors.As(err, &stopped) || stopped.Step > 1 {
-		t.Errorf("%v, want it stopped after at most a step", err)
-	}
+// TestWorkerKeepsPace gives a worker that trains all the time a duty of a quarter.
+func TestWorkerKeepsPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Peer{log: slog.New(slog.DiscardHandler), cfg: Config{Limits: training.CardLimits{Temperature: 70}}, figures: newFigures(time.Now())}
+		p.governor = training.NewGovernor(p.cfg.Limits, 0)
+		p.worker = &worker{orders: newMailbox[any]()}
+		p.cardsTold(cardsSeen{cards: []status.Card{{Name: "card", Temperature: 60}}})
+		if got := p.worker.orders.take(); len(got) != 0 {
+			t.Errorf("a cool card: %v", got)
+		}
+		time.Sleep(training.CardsEvery)
+		p.cardsTold(cardsSeen{cards: []status.Card{{Name: "card", Temperature: 75}}})
+		orders := p.worker.orders.take()
+		if len(orders) != 1 || len(p.figures.notes) != 1 || !strings.Contains(p.figures.notes[0].Text, "card is at 75 °C") {
+			t.Fatalf("orders %v, notes %v", orders, p.figures.notes)
+		}
+		if err := p.worker.obey(orders[0]); err != nil || p.worker.duty == 0 || p.worker.duty > 0.8 {
+			t.Errorf("duty %v, %v", p.worker.duty, err)
+		}
+	})
 }

@@ -1,4 +1,4 @@
-package peer
+package training
 
 import (
 	"bytes"
@@ -128,7 +128,7 @@ type Solo struct {
 	order    *data.Mixture
 	settings map[string]string // what must be the same to go on
 	growth   growth
-	governor *governor          // of the duty, by the cards
+	governor *Governor          // of the duty, by the cards
 	paced    Duty               // what it allows now
 	average  *optimizer.Average // nil for none
 	step     int
@@ -149,7 +149,7 @@ func NewSolo(device compute.Device, cfg SoloConfig) (*Solo, error) {
 	}
 	s := &Solo{
 		cfg: cfg, saved: -1, growth: newGrowth(cfg.Trainer.Batch, cfg.Accumulate, cfg.Adaptive),
-		governor: newGovernor(cfg.Limits, cfg.Duty), paced: cfg.Duty,
+		governor: NewGovernor(cfg.Limits, cfg.Duty), paced: cfg.Duty,
 	}
 	first := cfg.Trainer.Batch * s.growth.schedule.First
 	s.budget = uint64(cfg.Steps) * uint64(first)
@@ -203,7 +203,7 @@ func (c SoloConfig) settings() map[string]string {
 		"seed":         strconv.FormatUint(c.Seed, 10),
 		"lr":           fmt.Sprintf("%+v", t.LR),
 		"weight decay": fmt.Sprintf("%+v", t.WeightDecay),
-		"optimizer":    fmt.Sprintf("%s %+v", t.inner().Name(), t.inner()),
+		"optimizer":    fmt.Sprintf("%s %+v", t.Optimizer().Name(), t.Optimizer()),
 		"accumulate":   strconv.Itoa(max(1, c.Accumulate)),
 		"adaptive":     strconv.FormatBool(c.Adaptive),
 		"average":      strconv.FormatFloat(c.Average, 'g', -1, 64),
@@ -246,7 +246,7 @@ func (s *Solo) start() error {
 // memory tells where the values of a checkpoint belong, so that going on needs no second copy of them.
 func (s *Solo) memory() (checkpoint.Into, error) {
 	weights, err1 := s.trainer.Model().View()
-	moments, err2 := s.trainer.Moments()
+	moments, err2 := s.trainer.inner.Save()
 	var average optimizer.AverageState
 	var err3 error
 	if s.average != nil {
@@ -297,7 +297,7 @@ func (s *Solo) restore(c *checkpoint.Checkpoint) error {
 	if err := s.trainer.Model().Load(c.Model); err != nil {
 		return err
 	}
-	if err := s.trainer.SetMoments(optimizer.State{Steps: inner, Tensors: c.Trainer.Tensors}); err != nil {
+	if err := s.trainer.inner.Load(optimizer.State{Steps: inner, Tensors: c.Trainer.Tensors}); err != nil {
 		return err
 	}
 	if err := s.restoreAverage(c.Trainer); err != nil {
@@ -327,7 +327,7 @@ func (s *Solo) save() error {
 	if err != nil {
 		return err
 	}
-	moments, err := s.trainer.Moments()
+	moments, err := s.trainer.inner.Save()
 	if err != nil {
 		return err
 	}
@@ -400,7 +400,7 @@ func (s *Solo) Run(ctx context.Context) (SoloResult, error) {
 
 // rest keeps to the duty after a step, unless ctx ends first or nothing is left to do.
 func (s *Solo) rest(ctx context.Context, step time.Duration) {
-	rest := s.pace().rest(step)
+	rest := s.pace().Rest(step)
 	if rest <= 0 || s.windows >= s.budget {
 		return
 	}
@@ -415,9 +415,9 @@ func (s *Solo) pace() Duty {
 	if s.cfg.Cards == nil {
 		return s.cfg.Duty
 	}
-	if now := time.Now(); now.Sub(s.governor.seen) >= cardsEvery {
+	if now := time.Now(); now.Sub(s.governor.seen) >= CardsEvery {
 		if cards, err := s.cfg.Cards(); err == nil { // a card that tells nothing now is believed to be as before
-			s.paced, _ = s.governor.look(now, cards)
+			s.paced, _ = s.governor.Look(now, cards)
 		}
 	}
 	return s.paced
@@ -434,7 +434,7 @@ func (s *Solo) next() (StepResult, error) {
 		return StepResult{}, err
 	}
 	after := s.windows + uint64(len(s.indices))
-	factor := s.cfg.Trainer.inner().RateFactor(s.growth.factor(micros))
+	factor := s.cfg.Trainer.Optimizer().RateFactor(s.growth.factor(micros))
 	r, err := s.trainer.step(s.inputs, s.targets, float64(after)/float64(s.budget), factor)
 	if err != nil {
 		return r, err

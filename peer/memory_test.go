@@ -1,0 +1,77 @@
+package peer
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"dunlin/compute"
+	"dunlin/compute/cpu"
+	"dunlin/data"
+	"dunlin/training"
+)
+
+// device returns a one-thread CPU for a test.
+func device(t *testing.T) compute.Device {
+	t.Helper()
+	d, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// TestWorkerFitsItsMemory: a worker with less memory than a step's windows need reads the same windows in parts.
+func TestWorkerFitsItsMemory(t *testing.T) {
+	spec, err := specOf(t, Recipes()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := []byte(strings.Repeat("func f(x int) int { return x + 1 }\n", 4000))
+	free, err := WorkerPlan(spec, device(t), 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	least := new(training.MemoryError)
+	if _, err := WorkerPlan(spec, device(t), 1<<20, 1<<20); !errors.As(err, &least) {
+		t.Fatalf("a plan in 1 MB: %v", err)
+	}
+	tight, err := WorkerPlan(spec, device(t), least.Least, 1<<20)
+	if err != nil || tight.Bytes >= free.Bytes || tight.Passes < 2 {
+		t.Fatalf("%+v within %d bytes, %+v without a limit: %v", tight, least.Least, free, err)
+	}
+	var losses [2][]float64
+	for i, p := range []training.Plan{free, tight} {
+		corpus, err := data.NewWindows(text, int(spec.Model.Context))
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec.Data.Windows = uint64(corpus.Len())
+		e, err := NewLocalEngine(spec, device(t), text, false, "", p.Room)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.trainer.Model().Init(1)
+		positions := make([]uint64, spec.Data.Batch)
+		for step := range 4 {
+			for j := range positions {
+				positions[j] = uint64(step*len(positions) + j)
+			}
+			loss, err := e.Step(positions, 0.5)
+			if err != nil {
+				t.Fatal(err)
+			}
+			losses[i] = append(losses[i], loss)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for i, loss := range losses[0] {
+		if math.Abs(loss-losses[1][i]) > 1e-4 || losses[0][3] >= losses[0][0] {
+			t.Errorf("losses %v with all memory, %v with little", losses[0], losses[1])
+		}
+	}
+}
