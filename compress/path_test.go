@@ -5,39 +5,8 @@ import (
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 )
-
-// TestGeneratedIsCurrent runs the generator and compares what it writes with the
-// committed files. If it fails, run "go generate ./compress".
-func TestGeneratedIsCurrent(t *testing.T) {
-	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("the generator needs the go command")
-	}
-	folder := t.TempDir()
-	run := exec.Command("go", "run", "-C", "../compute/cpu/_asm", ".", "compress", folder)
-	// The generator runs here, whatever the tests are built for.
-	run.Env = append(os.Environ(), "GOOS=", "GOARCH=", "GOFLAGS=", "GOWORK=off")
-	if out, err := run.CombinedOutput(); err != nil {
-		t.Fatalf("generate: %v\n%s", err, out)
-	}
-	for _, name := range []string{"codec_amd64.s", "codec_stubs_amd64.go"} {
-		want, err := os.ReadFile(filepath.Join(folder, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(got, want) {
-			t.Errorf("%s is not what the generator writes: run go generate ./compress", name)
-		}
-	}
-}
 
 // pathCodec is what every codec of this package is inside.
 type pathCodec interface {

@@ -1,41 +1,10 @@
 package replica
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 )
-
-// TestGeneratedIsCurrent runs the generator and compares what it writes with the committed files. If it fails, run
-// "go generate ./replica".
-func TestGeneratedIsCurrent(t *testing.T) {
-	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("the generator needs the go command")
-	}
-	folder := t.TempDir()
-	run := exec.Command("go", "run", "-C", "../compute/cpu/_asm", ".", "replica", folder)
-	run.Env = append(os.Environ(), "GOOS=", "GOARCH=", "GOFLAGS=", "GOWORK=off")
-	if out, err := run.CombinedOutput(); err != nil {
-		t.Fatalf("generate: %v\n%s", err, out)
-	}
-	for _, name := range []string{"sha_amd64.s", "sha_stubs_amd64.go"} {
-		want, err := os.ReadFile(filepath.Join(folder, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(got, want) {
-			t.Errorf("%s is not what the generator writes: run go generate ./replica", name)
-		}
-	}
-}
 
 // TestSlabsAreHashedAsAlone compares both ways of hashing with crypto/sha256 over a slab's bytes.
 func TestSlabsAreHashedAsAlone(t *testing.T) {
