@@ -5,16 +5,7 @@ import (
 )
 
 // Change is what the organiser wants otherwise; what is zero stays as it is.
-type Change struct {
-	Phase     wire.Phase
-	Reason    string // for people
-	Solo      *bool  // workers train on without rounds
-	H         uint64
-	OuterLR   wire.Float
-	Deadlines wire.DeadlineSpec
-	Workers   uint64
-	Access    *wire.Access
-}
+type Change wire.Change
 
 // Apply returns the settings that a change makes of those in force, nil before
 // the first. Versions that a tuning begins at are left for the log's heads to

@@ -154,7 +154,7 @@ func (m *Machine) deposed(reason string) {
 	clear(m.proposed)
 	m.listed = nil
 	if m.wish != nil {
-		m.note("the organiser's order, %s, may not be in the log: give it to the coordinator that leads", m.wish.Phase)
+		m.note("the organiser's order, %s, may not be in the log", m.wish.Phase)
 		m.wish = nil
 	}
 	for _, v := range m.peers {

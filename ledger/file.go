@@ -112,20 +112,27 @@ func (f *file) close() error {
 	return guarded(f.db.Close)
 }
 
-// each calls visit for every entry by ascending height.
-func (f *file) each(visit func(height uint64, e *wire.Certified) error) error {
+// each calls visit for every entry up to a height, ascending.
+func (f *file) each(last uint64, visit func(height uint64, e *wire.Certified) error) error {
 	return f.view(func(tx *bolt.Tx) error {
-		return tx.Bucket(entryBucket).ForEach(func(key, record []byte) error {
+		c := tx.Bucket(entryBucket).Cursor()
+		for key, record := c.First(); key != nil; key, record = c.Next() {
 			if len(key) != 8 {
 				return fmt.Errorf("%w: entry with a key of %d bytes", ErrDamaged, len(key))
 			}
 			height := binary.BigEndian.Uint64(key)
+			if height > last {
+				return nil
+			}
 			e, err := decodeRecord(height, record)
 			if err != nil {
 				return err
 			}
-			return visit(height, e)
-		})
+			if err := visit(height, e); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

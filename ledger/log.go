@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -63,7 +64,7 @@ func Open(path string, rules Rules, key ed25519.PrivateKey) (*Log, error) {
 // replay rebuilds the chain from the file.
 func (l *Log) replay() error {
 	var newest *wire.Certified
-	err := l.file.each(func(height uint64, e *wire.Certified) error {
+	err := l.file.each(math.MaxUint64, func(height uint64, e *wire.Certified) error {
 		if e.Entry.Height != height || height != l.chain.height+1 {
 			return fmt.Errorf("%w: entry %d is missing", ErrDamaged, l.chain.height+1)
 		}
@@ -249,6 +250,38 @@ func (l *Log) Head() (uint64, wire.Hash) {
 	return l.chain.height, l.chain.head
 }
 
+// Stored returns the hash of an entry, and whether it is there.
+func (l *Log) Stored(height uint64) (wire.Hash, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if hash, recent := l.chain.HashAt(height); recent || height == 0 || height > l.chain.height {
+		return hash, recent
+	}
+	e, err := l.file.get(height)
+	if err != nil {
+		return wire.Hash{}, false
+	}
+	return e.Entry.Hash(), true
+}
+
+// ChainAt returns the chain as of an entry of the log, made anew from its file.
+func (l *Log) ChainAt(height uint64) (*Chain, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if height > l.chain.height {
+		return nil, fmt.Errorf("chain at height %d: the ledger ends at %d", height, l.chain.height)
+	}
+	chain, err := NewChain(l.chain.rules)
+	if err != nil {
+		return nil, err
+	}
+	err = l.file.each(height, func(_ uint64, e *wire.Certified) error { return chain.AppendVerified(e) })
+	if err != nil {
+		return nil, fmt.Errorf("chain at height %d: %w", height, err)
+	}
+	return chain, nil
+}
+
 // MaxRangeBytes bounds what Range returns, so that it fits a message.
 const MaxRangeBytes = wire.MaxMessage / 2
 
@@ -295,7 +328,7 @@ func (l *Log) Verify() (Report, error) {
 		return Report{}, err
 	}
 	r := Report{Entries: make(map[wire.Kind]int)}
-	err = l.file.each(func(_ uint64, e *wire.Certified) error {
+	err = l.file.each(math.MaxUint64, func(_ uint64, e *wire.Certified) error {
 		r.Entries[e.Entry.Kind]++
 		return chain.Append(e)
 	})

@@ -17,10 +17,12 @@ type Seat struct {
 	chain  *Chain // of what was agreed on, certified or not
 	key    ed25519.PrivateKey
 	index  int
-	stored func(height uint64) (wire.Hash, bool)
+	ledger SeatLedger
 
-	settled uint64     // height of the own ledger
-	tail    []unsigned // agreed on and not on the own ledger, from settled+1 on
+	settled uint64         // height of the own ledger
+	tail    []unsigned     // agreed on and not on the own ledger, from settled+1 on
+	ahead   *wire.Standing // what commands came to of which this seat will not hear; nil once the own ledger is there
+	queued  []wire.Command // that came behind it
 	early   map[uint64]map[int]wire.Signature
 	term    uint64 // of the newest reign
 	ruler   int    // its key; -1 before the first and after an adoption
@@ -40,8 +42,15 @@ type SeatConfig struct {
 	Rules  Rules
 	Key    ed25519.PrivateKey
 	Height uint64 // of the own ledger
-	// Stored returns the hash of an entry of the own ledger.
-	Stored func(height uint64) (wire.Hash, bool)
+	Ledger SeatLedger
+}
+
+// SeatLedger is what a seat reads of its own ledger; *Log is one.
+type SeatLedger interface {
+	// Stored returns the hash of an entry, and whether it is there.
+	Stored(height uint64) (wire.Hash, bool)
+	// ChainAt returns the chain as of an entry that is there.
+	ChainAt(height uint64) (*Chain, error)
 }
 
 // NewSeat returns a seat that has heard of no command.
@@ -50,7 +59,7 @@ func NewSeat(cfg SeatConfig) (*Seat, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(cfg.Key) != ed25519.PrivateKeySize || cfg.Stored == nil {
+	if len(cfg.Key) != ed25519.PrivateKeySize || cfg.Ledger == nil {
 		return nil, errors.New("seat: a key and the own ledger are needed")
 	}
 	index := slices.Index(cfg.Rules.Keys, wire.PeerIDOf(cfg.Key))
@@ -58,7 +67,7 @@ func NewSeat(cfg SeatConfig) (*Seat, error) {
 		return nil, fmt.Errorf("seat: %w: key %s is not among the run's coordinators", ErrNotCoordinator, wire.PeerIDOf(cfg.Key).Short())
 	}
 	return &Seat{
-		chain: chain, key: cfg.Key, index: index, stored: cfg.Stored, settled: cfg.Height,
+		chain: chain, key: cfg.Key, index: index, ledger: cfg.Ledger, settled: cfg.Height,
 		early: map[uint64]map[int]wire.Signature{}, ruler: -1,
 	}, nil
 }
@@ -67,13 +76,28 @@ func NewSeat(cfg SeatConfig) (*Seat, error) {
 func (s *Seat) Index() int { return s.index }
 
 // Height is that of the newest entry agreed on.
-func (s *Seat) Height() uint64 { return s.chain.height }
+func (s *Seat) Height() uint64 {
+	if s.ahead != nil {
+		return s.ahead.Height
+	}
+	return s.chain.height
+}
+
+// Standing returns what the commands heard so far have come to; ok is false while
+// this seat does not know yet, or has stopped.
+func (s *Seat) Standing() (at wire.Standing, ok bool) {
+	if s.ahead != nil || s.split {
+		return at, false
+	}
+	return wire.Standing{Height: s.chain.height, Head: s.chain.head, Term: s.term, Ruler: uint64(s.ruler + 1)}, true
+}
 
 // Reign returns the newest term and the index of its coordinator, -1 for nobody.
 func (s *Seat) Reign() (term uint64, key int) { return s.term, s.ruler }
 
-// Waiting returns how many entries lack signatures.
-func (s *Seat) Waiting() int { return len(s.tail) }
+// Behind reports whether entries that were agreed on are not on the own ledger: they
+// lack signatures, or came to be while this seat was away.
+func (s *Seat) Behind() bool { return len(s.tail) > 0 || s.ahead != nil }
 
 // Own returns this seat's signatures from a height on, of entries that are not
 // on its ledger yet, and asks for those that it lacks.
@@ -87,7 +111,7 @@ func (s *Seat) Own(from uint64) *wire.Signatures {
 	if len(out.Sigs) == 0 {
 		out.From = 0
 	}
-	if len(s.tail) > 0 {
+	if s.Behind() {
 		out.Want = s.settled + 1
 	}
 	return out
@@ -101,7 +125,14 @@ func (s *Seat) Step(ev SeatEvent) []SeatEffect {
 	}
 	switch e := ev.(type) {
 	case Agreed:
-		s.agreed(&e.Command)
+		if s.ahead != nil {
+			s.queued = append(s.queued, e.Command)
+		} else {
+			s.agreed(&e.Command)
+		}
+	case Restored:
+		s.ahead, s.queued, s.tail = &e.Standing, nil, nil // what is above the own ledger comes certified
+		s.catchUp()
 	case Signed:
 		s.signed(e.Key, &e.Signatures)
 	case Stood:
@@ -187,7 +218,7 @@ func (s *Seat) compare(height uint64, agreed wire.Hash) bool {
 	if height > s.settled {
 		return true
 	}
-	ours, ok := s.stored(height)
+	ours, ok := s.ledger.Stored(height)
 	if !ok || ours == agreed {
 		return true
 	}
@@ -222,13 +253,13 @@ func (s *Seat) signed(key int, m *wire.Signatures) {
 	for i, sig := range m.Sigs {
 		height := m.From + uint64(i)
 		switch {
-		case height <= s.settled:
-		case height <= s.chain.height:
+		case height <= s.settled || s.ahead != nil && height <= s.ahead.Height:
+		case s.ahead == nil && height <= s.chain.height:
 			u := &s.tail[height-s.settled-1]
 			if hash := u.entry.Hash(); wire.Verify(s.chain.rules.Keys[key], "entry", hash[:], sig) {
 				u.sigs[key] = sig
 			}
-		case height <= s.chain.height+wire.MaxItems:
+		case height <= s.Height()+wire.MaxItems:
 			if s.early[height] == nil {
 				s.early[height] = map[int]wire.Signature{}
 			}
@@ -269,6 +300,37 @@ func (s *Seat) stood(height uint64) {
 	for h := range s.early {
 		if h <= s.settled {
 			delete(s.early, h)
+		}
+	}
+	s.catchUp()
+}
+
+// catchUp goes on from where commands came to that this seat has not heard, once the
+// own ledger is there.
+func (s *Seat) catchUp() {
+	if s.ahead == nil || s.settled < s.ahead.Height {
+		return
+	}
+	at := *s.ahead
+	chain, err := s.ledger.ChainAt(at.Height)
+	if err != nil {
+		s.do(Unreadable{Err: err})
+		return
+	}
+	if chain.head != at.Head {
+		s.split = true
+		s.do(Split{Fork: &ForkError{Height: at.Height, Ours: chain.head, Theirs: at.Head}})
+		return
+	}
+	s.chain, s.term, s.ruler, s.ahead = chain, at.Term, int(at.Ruler)-1, nil
+	if s.ruler >= 0 {
+		s.do(Reigns{Term: s.term, Key: s.ruler})
+	}
+	queued := s.queued
+	s.queued = nil
+	for i := range queued {
+		if !s.split {
+			s.agreed(&queued[i])
 		}
 	}
 }

@@ -20,10 +20,38 @@ type council struct {
 	agreed  []wire.Command
 	seats   []*Seat
 	at      []int              // commands that each has heard
+	kept    []condensed        // newest of each, in place of its first commands
 	ledgers [][]wire.Certified // of each, on disk
 	mail    []letter
 	reigns  [2]uint64 // newest term and key by any seat
 	out     strings.Builder
+}
+
+// condensed is what Raft has in place of the first commands of the sequence.
+type condensed struct {
+	commands int
+	standing wire.Standing
+}
+
+// seatLedger is one seat's ledger.
+type seatLedger struct {
+	c *council
+	i int
+}
+
+func (l seatLedger) Stored(height uint64) (wire.Hash, bool) {
+	if height == 0 || height > uint64(len(l.c.ledgers[l.i])) {
+		return wire.Hash{}, false
+	}
+	return l.c.ledgers[l.i][height-1].Entry.Hash(), true
+}
+
+func (l seatLedger) ChainAt(height uint64) (*Chain, error) {
+	chain, err := NewChain(l.c.rules)
+	for h := uint64(0); h < height && err == nil; h++ {
+		err = chain.AppendVerified(&l.c.ledgers[l.i][h])
+	}
+	return chain, err
 }
 
 type letter struct {
@@ -32,28 +60,37 @@ type letter struct {
 }
 
 func newCouncil(t *testing.T, n int) *council {
-	c := &council{t: t, rules: testRules(n), seats: make([]*Seat, n), at: make([]int, n), ledgers: make([][]wire.Certified, n)}
+	c := &council{t: t, rules: testRules(n), seats: make([]*Seat, n), at: make([]int, n), kept: make([]condensed, n), ledgers: make([][]wire.Certified, n)}
 	for i := range n {
 		c.restart(i)
 	}
 	return c
 }
 
-// restart begins a seat anew from its ledger; Raft hands it every command again.
+// restart begins a seat anew from its ledger; Raft hands it every command again
+// that it keeps.
 func (c *council) restart(i int) {
-	s, err := NewSeat(SeatConfig{
-		Rules: c.rules, Key: testKey(i), Height: uint64(len(c.ledgers[i])),
-		Stored: func(height uint64) (wire.Hash, bool) {
-			if height == 0 || height > uint64(len(c.ledgers[i])) {
-				return wire.Hash{}, false
-			}
-			return c.ledgers[i][height-1].Entry.Hash(), true
-		},
-	})
+	s, err := NewSeat(SeatConfig{Rules: c.rules, Key: testKey(i), Height: uint64(len(c.ledgers[i])), Ledger: seatLedger{c, i}})
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	c.seats[i], c.at[i] = s, 0
+	if c.kept[i].commands > 0 {
+		c.restore(i, c.kept[i])
+	}
+}
+
+// condense lets Raft drop what a seat has heard, once its ledger has what became of it.
+func (c *council) condense(i int) {
+	if at, ok := c.seats[i].Standing(); ok && at.Height <= uint64(len(c.ledgers[i])) && c.at[i] > c.kept[i].commands {
+		c.kept[i] = condensed{c.at[i], at}
+	}
+}
+
+// restore has a seat begin with what another, or itself before, heard.
+func (c *council) restore(i int, from condensed) {
+	c.kept[i], c.at[i] = from, from.commands
+	c.step(i, Restored{Standing: from.standing})
 }
 
 func (c *council) step(i int, ev SeatEvent) {
@@ -68,6 +105,8 @@ func (c *council) step(i int, ev SeatEvent) {
 		case Reigns:
 			c.reigns = [2]uint64{e.Term, uint64(e.Key)}
 		case Refused, Split:
+		case Unreadable:
+			c.t.Error(e)
 		}
 	}
 }
@@ -140,6 +179,10 @@ func TestSeats(t *testing.T) {
 				own := c.seats[number(0)].Own(1)
 				fmt.Fprintf(&c.out, "%d from height %d, wants from %d\n", len(own.Sigs), own.From, own.Want)
 				c.send(number(0), *own)
+			case "condense": // SEAT
+				c.condense(number(0))
+			case "restore": // FROM TO: TO begins with what FROM keeps
+				c.restore(number(1), c.kept[number(0)])
 			case "lose":
 				c.mail = nil
 			case "restart": // SEAT
@@ -151,8 +194,7 @@ func TestSeats(t *testing.T) {
 				c.agreed = c.agreed[:number(0)]
 			case "copy": // FROM TO: TO takes over the ledger of FROM
 				from, to := number(0), number(1)
-				c.ledgers[to] = append(c.ledgers[to][:0:0], c.ledgers[from]...)
-				c.step(to, Stood{Height: uint64(len(c.ledgers[to]))})
+				c.copyLedger(to, c.ledgers[from])
 			default:
 				t.Fatalf("unknown command %q", d.Cmd)
 			}
@@ -161,7 +203,36 @@ func TestSeats(t *testing.T) {
 	})
 }
 
-// TestSeatsUnderAnyMail: whatever becomes of signatures, whoever restarts, all
+// TestSeatStopsOverAnotherLedger: what commands came to names another entry than the
+// own ledger has.
+func TestSeatStopsOverAnotherLedger(t *testing.T) {
+	c := newCouncil(t, 3)
+	c.agreed = append(c.agreed, wire.Command{Op: wire.OpReign, Key: 0, Term: 1}, appendOf(0, 1, admit(1, 1)), appendOf(0, 1, admit(2, 2)))
+	for i := range c.seats {
+		c.hear(i, 2)
+	}
+	for _, l := range c.mail {
+		c.step(l.to, Signed{Key: l.from, Signatures: l.sigs})
+	}
+	if c.condense(0); c.kept[0].commands != 2 {
+		t.Fatalf("kept %+v", c.kept[0])
+	}
+	c.kept[0].standing.Head[0] ^= 1
+	c.restart(0)
+	c.out.Reset()
+	c.hear(0, 1)
+	if got := c.out.String(); strings.Contains(got, "sign") || c.seats[0].Height() != 1 {
+		t.Fatalf("it goes on: %s", got)
+	}
+}
+
+func (c *council) copyLedger(to int, from []wire.Certified) {
+	c.ledgers[to] = append(c.ledgers[to][:0:0], from...)
+	c.step(to, Stood{Height: uint64(len(from))})
+}
+
+// TestSeatsUnderAnyMail: whatever becomes of signatures, whoever restarts, however
+// Raft's log is cut, all
 // ledgers are prefixes of one, and a round of letters after the storm brings all
 // to the end.
 func TestSeatsUnderAnyMail(t *testing.T) {
@@ -172,7 +243,7 @@ func TestSeatsUnderAnyMail(t *testing.T) {
 		term, slot := uint64(0), wire.Slot(0)
 		for range 120 {
 			i := rng.IntN(n)
-			switch rng.IntN(12) {
+			switch rng.IntN(14) {
 			case 0:
 				term++
 				c.agreed = append(c.agreed, wire.Command{Op: wire.OpReign, Key: uint64(i), Term: term})
@@ -186,6 +257,12 @@ func TestSeatsUnderAnyMail(t *testing.T) {
 				c.send(i, *c.seats[i].Own(1))
 			case 5, 6, 7:
 				c.hear(i, 1+rng.IntN(3))
+			case 8:
+				c.condense(i)
+			case 9:
+				if from := c.kept[rng.IntN(n)]; from.commands > c.at[i] {
+					c.restore(i, from)
+				}
 			default:
 				if len(c.mail) > 0 {
 					k := rng.IntN(len(c.mail))
@@ -199,7 +276,15 @@ func TestSeatsUnderAnyMail(t *testing.T) {
 		}
 		c.mail = nil
 		for i := range n {
+			for _, other := range c.ledgers { // whoever misses entries gets them
+				if len(other) > len(c.ledgers[i]) {
+					c.copyLedger(i, other)
+				}
+			}
 			c.hear(i, len(c.agreed))
+			if at, ok := c.seats[i].Standing(); !ok || at.Height != c.seats[i].Height() {
+				t.Fatalf("seed %d: seat %d does not stand: %+v, %t", seed, i, at, ok)
+			}
 		}
 		for i := range n {
 			c.send(i, *c.seats[i].Own(1))

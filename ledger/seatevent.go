@@ -26,9 +26,14 @@ type Signed struct {
 // Stood says that the own ledger has reached a height by entries of others.
 type Stood struct{ Height uint64 }
 
-func (Agreed) seatEvent() {}
-func (Signed) seatEvent() {}
-func (Stood) seatEvent()  {}
+// Restored stands in for every command before the next one. The own ledger may not
+// have reached its height yet.
+type Restored struct{ Standing wire.Standing }
+
+func (Agreed) seatEvent()   {}
+func (Signed) seatEvent()   {}
+func (Stood) seatEvent()    {}
+func (Restored) seatEvent() {}
 
 func (e Agreed) String() string {
 	c := &e.Command
@@ -47,6 +52,10 @@ func (e Signed) String() string {
 	return fmt.Sprintf("coordinator %d signed %d from height %d", e.Key, len(e.Signatures.Sigs), e.Signatures.From)
 }
 func (e Stood) String() string { return fmt.Sprintf("ledger stands at height %d", e.Height) }
+func (e Restored) String() string {
+	s := &e.Standing
+	return fmt.Sprintf("restored: height %d, term %d of coordinator %d", s.Height, s.Term, int(s.Ruler)-1)
+}
 
 // SeatEffect is something that a seat wants done.
 //
@@ -77,11 +86,15 @@ type Refused struct {
 // Split says that the own ledger and the sequence differ: the seat signs nothing any more.
 type Split struct{ Fork *ForkError }
 
-func (Sign) seatEffect()    {}
-func (Stands) seatEffect()  {}
-func (Reigns) seatEffect()  {}
-func (Refused) seatEffect() {}
-func (Split) seatEffect()   {}
+// Unreadable says that the own ledger could not be read again.
+type Unreadable struct{ Err error }
+
+func (Sign) seatEffect()       {}
+func (Stands) seatEffect()     {}
+func (Reigns) seatEffect()     {}
+func (Refused) seatEffect()    {}
+func (Split) seatEffect()      {}
+func (Unreadable) seatEffect() {}
 
 func (e Sign) String() string {
 	return fmt.Sprintf("sign %d from height %d", len(e.Signatures.Sigs), e.Signatures.From)
@@ -98,5 +111,6 @@ func (e Stands) String() string {
 func (e Reigns) String() string {
 	return fmt.Sprintf("coordinator %d reigns in term %d", e.Key, e.Term)
 }
-func (e Refused) String() string { return "refused: " + e.Reason }
-func (e Split) String() string   { return "split: " + e.Fork.Error() }
+func (e Refused) String() string    { return "refused: " + e.Reason }
+func (e Split) String() string      { return "split: " + e.Fork.Error() }
+func (e Unreadable) String() string { return "unreadable: " + e.Err.Error() }

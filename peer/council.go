@@ -23,8 +23,6 @@ type Log interface {
 	Append(body wire.Body, table []byte) (*wire.Certified, error)
 }
 
-var errDeposed = errors.New("this coordinator does not lead any more, and the settings may hold or not: ask the one that leads")
-
 // ErrUnknown says that the outcome is known from the log alone.
 var ErrUnknown = errors.New("the log will tell")
 
@@ -50,6 +48,11 @@ type (
 		command []byte
 		reason  string
 	}
+	condense struct {
+		done func(standing []byte, err error)
+		at   wire.Standing // of the commands before it
+	}
+	restored struct{ standing []byte }
 )
 
 // Agreed is called by the Agreement, on any goroutine.
@@ -61,36 +64,35 @@ func (p *Peer) Leading(leads bool) { p.bring(leading{leads}) }
 // Unknown is called by the Agreement, on any goroutine.
 func (p *Peer) Unknown(command []byte, reason string) { p.bring(unknown{command, reason}) }
 
+// Condense is called by the Agreement, on any goroutine.
+func (p *Peer) Condense(done func(standing []byte, err error)) { p.bring(condense{done: done}) }
+
+// Restored is called by the Agreement, on any goroutine.
+func (p *Peer) Restored(standing []byte) { p.bring(restored{standing}) }
+
 // council is this coordinator's part among several. Its leader is whom the
 // Agreement lets propose; it reigns once its term is agreed on.
 type council struct {
 	seat      *ledger.Seat
 	agreement Agreement
 	leads     bool
-	started   bool   // the machines know that it leads
-	current   bool   // a leader that lives has completed this one's sequence
-	claimed   uint64 // highest term in which another says that it leads now
-	term      uint64 // of the own reign; 0 before the first
-	wanted    uint64 // term to propose once the ledger's entries are agreed on; 0: none
-	adopted   uint64 // height up to which entries of the own ledger are proposed
-	settled   uint64 // entries that lacked signatures at the last look
+	started   bool      // the machines know that it leads
+	current   bool      // a leader that lives has completed this one's sequence
+	claimed   uint64    // highest term in which another says that it leads now
+	term      uint64    // of the own reign; 0 before the first
+	wanted    uint64    // term to propose once the ledger's entries are agreed on; 0: none
+	adopted   uint64    // height up to which entries of the own ledger are proposed
+	settled   uint64    // entries that lacked signatures at the last look
+	condense  *condense // waits for the own ledger
 }
 
 // openCouncil takes this coordinator's seat.
 func (p *Peer) openCouncil(rules ledger.Rules, key ed25519.PrivateKey) (*council, error) {
-	seat, err := ledger.NewSeat(ledger.SeatConfig{Rules: rules, Key: key, Height: p.ledger.Height(), Stored: p.storedHash})
+	seat, err := ledger.NewSeat(ledger.SeatConfig{Rules: rules, Key: key, Height: p.ledger.Height(), Ledger: p.ledger})
 	if err != nil {
 		return nil, err
 	}
 	return &council{seat: seat}, nil
-}
-
-func (p *Peer) storedHash(height uint64) (wire.Hash, bool) {
-	entries, err := p.ledger.Range(height, 1)
-	if err != nil || len(entries) == 0 || entries[0].Entry.Height != height {
-		return wire.Hash{}, false
-	}
-	return entries[0].Entry.Hash(), true
 }
 
 // RaiseTerm implements Log: a reign is proposed once all that this coordinator's
@@ -130,10 +132,7 @@ func (p *Peer) consult(ctx context.Context, ev any) {
 			p.startJudge(ctx)
 		} else {
 			c.started, c.wanted = false, 0
-			for _, o := range p.wanted {
-				o.Answer <- errDeposed
-			}
-			p.wanted = nil
+			p.conveyAgain()
 			p.next(coordinator.Deposed{Reason: "a majority of the coordinators is out of reach, or has chosen another"})
 		}
 	case unknown:
@@ -142,8 +141,48 @@ func (p *Peer) consult(ctx context.Context, ev any) {
 			return
 		}
 		p.failed(command, "whether the coordinators agree on it is not known: "+ev.reason)
+	case condense:
+		p.condense(ev)
+	case restored:
+		standing, err := wire.DecodeStanding(ev.standing)
+		if err != nil {
+			p.failure = fmt.Errorf("what the coordinators agreed on cannot be read: %w", err)
+			return
+		}
+		if own := p.ledger.Height(); standing.Height > own {
+			p.log.Info("away for longer than the coordinators keep their commands: fetching entries", "own", own, "height", standing.Height)
+		}
+		p.seated(ledger.Restored{Standing: *standing})
 	}
 	p.advanceCouncil()
+}
+
+var (
+	errBehind   = errors.New("this coordinator does not know yet what the commands came to")
+	errReplaced = errors.New("a later one is wanted")
+)
+
+// condense remembers what the commands so far have come to, to be told once it is on
+// the own ledger.
+func (p *Peer) condense(c condense) {
+	if earlier := p.council.condense; earlier != nil {
+		earlier.done(nil, errReplaced)
+	}
+	var ok bool
+	if c.at, ok = p.council.seat.Standing(); !ok {
+		p.council.condense = nil
+		c.done(nil, errBehind)
+		return
+	}
+	p.council.condense = &c
+}
+
+// answerCondense tells it when it holds: what is dropped then is on the ledger.
+func (p *Peer) answerCondense() {
+	if c := p.council.condense; c != nil && p.ledger.Height() >= c.at.Height {
+		p.council.condense = nil
+		c.done(wire.Encode(&c.at), nil)
+	}
 }
 
 // seated steps the seat and does what follows.
@@ -161,6 +200,8 @@ func (p *Peer) seated(ev ledger.SeatEvent) {
 			p.failed(&e.Command, e.Reason)
 		case ledger.Split:
 			p.failure = fmt.Errorf("the run is stopped: %w", e.Fork)
+		case ledger.Unreadable:
+			p.failure = fmt.Errorf("what the coordinators agreed on: %w", e.Err)
 		}
 	}
 }
@@ -237,10 +278,11 @@ const adoptAtOnce = 64
 // is agreed on. Then no peer knows more than it.
 func (p *Peer) advanceCouncil() {
 	c := p.council
+	p.answerCondense()
 	if term, key := c.seat.Reign(); c.claimed > 0 && term >= c.claimed && key != c.seat.Index() {
 		c.current = true
 	}
-	if !c.leads || c.seat.Waiting() > 0 {
+	if !c.leads || c.seat.Behind() {
 		return
 	}
 	switch height := c.seat.Height(); {
@@ -319,7 +361,7 @@ func (p *Peer) lookAfterCouncil() {
 		return
 	}
 	height := p.ledger.Height()
-	if c.seat.Waiting() > 0 && c.settled == height {
+	if c.seat.Behind() && c.settled == height {
 		p.tellCoordinators(c.seat.Own(1))
 	}
 	c.settled = height

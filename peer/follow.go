@@ -34,6 +34,8 @@ func (p *Peer) follow(m *wire.Leads) {
 	p.leads = *m
 	p.lead = p.spec.Coordinators[m.Key]
 	p.log.Info("leads", "coordinator", p.lead.Short(), "term", m.Term)
+	p.conveyAgain()
+	p.convey()
 	p.next(core.Leads{Peer: p.lead, Up: p.lead == p.self || p.peers[p.lead]})
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"dunlin/catchup"
@@ -19,7 +18,7 @@ import (
 // handle takes in one report of this peer's goroutines or of the transport.
 func (p *Peer) handle(ctx context.Context, ev any) {
 	switch ev := ev.(type) {
-	case sessionUp, sessionDown, received, agreed, leading, unknown:
+	case sessionUp, sessionDown, received, agreed, leading, unknown, condense, restored:
 		p.hear(ctx, ev)
 	case stepDone:
 		p.stepped(ev)
@@ -105,49 +104,6 @@ func (p *Peer) judged(j judged) {
 	f.judgedLast = j.last
 	f.sample(status.Sample{Height: j.height, Tokens: j.tokens, Loss: j.loss, Prompt: f.prompt, Text: j.wrote})
 	p.log.Info("held-out", "loss", j.loss, "tokens", j.tokens)
-}
-
-// Organise changes a run's settings; only its coordinator takes it. The answer
-// is nil once the log says what is wanted.
-type Organise struct {
-	Change coordinator.Change
-	Answer chan<- error // takes one; may be nil
-}
-
-// Tell hands a wish of the organiser to the peer's loop.
-func (p *Peer) Tell(o Organise) { p.inbox.put(o) }
-
-func (p *Peer) organise(o Organise) {
-	var err error
-	switch {
-	case p.self != p.lead:
-		err = fmt.Errorf("only the coordinator that leads changes a run's settings: tell %s", p.lead.Short())
-	case p.settingsIn.Phase == wire.PhaseEnded:
-		err = errors.New("the run has ended: its settings do not change any more")
-	default:
-		err = o.Change.Apply(p.spec, &p.settingsIn).Validate()
-	}
-	if o.Answer == nil {
-		o.Answer = make(chan error, 1)
-	}
-	if err != nil {
-		o.Answer <- err
-		return
-	}
-	p.wanted = append(p.wanted, o)
-	p.next(coordinator.Organised{Change: o.Change})
-	p.answerOrganiser()
-}
-
-// answerOrganiser tells whoever wanted what the settings now say.
-func (p *Peer) answerOrganiser() {
-	p.wanted = slices.DeleteFunc(p.wanted, func(o Organise) bool {
-		holds := o.Change.Holds(p.spec, &p.settingsIn)
-		if holds {
-			o.Answer <- nil
-		}
-		return holds
-	})
 }
 
 // leasesLeft notes how many leased windows were not read yet.

@@ -21,7 +21,9 @@ type Invite struct {
 	Revoked bool   `json:"revoked,omitempty"`
 }
 
-// Invites are the invites of a run, oldest first. Public says that anybody may join.
+// Invites are the invites that one coordinator of a run made, oldest first; the run's
+// first is with each. Which of them hold is for the ledger to say. Public says that
+// anybody may join.
 type Invites struct {
 	Public bool     `json:"public,omitempty"`
 	List   []Invite `json:"list"`
@@ -84,23 +86,32 @@ func (v *Invites) secrets() (out [][]byte) {
 	return out
 }
 
-// Newest returns the secret to hand out: that of the newest invite that holds, nil in a public run and when none holds.
-func (v *Invites) Newest() []byte {
-	secrets := v.secrets()
-	if v.Public || len(secrets) == 0 {
-		return nil
+// Newest returns the secret to hand out: that of the newest invite that admits, nil when none does.
+func (v *Invites) Newest(admits func(secret []byte) bool) []byte {
+	for _, i := range slices.Backward(v.List) {
+		if len(i.Secret) > 0 && admits(i.Secret) {
+			return i.Secret
+		}
 	}
-	return secrets[len(secrets)-1]
+	return nil
 }
 
-// Access is what the ledger must say. When no invite holds, nobody new gets in.
-func (v *Invites) Access() *wire.Access {
+// Access is what the ledger must say: these invites, and those of the run's other coordinators that it admits now (in,
+// nil where it never said so). When no invite holds, nobody new gets in.
+func (v *Invites) Access(in *wire.Access) *wire.Access {
 	a := &wire.Access{}
 	if v.Public {
 		return a
 	}
 	for _, s := range v.secrets() {
 		a.Secrets = append(a.Secrets, wire.HashLeaf(s))
+	}
+	if in != nil {
+		for _, h := range in.Secrets {
+			if !slices.ContainsFunc(v.List, func(i Invite) bool { return wire.HashLeaf(i.Secret) == h }) {
+				a.Secrets = append(a.Secrets, h)
+			}
+		}
 	}
 	if len(a.Secrets) == 0 {
 		a.Secrets = append(a.Secrets, wire.HashLeaf(NewSecret())) // which nobody has

@@ -16,7 +16,8 @@ func TestInvitesAreAddedAndRevoked(t *testing.T) {
 		t.Fatal(err)
 	}
 	v, err := f.Invites(run)
-	if err != nil || v.Public || !slices.Equal(v.Newest(), secret) {
+	all := func([]byte) bool { return true }
+	if err != nil || v.Public || !slices.Equal(v.Newest(all), secret) {
 		t.Fatalf("%+v, %v", v, err)
 	}
 	if err := v.Add("club"); err != nil {
@@ -25,7 +26,12 @@ func TestInvitesAreAddedAndRevoked(t *testing.T) {
 	if err := v.Add("club"); err == nil {
 		t.Error("a name is taken twice")
 	}
-	if a := v.Access(); len(a.Secrets) != 2 || a.Secrets[0] != wire.HashLeaf(secret) {
+	other := wire.HashLeaf([]byte("another coordinator's"))
+	in := &wire.Access{Secrets: []wire.Hash{other, wire.HashLeaf(secret)}}
+	if a := v.Access(in); len(a.Secrets) != 3 || a.Secrets[0] != wire.HashLeaf(secret) || a.Secrets[2] != other {
+		t.Errorf("access %v", a.Secrets)
+	}
+	if a := v.Access(nil); len(a.Secrets) != 2 {
 		t.Errorf("access %v", a.Secrets)
 	}
 	if err := v.Revoke(FirstInvite); err != nil {
@@ -38,7 +44,7 @@ func TestInvitesAreAddedAndRevoked(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := f.Invites(run)
-	if err != nil || len(again.Access().Secrets) != 1 || slices.Equal(again.Newest(), secret) || len(again.Newest()) != secretBytes {
+	if a := again.Access(in); err != nil || len(a.Secrets) != 2 || slices.Contains(a.Secrets, wire.HashLeaf(secret)) || len(again.Newest(all)) != secretBytes {
 		t.Errorf("%+v, %v", again, err)
 	}
 	if info, err := os.Stat(f.invites(run)); err != nil || info.Mode().Perm() != 0o600 {
@@ -47,11 +53,14 @@ func TestInvitesAreAddedAndRevoked(t *testing.T) {
 	if err := again.Revoke("club"); err != nil {
 		t.Fatal(err)
 	}
-	if a := again.Access(); len(a.Secrets) != 1 || again.Newest() != nil {
+	if a := again.Access(nil); len(a.Secrets) != 1 || slices.ContainsFunc(again.List, func(i Invite) bool { return wire.HashLeaf(i.Secret) == a.Secrets[0] }) {
 		t.Errorf("no invite holds, but %v admit", a.Secrets)
 	}
+	if again.Newest(func([]byte) bool { return false }) != nil {
+		t.Error("an invite that does not admit is handed out")
+	}
 	again.Public = true
-	if a := again.Access(); len(a.Secrets) != 0 {
+	if a := again.Access(in); len(a.Secrets) != 0 {
 		t.Errorf("a public run wants one of %v", a.Secrets)
 	}
 }

@@ -136,6 +136,9 @@ func (p *Peer) hear(ctx context.Context, ev any) {
 	case sessionDown:
 		p.toPipe(ev)
 		delete(p.peers, ev.peer)
+		if ev.peer == p.lead {
+			p.conveyAgain()
+		}
 		p.next(core.PeerDown{Peer: ev.peer, Reason: "connection lost"})
 	case received:
 		m, err := wire.DecodeMessage(ev.message)
@@ -144,7 +147,7 @@ func (p *Peer) hear(ctx context.Context, ev any) {
 			return
 		}
 		p.message(ev.from, m)
-	case agreed, leading, unknown:
+	case agreed, leading, unknown, condense, restored:
 		p.consult(ctx, ev)
 	}
 }
@@ -165,6 +168,8 @@ func (p *Peer) message(from wire.PeerID, m wire.Message) {
 		p.signatures(from, m)
 	case *wire.Leads:
 		p.toldLeads(from, m)
+	case *wire.Change:
+		p.wanting(from, m)
 	case *wire.Heartbeat:
 		p.figures.heard(from, m)
 		p.learned(from)
@@ -318,6 +323,7 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 		}
 	case *wire.Settings:
 		p.settingsIn = *b
+		p.inForce.Store(b)
 		p.keeper.orders.put(governed{b})
 		p.answerOrganiser()
 	case *wire.Lease:

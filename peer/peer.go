@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dunlin/compress"
@@ -167,12 +168,13 @@ type tenure struct {
 // known is what the log and other peers have said of the run.
 type known struct {
 	settingsIn wire.Settings
-	wanted     []Organise                // that the log does not say yet
-	term       uint64                    // of the newest entry
-	leads      wire.Leads                // the newest reign, of a run with several coordinators
-	sought     bool                      // a search for coordinators is under way
-	terms      uint64                    // highest term that peers reported
-	newest     map[uint64]wire.AttemptID // by fragment: the attempt opened last
+	inForce    atomic.Pointer[wire.Settings] // settingsIn, for other goroutines
+	wanted     []Organise                    // that the log does not say yet
+	term       uint64                        // of the newest entry
+	leads      wire.Leads                    // the newest reign, of a run with several coordinators
+	sought     bool                          // a search for coordinators is under way
+	terms      uint64                        // highest term that peers reported
+	newest     map[uint64]wire.AttemptID     // by fragment: the attempt opened last
 }
 
 // New opens the peer's folder and replays its ledger's rules; nothing runs yet.
@@ -293,6 +295,11 @@ func (p *Peer) openLedger(rules ledger.Rules) error {
 		return err
 	}
 	p.closers = append(p.closers, p.ledger.Close)
+	p.ledger.View(func(c *ledger.Chain) {
+		if s, id := c.Settings(); !id.IsZero() {
+			p.inForce.Store(&s)
+		}
+	})
 	switch {
 	case key == nil:
 	case !p.several():
@@ -469,6 +476,7 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 		case <-publish.C:
 			p.publish()
 			p.lookAfterCouncil()
+			p.lookAfterOrganiser()
 			if published++; published%seekEvery == 0 {
 				p.seekCoordinators(ctx)
 			}

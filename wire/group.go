@@ -69,6 +69,33 @@ func (c *Command) Body() (Body, error) {
 	return e.Body()
 }
 
+// Standing says what the commands up to some place of the sequence have come to. It
+// stands in for them: the entries that they became are on ledgers.
+type Standing struct {
+	Height uint64 `cbor:"1,keyasint"` // of the newest entry, 0 before the first
+	Head   Hash   `cbor:"2,keyasint"` // its hash, the run id before the first
+	Term   uint64 `cbor:"3,keyasint"` // of the newest reign, 0 before the first
+	Ruler  uint64 `cbor:"4,keyasint"` // whose it is: index in RunSpec.Coordinators plus one; 0: nobody's
+}
+
+// MaxStanding bounds a Standing's bytes.
+const MaxStanding = 128
+
+// DecodeStanding reads and bounds a Standing.
+func DecodeStanding(b []byte) (*Standing, error) {
+	if len(b) > MaxStanding {
+		return nil, fmt.Errorf("standing of %d bytes, at most %d are allowed", len(b), MaxStanding)
+	}
+	var s Standing
+	if err := Decode(b, &s); err != nil {
+		return nil, fmt.Errorf("standing: %w", err)
+	}
+	if s.Ruler > MaxKeys || s.Ruler > 0 && s.Term == 0 || s.Head.IsZero() {
+		return nil, fmt.Errorf("standing: head %s, ruler %d in term %d", s.Head.Short(), s.Ruler, s.Term)
+	}
+	return &s, nil
+}
+
 // Signatures tells another coordinator this one's signatures of consecutive
 // entries, and what is wanted of it.
 type Signatures struct {
@@ -83,8 +110,22 @@ type Leads struct {
 	Key  uint64 `cbor:"2,keyasint"` // index in RunSpec.Coordinators
 }
 
+// Change asks for other settings; what is zero stays as it is. A coordinator hands
+// its organiser's wish to the one that leads in this form.
+type Change struct {
+	Phase     Phase        `cbor:"1,keyasint,omitempty"`
+	Reason    string       `cbor:"2,keyasint,omitempty"` // for people
+	Solo      *bool        `cbor:"3,keyasint,omitempty"` // workers train on without rounds
+	H         uint64       `cbor:"4,keyasint,omitempty"`
+	OuterLR   Float        `cbor:"5,keyasint,omitempty"`
+	Deadlines DeadlineSpec `cbor:"6,keyasint,omitzero"`
+	Workers   uint64       `cbor:"7,keyasint,omitempty"`
+	Access    *Access      `cbor:"8,keyasint,omitempty"`
+}
+
 func (*Signatures) tag() byte { return 15 }
 func (*Leads) tag() byte      { return 16 }
+func (*Change) tag() byte     { return 18 }
 
 func (s *Signatures) validate() error {
 	if len(s.Sigs) > MaxItems || (len(s.Sigs) > 0 && s.From == 0) {
@@ -99,3 +140,6 @@ func (l *Leads) validate() error {
 	}
 	return nil
 }
+
+// validate leaves it to the settings that a change makes whether they may be.
+func (c *Change) validate() error { return checkReason(c.Reason) }

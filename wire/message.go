@@ -252,7 +252,7 @@ func newMessage(tag byte) Message {
 	for _, m := range []Message{
 		new(Hello), new(Welcome), new(Refuse), new(Heartbeat), new(SignedReady), new(SlabDone), new(SlabFailed),
 		new(Reassign), new(Results), new(Have), new(LeaseRequest), new(Leave), new(Entries), new(GetEntries),
-		new(Signatures), new(Leads), new(Move),
+		new(Signatures), new(Leads), new(Move), new(Change),
 	} {
 		if m.tag() == tag {
 			return m

@@ -96,6 +96,8 @@ func examples() map[string]any {
 		"get-entries":     &GetEntries{From: 1, Max: 256},
 		"signatures":      &Signatures{From: 7, Sigs: []Signature{{1, 2, 3}}, Want: 5},
 		"leads":           &Leads{Term: 3, Key: 2},
+		"change":          &Change{H: 50, OuterLR: FloatOf(0.5), Deadlines: DeadlineSpec{Stall: 5000}, Reason: "tuned", Access: &Access{Secrets: []Hash{run}}},
+		"standing":        &Standing{Height: 7, Head: run, Term: 3, Ruler: 2},
 		"command-reign":   &Command{Op: OpReign, Term: 3, Key: 2},
 		"command-append":  &Command{Op: OpAppend, Term: 3, Key: 2, Kind: KindSettings, Payload: Encode(&Settings{Phase: PhasePaused}), Table: []byte{1}},
 		"request":         &Request{Class: ClassResult, What: WhatBlob, Hash: HashLeaf([]byte("frame"))},
@@ -233,6 +235,9 @@ func FuzzDecode(f *testing.F) {
 		}
 		_, _ = DecodeRequest(b)
 		_, _ = DecodePeers(b)
+		if s, err := DecodeStanding(b); err == nil && string(Encode(s)) != string(b) {
+			t.Fatal("a standing has two encodings")
+		}
 		if c, err := DecodeCommand(b); err == nil && c.Op == OpAppend {
 			_, _ = c.Body()
 		}

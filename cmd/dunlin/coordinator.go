@@ -96,7 +96,7 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		return err
 	}
 	defer closing(&err, withdraw)
-	d := &desk{folder: folder, run: run, page: page.URL(), secretive: c.PageToken != ""}
+	d := &desk{folder: folder, run: run, spec: spec, page: page.URL(), secretive: c.PageToken != ""}
 	if d.invites, err = folder.Invites(run); err != nil {
 		return err
 	}
@@ -107,9 +107,7 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		Rebalance: seconds(c.Rebalance), Judge: device, HeldOutWindows: c.Windows, Coordinators: whereabouts(others.known),
 		Agree: agree(spec, self, folder.Run(run), func() *swarm.Host { return host }, log),
 		Publish: func(s *status.Snapshot) {
-			if others.news(host) {
-				d.show()
-			}
+			d.refresh(others.news(host))
 			if token := d.shown.Load(); token != nil {
 				s.Invite = *token
 			}
@@ -125,14 +123,14 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		return err
 	}
 	defer closing(&err, host.Close)
-	d.tell = p.Tell
+	d.tell, d.inForce = p.Tell, p.Settings
 	addrs := bare(host.Addrs())
 	seats, err := introduce(folder, run, self, addrs)
 	if err != nil {
 		return err
 	}
 	d.token = invite.Token{Run: run, Name: spec.Name, Coordinator: self, Addrs: first(addrs, invite.MaxAddrs), Relay: c.Relay}
-	d.others, d.first = others.list, self == spec.Coordinators[0]
+	d.others = others.list
 	d.show()
 	if err := t.where(c, run, d.current(), page.URL(), seats); err != nil {
 		return err

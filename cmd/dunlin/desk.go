@@ -161,16 +161,18 @@ func (t *terminal) order(ctx context.Context, c *Config, verb string, args []str
 type desk struct {
 	folder  peer.Folder
 	run     wire.Hash
+	spec    *wire.RunSpec
 	tell    func(peer.Organise)
-	token   invite.Token // but for its secret
+	inForce func() *wire.Settings // nil before the first
+	token   invite.Token          // but for its secret
 	page    string
 	invites peer.Invites
 	// secretive: others may read the page, so that it shows no invite that admits to a private run.
 	secretive bool
 	shown     atomic.Pointer[string] // the invite that the page shows
+	shownIn   *wire.Settings         // in force then
 	others    func() []wire.Known    // the run's other coordinators whose addresses are known
-	first     bool                   // this coordinator made the run, and keeps its invites
-	mu        sync.Mutex             // guards invites
+	mu        sync.Mutex             // guards invites and shownIn
 }
 
 // obey carries out an order.
@@ -222,14 +224,13 @@ func (d *desk) change(ctx context.Context, c coordinator.Change) error {
 
 func (d *desk) invite(ctx context.Context, args []string) (string, error) {
 	next := d.invites.Clone()
+	next.Public = d.public() // another coordinator may have said so
 	var err error
 	switch {
 	case len(args) == 0:
 		return d.hold(), nil
 	case args[0] == "list":
 		return d.list(), nil
-	case !d.first:
-		return "", errors.New("invites are kept by the coordinator that made the run: give the order there, while it leads")
 	case args[0] == "public":
 		next.Public = true
 	case args[0] == "add" && len(args) == 2:
@@ -247,16 +248,19 @@ func (d *desk) invite(ctx context.Context, args []string) (string, error) {
 		return "", err
 	}
 	before := d.replace(next)
-	d.show()
-	err = d.change(ctx, coordinator.Change{Access: next.Access(), Reason: "invite " + shortenTo(strings.Join(args, " "), 100)})
+	var in *wire.Access
+	if s := d.inForce(); s != nil {
+		in = s.Access
+	}
+	err = d.change(ctx, coordinator.Change{Access: next.Access(in), Reason: "invite " + shortenTo(strings.Join(args, " "), 100)})
 	if errors.Is(err, errNotYet) {
 		return "", err // it will
 	}
 	if err != nil {
 		d.replace(before)
-		d.show()
 		return "", errors.Join(err, d.folder.SaveInvites(d.run, before))
 	}
+	d.show()
 	return d.list() + "\n" + d.hold(), nil
 }
 
@@ -268,13 +272,22 @@ func (d *desk) replace(next peer.Invites) (before peer.Invites) {
 	return before
 }
 
+// admits reports whether the ledger lets those in who have a secret.
+func (d *desk) admits(secret []byte) bool { return d.inForce().Admits(d.spec, secret) }
+
+// public reports whether anybody may join.
+func (d *desk) public() bool { return d.admits(nil) }
+
 // current is the invite to hand out, or "" when none holds.
 func (d *desk) current() string {
 	t := d.token
 	t.Others = d.others()
+	if d.public() {
+		return t.String()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if t.Secret = d.invites.Newest(); t.Secret == nil && !d.invites.Public {
+	if t.Secret = d.invites.Newest(d.admits); t.Secret == nil {
 		return ""
 	}
 	return t.String()
@@ -282,13 +295,24 @@ func (d *desk) current() string {
 
 // show puts the invite on the page.
 func (d *desk) show() {
-	text := d.current()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.secretive && !d.invites.Public {
+	in, text := d.inForce(), d.current()
+	if d.secretive && !d.public() {
 		text = ""
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.shownIn = in
 	d.shown.Store(&text)
+}
+
+// refresh puts it there again if it may have changed.
+func (d *desk) refresh(news bool) {
+	d.mu.Lock()
+	news = news || d.shownIn != d.inForce()
+	d.mu.Unlock()
+	if news {
+		d.show()
+	}
 }
 
 // hold says the invite as text and as a link.
@@ -302,13 +326,16 @@ func (d *desk) hold() string {
 
 func (d *desk) list() string {
 	var lines []string
+	public := d.public()
 	for _, i := range d.invites.List {
 		state := "holds"
 		switch {
 		case i.Revoked:
 			state = "revoked"
-		case d.invites.Public:
+		case public:
 			state = "not needed, anybody may join"
+		case !d.admits(i.Secret):
+			state = "does not hold: another coordinator revoked it"
 		}
 		lines = append(lines, fmt.Sprintf("%-16s %s", i.Name, state))
 	}

@@ -3,12 +3,15 @@ package world
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"dunlin/coordinator"
 	"dunlin/ledger"
 	"dunlin/peer"
 	"dunlin/status"
@@ -23,6 +26,7 @@ type council struct {
 	*world
 	dirs  [3]string
 	nodes [3]*node
+	kept  uint64 // commands; 0: as many as by default
 }
 
 // newCouncil prepares a run; nobody runs yet.
@@ -61,7 +65,7 @@ func (c *council) begin(i int) {
 		Key: testKey(n.place.key), Signed: c.signed, Run: c.id, Dir: c.dirs[i], Version: "test", Publish: n.publish, Logger: logger(n.place.key),
 		Coordinators: c.where(),
 		Agree: func(p *peer.Peer) (peer.Agreement, error) {
-			return group.Open(group.Config{Self: n.host.ID(), Members: c.spec.Coordinators, Dir: c.dirs[i], Caller: n.host, Handler: p, Logger: logger(n.place.key)})
+			return group.Open(group.Config{Self: n.host.ID(), Members: c.spec.Coordinators, Dir: c.dirs[i], Caller: n.host, Handler: p, Logger: logger(n.place.key), Kept: c.kept})
 		},
 	}
 	c.launch(n, cfg)
@@ -144,6 +148,81 @@ func (c *council) more(i int, n uint64) {
 	})
 }
 
+// order gives a coordinator its organiser's order and returns the answer.
+func (c *council) order(i int, change coordinator.Change) error {
+	c.t.Helper()
+	answer := make(chan error, 1)
+	c.nodes[i].peer.Tell(peer.Organise{Change: change, Answer: answer})
+	select {
+	case err := <-answer:
+		return err
+	case <-time.After(c.patience):
+		c.t.Fatalf("no answer to %+v", change)
+		return nil
+	}
+}
+
+// TestCoordinatorIsAwayForLong: while one of three coordinators is away more commands
+// are agreed on than the others keep. It comes back, with its own ledger and with an
+// empty folder, and leads when the others' leader goes.
+func TestCoordinatorIsAwayForLong(t *testing.T) {
+	swarmtest.Run(t, func(t *testing.T) {
+		c := newCouncil(t, swarmtest.New(t, home), func(r *peer.RunConfig) { r.H, r.Checkpoint = 8, 8 })
+		c.kept = 8
+		for i := range c.nodes {
+			c.begin(i)
+		}
+		lead, term := c.leader(0)
+		var steps [2]atomic.Int64
+		workers := []*node{c.work(2, &steps[0]), c.work(3, &steps[1])}
+		c.more(lead, 2)
+		away, other := (lead+1)%3, (lead+2)%3
+		c.fell(away)
+		c.more(lead, 40)
+		for _, lost := range []bool{false, true} {
+			if lost {
+				c.fell(away)
+				for _, name := range []string{"raft.db", "snapshots", "ledger.db"} {
+					if err := os.RemoveAll(filepath.Join(c.dirs[away], name)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			height := c.nodes[lead].snapshot().Run.Height
+			c.begin(away)
+			c.nodes[away].await("what it missed", func(s *status.Snapshot) bool { return s.Run.Height > height })
+		}
+		c.fell(other) // without it the one that was away is needed for every entry
+		c.more(lead, 3)
+		c.begin(other)
+		c.more(other, 2)
+		c.fell(lead)
+		next, _ := c.leader(term)
+		c.more(next, 3)
+		c.begin(lead)
+		c.more(lead, 2)
+
+		t.Log("orders are given to a follower")
+		follower := (next + 1) % 3
+		for _, phase := range []wire.Phase{wire.PhasePaused, wire.PhaseTraining} {
+			if err := c.order(follower, coordinator.Change{Phase: phase, Reason: "an order"}); err != nil {
+				t.Fatalf("%s: %v", phase, err)
+			}
+		}
+		c.more(next, 2)
+		third := 3 - next - follower
+		c.fell(next)
+		c.fell(third)
+		if err := c.order(follower, coordinator.Change{H: 9, Reason: "an order"}); err == nil || !strings.Contains(err.Error(), "no coordinator leads") {
+			t.Errorf("without a leader an order is answered with %v", err)
+		}
+		c.begin(next)
+		c.begin(third)
+		c.more(follower, 2)
+		c.over(workers)
+	})
+}
+
 // TestThreeCoordinators is the life of a run with three coordinators in virtual
 // time: any one may die at any time, the leader in mid-round too, and commits go
 // on; a leader that is cut off commits nothing; while all are dead the workers
@@ -215,16 +294,23 @@ func TestThreeCoordinators(t *testing.T) {
 			t.Errorf("one leads %s after all came back: it cannot have asked the workers what they know", back)
 		}
 		c.more(lead, 3)
+		c.over(workers)
+	})
+}
 
-		for _, n := range workers {
-			n.halt()
-		}
-		for i, n := range c.nodes {
+// over stops everybody and compares what the coordinators have.
+func (c *council) over(workers []*node) {
+	c.t.Helper()
+	for _, n := range workers {
+		n.halt()
+	}
+	for i, n := range c.nodes {
+		if n != nil {
 			n.halt()
 			c.nodes[i] = nil
 		}
-		c.compare()
-	})
+	}
+	c.compare()
 }
 
 // compare verifies the coordinators' ledgers as strangers would and compares them.

@@ -76,6 +76,10 @@ func TestLeaderOfThreeProcessesIsKilled(t *testing.T) {
 	after := follow(t, pages[second], func(s *status.Snapshot) bool {
 		return s.Health.Commits >= next.Health.Commits+2 && s.Health.Training == 2
 	})
+	follower := 3 - first - second
+	if o := command(t, time.Minute, path, nil, "coordinator", "set", "outer-lr=0.5", "--data-dir", folders[follower]); o.code != 0 || !strings.HasPrefix(o.stdout, "set;") {
+		t.Errorf("an order to a follower: exit code %d, %s%s", o.code, o.stdout, o.stderr)
+	}
 	if after.Run.ID != before.Run.ID || after.Run.Term <= before.Run.Term || after.Run.Height <= before.Run.Height {
 		t.Errorf("before the kill %+v, after it %+v", before.Run, after.Run)
 	}

@@ -18,6 +18,7 @@ const (
 	kindVote       kind = 2
 	kindPreVote    kind = 3
 	kindTimeoutNow kind = 4
+	kindSnapshot   kind = 5
 )
 
 // head is what every request and answer of Raft begins with.
@@ -69,6 +70,18 @@ type voteRequest struct {
 	Transfer  bool   `cbor:"5,keyasint"`
 }
 
+// snapshotRequest is a follower's new beginning. The members, fixed as they are, are
+// not in it.
+type snapshotRequest struct {
+	Head      head   `cbor:"1,keyasint"`
+	Term      uint64 `cbor:"2,keyasint"`
+	LastIndex uint64 `cbor:"3,keyasint"`
+	LastTerm  uint64 `cbor:"4,keyasint"`
+	Members   uint64 `cbor:"5,keyasint"` // index at which they were agreed on
+	Standing  []byte `cbor:"6,keyasint"` // at most wire.MaxStanding
+}
+
+// voteAnswer answers a snapshot as well.
 type voteAnswer struct {
 	Head    head   `cbor:"1,keyasint"`
 	Term    uint64 `cbor:"2,keyasint"`
@@ -80,6 +93,12 @@ func appendFrame(b, body []byte) []byte {
 }
 
 func encodeVote(k kind, v *voteRequest) []byte { return appendFrame([]byte{byte(k)}, wire.Encode(v)) }
+
+func encodeSnapshot(r *raft.InstallSnapshotRequest, standing []byte) []byte {
+	return appendFrame([]byte{byte(kindSnapshot)}, wire.Encode(&snapshotRequest{
+		Head: headOf(r.RPCHeader), Term: r.Term, LastIndex: r.LastLogIndex, LastTerm: r.LastLogTerm, Members: r.ConfigurationIndex, Standing: standing,
+	}))
+}
 
 func encodeAppend(a *raft.AppendEntriesRequest) []byte {
 	b := appendFrame([]byte{byte(kindAppend)}, wire.Encode(&appendRequest{
@@ -97,29 +116,30 @@ var (
 	errTrailing = errors.New("call: bytes behind its end")
 )
 
-// decodeCall reads and bounds a call, and returns Raft's request.
-func decodeCall(b []byte) (any, error) {
+// decodeCall reads and bounds a call, and returns Raft's request and, of a snapshot,
+// what it holds.
+func decodeCall(b []byte) (request any, standing []byte, err error) {
 	if len(b) == 0 {
-		return nil, errEmpty
+		return nil, nil, errEmpty
 	}
 	in := frames{b[1:]}
-	var request any
-	var err error
 	switch k := kind(b[0]); k {
 	case kindAppend:
 		request, err = in.append()
 	case kindVote, kindPreVote, kindTimeoutNow:
 		request, err = in.vote(k)
+	case kindSnapshot:
+		request, standing, err = in.snapshot()
 	default:
-		return nil, fmt.Errorf("call: unknown kind %d: a newer release asks it, upgrade this one", b[0])
+		return nil, nil, fmt.Errorf("call: unknown kind %d: a newer release asks it, upgrade this one", b[0])
 	}
 	if err != nil {
-		return nil, fmt.Errorf("call: %w", err)
+		return nil, nil, fmt.Errorf("call: %w", err)
 	}
 	if len(in.rest) > 0 {
-		return nil, errTrailing
+		return nil, nil, errTrailing
 	}
-	return request, nil
+	return request, standing, nil
 }
 
 // frames reads one frame after another.
@@ -159,6 +179,20 @@ func (f *frames) append() (*raft.AppendEntriesRequest, error) {
 	return out, nil
 }
 
+func (f *frames) snapshot() (*raft.InstallSnapshotRequest, []byte, error) {
+	var r snapshotRequest
+	if err := f.next(&r); err != nil {
+		return nil, nil, err
+	}
+	if len(r.Standing) > wire.MaxStanding || r.LastIndex == 0 {
+		return nil, nil, fmt.Errorf("a snapshot of %d bytes at index %d", len(r.Standing), r.LastIndex)
+	}
+	return &raft.InstallSnapshotRequest{
+		RPCHeader: r.Head.header(), SnapshotVersion: raft.SnapshotVersionMax, Term: r.Term, Leader: r.Head.Addr,
+		LastLogIndex: r.LastIndex, LastLogTerm: r.LastTerm, ConfigurationIndex: r.Members, Size: int64(len(r.Standing)),
+	}, r.Standing, nil
+}
+
 func (f *frames) vote(k kind) (any, error) {
 	var v voteRequest
 	if err := f.next(&v); err != nil {
@@ -185,6 +219,8 @@ func encodeAnswer(response any) ([]byte, error) {
 		return wire.Encode(&voteAnswer{headOf(r.RPCHeader), r.Term, r.Granted}), nil
 	case *raft.RequestPreVoteResponse:
 		return wire.Encode(&voteAnswer{headOf(r.RPCHeader), r.Term, r.Granted}), nil
+	case *raft.InstallSnapshotResponse:
+		return wire.Encode(&voteAnswer{headOf(r.RPCHeader), r.Term, r.Success}), nil
 	case *raft.TimeoutNowResponse:
 		return wire.Encode(&voteAnswer{Head: headOf(r.RPCHeader)}), nil
 	}

@@ -21,8 +21,13 @@ func examples() []any {
 		&raft.RequestVoteRequest{RPCHeader: header, Term: 4, LastLogIndex: 9, LastLogTerm: 3, LeadershipTransfer: true},
 		&raft.RequestPreVoteRequest{RPCHeader: header, Term: 4, LastLogIndex: 9, LastLogTerm: 3},
 		&raft.TimeoutNowRequest{RPCHeader: header},
+		&raft.InstallSnapshotRequest{
+			RPCHeader: header, SnapshotVersion: 1, Term: 4, Leader: []byte("a"), LastLogIndex: 9, LastLogTerm: 3, ConfigurationIndex: 1, Size: int64(len(standing)),
+		},
 	}
 }
+
+const standing = "in place of nine"
 
 func encode(t testing.TB, request any) []byte {
 	switch r := request.(type) {
@@ -32,6 +37,8 @@ func encode(t testing.TB, request any) []byte {
 		return encodeVote(kindVote, &voteRequest{headOf(r.RPCHeader), r.Term, r.LastLogIndex, r.LastLogTerm, r.LeadershipTransfer})
 	case *raft.RequestPreVoteRequest:
 		return encodeVote(kindPreVote, &voteRequest{headOf(r.RPCHeader), r.Term, r.LastLogIndex, r.LastLogTerm, false})
+	case *raft.InstallSnapshotRequest:
+		return encodeSnapshot(r, []byte(standing))
 	case *raft.TimeoutNowRequest:
 		return encodeVote(kindTimeoutNow, &voteRequest{Head: headOf(r.RPCHeader)})
 	}
@@ -42,14 +49,17 @@ func encode(t testing.TB, request any) []byte {
 func TestCallsComeBackAsTheyWent(t *testing.T) {
 	for _, want := range examples() {
 		b := encode(t, want)
-		got, err := decodeCall(b)
+		got, held, err := decodeCall(b)
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%T: %+v, %v, want %+v", want, got, err, want)
 		}
-		if _, err := decodeCall(append(b, 0)); err == nil {
+		if _, is := want.(*raft.InstallSnapshotRequest); is && string(held) != standing {
+			t.Errorf("%T holds %q", want, held)
+		}
+		if _, _, err := decodeCall(append(b, 0)); err == nil {
 			t.Errorf("%T: a byte behind its end is taken", want)
 		}
-		if _, err := decodeCall(b[:len(b)-1]); err == nil {
+		if _, _, err := decodeCall(b[:len(b)-1]); err == nil {
 			t.Errorf("%T: a cut one is taken", want)
 		}
 	}
@@ -57,8 +67,11 @@ func TestCallsComeBackAsTheyWent(t *testing.T) {
 	for i := range many.Entries {
 		many.Entries[i] = &raft.Log{}
 	}
-	if _, err := decodeCall(encodeAppend(many)); err == nil {
+	if _, _, err := decodeCall(encodeAppend(many)); err == nil {
 		t.Error("too many entries are taken")
+	}
+	if _, _, err := decodeCall(encodeSnapshot(&raft.InstallSnapshotRequest{LastLogIndex: 1}, make([]byte, wire.MaxStanding+1))); err == nil {
+		t.Error("a large snapshot is taken")
 	}
 }
 
@@ -69,7 +82,7 @@ func TestGreatestCallFits(t *testing.T) {
 	}
 	if b := encodeAppend(a); len(b) > 8*wire.MaxMessage+64<<10 {
 		t.Fatalf("%d bytes", len(b))
-	} else if _, err := decodeCall(b); err != nil {
+	} else if _, _, err := decodeCall(b); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -79,7 +92,7 @@ func FuzzCall(f *testing.F) {
 		f.Add(encode(f, e))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		request, err := decodeCall(b)
+		request, _, err := decodeCall(b)
 		if err != nil {
 			return
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,8 +21,15 @@ import (
 // Handler hears what the group agrees on, one call at a time. A call may wait,
 // and Raft waits with it; it must not call Close.
 type Handler interface {
-	// Agreed hands over the next command; at a start, all of them again.
+	// Agreed hands over the next command; at a start, all of them again that are kept.
 	Agreed(command []byte)
+	// Condense asks for what stands in for every command handed over so far, at most
+	// wire.MaxStanding bytes. done is called once, on any goroutine, when that needs
+	// none of them any more.
+	Condense(done func(standing []byte, err error))
+	// Restored hands that over in place of all commands before the next one, at a
+	// start or when this member was away for longer than commands are kept.
+	Restored(standing []byte)
 	// Leading says whether this member leads. When it begins to, every command
 	// that was agreed on before has been handed over.
 	Leading(leads bool)
@@ -47,17 +53,24 @@ type Config struct {
 	Handler Handler
 	Logger  *slog.Logger // nil: silent
 	Pace    Pace         // zero value: DefaultPace
+	Kept    uint64       // commands that are kept, at least, and about twice as many at most; 0: DefaultKept
 }
+
+// DefaultKept lets a member that was away for some minutes hear every command.
+const DefaultKept = 256
 
 // Pace is how soon a group notices that its leader is gone.
 type Pace struct {
 	Heartbeat time.Duration // silence after which a follower stands for election, up to twice this
 	Commit    time.Duration // after which followers hear that the newest command is agreed on, up to twice this
+	Condense  time.Duration // between two looks whether commands are to be dropped, up to twice this
 }
 
 // DefaultPace suits links over the internet: a lost leader is replaced within
 // about three seconds.
-func DefaultPace() Pace { return Pace{Heartbeat: time.Second, Commit: 30 * time.Millisecond} }
+func DefaultPace() Pace {
+	return Pace{Heartbeat: time.Second, Commit: 30 * time.Millisecond, Condense: 15 * time.Second}
+}
 
 // Validate lists every fault.
 func (c Config) Validate() error {
@@ -71,10 +84,19 @@ func (c Config) Validate() error {
 	if c.Dir == "" || c.Caller == nil || c.Handler == nil {
 		errs = append(errs, errors.New("a folder, a caller and a handler are needed"))
 	}
-	if c.Pace != (Pace{}) && (c.Pace.Heartbeat < 50*time.Millisecond || c.Pace.Commit < time.Millisecond) {
-		errs = append(errs, fmt.Errorf("pace %+v: at least 50ms and 1ms are needed", c.Pace))
+	if c.Pace != (Pace{}) && (c.Pace.Heartbeat < 50*time.Millisecond || c.Pace.Commit < time.Millisecond || c.Pace.Condense < 5*time.Millisecond) {
+		errs = append(errs, fmt.Errorf("pace %+v: at least 50ms, 1ms and 5ms are needed", c.Pace))
 	}
 	return errors.Join(errs...)
+}
+
+// configuration is what Raft calls the members.
+func (c Config) configuration() raft.Configuration {
+	var out raft.Configuration
+	for _, id := range c.Members {
+		out.Servers = append(out.Servers, raft.Server{ID: serverID(id), Address: raft.ServerAddress(serverID(id))})
+	}
+	return out
 }
 
 // Group is one member's part. Its methods may be called from any goroutine.
@@ -89,6 +111,7 @@ type Group struct {
 	wg        sync.WaitGroup
 	proposals chan []byte
 	hear      sync.Mutex // one call of the handler at a time
+	restored  []byte     // of which the handler has not heard yet; under hear
 }
 
 // Bounds of proposals that wait.
@@ -111,6 +134,9 @@ func Open(cfg Config) (*Group, error) {
 	if cfg.Pace == (Pace{}) {
 		cfg.Pace = DefaultPace()
 	}
+	if cfg.Kept == 0 {
+		cfg.Kept = DefaultKept
+	}
 	g := &Group{cfg: cfg, log: cfg.Logger, proposals: make(chan []byte, maxProposals)}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	if err := g.start(); err != nil {
@@ -131,27 +157,26 @@ func (g *Group) start() error {
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = g.cfg.Pace.Heartbeat, g.cfg.Pace.Heartbeat, g.cfg.Pace.Heartbeat
 	c.CommitTimeout = g.cfg.Pace.Commit
 	c.MaxAppendEntries = maxEntries
-	c.SnapshotThreshold = math.MaxUint64
+	c.SnapshotThreshold, c.TrailingLogs, c.SnapshotInterval = g.cfg.Kept, g.cfg.Kept, g.cfg.Pace.Condense
 	c.LogOutput, c.LogLevel = logWriter{g.log}, "WARN"
 	c.NoLegacyTelemetry = true
 	c.NotifyCh = led
 	g.transport = newTransport(g.ctx, g.cfg)
-	snapshots := raft.NewDiscardSnapshotStore()
+	snapshots, err := raft.NewFileSnapshotStore(g.cfg.Dir, 1, c.LogOutput)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", filepath.Join(g.cfg.Dir, "snapshots"), err)
+	}
 	known, err := raft.HasExistingState(g.store, g.store, snapshots)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	if !known {
-		var members raft.Configuration
-		for _, id := range g.cfg.Members {
-			members.Servers = append(members.Servers, raft.Server{ID: serverID(id), Address: raft.ServerAddress(serverID(id))})
-		}
-		if err := raft.BootstrapCluster(c, g.store, g.store, snapshots, g.transport, members); err != nil {
+		if err := raft.BootstrapCluster(c, g.store, g.store, snapshots, g.transport, g.cfg.configuration()); err != nil {
 			return fmt.Errorf("begin %s: %w", path, err)
 		}
 	}
 	if g.raft, err = raft.NewRaft(c, (*machine)(g), g.store, g.store, snapshots, g.transport); err != nil {
-		return err
+		return fmt.Errorf("start from %s and the snapshots beside it (without both, the other coordinators give what they agreed on): %w", path, err)
 	}
 	g.cfg.Caller.Answer(g.ctx, g.others(), g.transport.answer)
 	g.wg.Go(func() { g.follow(led) })
@@ -203,26 +228,26 @@ func (g *Group) propose() {
 }
 
 func (g *Group) unknown(command []byte, err error) {
+	g.tell(func(h Handler) { h.Unknown(command, err.Error()) })
+}
+
+// tell calls the handler, which hears first of what has been restored before.
+func (g *Group) tell(call func(h Handler)) {
+	g.hear.Lock()
+	defer g.hear.Unlock()
 	if g.ctx.Err() != nil {
 		return
 	}
-	g.hear.Lock()
-	defer g.hear.Unlock()
-	g.cfg.Handler.Unknown(command, err.Error())
+	if standing := g.restored; standing != nil {
+		g.restored = nil
+		g.cfg.Handler.Restored(standing)
+	}
+	call(g.cfg.Handler)
 }
 
 // follow tells the handler when this member begins and ceases to lead.
 func (g *Group) follow(led <-chan bool) {
 	told := false
-	tell := func(leads bool) {
-		if leads == told || g.ctx.Err() != nil {
-			return
-		}
-		told = leads
-		g.hear.Lock()
-		defer g.hear.Unlock()
-		g.cfg.Handler.Leading(leads)
-	}
 	for {
 		select {
 		case <-g.ctx.Done():
@@ -231,7 +256,10 @@ func (g *Group) follow(led <-chan bool) {
 			if leads && g.raft.Barrier(0).Error() != nil {
 				continue // it was over before it began
 			}
-			tell(leads)
+			if leads != told {
+				told = leads
+				g.tell(func(h Handler) { h.Leading(leads) })
+			}
 		}
 	}
 }
@@ -270,22 +298,67 @@ type machine Group
 
 // Apply implements raft.FSM.
 func (m *machine) Apply(l *raft.Log) any {
-	if m.ctx.Err() != nil {
-		return nil
-	}
-	m.hear.Lock()
-	defer m.hear.Unlock()
-	m.cfg.Handler.Agreed(l.Data)
+	(*Group)(m).tell(func(h Handler) { h.Agreed(l.Data) })
 	return nil
 }
 
-var errWhole = errors.New("the coordinators' log is kept whole: there are no snapshots of it")
+// Snapshot implements raft.FSM.
+func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
+	s := &snapshot{ctx: m.ctx, told: make(chan error, 1)}
+	(*Group)(m).tell(func(h Handler) {
+		h.Condense(func(standing []byte, err error) {
+			s.standing = standing
+			s.told <- err
+		})
+	})
+	return s, nil
+}
 
-// Snapshot implements raft.FSM; it is never asked for.
-func (*machine) Snapshot() (raft.FSMSnapshot, error) { return nil, errWhole }
+// Restore implements raft.FSM. It is called before Open returns as well, when the
+// handler may not listen yet, so it does not wait.
+func (m *machine) Restore(in io.ReadCloser) error {
+	standing, err := readStanding(in)
+	if err = errors.Join(err, in.Close()); err != nil {
+		return err
+	}
+	m.hear.Lock()
+	m.restored = standing
+	m.hear.Unlock()
+	m.wg.Go(func() { (*Group)(m).tell(func(Handler) {}) })
+	return nil
+}
 
-// Restore implements raft.FSM; no other member has a snapshot.
-func (*machine) Restore(snapshot io.ReadCloser) error { return errors.Join(errWhole, snapshot.Close()) }
+func readStanding(in io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(in, wire.MaxStanding+1))
+	if err == nil && len(b) > wire.MaxStanding {
+		err = fmt.Errorf("snapshot of more than %d bytes", wire.MaxStanding)
+	}
+	return b, err
+}
+
+// snapshot is a standing that the handler is asked for.
+type snapshot struct {
+	ctx      context.Context //nolint:containedctx // the group's
+	told     chan error
+	standing []byte // once told
+}
+
+// Persist implements raft.FSMSnapshot.
+func (s *snapshot) Persist(sink raft.SnapshotSink) error {
+	select {
+	case err := <-s.told:
+		if err != nil {
+			return err
+		}
+	case <-s.ctx.Done():
+		return context.Cause(s.ctx)
+	}
+	_, err := sink.Write(s.standing)
+	return err
+}
+
+// Release implements raft.FSMSnapshot.
+func (*snapshot) Release() {}
 
 // serverID is Raft's name for a member.
 func serverID(id wire.PeerID) raft.ServerID { return raft.ServerID(id.String()) }

@@ -4,9 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -69,10 +74,33 @@ type member struct {
 	group *Group
 
 	mu      sync.Mutex
-	heard   []string
+	heard   []string // since it was last restored
+	before  history  // of that
 	leads   bool
 	unknown []string
 	news    chan struct{}
+}
+
+// history is a number of commands and a hash over all of them.
+type history struct {
+	commands uint64
+	hash     [sha256.Size]byte
+}
+
+func (h *history) add(command string) {
+	h.commands++
+	h.hash = sha256.Sum256(append(h.hash[:], command...))
+}
+
+// history returns what the member has been told, in both ways.
+func (m *member) history() history {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.before
+	for _, c := range m.heard {
+		h.add(c)
+	}
+	return h
 }
 
 func (m *member) note(f func()) {
@@ -85,7 +113,18 @@ func (m *member) note(f func()) {
 	}
 }
 
-func (m *member) Agreed(c []byte)    { m.note(func() { m.heard = append(m.heard, string(c)) }) }
+func (m *member) Agreed(c []byte) { m.note(func() { m.heard = append(m.heard, string(c)) }) }
+func (m *member) Condense(done func([]byte, error)) {
+	h := m.history()
+	done(append(binary.BigEndian.AppendUint64(nil, h.commands), h.hash[:]...), nil)
+}
+
+func (m *member) Restored(b []byte) {
+	m.note(func() {
+		m.heard, m.before = nil, history{commands: binary.BigEndian.Uint64(b), hash: [sha256.Size]byte(b[8:])}
+	})
+}
+
 func (m *member) Leading(leads bool) { m.note(func() { m.leads = leads }) }
 func (m *member) Unknown(c []byte, _ string) {
 	m.note(func() { m.unknown = append(m.unknown, string(c)) })
@@ -113,10 +152,15 @@ type three struct {
 	members []*member
 	callers []Caller
 	ids     []wire.PeerID
+	kept    uint64
+	pulse   time.Duration
 }
 
+// quick replaces a leader soon; a member that writes much needs more time.
+const quick = 150 * time.Millisecond
+
 func newThree(t *testing.T) *three {
-	w := &three{t: t}
+	w := &three{t: t, pulse: quick}
 	for i := range 3 {
 		w.ids = append(w.ids, wire.PeerIDOf(key(i)))
 		w.members = append(w.members, &member{id: w.ids[i], dir: t.TempDir()})
@@ -132,9 +176,10 @@ func newThree(t *testing.T) *three {
 func (w *three) start(i int) {
 	w.t.Helper()
 	m := w.members[i]
-	m.heard, m.leads, m.news = nil, false, make(chan struct{}, 1)
+	m.heard, m.before, m.leads, m.news = nil, history{}, false, make(chan struct{}, 1)
 	g, err := Open(Config{
-		Self: m.id, Members: w.ids, Dir: m.dir, Caller: w.callers[i], Handler: m, Pace: Pace{Heartbeat: 150 * time.Millisecond, Commit: 5 * time.Millisecond},
+		Self: m.id, Members: w.ids, Dir: m.dir, Caller: w.callers[i], Handler: m, Kept: w.kept,
+		Pace: Pace{Heartbeat: w.pulse, Commit: 5 * time.Millisecond, Condense: 20 * time.Millisecond},
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -191,8 +236,9 @@ func (w *three) agree(leader int, command string, at ...int) {
 	})
 }
 
-func inMemory(t *testing.T) (*three, *switchboard) {
+func inMemory(t *testing.T, kept uint64, pulse time.Duration) (*three, *switchboard) {
 	w := newThree(t)
+	w.kept, w.pulse = kept, pulse
 	board := &switchboard{
 		serve: map[wire.PeerID]func(context.Context, wire.PeerID, []byte) ([]byte, error){}, ends: map[wire.PeerID]context.Context{}, away: map[wire.PeerID]bool{},
 	}
@@ -206,7 +252,7 @@ func inMemory(t *testing.T) (*three, *switchboard) {
 }
 
 func TestLeaderIsReplacedAndComesBack(t *testing.T) {
-	w, _ := inMemory(t)
+	w, _ := inMemory(t, 0, quick)
 	first := w.leader(-1)
 	w.agree(first, "one", 0, 1, 2)
 	w.kill(first)
@@ -225,7 +271,7 @@ func TestLeaderIsReplacedAndComesBack(t *testing.T) {
 // TestCutOffLeaderAgreesOnNothing: what a partitioned leader proposes is known
 // as unknown and is never agreed on by it alone.
 func TestCutOffLeaderAgreesOnNothing(t *testing.T) {
-	w, board := inMemory(t)
+	w, board := inMemory(t, 0, quick)
 	first := w.leader(-1)
 	w.agree(first, "one", 0, 1, 2)
 	board.cut(w.ids[first], true)
@@ -246,7 +292,7 @@ func TestCutOffLeaderAgreesOnNothing(t *testing.T) {
 }
 
 func TestAllGoAndComeBack(t *testing.T) {
-	w, _ := inMemory(t)
+	w, _ := inMemory(t, 0, quick)
 	w.agree(w.leader(-1), "one", 0, 1, 2)
 	for i := range 3 {
 		w.kill(i)
@@ -257,6 +303,69 @@ func TestAllGoAndComeBack(t *testing.T) {
 	if got := fmt.Sprint(w.members[2].heard); got != "[one two]" {
 		t.Fatal(got)
 	}
+}
+
+// flood has a leader propose numbered commands and waits until the members named have
+// been told of all of them.
+func (w *three) flood(leader, from, to int, at ...int) {
+	w.t.Helper()
+	for n := from; n < to; n++ {
+		command := fmt.Appendf(nil, "%06d %s", n, strings.Repeat("x", 200))
+		w.until("there is room", func() bool { return w.members[leader].group.Propose(command) == nil })
+	}
+	w.until("the flood is over", func() bool {
+		return !slices.ContainsFunc(at, func(i int) bool { return w.members[i].history().commands < uint64(to) })
+	})
+}
+
+// TestLogStaysBounded: what a member keeps does not grow with the number of commands,
+// one that was away for longer than they are kept is told what they came to, and one
+// that starts again is told that and the newest.
+func TestLogStaysBounded(t *testing.T) {
+	const kept, many = 64, 3000
+	w, board := inMemory(t, kept, time.Second)
+	lead := w.leader(-1)
+	away, other := (lead+1)%3, (lead+2)%3
+	w.flood(lead, 0, 100, 0, 1, 2)
+	board.cut(w.ids[away], true)
+	w.flood(lead, 100, many/3, lead, other)
+	size := func(i int) int64 {
+		info, err := os.Stat(filepath.Join(w.members[i].dir, "raft.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	early := size(lead)
+	w.flood(lead, many/3, many, lead, other)
+	w.until("the log is cut", func() bool {
+		first, err := w.members[lead].group.store.FirstIndex()
+		return err == nil && first > many-3*kept
+	})
+	if now := size(lead); now > early+early/4 {
+		t.Errorf("raft.db went from %d to %d bytes", early, now)
+	}
+	if n := len(w.members[away].heard); n > 200 {
+		t.Fatalf("a member that is cut off heard %d commands", n)
+	}
+	board.cut(w.ids[away], false)
+	w.flood(lead, many, many+10, 0, 1, 2)
+	w.kill(other)
+	w.start(other)
+	w.flood(lead, many+10, many+20, 0, 1, 2)
+	want := w.members[lead].history()
+	for _, i := range []int{away, other} {
+		m := w.members[i]
+		if got := m.history(); got != want {
+			t.Errorf("member %d was told of %d commands, not as the leader was", i, got.commands)
+		}
+		if m.before.commands == 0 || len(m.heard) > many/3 {
+			t.Errorf("member %d was told of %d commands in one and then heard %d", i, m.before.commands, len(m.heard))
+		}
+	}
+	// A leader that was away itself.
+	w.kill(lead)
+	w.flood(w.leader(lead), many+20, many+30, away, other)
 }
 
 // TestOverHosts runs the same over libp2p on loopback.

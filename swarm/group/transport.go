@@ -1,6 +1,7 @@
 package group
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -20,13 +21,15 @@ const (
 
 // transport is Raft's way to the other members.
 type transport struct {
-	ctx      context.Context //nolint:containedctx // ends every call
-	self     raft.ServerAddress
-	members  map[raft.ServerID]wire.PeerID
-	caller   Caller
-	quick    time.Duration // for calls that are of no use later
-	incoming chan raft.RPC
-	wg       sync.WaitGroup // calls being answered
+	ctx     context.Context //nolint:containedctx // ends every call
+	self    raft.ServerAddress
+	members map[raft.ServerID]wire.PeerID
+	caller  Caller
+
+	configuration raft.Configuration
+	quick         time.Duration // for calls that are of no use later
+	incoming      chan raft.RPC
+	wg            sync.WaitGroup // calls being answered
 
 	mu        sync.Mutex
 	heartbeat func(raft.RPC) // answers heartbeats beside the disk's queue
@@ -35,7 +38,7 @@ type transport struct {
 func newTransport(ctx context.Context, cfg Config) *transport {
 	t := &transport{
 		ctx: ctx, self: raft.ServerAddress(serverID(cfg.Self)), members: map[raft.ServerID]wire.PeerID{}, caller: cfg.Caller,
-		quick: cfg.Pace.Heartbeat, incoming: make(chan raft.RPC),
+		configuration: cfg.configuration(), quick: cfg.Pace.Heartbeat, incoming: make(chan raft.RPC),
 	}
 	for _, id := range cfg.Members {
 		t.members[serverID(id)] = id
@@ -69,9 +72,18 @@ func (*transport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft
 	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
-// InstallSnapshot implements raft.Transport; it is never asked for.
-func (*transport) InstallSnapshot(raft.ServerID, raft.ServerAddress, *raft.InstallSnapshotRequest, *raft.InstallSnapshotResponse, io.Reader) error {
-	return errWhole
+// InstallSnapshot implements raft.Transport.
+func (t *transport) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	standing, err := readStanding(data)
+	if err != nil {
+		return err
+	}
+	var answer voteAnswer
+	if err := t.call(id, callWithin, encodeSnapshot(args, standing), &answer); err != nil {
+		return err
+	}
+	*resp = raft.InstallSnapshotResponse{RPCHeader: answer.Head.header(), Term: answer.Term, Success: answer.Granted}
+	return nil
 }
 
 // AppendEntries implements raft.Transport.
@@ -143,12 +155,15 @@ func (t *transport) call(id raft.ServerID, within time.Duration, request []byte,
 func (t *transport) answer(ctx context.Context, _ wire.PeerID, b []byte) ([]byte, error) {
 	t.wg.Add(1)
 	defer t.wg.Done()
-	command, err := decodeCall(b)
+	command, standing, err := decodeCall(b)
 	if err != nil {
 		return nil, err
 	}
 	answers := make(chan raft.RPCResponse, 1)
 	rpc := raft.RPC{Command: command, RespChan: answers}
+	if r, ok := command.(*raft.InstallSnapshotRequest); ok {
+		r.Configuration, rpc.Reader = raft.EncodeConfiguration(t.configuration), bytes.NewReader(standing)
+	}
 	t.mu.Lock()
 	heartbeat := t.heartbeat
 	t.mu.Unlock()
