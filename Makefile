@@ -16,9 +16,6 @@ DATA ?=
 REPEAT ?= 1
 DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS))
 
-# go-nvml wraps calls of NVIDIA's that are out of date, which gcc would tell at length.
-export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
-
 .DEFAULT_GOAL := help
 .PHONY: run test build lint race golden generate mutate ptxas fuzz bench bench-convergence bench-link bench-rebalance netns-test check-arm64 interop check-parity bench-peers cross clean help
 

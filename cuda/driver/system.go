@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"sync"
 	"unsafe"
+
+	"dunlin/cuda/loader"
 )
 
 // MinVersion is the oldest CUDA version whose driver compiles the kernels' PTX: 11.0, driver 450.
@@ -14,7 +16,7 @@ const MinVersion = 11000
 // System returns the NVIDIA driver of this machine. Its library is looked for
 // at the first use; a machine without one costs nothing else. Every method then
 // returns an *Error that is ErrNoDriver.
-func System() Driver { return &system{paths: libraryPaths()} }
+func System() Driver { return &system{paths: loader.Places("libcuda.so.1", "nvcuda.dll")} }
 
 // system is the driver's library, once it is found.
 type system struct {
@@ -25,14 +27,14 @@ type system struct {
 }
 
 // library is where the calls are; 0 for those that an old driver lacks.
-type library struct{ address [calls]uintptr }
+type library struct{ address [calls]loader.Function }
 
 // result makes a call and returns the driver's code. Pointers among args are converted in the caller's argument list,
 // which keeps what they point to alive and in place.
 //
 //go:uintptrescapes
 func (l *library) result(c call, args ...uintptr) Code {
-	return Code(int32(invoke(l.address[c], args...)))
+	return Code(int32(l.address[c].Call(args...)))
 }
 
 // do makes a call and puts its code into words.
@@ -74,12 +76,12 @@ func (s *system) open() error {
 }
 
 func (s *system) load() error {
-	handle, err := openLibrary(s.paths)
+	lib, err := loader.Open(s.paths)
 	if err != nil {
 		return &Error{Code: NoLibrary, Call: "find driver", Detail: err.Error()}
 	}
 	for c, name := range names() {
-		s.lib.address[c] = symbol(handle, name)
+		s.lib.address[c] = lib.Function(name)
 		if s.lib.address[c] == 0 && call(c) < callBeginCapture {
 			return &Error{Code: OldLibrary, Call: name, Detail: "the driver lacks it"}
 		}

@@ -6,56 +6,42 @@ import (
 	"errors"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"unsafe"
 
+	"dunlin/cuda/loader"
+	"dunlin/cuda/loader/loadertest"
 	"dunlin/internal/invariants"
 )
-
-// fake builds the stand-in for the driver's library.
-func fake(t *testing.T, flags ...string) string {
-	t.Helper()
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
-		t.Skip("no gcc to build the stand-in with")
-	}
-	path := filepath.Join(t.TempDir(), "libcuda.so.1")
-	out, err := exec.Command(gcc, append(flags, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", path, "testdata/fakecuda.c")...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("gcc: %v\n%s", err, out)
-	}
-	return path
-}
 
 // fakeSystem is a driver over a stand-in of its own.
 type fakeSystem struct {
 	*system
-	t      *testing.T
-	handle uintptr
+	t   *testing.T
+	own loader.Library // the stand-in itself
 }
 
 func newFake(t *testing.T, flags ...string) *fakeSystem {
-	path := fake(t, flags...)
-	handle, err := openLibrary([]string{path})
+	path := loadertest.Build(t, "testdata/fakecuda.c", flags...)
+	own, err := loader.Open([]string{path})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &fakeSystem{&system{paths: []string{path}}, t, handle}
+	return &fakeSystem{&system{paths: []string{path}}, t, own}
 }
 
 // trace returns the calls since the last trace.
 func (f *fakeSystem) trace() string {
-	p := invoke(symbol(f.handle, "fake_trace"))
+	p := f.own.Function("fake_trace").Call()
 	return strings.TrimSpace(text((*[1 << 16]byte)(*(*unsafe.Pointer)(unsafe.Pointer(&p)))[:]))
 }
 
 // fail makes the next call of that name return a code.
 func (f *fakeSystem) fail(name string, code Code) {
 	b := append([]byte(name), 0)
-	invoke(symbol(f.handle, "fake_fail"), uintptr(unsafe.Pointer(&b[0])), uintptr(code))
+	f.own.Function("fake_fail").Call(uintptr(unsafe.Pointer(&b[0])), uintptr(code))
 }
 
 // expect compares the calls since the last trace.
@@ -273,7 +259,7 @@ func TestHotCallsAllocateNothing(t *testing.T) {
 }
 
 func BenchmarkLaunch(b *testing.B) {
-	path := fake(new(testing.T))
+	path := loadertest.Build(b, "testdata/fakecuda.c")
 	s := &system{paths: []string{path}}
 	c, err := s.Open(0)
 	if err != nil {

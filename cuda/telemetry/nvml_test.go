@@ -1,5 +1,3 @@
-//go:build linux && cgo && !nocuda
-
 package telemetry
 
 import (
@@ -7,90 +5,97 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-
-	"github.com/NVIDIA/go-nvml/pkg/nvml"
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
 )
 
-// card is a mock that tells everything.
-func card() *mock.Device {
-	return &mock.Device{
-		GetNameFunc: func() (string, nvml.Return) { return "NVIDIA GeForce RTX 3060", nvml.SUCCESS },
-		GetPciInfoFunc: func() (nvml.PciInfo, nvml.Return) {
-			return nvml.PciInfo{Domain: 0, Bus: 0x2b, Device: 1}, nvml.SUCCESS
-		},
-		GetUtilizationRatesFunc: func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{Gpu: 97, Memory: 60}, nvml.SUCCESS },
-		GetMemoryInfoFunc: func() (nvml.Memory, nvml.Return) {
-			return nvml.Memory{Total: 12 << 30, Free: 2 << 30, Used: 10 << 30}, nvml.SUCCESS
-		},
-		GetTemperatureFunc:        func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 71, nvml.SUCCESS },
-		GetPowerUsageFunc:         func() (uint32, nvml.Return) { return 168_500, nvml.SUCCESS },
-		GetEnforcedPowerLimitFunc: func() (uint32, nvml.Return) { return 170_000, nvml.SUCCESS },
-		GetCurrentClocksThrottleReasonsFunc: func() (uint64, nvml.Return) {
-			return nvml.ClocksEventReasonSwPowerCap | nvml.ClocksThrottleReasonHwThermalSlowdown | nvml.ClocksEventReasonGpuIdle, nvml.SUCCESS
-		},
+const notSupported code = 3
+
+// fills is a function that tells v of every card.
+func fills[T any](v T) func(card, *T) code {
+	return func(_ card, to *T) code { *to = v; return 0 }
+}
+
+// silent is a function that a card does not support, though it leaves something behind.
+func silent[T any](v T) func(card, *T) code {
+	return func(_ card, to *T) code { *to = v; return notSupported }
+}
+
+// table is a stand-in for NVML with one card, which tells everything.
+func table() *nvml {
+	name := cardName{}
+	copy(name[:], "NVIDIA GeForce RTX 3060")
+	return &nvml{
+		start:       func() code { return 0 },
+		stop:        func() code { return 0 },
+		count:       func(n *uint32) code { *n = 1; return 0 },
+		card:        func(index uint32, c *card) code { *c = card(100 + index); return 0 },
+		name:        fills(name),
+		bus:         fills(cardBus{domain: 0, bus: 0x2b, device: 1}),
+		use:         fills(cardUse{kernels: 97, memory: 60}),
+		memory:      fills(cardMemory{total: 12 << 30, free: 2 << 30, used: 10 << 30}),
+		temperature: fills[uint32](71),
+		power:       fills[uint32](168_500),
+		powerLimit:  fills[uint32](170_000),
+		throttling:  fills[uint64](0x1 | 0x4 | 0x40), // idle, software power cap, hardware thermal slowdown
+	}
+}
+
+// complete is what is read of that card.
+func complete() Reading {
+	return Reading{
+		Name: "NVIDIA GeForce RTX 3060", PCI: "0000:2b:01.0", Utilisation: 0.97, Used: 10 << 30, Total: 12 << 30,
+		Temperature: 71, Power: 168.5, PowerLimit: 170, Throttled: []string{"power limit", "heat"},
 	}
 }
 
 func TestReadsCards(t *testing.T) {
-	silent := &mock.Device{ // a card that tells its name only
-		GetNameFunc:                         func() (string, nvml.Return) { return "old", nvml.SUCCESS },
-		GetPciInfoFunc:                      func() (nvml.PciInfo, nvml.Return) { return nvml.PciInfo{}, nvml.ERROR_NOT_SUPPORTED },
-		GetUtilizationRatesFunc:             func() (nvml.Utilization, nvml.Return) { return nvml.Utilization{Gpu: 1}, nvml.ERROR_NOT_SUPPORTED },
-		GetMemoryInfoFunc:                   func() (nvml.Memory, nvml.Return) { return nvml.Memory{Total: 1}, nvml.ERROR_NOT_SUPPORTED },
-		GetTemperatureFunc:                  func(nvml.TemperatureSensors) (uint32, nvml.Return) { return 1, nvml.ERROR_NOT_SUPPORTED },
-		GetPowerUsageFunc:                   func() (uint32, nvml.Return) { return 1, nvml.ERROR_NOT_SUPPORTED },
-		GetEnforcedPowerLimitFunc:           func() (uint32, nvml.Return) { return 1, nvml.ERROR_NOT_SUPPORTED },
-		GetCurrentClocksThrottleReasonsFunc: func() (uint64, nvml.Return) { return 8, nvml.ERROR_NOT_SUPPORTED },
-	}
-	closed := false
-	s, err := start(&mock.Interface{
-		InitFunc:           func() nvml.Return { return nvml.SUCCESS },
-		ShutdownFunc:       func() nvml.Return { closed = true; return nvml.SUCCESS },
-		DeviceGetCountFunc: func() (int, nvml.Return) { return 2, nvml.SUCCESS },
-		DeviceGetHandleByIndexFunc: func(i int) (nvml.Device, nvml.Return) {
-			return []nvml.Device{card(), silent}[i], nvml.SUCCESS
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := s.Read()
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []Reading{
-		{
-			Name: "NVIDIA GeForce RTX 3060", PCI: "0000:2b:01.0", Utilisation: 0.97, Used: 10 << 30, Total: 12 << 30,
-			Temperature: 71, Power: 168.5, PowerLimit: 170, Throttled: []string{"power limit", "heat"},
-		},
-		{Name: "old"},
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
-	if err := s.Close(); err != nil || !closed {
-		t.Errorf("closed %v, %v", closed, err)
+	for name, c := range map[string]struct {
+		change func(*nvml)
+		want   Reading
+	}{
+		"a card that tells everything": {func(*nvml) {}, complete()},
+		"a card that tells nothing": {func(l *nvml) {
+			l.name, l.bus, l.use, l.memory = silent(cardName{'x'}), silent(cardBus{bus: 1}), silent(cardUse{kernels: 1}), silent(cardMemory{total: 1})
+			l.temperature, l.power, l.powerLimit, l.throttling = silent[uint32](1), silent[uint32](1), silent[uint32](1), silent[uint64](8)
+		}, Reading{}},
+	} {
+		lib, closed := table(), false
+		c.change(lib)
+		lib.stop = func() code { closed = true; return 0 }
+		s, err := begin(lib)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Read(); err != nil || !reflect.DeepEqual(got, []Reading{c.want}) {
+			t.Errorf("%s: got  %+v, %v\nwant %+v", name, got, err, c.want)
+		}
+		if err := s.Close(); err != nil || !closed {
+			t.Errorf("closed %v, %v", closed, err)
+		}
 	}
 }
 
 func TestFailuresOfNVML(t *testing.T) {
-	lib := &mock.Interface{
-		InitFunc:        func() nvml.Return { return nvml.ERROR_DRIVER_NOT_LOADED },
-		ErrorStringFunc: func(r nvml.Return) string { return "said by NVML" },
-	}
-	if _, err := start(lib); !errors.Is(err, ErrNone) || !strings.Contains(err.Error(), "said by NVML") {
+	lib := table()
+	lib.start = func() code { return 9 }
+	if _, err := begin(lib); !errors.Is(err, ErrNone) || !strings.Contains(err.Error(), "start NVML: NVIDIA's driver is not loaded") {
 		t.Errorf("no driver: %v", err)
 	}
-	lib.InitFunc = func() nvml.Return { return nvml.SUCCESS }
-	lib.DeviceGetCountFunc = func() (int, nvml.Return) { return 1, nvml.SUCCESS }
-	lib.DeviceGetHandleByIndexFunc = func(int) (nvml.Device, nvml.Return) { return nil, nvml.ERROR_GPU_IS_LOST }
-	s, err := start(lib)
+	lib = table()
+	lib.card = func(uint32, *card) code { return 15 }
+	s, err := begin(lib)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Read(); err == nil || !strings.Contains(err.Error(), "look at card 0: said by NVML") {
+	if _, err := s.Read(); err == nil || !strings.Contains(err.Error(), "look at card 0: the card was lost") {
 		t.Errorf("a lost card: %v", err)
+	}
+	lib.count = func(*uint32) code { return 999 }
+	if _, err := s.Read(); err == nil || !strings.Contains(err.Error(), "count cards: NVML reports error 999") {
+		t.Errorf("an unknown error: %v", err)
+	}
+	lib.stop = func() code { return 1 }
+	if err := s.Close(); err == nil || !strings.Contains(err.Error(), "stop NVML") {
+		t.Errorf("closed in vain: %v", err)
 	}
 }
 

@@ -1,6 +1,6 @@
 //go:build linux && (amd64 || arm64) && !nocuda
 
-package driver
+package loader
 
 import (
 	"errors"
@@ -8,13 +8,13 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// libraryPaths are the names of the driver's library: by the system's loader, then where WSL and NixOS keep it.
-func libraryPaths() []string {
-	return []string{"libcuda.so.1", "/usr/lib/wsl/lib/libcuda.so.1", "/run/opengl-driver/lib/libcuda.so.1"}
+// Places are where a library of the driver is: by the system's loader, then where WSL and NixOS keep it. windows is its
+// name on the other system.
+func Places(linux, windows string) []string {
+	return []string{linux, "/usr/lib/wsl/lib/" + linux, "/run/opengl-driver/lib/" + linux}
 }
 
-// openLibrary loads the first library that is there. It stays loaded: the driver's threads outlive every use.
-func openLibrary(paths []string) (uintptr, error) {
+func open(paths []string) (uintptr, error) {
 	var faults []error
 	for _, path := range paths {
 		handle, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
@@ -26,14 +26,11 @@ func openLibrary(paths []string) (uintptr, error) {
 	return 0, errors.Join(faults[:1]...) // the others are there on few systems
 }
 
-// symbol returns a function's address, 0 when the library lacks it.
 func symbol(handle uintptr, name string) uintptr {
 	address, _ := purego.Dlsym(handle, name) // 0 with every error
 	return address
 }
 
-// invoke calls a C function of at most 15 integers and pointers.
-//
 //go:uintptrescapes
 func invoke(address uintptr, args ...uintptr) uintptr {
 	r, _, _ := purego.SyscallN(address, args...)
