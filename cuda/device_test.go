@@ -12,6 +12,8 @@ import (
 	"dunlin/cuda/driver"
 	"dunlin/cuda/ptxemu"
 	"dunlin/model"
+	"dunlin/optimizer"
+	"dunlin/training"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -306,7 +308,7 @@ func TestCardsAreRefused(t *testing.T) {
 }
 
 // TestLargeHeadsAreRefused checks that a model with larger heads than the kernels
-// have is an error before anything is allocated.
+// have is an error before anything is allocated, and while a training is planned.
 func TestLargeHeadsAreRefused(t *testing.T) {
 	card := &idle{}
 	d, err := New(card, Options{})
@@ -315,9 +317,16 @@ func TestLargeHeadsAreRefused(t *testing.T) {
 	}
 	defer d.Close()
 	taken := card.next
-	_, err = model.New(model.Config{Layers: 1, Heads: 1, Width: 192, Context: 16, Vocab: 256}, d, 1)
-	if err == nil || !strings.Contains(err.Error(), "heads of 192 values") || card.next != taken {
-		t.Errorf("heads of 192 values: %v", err)
+	wide := model.Config{Layers: 1, Heads: 1, Width: 192, Context: 16, Vocab: 256}
+	_, made := model.New(wide, d, 1)
+	constant := optimizer.Schedule{Peak: 1e-3, Shape: optimizer.Constant}
+	_, planned := training.TrainerConfig{
+		Model: wide, Batch: 1, LR: constant, WeightDecay: constant, AdamW: optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8},
+	}.Plan(d, training.Demand{Micros: 1})
+	for what, err := range map[string]error{"made": made, "planned": planned} {
+		if err == nil || !strings.Contains(err.Error(), "heads of 192 values") || card.next != taken {
+			t.Errorf("heads of 192 values, %s: %v", what, err)
+		}
 	}
 }
 

@@ -3,6 +3,8 @@ package model
 import (
 	"errors"
 	"fmt"
+
+	"dunlin/compute"
 )
 
 // Family is a kind of decoder.
@@ -115,6 +117,14 @@ func (c Config) Validate() error {
 		fault("of %d parameters: at most %d are supported", c.Parameters(), maxParameters)
 	}
 	return errors.Join(faults...)
+}
+
+// Suits says why a device cannot compute this model, nil when it can.
+func (c Config) Suits(dev compute.Device) error {
+	if d, ok := dev.(compute.Bounded); ok && c.headSize() > d.MaxHead() {
+		return fmt.Errorf("model with attention heads of %d values: %s takes at most %d; use --device cpu or more heads", c.headSize(), dev.Name(), d.MaxHead())
+	}
+	return nil
 }
 
 // headSize returns the values of an attention head.

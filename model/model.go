@@ -76,8 +76,8 @@ func newPart(part Part, room Room, cfg Config, dev compute.Device) (*Model, erro
 	if err := room.Validate(part.Len()); err != nil {
 		return nil, err
 	}
-	if d, ok := dev.(compute.Bounded); ok && cfg.headSize() > d.MaxHead() {
-		return nil, fmt.Errorf("model with attention heads of %d values: %s takes at most %d; use --device cpu or more heads", cfg.headSize(), dev.Name(), d.MaxHead())
+	if err := cfg.Suits(dev); err != nil {
+		return nil, err
 	}
 	m := &Model{cfg: cfg, dev: dev, part: part, room: room, params: cfg.PartParams(part)}
 	m.layers = layersOf(m.params, part)

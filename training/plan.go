@@ -64,6 +64,9 @@ func (c TrainerConfig) Plan(device compute.Device, d Demand) (Plan, error) {
 	if err := c.Validate(); err != nil {
 		return Plan{}, err
 	}
+	if err := c.Model.Suits(device); err != nil {
+		return Plan{}, err
+	}
 	d, apart, err := d.on(device)
 	if err != nil {
 		return Plan{}, err
@@ -103,6 +106,9 @@ const nothing = 0.005
 // PlanPart plans one part of a model that takes so many windows at a time and holds so many gradients beside the newest:
 // its blocks keep as much as fits.
 func (c TrainerConfig) PlanPart(device compute.Device, part model.Part, windows, gradients int, d Demand) (Plan, error) {
+	if err := c.Model.Suits(device); err != nil {
+		return Plan{}, err
+	}
 	var p Plan
 	for kept := model.KeptAll; kept <= model.KeptInput; kept++ {
 		p = Plan{Passes: 1, Room: model.Room{Batch: windows, Kept: kept}}
