@@ -63,11 +63,11 @@ func (c *compiler) access(o Operand, space Space, m mode, bytes int) (*access, e
 	}
 	switch a.space {
 	case Shared:
-		c.k.grain = min(c.k.grain, bytes)
+		c.k.grain.admit(bytes)
 	case Global, Generic, Const:
-		c.k.gridwide = min(c.k.gridwide, bytes)
+		c.k.gridwide.admit(bytes)
 		if a.space == Generic {
-			c.k.grain = min(c.k.grain, bytes)
+			c.k.grain.admit(bytes)
 		}
 	case Local, Parameter:
 	}
@@ -106,9 +106,8 @@ func (w *warp) reach(a *access, m uint32) (data []byte, same uint32) {
 			space = Global
 		}
 	}
-	for rest := m; rest != 0; rest &= rest - 1 {
-		i := bits.TrailingZeros32(rest)
-		if w.address[i]&uint64(a.bytes-1) != 0 {
+	for rest, crooked := m, uint64(a.bytes-1); rest != 0; rest &= rest - 1 {
+		if i := bits.TrailingZeros32(rest) & 31; w.address[i]&crooked != 0 {
 			w.fault(Misaligned, i, "%d bytes at %#x", a.bytes, w.address[i])
 			return nil, 0
 		}
@@ -131,7 +130,6 @@ func (w *warp) reachShared(a *access, m uint32) ([]byte, uint32) {
 		window = sharedWindow
 	}
 	b := w.block
-	grain := b.worker.kernel.grain
 	same := uint32(0)
 	for rest := m; rest != 0; rest &= rest - 1 {
 		i := bits.TrailingZeros32(rest) & 31
@@ -147,17 +145,8 @@ func (w *warp) reachShared(a *access, m uint32) ([]byte, uint32) {
 		same |= 1 << i
 	}
 	b.worker.conflicts(w, a.pc, same, a.bytes)
-	last, repeats := ^uint64(0), 0
-	for rest := same; rest != 0; rest &= rest - 1 {
-		i := bits.TrailingZeros32(rest) & 31
-		if at := w.address[i]; at != last {
-			last, repeats = at, 0
-		} else if repeats++; repeats > 1 && a.mode == load {
-			continue // two threads of the warp are noted as readers, more make no difference
-		}
-		if a.mode == load && !w.readCells(i, w.address[i], a.bytes, grain) || a.mode != load && !w.writeCells(i, w.address[i], a.bytes, grain, a.mode) {
-			return nil, 0
-		}
+	if a.mode == load && !w.readCells(same, a.bytes) || a.mode != load && !w.writeCells(same, a.bytes, a.mode) {
+		return nil, 0
 	}
 	return b.shared, same
 }
@@ -216,20 +205,27 @@ func (w *warp) reachGlobal(a *access, m uint32) ([]byte, uint32) {
 		same |= 1 << i
 		w.address[i] = at
 		touched[at>>11] |= 1 << (at >> 5 & 63)
-		if h.written != nil {
-			if a.mode != store && h.unwritten(at, a.bytes) {
-				w.fault(Uninitialised, i, "byte %d of an allocation of %d bytes was never written", at, h.size)
-				return nil, 0
-			}
-			if a.mode != load {
-				h.mark(at, a.bytes)
-			}
-		}
-		if site.trail != nil && !w.follow(site.trail, i, at, a.bytes, a) {
-			return nil, 0
-		}
+	}
+	if h.written != nil && !w.initialised(h, a, same) || site.trail != nil && !w.follow(site.trail, same, a) {
+		return nil, 0
 	}
 	return h.data, same
+}
+
+// initialised checks that what lanes use was written, and notes what they write.
+func (w *warp) initialised(h *allocation, a *access, m uint32) bool {
+	for ; m != 0; m &= m - 1 {
+		i := bits.TrailingZeros32(m) & 31
+		at := w.address[i]
+		if a.mode != store && h.unwritten(at, a.bytes) {
+			w.fault(Uninitialised, i, "byte %d of an allocation of %d bytes was never written", at, h.size)
+			return false
+		}
+		if a.mode != load {
+			h.mark(at, a.bytes)
+		}
+	}
+	return true
 }
 
 // loadStore compiles ld and st.

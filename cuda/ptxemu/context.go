@@ -177,7 +177,7 @@ func (c *Context) LoadModule(ptx []byte) (driver.Module, error) {
 		}
 		clear(a.data)
 		copy(a.data, v.Data)
-		a.mark(0, len(a.data))
+		a.fill(0, len(a.data))
 		a.name, a.constant = v.Name, v.Space == Const
 		symbols[v.Name] = symbol{v.Space, a.base}
 	}
@@ -364,7 +364,7 @@ func (c *Context) transfer(call string, to driver.Stream, host []byte, spans []s
 				return nil, invalid(call, "%s", err)
 			}
 			if parts[i] = part; i == 0 && s.bytes > 0 && !strings.Contains(call, "DtoH") {
-				a.mark(uint64(s.at)-a.base, s.bytes)
+				a.fill(uint64(s.at)-a.base, s.bytes)
 			}
 		}
 		return parts, nil

@@ -64,7 +64,7 @@ func (c *compiler) asyncCopy() error {
 		if size, err = c.source32(i.Operands[3], U32); err != nil {
 			return err
 		}
-		c.k.gridwide = min(c.k.gridwide, 2)
+		c.k.gridwide.admit(2)
 	}
 	c.op.run = func(w *warp, m uint32) { w.copy(to, from, size, m) }
 	return nil
@@ -122,7 +122,6 @@ func (w *warp) copy(to, from *access, size int, m uint32) {
 // land finishes the copies of lanes except for the last groups; -1 stands for all, even those in no group.
 func (w *warp) land(m uint32, groups int) {
 	b := w.block
-	grain := uint64(b.worker.kernel.grain)
 	kept := w.copies[:0]
 	for _, c := range w.copies {
 		if m>>c.lane&1 == 0 || groups >= 0 && int(c.group)+groups >= int(w.commits[c.lane]) {
@@ -131,7 +130,8 @@ func (w *warp) land(m uint32, groups int) {
 		}
 		target := b.shared[c.to : c.to+uint64(c.bytes)]
 		clear(target[copy(target, c.from):])
-		for g := c.to / grain; g <= (c.to+uint64(c.bytes)-1)/grain; g++ {
+		first, last := b.worker.kernel.grain.span(c.to, c.bytes)
+		for g := first; g <= last; g++ {
 			cell := &b.cells[g]
 			cell.wrote, cell.writer, cell.wSyncs = b.epoch, uint16(32*w.index+c.lane), w.syncs
 		}

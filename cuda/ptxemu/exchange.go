@@ -5,6 +5,17 @@ import (
 	"math/bits"
 )
 
+// way is how shfl finds the lane that a lane reads.
+type way uint8
+
+const (
+	noWay way = iota
+	upwards
+	downwards
+	butterfly
+	byIndex
+)
+
 // shuffle compiles shfl.sync: each lane reads another's register.
 func (c *compiler) shuffle() error {
 	operands, err := c.operands(5)
@@ -35,29 +46,26 @@ func (c *compiler) shuffle() error {
 	if to.kind.bytes() != 4 {
 		return fmt.Errorf("the destination has not 32 bits")
 	}
-	way := ""
+	how := noWay
 	for _, m := range i.Op[1:] {
-		switch m {
-		case "up", "down", "bfly", "idx":
-			way = m
-		}
+		how = max(how, map[string]way{"up": upwards, "down": downwards, "bfly": butterfly, "idx": byIndex}[m])
 	}
-	if way == "" {
+	if how == noWay {
 		return errUnknown
 	}
 	c.op.run = func(w *warp, m uint32) {
 		if !w.together(at[3], m) {
 			return
 		}
-		from := w.r[at[0]]
+		from, b, c, z := w.r[at[0]], &w.r[at[1]], &w.r[at[2]], &w.r[to.at]
 		for rest := m; rest != 0; rest &= rest - 1 {
 			lane := bits.TrailingZeros32(rest) & 31
-			source, ok := partner(way, uint32(lane), w.r[at[1]][lane], w.r[at[2]][lane])
+			source, ok := how.partner(uint32(lane), b[lane], c[lane])
 			if m>>source&1 == 0 {
 				w.fault(Divergence, lane, "reads from lane %d, which does not run it", source)
 				return
 			}
-			w.r[to.at][lane] = from[source&31]
+			z[lane] = from[source&31]
 			if inside >= 0 {
 				w.p[inside] = w.p[inside]&^(1<<lane) | ok<<lane
 			}
@@ -67,21 +75,21 @@ func (c *compiler) shuffle() error {
 }
 
 // partner returns the lane that a lane reads, and 1 when it lies in the lane's segment.
-func partner(way string, lane, b, c uint32) (source, ok uint32) {
+func (how way) partner(lane, b, c uint32) (source, ok uint32) {
 	segment := c >> 8 & 31
 	last := lane&segment | c&31&^segment
 	b &= 31
 	j := int(lane)
-	switch way {
-	case "up":
+	switch how {
+	case upwards:
 		j -= int(b)
 		if j < int(last) {
 			return lane, 0
 		}
 		return uint32(j), 1
-	case "down":
+	case downwards:
 		j += int(b)
-	case "bfly":
+	case butterfly:
 		j ^= int(b)
 	default:
 		j = int(lane&segment | b&^segment)

@@ -366,9 +366,10 @@ func (c *compiler) barrier() error {
 
 // together checks that the lanes which run an instruction are those of its mask.
 func (w *warp) together(mask int, m uint32) bool {
+	names := &w.r[mask]
 	for rest := m; rest != 0; rest &= rest - 1 {
 		i := bits.TrailingZeros32(rest) & 31
-		if named := w.r[mask][i]; named&w.alive != m {
+		if named := names[i]; named&w.alive != m {
 			w.fault(Divergence, i, "the mask names threads %#x, but %#x run it", named, m)
 			return false
 		}

@@ -2,6 +2,7 @@ package ptxemu
 
 import (
 	"fmt"
+	"math/bits"
 )
 
 // lanes32 and lanes64 are one register of all threads of a warp. A predicate is one bit per thread.
@@ -50,13 +51,27 @@ type kernel struct {
 	fixed64    []fixed64
 	fixedPreds []fixed32
 	specials   []special
-	params     int // bytes
-	shared     int // bytes of static shared memory
-	dynamic    int // alignment and place of dynamic shared memory, -1 for none
-	local      int // bytes of a thread
-	grain      int // bytes of the narrowest access to shared memory
-	gridwide   int // the same for global memory
+	params     int   // bytes
+	shared     int   // bytes of static shared memory
+	dynamic    int   // alignment and place of dynamic shared memory, -1 for none
+	local      int   // bytes of a thread
+	grain      grain // of shared memory
+	gridwide   grain // of global memory
 	config     *Config
+}
+
+// grain is what checks tell apart in memory: the narrowest access, as the logarithm of its bytes.
+type grain uint8
+
+// widest is that of 16 bytes, the most that a lane reads at once.
+const widest grain = 4
+
+// admit makes the grain no coarser than an access.
+func (g *grain) admit(bytes int) { *g = min(*g, grain(bits.TrailingZeros(uint(bytes)))) }
+
+// span returns the grains of a range.
+func (g grain) span(from uint64, bytes int) (first, last uint64) {
+	return from >> g, (from + uint64(bytes) - 1) >> g
 }
 
 // fixed32 and fixed64 are registers that hold a number of the text.
@@ -107,7 +122,7 @@ type compiler struct {
 // compile makes a kernel runnable. symbols holds the addresses of the module's variables.
 func compile(source string, e *Entry, symbols map[string]symbol, config *Config) (*kernel, error) {
 	c := &compiler{
-		k:     &kernel{name: e.Name, entry: e, source: source, dynamic: -1, config: config, grain: 16, gridwide: 16},
+		k:     &kernel{name: e.Name, entry: e, source: source, dynamic: -1, config: config, grain: widest, gridwide: widest},
 		entry: e, symbols: map[string]symbol{}, params: map[string]int{}, slots: make([]slot, len(e.Registers)), used: make([]bool, len(e.Registers)),
 		ints: map[uint32]int{}, longs: map[uint64]int{}, filled: map[string]int{},
 	}

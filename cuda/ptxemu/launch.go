@@ -170,7 +170,7 @@ func (b *block) prepare(w *worker) {
 		bytes = max(k.dynamic, k.shared) + l.shared
 	}
 	b.shared = fresh(b.shared, bytes)
-	b.cells = fresh(b.cells, (bytes+k.grain-1)/k.grain)
+	b.cells = fresh(b.cells, (bytes+1<<k.grain-1)>>k.grain)
 	n := (threads + 31) / 32
 	for len(b.spare) < n {
 		b.spare = append(b.spare, &warp{block: b, index: len(b.spare)})

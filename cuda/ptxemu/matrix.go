@@ -116,15 +116,15 @@ func (c *compiler) matrixProduct() error {
 	return nil
 }
 
-// value reads the n-th value that a lane holds in a fragment.
-func (w *warp) value(at []int, n, lane int, t Type) float64 {
-	switch t {
-	case F32:
-		return float64(math.Float32frombits(w.r[at[n]][lane]))
-	case TF32: // the card ignores the lower bits
-		return float64(math.Float32frombits(w.r[at[n]][lane] &^ 0x1fff))
+// pair returns the values of a register of A or B: two, or one and 0 with TF32, whose lower bits the card ignores.
+func (p *product) pair(v uint32) (low, high float64) {
+	switch p.from {
+	case BF16:
+		return float64(math.Float32frombits(v << 16)), float64(math.Float32frombits(v &^ 0xffff))
+	case F16:
+		return half{10, 15}.decode(v & 0xffff), half{10, 15}.decode(v >> 16)
 	default:
-		return halfOf(t).decode(w.r[at[n/2]][lane] >> (16 * (n & 1)) & 0xffff)
+		return float64(math.Float32frombits(v &^ 0x1fff)), 0
 	}
 }
 
@@ -134,55 +134,80 @@ func (p *product) run(w *warp, m uint32) {
 		return
 	}
 	var a [16][16]float64
-	var b [8][16]float64 // columns
-	for lane := range 32 {
-		for n := range p.k / 2 {
-			row, column := p.shape.a(lane, n)
-			a[row][column] = w.value(p.a, n, lane, p.from)
+	var b, c [16][8]float64
+	per := 2 // values of a register
+	if p.wide {
+		per = 1
+	}
+	for k, at := range p.a {
+		for lane, v := range &w.r[at] {
+			row, column := p.shape.a(lane, per*k)
+			low, high := p.pair(v)
+			if a[row&15][column&15] = low; per == 2 {
+				a[row&15][(column+1)&15] = high
+			}
 		}
-		for n := range p.k / 4 {
-			row, column := p.shape.b(lane, n)
-			b[column][row] = w.value(p.b, n, lane, p.from)
+	}
+	for k, at := range p.b {
+		for lane, v := range &w.r[at] {
+			row, column := p.shape.b(lane, per*k)
+			low, high := p.pair(v)
+			if b[row&15][column&7] = low; per == 2 {
+				b[(row+1)&15][column&7] = high
+			}
 		}
 	}
 	for lane := range 32 {
-		var results [4]float64
-		for n := range results {
+		for n := range 4 {
 			row, column := p.shape.c(lane, n)
-			results[n] = p.mode.dot(a[row][:p.k], b[column][:p.k], w.value(p.c, n, lane, p.sum))
-		}
-		if p.sum == F32 {
-			for n, v := range results {
-				w.r[p.d[n]][lane] = math.Float32bits(float32(v))
+			if p.sum == F32 {
+				c[row&15][column&7] = float64(math.Float32frombits(w.r[p.c[n]][lane]))
+			} else {
+				c[row&15][column&7] = halfOf(F16).decode(w.r[p.c[n/2]][lane] >> (16 * (n & 1)) & 0xffff)
 			}
-			continue
 		}
-		for n := range p.d {
-			w.r[p.d[n]][lane] = halfOf(F16).encode(results[2*n], nearest) | halfOf(F16).encode(results[2*n+1], nearest)<<16
+	}
+	for row := range c {
+		p.mode.add(&c[row], a[row][:p.k], &b)
+	}
+	for lane := range 32 {
+		for n, at := range p.d {
+			if p.sum == F32 {
+				row, column := p.shape.c(lane, n)
+				w.r[at][lane] = math.Float32bits(float32(c[row&15][column&7]))
+				continue
+			}
+			row, column := p.shape.c(lane, 2*n)
+			w.r[at][lane] = halfOf(F16).encode(c[row&15][column&7], nearest) | halfOf(F16).encode(c[row&15][(column+1)&7], nearest)<<16
 		}
 	}
 }
 
-// dot returns c + Σ a·b as a card of a kind computes it. Products of two values are exact in float64.
-func (mode Accumulation) dot(a, b []float64, c float64) float64 {
-	b = b[:len(a)]
+// add adds a row of A times B to a row of C as a card of a kind computes it. Products of two values are exact in float64.
+// Columns go side by side, since each is one long chain of sums.
+func (mode Accumulation) add(c *[8]float64, a []float64, b *[16][8]float64) {
 	switch mode {
 	case Truncating:
-		for ; len(a) > 0; a, b = a[4:], b[4:] {
-			c = truncatedSum([5]float64{c, a[0] * b[0], a[1] * b[1], a[2] * b[2], a[3] * b[3]})
+		for k := 0; k+4 <= len(a); k += 4 {
+			for j := range c {
+				c[j] = truncatedSum([5]float64{c[j], a[k] * b[k][j], a[k+1] * b[k+1][j], a[k+2] * b[k+2][j], a[k+3] * b[k+3][j]})
+			}
 		}
-		return c
 	case Reversed:
 		for k := len(a) - 1; k >= 0; k-- {
-			c = float64(float32(c + a[k]*b[k]))
+			for j, v := range &b[k] {
+				c[j] = float64(float32(c[j] + a[k]*v))
+			}
 		}
-		return c
 	case Nearest:
+		c0, c1, c2, c3, c4, c5, c6, c7 := c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
+		for k, v := range a {
+			row := &b[k]
+			c0, c1, c2, c3 = c0+v*row[0], c1+v*row[1], c2+v*row[2], c3+v*row[3]
+			c4, c5, c6, c7 = c4+v*row[4], c5+v*row[5], c6+v*row[6], c7+v*row[7]
+		}
+		*c = [8]float64{c0, c1, c2, c3, c4, c5, c6, c7}
 	}
-	for k, v := range a {
-		c += v * b[k]
-	}
-	return c
 }
 
 // truncatedSum cuts all addends to 24 bits below the largest and the sum to a float32 towards zero.

@@ -155,7 +155,13 @@ func TestAccumulations(t *testing.T) {
 		{Truncating, []float64{math.Inf(1), 0, 0, 0}, 1, float32(math.Inf(1))},
 	}
 	for _, c := range cases {
-		if got := float32(c.mode.dot(one, c.b, c.c)); got != c.want {
+		var columns [16][8]float64
+		for k, v := range c.b {
+			columns[k][5] = v
+		}
+		row := [8]float64{5: c.c}
+		c.mode.add(&row, one, &columns)
+		if got := float32(row[5]); got != c.want {
 			t.Errorf("mode %d: %v + %v = %v, want %v", c.mode, c.c, c.b, got, c.want)
 		}
 	}

@@ -116,6 +116,13 @@ func (m *memory) explain(a *allocation, address uint64, bytes int) (Kind, string
 	return Outside, fmt.Sprintf("%d bytes at byte %d of %s of %d bytes", bytes, address-a.base, what, a.size)
 }
 
+// fill notes that the host writes a range, while no kernel runs.
+func (a *allocation) fill(from uint64, bytes int) {
+	if a.mark(from, bytes); uint64(bytes) == a.size {
+		a.written = nil // all of it: nobody need ask any more
+	}
+}
+
 // mark notes that a range was written.
 func (a *allocation) mark(from uint64, bytes int) {
 	if a.written == nil {

@@ -1,6 +1,9 @@
 package ptxemu
 
-import "fmt"
+import (
+	"fmt"
+	"math/bits"
+)
 
 // cell is what the sanitizer knows of a grain of shared memory.
 type cell struct {
@@ -18,78 +21,114 @@ const (
 	atomicWriters = 0x800 // in writer: atomic operations
 )
 
-// readCells checks and notes a read of shared memory. It reports whether it was lawful.
-func (w *warp) readCells(lane int, from uint64, bytes, grain int) bool {
+// readCells checks and notes reads of shared memory by lanes, whose places there are in w.address. It reports whether they
+// were lawful.
+func (w *warp) readCells(m uint32, bytes int) bool {
 	b := w.block
-	thread := uint16(32*w.index + lane)
-	cells := b.cells[from/uint64(grain) : (from+uint64(bytes)+uint64(grain)-1)/uint64(grain)]
-	for i := range cells {
-		c := &cells[i]
-		if c.wrote-1 >= b.epoch-1 { // never, pending or since the last barrier
-			switch {
-			case c.wrote == 0:
-				w.fault(Uninitialised, lane, "byte %d of shared memory was never written by this block", from+uint64(i*grain))
-				return false
-			case c.wrote == pendingCopy:
-				w.fault(Unwaited, lane, "byte %d of shared memory, into which thread %d copies", from+uint64(i*grain), c.writer)
-				return false
-			case c.writer != thread && (c.writer>>5 != thread>>5 || c.wSyncs == w.syncs):
-				w.fault(Race, lane, "reads byte %d of shared memory, which thread %d writes without a barrier between", from+uint64(i*grain), c.writer)
+	grain, epoch, whole := b.worker.kernel.grain, b.epoch, uint16(warpReaders+w.index)
+	before, repeats := ^uint64(0), 0
+	for ; m != 0; m &= m - 1 {
+		lane := bits.TrailingZeros32(m) & 31
+		at := w.address[lane]
+		if at != before {
+			before, repeats = at, 0
+		} else if repeats++; repeats > 1 {
+			continue // two threads of the warp are noted as readers, more make no difference
+		}
+		thread := uint16(32*w.index + lane)
+		first, last := grain.span(at, bytes)
+		cells := b.cells[first : last+1]
+		for i := range cells {
+			c := &cells[i]
+			fresh := c.wrote-1 >= epoch-1 // never written, pending or since the last barrier
+			if !fresh && c.read == epoch && (c.readers == whole || c.readers == manyReaders) {
+				c.rSyncs = w.syncs
+				continue
+			}
+			if fresh && !w.mayRead(c, lane, thread, (first+uint64(i))<<grain) {
 				return false
 			}
-		}
-		if c.read != b.epoch {
-			c.read, c.readers, c.rSyncs = b.epoch, thread, w.syncs
-			continue
-		}
-		c.rSyncs = w.syncs
-		if c.readers != thread {
-			switch r := c.readers; {
-			case r == manyReaders:
-			case r < warpReaders && r>>5 == thread>>5 || r >= warpReaders && r-warpReaders == thread>>5:
-				c.readers = warpReaders + thread>>5
-			default:
-				c.readers = manyReaders
+			if c.read != epoch {
+				c.read, c.readers, c.rSyncs = epoch, thread, w.syncs
+				continue
+			}
+			c.rSyncs = w.syncs
+			if c.readers != thread {
+				switch r := c.readers; {
+				case r == manyReaders:
+				case r < warpReaders && r>>5 == thread>>5 || r == whole:
+					c.readers = whole
+				default:
+					c.readers = manyReaders
+				}
 			}
 		}
 	}
 	return true
 }
 
-// writeCells checks and notes a write. A deposit is a copy that lands later.
-func (w *warp) writeCells(lane int, from uint64, bytes, grain int, m mode) bool {
-	b := w.block
-	thread := uint16(32*w.index + lane)
-	writer := thread
-	if m == modify {
-		writer = atomicWriters // whose order among each other does not matter
+// mayRead checks a read of what was not written before the last barrier.
+func (w *warp) mayRead(c *cell, lane int, thread uint16, at uint64) bool {
+	switch {
+	case c.wrote == 0:
+		w.fault(Uninitialised, lane, "byte %d of shared memory was never written by this block", at)
+	case c.wrote == pendingCopy:
+		w.fault(Unwaited, lane, "byte %d of shared memory, into which thread %d copies", at, c.writer)
+	case c.writer != thread && (c.writer>>5 != thread>>5 || c.wSyncs == w.syncs):
+		w.fault(Race, lane, "reads byte %d of shared memory, which thread %d writes without a barrier between", at, c.writer)
+	default:
+		return true
 	}
-	cells := b.cells[from/uint64(grain) : (from+uint64(bytes)+uint64(grain)-1)/uint64(grain)]
-	for i := range cells {
-		c := &cells[i]
-		switch {
-		case c.wrote == 0 && m == modify:
-			w.fault(Uninitialised, lane, "byte %d of shared memory was never written by this block", from+uint64(i*grain))
-			return false
-		case c.wrote == pendingCopy:
-			w.fault(Unwaited, lane, "byte %d of shared memory, into which thread %d copies", from+uint64(i*grain), c.writer)
-			return false
-		case c.wrote == b.epoch && c.writer != writer && (c.writer>>5 != writer>>5 || c.wSyncs == w.syncs):
-			w.fault(Race, lane, "writes byte %d of shared memory, which thread %d writes too without a barrier between", from+uint64(i*grain), c.writer)
-			return false
-		case c.read == b.epoch && c.readers != thread:
-			warp := c.readers >> 5
-			if c.readers >= warpReaders {
-				warp = c.readers - warpReaders
-			}
-			if c.readers == manyReaders || warp != thread>>5 || c.rSyncs == w.syncs {
-				w.fault(Race, lane, "writes byte %d of shared memory, which %s without a barrier between", from+uint64(i*grain), readersOf(c.readers))
+	return false
+}
+
+// writeCells is readCells for writes. A deposit is a copy that lands later.
+func (w *warp) writeCells(m uint32, bytes int, as mode) bool {
+	b := w.block
+	grain, wrote := b.worker.kernel.grain, b.epoch
+	if as == deposit {
+		wrote = pendingCopy
+	}
+	for ; m != 0; m &= m - 1 {
+		lane := bits.TrailingZeros32(m) & 31
+		thread := uint16(32*w.index + lane)
+		writer := thread
+		if as == modify {
+			writer = atomicWriters // whose order among each other does not matter
+		}
+		first, last := grain.span(w.address[lane], bytes)
+		for g := first; g <= last; g++ {
+			c := &b.cells[g]
+			if (c.wrote-1 >= b.epoch-1 || c.read == b.epoch) && !w.mayWrite(c, lane, thread, writer, g<<grain, as) {
 				return false
 			}
+			c.wrote, c.writer, c.wSyncs = wrote, writer, w.syncs
 		}
-		c.wrote, c.writer, c.wSyncs = b.epoch, writer, w.syncs
-		if m == deposit {
-			c.wrote = pendingCopy
+	}
+	return true
+}
+
+// mayWrite checks a write over what was never written, or was used since the last barrier.
+func (w *warp) mayWrite(c *cell, lane int, thread, writer uint16, at uint64, as mode) bool {
+	epoch := w.block.epoch
+	switch {
+	case c.wrote == 0 && as == modify:
+		w.fault(Uninitialised, lane, "byte %d of shared memory was never written by this block", at)
+		return false
+	case c.wrote == pendingCopy:
+		w.fault(Unwaited, lane, "byte %d of shared memory, into which thread %d copies", at, c.writer)
+		return false
+	case c.wrote == epoch && c.writer != writer && (c.writer>>5 != writer>>5 || c.wSyncs == w.syncs):
+		w.fault(Race, lane, "writes byte %d of shared memory, which thread %d writes too without a barrier between", at, c.writer)
+		return false
+	case c.read == epoch && c.readers != thread:
+		warp := c.readers >> 5
+		if c.readers >= warpReaders {
+			warp = c.readers - warpReaders
+		}
+		if c.readers == manyReaders || warp != thread>>5 || c.rSyncs == w.syncs {
+			w.fault(Race, lane, "writes byte %d of shared memory, which %s without a barrier between", at, readersOf(c.readers))
+			return false
 		}
 	}
 	return true
@@ -133,53 +172,67 @@ func (w *warp) use(pc int32, lane int) uint64 {
 	return uint64(w.block.tag)<<32 | uint64(pc&(1<<21-1))<<10 | uint64(32*w.index+lane)
 }
 
-// follow checks and notes a use of global memory against those of other blocks
-// that this worker ran and of other warps of the block since the last barrier.
-func (w *warp) follow(t *trail, lane int, from uint64, bytes int, access *access) bool {
-	worker := w.block.worker
-	grain, base, epoch := uint64(worker.kernel.gridwide), worker.base, w.block.epoch
-	mine := w.use(access.pc, lane)
-	if access.mode == modify {
-		mine |= useAtomic
+// page returns what is known of a page in a launch.
+func (t *trail) page(number uint64, launch uint32) *page {
+	for uint64(len(t.pages)) <= number {
+		t.pages = append(t.pages, nil)
 	}
-	for g := from / grain; g <= (from+uint64(bytes)-1)/grain; g++ {
-		for uint64(len(t.pages)) <= g/pageGrains {
-			t.pages = append(t.pages, nil)
+	p := t.pages[number]
+	if p == nil {
+		p = new(page)
+		t.pages[number] = p
+	}
+	if p.launch != launch {
+		p.launch, p.stored = launch, false
+	}
+	return p
+}
+
+// follow checks and notes uses of global memory by lanes, whose places there are in w.address, against those of other blocks
+// that this worker ran and of other warps of the block since the last barrier.
+func (w *warp) follow(t *trail, m uint32, access *access) bool {
+	worker := w.block.worker
+	grain, base, epoch, tag := worker.kernel.gridwide, worker.base, w.block.epoch, w.block.tag
+	var p *page
+	number := ^uint64(0)
+	for ; m != 0; m &= m - 1 {
+		lane := bits.TrailingZeros32(m) & 31
+		mine := w.use(access.pc, lane)
+		if access.mode == modify {
+			mine |= useAtomic
 		}
-		p := t.pages[g/pageGrains]
-		if p == nil {
-			p = new(page)
-			t.pages[g/pageGrains] = p
-		}
-		if p.launch != base {
-			p.launch, p.stored = base, false
-		}
-		at := g % pageGrains
-		write, read := &p.write[at], &p.read[at]
-		other := *write
-		if uint32(other>>32) > base && other&mine&useAtomic == 0 && (other>>32 != mine>>32 || p.wrote[at] == epoch && (other^mine)&useThread>>5 != 0) {
-			w.fault(Race, lane, "uses byte %d of global memory, which %s", g*grain, worker.describe(other, "writes"))
-			return false
-		}
-		other = *read
-		if access.mode == load {
-			switch tag := uint32(other >> 32); {
-			case tag < base, tag == w.block.tag && p.saw[at] != epoch: // the first reader of the launch, or since the barrier
-				*read = mine
-			case tag == base:
-			case tag != w.block.tag:
-				*read = uint64(base)<<32 | mine&0xffffffff
-			case (other^mine)&useThread>>5 != 0:
-				*read = mine | useMany
+		first, last := grain.span(w.address[lane], access.bytes)
+		for g := first; g <= last; g++ {
+			if g/pageGrains != number {
+				number = g / pageGrains
+				p = t.page(number, base)
 			}
-			p.saw[at] = epoch
-			continue
+			at := g % pageGrains
+			write, read := &p.write[at], &p.read[at]
+			if writer := uint32(*write >> 32); writer > base && *write&mine&useAtomic == 0 &&
+				(writer != tag || p.wrote[at] == epoch && (*write^mine)&useThread>>5 != 0) {
+				w.fault(Race, lane, "uses byte %d of global memory, which %s", g<<grain, worker.describe(*write, "writes"))
+				return false
+			}
+			reader := uint32(*read >> 32)
+			if access.mode == load {
+				switch {
+				case reader == base: // several blocks
+				case reader < base, reader == tag && p.saw[at] != epoch: // the first reader of the launch, or since the barrier
+					*read, p.saw[at] = mine, epoch
+				case reader != tag:
+					*read = uint64(base)<<32 | mine&0xffffffff
+				case (*read^mine)&useThread>>5 != 0:
+					*read = mine | useMany
+				}
+				continue
+			}
+			if reader >= base && (reader != tag || p.saw[at] == epoch && (*read&useMany != 0 || (*read^mine)&useThread>>5 != 0)) {
+				w.fault(Race, lane, "writes byte %d of global memory, which %s", g<<grain, worker.describe(*read, "reads"))
+				return false
+			}
+			*write, p.wrote[at], p.stored = mine, epoch, true
 		}
-		if tag := uint32(other >> 32); tag >= base && (tag != w.block.tag || p.saw[at] == epoch && (other&useMany != 0 || (other^mine)&useThread>>5 != 0)) {
-			w.fault(Race, lane, "writes byte %d of global memory, which %s", g*grain, worker.describe(other, "reads"))
-			return false
-		}
-		*write, p.wrote[at], p.stored = mine, epoch, true
 	}
 	return true
 }
@@ -228,7 +281,7 @@ func compare(a, b *worker) *Finding {
 				}
 				f := &Finding{Kind: Race, Kernel: a.kernel.name, Thread: int(first & 0x3ff), Block: a.launch.place(uint32(first>>32) - a.base - 1)}
 				f.Line, f.Instruction = a.kernel.place(int32(first >> 10 & (1<<21 - 1)))
-				f.Detail = fmt.Sprintf("writes byte %d of global memory, which %s", (i*pageGrains+g)*a.kernel.gridwide, a.describe(second, "uses"))
+				f.Detail = fmt.Sprintf("writes byte %d of global memory, which %s", (i*pageGrains+g)<<a.kernel.gridwide, a.describe(second, "uses"))
 				return f
 			}
 		}
