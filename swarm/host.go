@@ -293,6 +293,7 @@ func (h *Host) Close() error {
 	h.wg.Wait()
 	h.sending.close()
 	h.receiving.close()
+	h.partials.close()
 	if err := errors.Join(faults...); err != nil {
 		return fmt.Errorf("network: close: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -57,14 +58,18 @@ func newLane(relays []p2ppeer.ID) (*lane, error) {
 	return &lane{key: key, relays: relays, sessions: make(map[p2ppeer.ID]*remote), changed: make(chan struct{})}, nil
 }
 
-// laneAddr is where the lane of a host listens: on the port above the host's,
-// or on any when that is any.
+// laneAddr is where the lane of a host listens: on the port above the host's, below
+// the highest, or on any when that is any.
 func laneAddr(a multiaddr.Multiaddr) multiaddr.Multiaddr {
 	var out multiaddr.Multiaddr
 	for _, c := range a {
 		if code := c.Protocol().Code; code == multiaddr.P_TCP || code == multiaddr.P_UDP {
 			if port, err := strconv.Atoi(c.Value()); err == nil && port > 0 {
-				if next, err := multiaddr.NewComponent(c.Protocol().Name, strconv.Itoa(port+1)); err == nil {
+				beside := port + 1
+				if beside > math.MaxUint16 {
+					beside = port - 1
+				}
+				if next, err := multiaddr.NewComponent(c.Protocol().Name, strconv.Itoa(beside)); err == nil {
 					c = *next
 				}
 			}
@@ -95,7 +100,7 @@ func (h *Host) startLane(listen []multiaddr.Multiaddr) error {
 		addrs[i] = laneAddr(a)
 	}
 	if err := h.listen(h.lane.p2p, addrs); err != nil {
-		return fmt.Errorf("for bulk, on the port above: %w", err)
+		return fmt.Errorf("for bulk, on the port beside: %w", err)
 	}
 	return nil
 }

@@ -12,10 +12,11 @@ import (
 	"dunlin/wire"
 )
 
-func TestLaneListensAbove(t *testing.T) {
+// TestLaneListensBeside: above the highest port there is none.
+func TestLaneListensBeside(t *testing.T) {
 	for addr, want := range map[string]string{
 		"/ip4/127.0.0.1/tcp/0": "/ip4/127.0.0.1/tcp/0", "/ip4/0.0.0.0/tcp/4001": "/ip4/0.0.0.0/tcp/4002",
-		"/ip6/::/udp/4001/quic-v1": "/ip6/::/udp/4002/quic-v1",
+		"/ip6/::/udp/4001/quic-v1": "/ip6/::/udp/4002/quic-v1", "/ip4/0.0.0.0/tcp/65535": "/ip4/0.0.0.0/tcp/65534",
 	} {
 		if got := laneAddr(multiaddr.StringCast(addr)).String(); got != want {
 			t.Errorf("%s: %s, want %s", addr, got, want)

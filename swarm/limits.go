@@ -54,7 +54,7 @@ type Limits struct {
 	Shun       time.Duration // how long a peer that was cut off stays out
 }
 
-// DefaultLimits suits a volunteer's machine: some 64 peers, links of a few Mbit/s.
+// DefaultLimits suits a volunteer's machine: some 64 peers in its rounds, links of a few Mbit/s.
 func DefaultLimits() Limits {
 	return Limits{
 		Conns:         512,
@@ -93,6 +93,15 @@ func DefaultLimits() Limits {
 		QUICIdle:   6 * time.Second,
 		Shun:       time.Minute,
 	}
+}
+
+// HubLimits suits a coordinator's machine, to which every peer of a run connects.
+func HubLimits() Limits {
+	l := DefaultLimits()
+	l.Conns = 12_000
+	l.Remembered = 12_000 // who starts again looks for the members in its log
+	l.QueueTotal = 256 << 20
+	return l
 }
 
 // Validate reports every value outside its range.

@@ -21,8 +21,9 @@ const (
 	// that little stands before a control message on a thin link.
 	pieces, minPiece = 50, 2 << 10
 	// A transfer that has waited for patience gets a sip, so that the watchdog at
-	// its other end sees it move; all sips together are at most an eighth.
-	patience, sip, sipShare = time.Second, 256, 8
+	// its other end sees it move. All sips together, with the packet that each of
+	// them is, are at most a third: at MinRate that keeps two dozen transfers alive.
+	patience, sip, sipPacket, sipShare = time.Second, 64, 96, 3
 )
 
 // pacer is a token bucket that all bulk transfers of one direction share. The
@@ -34,7 +35,7 @@ type pacer struct {
 	mu      sync.Mutex
 	tokens  float64   // bytes that may go now; below zero after a piece or a control message
 	filled  time.Time // when tokens was last brought up to date
-	sipped  time.Time // when the next sip may be given
+	sipped  time.Time // from when on sips are owed; the next may be given then
 	turns   uint64    // handed out so far
 	waiting []*turn
 	timer   *time.Timer // runs when someone waits
@@ -113,6 +114,9 @@ func (p *pacer) serve(now time.Time) {
 		t := p.waiting[i]
 		p.waiting = slices.Delete(p.waiting, i, i+1)
 		p.tokens -= float64(n)
+		if n <= sip {
+			p.tokens -= sipPacket
+		}
 		t.granted <- n
 	}
 	if len(p.waiting) == 0 {
@@ -142,7 +146,11 @@ func (p *pacer) next(now time.Time) (i, n int) {
 		}
 	}
 	if t := p.waiting[oldest]; oldest != first && now.Sub(t.since) >= patience && !now.Before(p.sipped) {
-		p.sipped = now.Add(time.Duration(sip * sipShare / p.rate * 1e9))
+		// A piece may take as long as several sips; what was owed meanwhile is given in a row.
+		if owed := now.Add(-patience); p.sipped.Before(owed) {
+			p.sipped = owed
+		}
+		p.sipped = p.sipped.Add(time.Duration((sip + sipPacket) * sipShare / p.rate * 1e9))
 		return oldest, min(t.want, sip)
 	}
 	return first, min(p.waiting[first].want, p.piece())

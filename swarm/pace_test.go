@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,6 +102,46 @@ func TestPacerLetsNobodyStandStill(t *testing.T) {
 	})
 }
 
+// TestPacerKeepsManyAlive: at the lowest limit no transfer of two dozen stands still
+// for as long as the watchdog at its other end allows, and the limit holds.
+func TestPacerKeepsManyAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPacer(MinRate)
+		defer p.close()
+		const count, each = 24, 12 << 10
+		begin := time.Now()
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		var worst time.Duration
+		for range count {
+			all.Go(func() {
+				turn := p.turn(wire.ClassResult)
+				for left := each; left > 0; {
+					start := time.Now()
+					n, err := p.take(t.Context(), turn, left)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					left -= n
+					mu.Lock()
+					worst = max(worst, time.Since(start))
+					mu.Unlock()
+				}
+			})
+		}
+		all.Wait()
+		took, least := time.Since(begin), time.Duration(count*each/p.rate*1e9)
+		t.Logf("%d transfers took %s, without sips %s; none stood still for more than %s", count, took, least, worst)
+		if worst > DefaultLimits().Stall*5/6 {
+			t.Errorf("one stood still for %s, its watchdog allows %s", worst, DefaultLimits().Stall)
+		}
+		if took < least || took > least*3/2 {
+			t.Errorf("it took %s, want %s and at most half as much again for sips' packets", took, least)
+		}
+	})
+}
+
 func TestPacerChargesWhatDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPacer(1_000_000)
@@ -114,6 +155,30 @@ func TestPacerChargesWhatDoesNotWait(t *testing.T) {
 		p.spend(int(p.rate))
 		if _, err := p.take(ctx, p.turn(wire.ClassData), 1000); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a take that was given up: %v", err)
+		}
+	})
+}
+
+// TestPartialsAge: what is not asked for again within a while is let go.
+func TestPartialsAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := partials{limit: 100}
+		defer p.close()
+		p.keep([]byte("a"), []byte("1234"))
+		time.Sleep(partialAge / 2)
+		p.keep([]byte("b"), []byte("12345"))
+		time.Sleep(partialAge/2 + time.Second)
+		if p.bytes != 5 || len(p.list) != 1 {
+			t.Errorf("%d bytes in %d partials are left, want those of the younger", p.bytes, len(p.list))
+		}
+		time.Sleep(partialAge / 2)
+		if p.bytes != 0 || len(p.list) != 0 {
+			t.Errorf("%d bytes in %d partials are left", p.bytes, len(p.list))
+		}
+		p.keep([]byte("c"), []byte("1")) // the timer runs again
+		time.Sleep(partialAge + time.Second)
+		if p.bytes != 0 {
+			t.Error("a partial that came after all were gone does not age")
 		}
 	})
 }

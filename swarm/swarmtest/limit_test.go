@@ -123,6 +123,67 @@ func TestUrgentBulkOvertakes(t *testing.T) {
 	}
 }
 
+// TestGoodputOnAShapedLink: where nobody sets a limit the link does, and answers take
+// at least 92 % of it.
+func TestGoodputOnAShapedLink(t *testing.T) {
+	for _, link := range []swarmtest.Link{
+		{RTT: 50 * time.Millisecond, Up: 600_000, Down: 2_400_000}, {RTT: 50 * time.Millisecond, Up: 5_000_000, Down: 20_000_000},
+	} {
+		t.Run(fmt.Sprint(link.Up), func(t *testing.T) {
+			swarmtest.Run(t, func(t *testing.T) {
+				network := swarmtest.New(t, link)
+				blob := make([]byte, link.Up/8/2) // of half a second
+				giver, taker := network.Host(newHandler(blob), nil), network.Host(newHandler(nil), nil)
+				if err := taker.Connect(t.Context(), giver.ID(), giver.Addrs()); err != nil {
+					t.Fatal(err)
+				}
+				fetchAll(t, taker, giver, 1, len(blob)) // connects for bulk
+				const count = 24
+				start := time.Now()
+				fetchAll(t, taker, giver, count, len(blob))
+				goodput := count * float64(len(blob)) * 8 / time.Since(start).Seconds() / float64(link.Up)
+				t.Logf("goodput %.3f of the link", goodput)
+				if goodput < 0.92 {
+					t.Errorf("goodput %.3f of the link, want 0.92", goodput)
+				}
+			})
+		})
+	}
+}
+
+// TestManyTransfersUnderTheLowestLimit: two dozen answers at a time come whole, none
+// of them given up by a watchdog, whichever side has the limit.
+func TestManyTransfersUnderTheLowestLimit(t *testing.T) {
+	for _, side := range []string{"up", "down"} {
+		t.Run(side, func(t *testing.T) {
+			swarmtest.Run(t, func(t *testing.T) {
+				network := swarmtest.New(t, wide)
+				const size = 8 << 10
+				giver := network.Host(newHandler(make([]byte, size)), func(c *swarm.Config) {
+					c.Limits = swarm.DefaultLimits()
+					c.Limits.Fetches = 24
+					if side == "up" {
+						c.Up = swarm.MinRate
+					}
+				})
+				taker := network.Host(newHandler(nil), func(c *swarm.Config) {
+					c.Limits = swarm.DefaultLimits()
+					c.Limits.Fetches = 24
+					if side == "down" {
+						c.Down = swarm.MinRate
+					}
+				})
+				if err := taker.Connect(t.Context(), giver.ID(), giver.Addrs()); err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				fetchAll(t, taker, giver, 24, size)
+				t.Logf("24 answers of %d bytes took %s", size, time.Since(start))
+			})
+		})
+	}
+}
+
 // TestBrokenTransferGoesOnElsewhere cuts a holder off in the middle of a large
 // answer: another holder sends the rest only.
 func TestBrokenTransferGoesOnElsewhere(t *testing.T) {
