@@ -102,6 +102,11 @@ func TestSumRefuses(t *testing.T) {
 			x.Frame = bytes.Clone(x.Frame)
 			copy(x.Frame[12:], []byte{0, 0, 0x80, 0x7f})
 		}, compress.ErrFrame},
+		"no number": {func(x *contribution.Share) {
+			x.Frame = bytes.Clone(x.Frame)
+			copy(x.Frame[12:], []byte{0, 0, 0xc0, 0x7f})
+		}, compress.ErrFrame},
+		"long frame":      {func(x *contribution.Share) { x.Frame = append(bytes.Clone(x.Frame), 0) }, compress.ErrFrame},
 		"other codec":     {func(x *contribution.Share) { x.Frame = frame(t, compress.Int8{}, 3, 4) }, compress.ErrFrame},
 		"norm too small":  {func(x *contribution.Share) { x.Norm = 4.99 }, contribution.ErrNorm},
 		"norm of nothing": {func(x *contribution.Share) { x.Norm = float32(math.NaN()) }, contribution.ErrNorm},

@@ -24,8 +24,9 @@ const (
 	maxStepTime = 1 << 40
 )
 
-// minClip keeps a clip factor positive, as the table's format demands.
-const minClip = float32(1) / (1 << 24)
+// minClip keeps a clip factor positive, as the table's format demands. It is far below
+// what any norm that a sum takes (at most 2^60) is clipped by.
+const minClip = float32(0x1p-126)
 
 // choose returns at most wire.MaxMembers candidates in rank order, which is
 // ascending slot; of more, those that were included least recently.
