@@ -18,6 +18,7 @@ type checkpoints struct {
 	done   []*wire.Checkpoint // the two newest complete ones, older first
 	seed   uint64             // that this coordinator's own seed holds
 	told   uint64             // last collected below
+	syncer wire.PeerID        // for whom bytes were kept when last looked
 }
 
 func (c *checkpoints) committed(height uint64) {
@@ -44,15 +45,19 @@ func (c *checkpoints) logged(b *wire.Checkpoint, heads []wire.FragmentHead) {
 	}
 }
 
-// proposeCheckpoints marks a state every so many commits and, when enough
-// peers hold the newest mark, says that it is complete.
-func (m *Machine) proposeCheckpoints() {
+// proposeMark marks a state every so many commits.
+func (m *Machine) proposeMark() {
 	c := &m.points
 	if c.since >= m.cfg.Spec.Checkpoint && !m.marking() {
 		m.append(proposal{kind: wire.KindCheckpoint, at: c.commit}, &wire.Checkpoint{
 			At: c.commit, Fragments: slices.Clone(m.heads), Tokens: m.tokens,
 		})
 	}
+}
+
+// proposeComplete says when enough peers hold the newest mark.
+func (m *Machine) proposeComplete() {
+	c := &m.points
 	if c.open == nil {
 		return
 	}
@@ -89,25 +94,42 @@ func (m *Machine) marking() bool {
 // second newest complete checkpoint, lower while a peer that is syncing has
 // not passed it. 0 keeps everything.
 func (m *Machine) KeepFrom() uint64 {
-	if len(m.points.done) < 2 {
-		return 0
-	}
-	keep := m.points.done[0].At
-	for _, v := range m.peers {
-		syncing := v.beat.State == wire.StateSyncing || (v.beat.State == 0 && v.hello != nil)
-		if syncing && m.now.Before(v.moved.Add(holdWindow)) {
-			keep = min(keep, v.height)
-		}
-	}
+	keep, _ := m.keepFrom()
 	return keep
 }
 
+// keepFrom is KeepFrom and for whom it is lower than the checkpoint.
+func (m *Machine) keepFrom() (keep uint64, syncer wire.PeerID) {
+	if len(m.points.done) < 2 {
+		return 0, syncer
+	}
+	keep = m.points.done[0].At
+	for peer, v := range m.peers {
+		if v.height < keep && m.holds(v) {
+			keep, syncer = v.height, peer
+		}
+	}
+	return keep, syncer
+}
+
+// holds reports whether a visitor is syncing and gets on with it: a hold that it
+// renews with every height it reaches.
+func (m *Machine) holds(v *visitor) bool {
+	syncing := v.beat.State == wire.StateSyncing || (v.beat.State == 0 && v.hello != nil)
+	return syncing && m.now.Before(v.moved.Add(holdWindow))
+}
+
 func (m *Machine) collect() {
-	if m.reign.phase != leading {
+	c := &m.points
+	if m.reign.phase != leading || len(c.done) < 2 || c.done[0].At <= c.told {
 		return
 	}
-	if keep := m.KeepFrom(); keep > m.points.told {
-		m.points.told = keep
+	if v := m.peers[c.syncer]; v != nil && v.height <= c.told && m.holds(v) {
+		return // still the one
+	}
+	var keep uint64
+	if keep, c.syncer = m.keepFrom(); keep > c.told {
+		c.told = keep
 		m.do(Collect{Below: keep})
 	}
 }

@@ -81,10 +81,12 @@ type Machine struct {
 	// What is going on.
 	peers    map[wire.PeerID]*visitor // connected
 	offers   map[wire.PeerID]offer    // of stages, to peers that may come
+	asks     map[wire.Slot]uint64     // windows that slots have asked for
 	proposed map[proposal]time.Time
 	wish     *wire.Settings // of the organiser, until the log says so
 	bans     map[wire.PeerID]string
-	listed   []Member // as last told
+	listed   []Member  // as last told
+	lapses   time.Time // from then on a member's standing may change by time alone; zero: never
 	now      time.Time
 	effects  []Effect
 }
@@ -106,18 +108,21 @@ func New(cfg Config) (*Machine, error) {
 	}
 	return &Machine{
 		cfg: cfg, heads: slices.Clone(cfg.State), leases: newLeases(cfg.Spec),
-		members: map[wire.Slot]*member{}, banned: map[wire.PeerID]string{}, wasIn: map[wire.PeerID]bool{}, peers: map[wire.PeerID]*visitor{}, offers: map[wire.PeerID]offer{},
+		members: map[wire.Slot]*member{}, banned: map[wire.PeerID]string{}, wasIn: map[wire.PeerID]bool{}, peers: map[wire.PeerID]*visitor{}, offers: map[wire.PeerID]offer{}, asks: map[wire.Slot]uint64{},
 		proposed: map[proposal]time.Time{}, bans: map[wire.PeerID]string{},
 		reign: reign{claims: map[wire.PeerID]claim{}},
 	}, nil
 }
 
-// Step takes in an event and returns what is to be done, in order.
+// Step takes in an event and returns what is to be done, in order. Members are gone
+// through only when something about one of them is news: of thousands of peers some
+// hundred events a second come that are not.
 func (m *Machine) Step(now time.Time, ev Event) []Effect {
 	m.now, m.effects = now, nil
+	news := true
 	switch e := ev.(type) {
 	case Logged:
-		m.logged(e)
+		news = m.logged(e)
 	case Started:
 		m.start(e)
 	case Deposed:
@@ -133,9 +138,10 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 	case HelloFrom:
 		m.hello(e)
 	case HeartbeatFrom:
-		m.heartbeat(e)
+		news = m.heartbeat(e)
 	case LeaseAsked:
 		m.leaseAsked(e)
+		news = false
 	case LeaveFrom:
 		m.leaveFrom(e)
 	case StageAsked:
@@ -152,10 +158,15 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 		m.reign.phase = halted
 		m.do(Halt{Reason: fmt.Sprintf("two certified entries at height %d: %s; keep both folders, stop every coordinator but one and ask the organiser", e.Height, e.Reason)})
 	case Tick:
+		news = false
+	}
+	if m.reign.phase != leading || due(m.now, m.lapses) {
+		news = true
 	}
 	m.advanceReign()
-	m.propose()
-	m.tellMembers()
+	if m.propose(news) {
+		m.tellMembers()
+	}
 	m.collect()
 	effects := m.effects
 	m.effects = nil
@@ -178,29 +189,38 @@ func (m *Machine) append(key proposal, body wire.Body) bool {
 	return true
 }
 
-// propose compares what should stand in the log with what does.
-func (m *Machine) propose() {
+// propose compares what should stand in the log with what does. It reports whether
+// there was news of members, or of a proposal.
+func (m *Machine) propose(news bool) bool {
 	if m.reign.phase != leading {
-		return
+		return news
 	}
 	for key, at := range m.proposed {
 		if !m.now.Before(at.Add(appendWindow)) {
 			delete(m.proposed, key) // lost or late; the same again does no harm
+			news = true
 		}
 	}
-	m.proposeBans()
-	m.proposeLeaves()
-	m.proposeAdmissions()
+	if news {
+		m.proposeBans()
+		m.proposeLeaves()
+		m.proposeAdmissions()
+	}
 	m.proposeLeases()
 	m.proposeSettings()
-	m.proposeCheckpoints()
+	m.proposeMark()
+	if news {
+		m.proposeComplete()
+	}
+	return news
 }
 
-// logged moves the state by one entry.
-func (m *Machine) logged(e Logged) {
+// logged moves the state by one entry and reports whether it is news of members, or
+// of a checkpoint, which they hold.
+func (m *Machine) logged(e Logged) (news bool) {
 	if e.Height != m.height+1 || e.Body == nil {
 		m.note("entry %d does not follow height %d; it is ignored", e.Height, m.height)
-		return
+		return false
 	}
 	if e.Term > m.logTerm {
 		m.logTerm = e.Term
@@ -211,26 +231,27 @@ func (m *Machine) logged(e Logged) {
 	switch b := e.Body.(type) {
 	case *wire.Member:
 		m.memberLogged(e.Height, b)
+		news = true
 	case *wire.Lease:
 		delete(m.proposed, proposal{kind: wire.KindLease, slot: b.Slot})
+		delete(m.asks, b.Slot)
 		m.leases.leased(b)
-		if v := m.visitorOf(b.Slot); v != nil {
-			v.asks = 0
-		}
 	case *wire.Attempt:
 		m.attemptLogged(e, b)
 	case *wire.Commit:
 		m.commitLogged(e, b)
 	case *wire.Settings:
 		delete(m.proposed, proposal{kind: wire.KindSettings})
-		m.settings = b
+		m.settings, news = b, true
 		if m.wish != nil && m.granted(m.wish) {
 			m.wish = nil
 		}
 	case *wire.Checkpoint:
 		delete(m.proposed, proposal{kind: wire.KindCheckpoint, at: b.At, complete: b.Complete})
 		m.points.logged(b, m.heads)
+		news = true
 	}
+	return news
 }
 
 func (m *Machine) attemptLogged(e Logged, b *wire.Attempt) {
@@ -354,9 +375,7 @@ func (m *Machine) Deadline() time.Time {
 		for _, at := range m.proposed {
 			sooner(at.Add(appendWindow))
 		}
-		for _, b := range m.members {
-			sooner(m.lapse(b))
-		}
+		sooner(m.lapses) // heartbeats since then have only put it off
 	case replaying, halted:
 	}
 	return next

@@ -23,7 +23,20 @@ const (
 	goodbyeWindow = 2 * time.Second  // for the entry that ends the slot
 	calmBeat      = 15 * time.Second // between heartbeats
 	busyBeat      = 2 * time.Second  // while training or draining, so that the page lives
+	// Each member spaces everyone's heartbeats by so much more, so that a coordinator
+	// hears at most about 50 kB of them a second, however many there are.
+	beatSpace = 3600 * time.Microsecond
 )
+
+// BeatEvery returns the mean time between two heartbeats of a worker, which is busy
+// when it trains, in a run of so many members that takes one for dead after silence.
+func BeatEvery(busy bool, members int, silence time.Duration) time.Duration {
+	every := calmBeat
+	if busy {
+		every = busyBeat
+	}
+	return max(every, min(time.Duration(members)*beatSpace, silence*4/5))
+}
 
 // JoinerConfig is what a worker decides by.
 type JoinerConfig struct {
@@ -59,6 +72,8 @@ type Joiner struct {
 	slot     wire.Slot
 	height   uint64
 	phase    wire.Phase
+	members  int           // live slots of the run
+	silence  time.Duration // after which a slot ends
 	h        uint64        // inner steps between two of its rounds, the more of those in force and to come
 	windows  uint64        // leased and not trained on
 	step     time.Duration // of an inner step; 0 before it is known
@@ -96,7 +111,7 @@ func NewJoiner(cfg JoinerConfig, rng *rand.Rand) (*Joiner, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Joiner{cfg: cfg, rng: rng, phase: wire.PhaseTraining, h: cfg.Spec.H}, nil
+	return &Joiner{cfg: cfg, rng: rng, phase: wire.PhaseTraining, silence: milliseconds(cfg.Spec.Deadlines.Silence), h: cfg.Spec.H}, nil
 }
 
 // Step takes in an event and returns what is to be done, in order.
@@ -295,6 +310,11 @@ func (j *Joiner) logged(e Logged) {
 	j.height = max(j.height, e.Height)
 	switch b := e.Body.(type) {
 	case *wire.Member:
+		if b.Op == wire.MemberAdmit {
+			j.members++
+		} else {
+			j.members--
+		}
 		switch {
 		case b.Slot != j.slot || j.slot == 0 || b.Op == wire.MemberAdmit:
 		case b.Op == wire.MemberBan:
@@ -316,6 +336,7 @@ func (j *Joiner) logged(e Logged) {
 // phaseLogged pauses, resumes or drains with the run.
 func (j *Joiner) phaseLogged(b *wire.Settings) {
 	j.phase, j.paused = b.Phase, b.Phase == wire.PhasePaused
+	j.silence = milliseconds(b.DeadlinesOr(j.cfg.Spec.Deadlines).Silence)
 	if b.Tuning != nil {
 		j.h = max(j.h, b.Tuning.H)
 	}
@@ -436,9 +457,10 @@ func (j *Joiner) ahead() uint64 {
 }
 
 func (j *Joiner) beat() {
-	every := calmBeat*3/4 + time.Duration(j.rng.Int64N(int64(calmBeat)/2))
-	if j.state == wire.StateTraining || j.state == wire.StateDraining {
-		every = busyBeat
+	jitter := time.Duration(j.rng.Int64N(int64(calmBeat)/2)) - calmBeat/4
+	every := BeatEvery(j.state == wire.StateTraining || j.state == wire.StateDraining, j.members, j.silence)
+	if every >= calmBeat {
+		every += jitter
 	}
 	j.beatAt = j.now.Add(every)
 	j.do(SendHeartbeat{Slot: j.slot, State: j.state, Reason: limit(j.reason)})

@@ -29,7 +29,8 @@ type leases struct {
 	consumed  intervals
 	forgotten uint64 // positions below it were leased before a commit whose table is missing
 	slots     map[wire.Slot]*lease
-	held      map[uint64]*heldBack // by fragment: what an open attempt quotes
+	pending   map[wire.Slot][]wire.Range // proposed and not in the log yet
+	held      map[uint64]*heldBack       // by fragment: what an open attempt quotes
 }
 
 // lease is one slot's part.
@@ -39,7 +40,6 @@ type lease struct {
 	granted uint64      // windows since the slot began
 	steps   uint64      // inner steps that the slot is known to have made
 	ended   bool        // the slot is gone; windows are what open attempts still quote, or, with stages, may yet be claimed
-	pending []wire.Range
 }
 
 // heldBack is what the newest attempt of a fragment may still commit. A slot
@@ -53,7 +53,7 @@ type heldBack struct {
 func newLeases(spec *wire.RunSpec) *leases {
 	return &leases{
 		fragments: int(spec.Fragments), staged: spec.Staged(), context: spec.Model.Context, batch: spec.Data.Batch,
-		slots: map[wire.Slot]*lease{}, held: map[uint64]*heldBack{},
+		slots: map[wire.Slot]*lease{}, pending: map[wire.Slot][]wire.Range{}, held: map[uint64]*heldBack{},
 	}
 }
 
@@ -67,7 +67,8 @@ func (l *leases) end(slot wire.Slot) {
 	if s == nil || s.ended {
 		return
 	}
-	s.ended, s.pending = true, nil
+	s.ended = true
+	delete(l.pending, slot)
 	if l.staged {
 		l.outlive()
 		return
@@ -129,7 +130,7 @@ func (l *leases) leased(b *wire.Lease) {
 	if s == nil || s.ended {
 		return
 	}
-	s.pending = nil
+	delete(l.pending, b.Slot)
 	for _, r := range fresh {
 		free := l.returned.overlap(r)
 		l.returned.removeAll(free)
@@ -152,15 +153,14 @@ func (l *leases) reach(rs []wire.Range) {
 // the log has them or the slot ends, no other lease names them. Asked again, it
 // returns the same ones.
 func (l *leases) propose(slot wire.Slot, windows uint64) ([]wire.Range, error) {
-	s := l.slots[slot]
-	if s != nil && len(s.pending) > 0 {
-		return s.pending, nil
+	if pending := l.pending[slot]; len(pending) > 0 {
+		return pending, nil
 	}
 	granted, err := l.grant(slot, windows)
 	if err != nil {
 		return nil, err
 	}
-	s.pending = granted
+	l.pending[slot] = granted
 	return granted, nil
 }
 
@@ -197,9 +197,9 @@ func (l *leases) grant(slot wire.Slot, windows uint64) ([]wire.Range, error) {
 // first, then the next of the stream.
 func (l *leases) free(want uint64) []wire.Range {
 	pool, next := l.returned.clone(), l.next
-	for _, s := range l.slots {
-		pool.removeAll(s.pending)
-		for _, r := range s.pending {
+	for _, pending := range l.pending {
+		pool.removeAll(pending)
+		for _, r := range pending {
 			next = max(next, r.To)
 		}
 	}

@@ -126,7 +126,7 @@ func drill(t *testing.T, seed uint64, workers int, total uint64) []int {
 				}
 			}
 			if len(kept) == 0 {
-				l.slots[w.slot].pending = nil
+				delete(l.pending, w.slot)
 				continue
 			}
 			l.leased(&wire.Lease{Slot: w.slot, Ranges: kept})

@@ -38,7 +38,6 @@ type visitor struct {
 	beat    wire.Heartbeat
 	wants   bool      // a slot
 	offered wire.Slot // in the admission under way
-	asks    uint64    // windows
 	height  uint64    // that it has applied, by its own word
 	moved   time.Time // when height last rose
 }
@@ -61,13 +60,6 @@ func (m *Machine) slotOf(peer wire.PeerID) *member {
 		}
 	}
 	return found
-}
-
-func (m *Machine) visitorOf(slot wire.Slot) *visitor {
-	if b := m.members[slot]; b != nil {
-		return m.peers[b.peer]
-	}
-	return nil
 }
 
 func (m *Machine) hello(e HelloFrom) {
@@ -180,22 +172,30 @@ func (m *Machine) disconnected(e Disconnected) {
 	delete(m.peers, e.Peer)
 	m.reign.forget(e.Peer)
 	for _, slot := range m.live {
-		if b := m.members[slot]; b.peer == e.Peer && b.away == "" {
+		b := m.members[slot]
+		if b.peer != e.Peer {
+			continue
+		}
+		delete(m.asks, slot)
+		if b.away == "" {
 			b.away = "connection lost: " + e.Reason
 			b.leaveAt = m.now.Add(milliseconds(m.deadlines().Leave))
 		}
 	}
 }
 
-func (m *Machine) heartbeat(e HeartbeatFrom) {
+// heartbeat takes in a sign of life and reports whether it is news, which most are
+// not: then nothing but the time changes that its slot would end by.
+func (m *Machine) heartbeat(e HeartbeatFrom) (news bool) {
 	h := e.Heartbeat
 	v := m.visit(e.Peer)
+	news = h.State != v.beat.State || h.Holds != v.beat.Holds
 	v.beat = h
 	if h.Height > v.height {
 		v.height, v.moved = h.Height, m.now
 	}
 	if h.Slot == 0 {
-		return
+		return news
 	}
 	b := m.members[h.Slot]
 	if b == nil || b.peer != e.Peer {
@@ -204,15 +204,17 @@ func (m *Machine) heartbeat(e HeartbeatFrom) {
 		if m.reign.phase == leading && !v.wants && m.slotOf(e.Peer) == nil {
 			m.do(Send{To: e.Peer, Message: &wire.Refuse{Code: wire.RefuseSlot, Reason: fmt.Sprintf("slot %d has ended: ask for a new one", h.Slot)}})
 		}
-		return
+		return true
 	}
+	news = news || h.State != b.beat.State || b.fresh || b.away != "" || m.silent(b)
 	b.beat, b.seen, b.fresh = h, m.now, false
 	b.away, b.leaveAt = "", time.Time{}
 	// Members are told anew only when the step time has changed enough to matter.
 	if h.StepTime > 0 && (h.StepTime > b.stepTime+b.stepTime/10 || h.StepTime < b.stepTime-b.stepTime/10) {
-		b.stepTime = h.StepTime
+		b.stepTime, news = h.StepTime, true
 	}
 	m.leases.stepped(h.Slot, h.Step)
+	return news
 }
 
 func (m *Machine) leaveFrom(e LeaveFrom) {
@@ -275,11 +277,9 @@ func (m *Machine) ended(e *wire.Member) {
 	}
 	delete(m.members, e.Slot)
 	m.live = slices.DeleteFunc(m.live, func(s wire.Slot) bool { return s == e.Slot })
+	delete(m.asks, e.Slot)
 	delete(m.proposed, proposal{kind: wire.KindLease, slot: e.Slot})
 	m.leases.end(e.Slot)
-	if v := m.peers[b.peer]; v != nil {
-		v.asks = 0
-	}
 }
 
 // memberProposal names a membership entry: an admission by its peer, an end by
@@ -397,14 +397,17 @@ func (m *Machine) active(b *member) bool {
 		(b.beat.State == wire.StateWarming || b.beat.State == wire.StateTraining)
 }
 
-// tellMembers says who is in the run whenever that changes.
+// tellMembers says who is in the run whenever that changes, and notes when it may
+// change by time alone.
 func (m *Machine) tellMembers() {
 	if m.reign.phase != leading {
 		return
 	}
+	m.lapses = time.Time{}
 	list := make([]Member, 0, len(m.members))
 	for _, slot := range m.live {
 		b := m.members[slot]
+		m.lapses = earlier(m.lapses, m.lapse(b))
 		list = append(list, Member{
 			Slot: slot, Peer: b.peer, Addrs: b.addrs, Stage: b.stage, Upload: b.upload, StepTime: b.stepTime, Joined: b.joined,
 			Connected: b.away == "" && !m.silent(b), Active: m.active(b),
@@ -428,22 +431,21 @@ func (m *Machine) leaseAsked(e LeaseAsked) {
 		m.note("no lease for slot %d of %s: the slot is not in the run, or the run has ended", e.Request.Slot, e.Peer.Short())
 		return
 	}
-	m.visit(e.Peer).asks = e.Request.Windows
+	m.asks[e.Request.Slot] = e.Request.Windows
 }
 
 func (m *Machine) proposeLeases() {
 	if m.Phase() == wire.PhaseEnded {
 		return
 	}
-	for _, slot := range m.live {
-		v := m.visitorOf(slot)
+	for _, slot := range sorted(m.asks) {
 		key := proposal{kind: wire.KindLease, slot: slot}
-		if _, under := m.proposed[key]; v == nil || v.asks == 0 || under || m.members[slot].leaving != "" {
+		if _, under := m.proposed[key]; under || m.asks[slot] == 0 || m.members[slot].leaving != "" {
 			continue
 		}
-		granted, err := m.leases.propose(slot, v.asks)
+		granted, err := m.leases.propose(slot, m.asks[slot])
 		if err != nil {
-			v.asks = 0
+			delete(m.asks, slot)
 			m.note("no lease for slot %d: %v", slot, err)
 			continue
 		}

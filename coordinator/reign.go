@@ -152,13 +152,14 @@ func (m *Machine) deposed(reason string) {
 	m.note("no longer leading: %s", reason)
 	m.reign.enter(replaying, m.now)
 	clear(m.proposed)
+	clear(m.asks)
 	m.listed = nil
 	if m.wish != nil {
 		m.note("the organiser's order, %s, may not be in the log", m.wish.Phase)
 		m.wish = nil
 	}
 	for _, v := range m.peers {
-		v.hello, v.wants, v.offered, v.asks = nil, false, 0, 0
+		v.hello, v.wants, v.offered = nil, false, 0
 	}
 	for _, b := range m.members {
 		b.leaving, b.fresh = "", false

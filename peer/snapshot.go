@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"dunlin/coordinator"
 	"dunlin/replica"
 	"dunlin/round"
 	"dunlin/status"
@@ -41,8 +42,9 @@ func (p *Peer) ownRate(now time.Time) float64 {
 
 // total returns the sum of the live workers' rates and how many train.
 func (p *Peer) total(now time.Time) (rate float64, training int) {
+	stale := max(staleAfter, coordinator.BeatEvery(true, len(p.figures.slots), time.Minute)*3/2)
 	for _, m := range p.figures.members {
-		if m.alive && now.Sub(m.seen) < staleAfter && m.heartbeat.State == wire.StateTraining {
+		if m.alive && now.Sub(m.seen) < stale && m.heartbeat.State == wire.StateTraining {
 			if m.stage == 0 { // the same tokens pass every stage
 				rate += float64(m.heartbeat.TokensPerSecond.Value())
 			}

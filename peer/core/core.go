@@ -49,6 +49,8 @@ type Core struct {
 	data      bool
 	draining  bool   // a hand-over is under way
 	applied   uint64 // height of the newest commit in the replica
+	owing     []wire.PeerID
+	owed      bool // owing is as the leader stands
 
 	now time.Time
 	out []Effect
@@ -148,7 +150,10 @@ func (c *Core) Owing() []wire.PeerID {
 	if c.leader == nil {
 		return nil
 	}
-	return c.leader.Owing()
+	if !c.owed {
+		c.owing, c.owed = c.leader.Owing(), true
+	}
+	return c.owing
 }
 
 // Snapshot is what people see of the decisions.

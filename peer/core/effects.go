@@ -67,6 +67,7 @@ func (c *Core) toLeader(ev round.Event) {
 	if c.leader == nil {
 		return
 	}
+	c.owed = false
 	for _, e := range c.leader.Step(c.now, ev) {
 		switch e := e.(type) {
 		case round.Append:
