@@ -55,8 +55,17 @@ func dataHome() string {
 	return "dunlin-data"
 }
 
+// hub is host for a coordinator, to which all peers connect.
+func (c *Config) hub(ctx context.Context, key ed25519.PrivateKey, run wire.Hash, handler swarm.Handler, log *slog.Logger, reach swarm.Reach) (*swarm.Host, error) {
+	return c.hostWithin(ctx, swarm.HubLimits(), key, run, handler, log, reach)
+}
+
 // host starts the network for a run.
 func (c *Config) host(ctx context.Context, key ed25519.PrivateKey, run wire.Hash, handler swarm.Handler, log *slog.Logger, reach swarm.Reach) (*swarm.Host, error) {
+	return c.hostWithin(ctx, swarm.DefaultLimits(), key, run, handler, log, reach)
+}
+
+func (c *Config) hostWithin(ctx context.Context, limits swarm.Limits, key ed25519.PrivateKey, run wire.Hash, handler swarm.Handler, log *slog.Logger, reach swarm.Reach) (*swarm.Host, error) {
 	listen := swarm.Everywhere(c.Port)
 	if c.Loopback {
 		listen, reach = swarm.Loopback(), swarm.Reach{}
@@ -65,7 +74,7 @@ func (c *Config) host(ctx context.Context, key ed25519.PrivateKey, run wire.Hash
 		}
 	}
 	return swarm.New(ctx, swarm.Config{
-		Key: key, Listen: listen, Protocol: protocolOf(run), MDNS: c.MDNS && !c.Loopback, Reach: reach, Up: c.Up, Down: c.Down, Handler: handler, Logger: log,
+		Key: key, Listen: listen, Protocol: protocolOf(run), MDNS: c.MDNS && !c.Loopback, Reach: reach, Up: c.Up, Down: c.Down, Handler: handler, Limits: limits, Logger: log,
 	})
 }
 
