@@ -11,7 +11,8 @@
 // Everything is named by content, so any peer may serve it: the owner first,
 // then the other members, then the coordinator, then whoever is connected
 // (fetch.go). What nobody has any more waits, with its reason, until a holder
-// returns or a newer checkpoint makes it unnecessary.
+// returns or a newer checkpoint makes it unnecessary. Whoever serves joiners serves a
+// few at a time (donor.go).
 //
 // The machine is pure: time and events come in, effects go out in the order in
 // which they must be carried out. Events are in event.go, effects in effect.go.

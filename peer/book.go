@@ -16,8 +16,9 @@ import (
 type book struct {
 	path string
 
-	mu    sync.Mutex
-	known []wire.Known
+	mu      sync.Mutex
+	known   []wire.Known
+	claimed bool // by a save that has not begun
 
 	saving sync.Mutex // one file at a time
 }
@@ -33,8 +34,10 @@ func openBook(path string) *book {
 	return b
 }
 
-// learn notes where a peer is and reports whether that is news.
-func (b *book) learn(id wire.PeerID, addrs []string) bool {
+// learn notes where a peer is and reports whether that is news. In a full book only
+// one that was met just now takes another's place: in a large run each heartbeat of
+// those without a place would have it written anew.
+func (b *book) learn(id wire.PeerID, addrs []string, met bool) bool {
 	addrs = addrs[:min(len(addrs), wire.MaxAddrs)]
 	if len(addrs) == 0 || slices.ContainsFunc(addrs, func(a string) bool { return len(a) > wire.MaxAddr }) {
 		return false
@@ -42,7 +45,7 @@ func (b *book) learn(id wire.PeerID, addrs []string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	i := slices.IndexFunc(b.known, func(k wire.Known) bool { return k.Peer == id })
-	if i >= 0 && slices.Equal(b.known[i].Addrs, addrs) {
+	if i >= 0 && slices.Equal(b.known[i].Addrs, addrs) || i < 0 && !met && len(b.known) == wire.MaxKnown {
 		return false
 	}
 	if i >= 0 {
@@ -70,10 +73,22 @@ func (b *book) of(id wire.PeerID) []string {
 	return nil
 }
 
+// unwritten reports whether somebody has to save; it does so once until they begin.
+func (b *book) unwritten() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	first := !b.claimed
+	b.claimed = true
+	return first
+}
+
 // save writes the book.
 func (b *book) save() error {
 	b.saving.Lock()
 	defer b.saving.Unlock()
+	b.mu.Lock()
+	b.claimed = false
+	b.mu.Unlock()
 	if err := store.WriteFile(b.path, wire.Encode(&wire.Peers{Known: b.list()}), 0o600); err != nil {
 		return fmt.Errorf("remember where peers are: %w", err)
 	}

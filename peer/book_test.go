@@ -14,18 +14,27 @@ func TestBookRemembersTheNewest(t *testing.T) {
 	b := openBook(path)
 	id := func(i int) wire.PeerID { return wire.PeerID{byte(i), byte(i >> 8), 1} }
 	for i := range wire.MaxKnown + 10 {
-		if !b.learn(id(i), []string{"/ip4/1.2.3.4/tcp/1"}) {
+		if !b.learn(id(i), []string{"/ip4/1.2.3.4/tcp/1"}, true) {
 			t.Errorf("peer %d is no news", i)
 		}
 	}
-	if b.learn(id(70), []string{"/ip4/1.2.3.4/tcp/1"}) || b.learn(id(1), nil) || b.learn(id(1), []string{string(make([]byte, 300))}) {
+	if b.learn(id(70), []string{"/ip4/1.2.3.4/tcp/1"}, true) || b.learn(id(1), nil, true) || b.learn(id(1), []string{string(make([]byte, 300))}, true) {
 		t.Error("no news, no address or a huge one was taken")
 	}
-	if !b.learn(id(70), slices.Repeat([]string{"/ip4/5.6.7.8/tcp/1"}, 20)) {
+	if b.learn(id(1), []string{"/ip4/1.2.3.4/tcp/1"}, false) {
+		t.Error("a heartbeat of one without a place in a full book is news")
+	}
+	if first, second := b.unwritten(), b.unwritten(); !first || second {
+		t.Error("a book that nobody writes is not to be written, or twice")
+	}
+	if !b.learn(id(70), slices.Repeat([]string{"/ip4/5.6.7.8/tcp/1"}, 20), false) {
 		t.Error("another address is no news")
 	}
 	if err := b.save(); err != nil {
 		t.Fatal(err)
+	}
+	if !b.unwritten() {
+		t.Error("what comes after a save is not written")
 	}
 	again := openBook(path)
 	known := again.list()

@@ -340,7 +340,7 @@ func (p *Peer) signatures(from wire.PeerID, m *wire.Signatures) {
 		p.note("signatures from " + from.Short() + ", who is not a coordinator among several, are dropped")
 		return
 	}
-	p.learned(from)
+	p.learned(from, true)
 	p.seated(ledger.Signed{Key: key, Signatures: *m})
 	if m.Want > 0 {
 		if m.Want <= p.ledger.Height() {

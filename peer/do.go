@@ -83,14 +83,6 @@ func (p *Peer) append(e core.Append) {
 	}
 }
 
-// spread gives a new entry to everyone connected.
-func (p *Peer) spread(entry *wire.Certified, table []byte) {
-	message := wire.EncodeMessage(&wire.Entries{Items: []wire.Item{{Certified: *entry, Table: table}}, Head: entry.Entry.Height})
-	for peer := range p.peers {
-		p.send(peer, message)
-	}
-}
-
 func (p *Peer) sendReady(r wire.Ready) {
 	signed := &wire.SignedReady{Ready: r, Sig: wire.Sign(p.cfg.Key, wire.ReadyKind(p.cfg.Run), wire.Encode(&r))}
 	if p.lead == p.self {

@@ -46,7 +46,7 @@ func (p *Peer) toldLeads(from wire.PeerID, m *wire.Leads) {
 		p.note("who leads is told by " + from.Short() + ", who is not a coordinator among several; it is dropped")
 		return
 	}
-	p.learned(from)
+	p.learned(from, true)
 	if p.council == nil {
 		p.follow(m)
 		return

@@ -128,7 +128,7 @@ func (p *Peer) heartbeat(e coordinator.SendHeartbeat) {
 		p.next(coordinator.HeartbeatFrom{Peer: p.self, Heartbeat: *h})
 		return
 	}
-	p.learned(p.lead)
+	p.learned(p.lead, true)
 	p.tell(p.lead, h)
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"dunlin/catchup"
 	"dunlin/coordinator"
@@ -40,14 +42,20 @@ func (p *Peer) bring(ev any) {
 	}
 }
 
-// errNotHere is what a requester is told about bytes that are not here.
-var errNotHere = errors.New("not here")
+// What a requester is told: about bytes that are not here, and when it shall come again.
+var (
+	errNotHere = errors.New("not here")
+	errCrowded = errors.New("others join from here now; ask elsewhere, or again in a moment")
+)
 
 // Serve answers a bulk request; the transport calls it on any goroutine.
 func (p *Peer) Serve(ctx context.Context, from wire.PeerID, request []byte) ([]byte, error) {
 	r, err := wire.DecodeRequest(request)
 	if err != nil {
 		return nil, err
+	}
+	if joins := r.What == wire.WhatBlob || r.What == wire.WhatManifest; joins && r.Class == wire.ClassJoin && !p.donor.admit(from) {
+		return nil, errCrowded
 	}
 	switch r.What {
 	case wire.WhatSpec:
@@ -72,6 +80,18 @@ func (p *Peer) Serve(ctx context.Context, from wire.PeerID, request []byte) ([]b
 		return wire.Encode(&wire.Peers{Known: p.book.list()}), nil
 	}
 	return nil, errNotHere
+}
+
+// donor is a catchup.Donor for many goroutines.
+type donor struct {
+	mu     sync.Mutex
+	places catchup.Donor
+}
+
+func (d *donor) admit(peer wire.PeerID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.places.Admit(time.Now(), peer)
 }
 
 // stageAsked is a peer's question which stage it should serve.
@@ -127,7 +147,7 @@ func (p *Peer) hear(ctx context.Context, ev any) {
 	case sessionUp:
 		p.toPipe(ev)
 		p.peers[ev.peer] = true
-		p.learned(ev.peer) // as far as its address is known by now
+		p.learned(ev.peer, true) // as far as its address is known by now
 		p.next(core.PeerUp{Peer: ev.peer})
 		if p.council != nil {
 			p.tellLeads(ev.peer)
@@ -158,7 +178,7 @@ func (p *Peer) message(from wire.PeerID, m wire.Message) {
 	case *wire.Hello:
 		p.terms = max(p.terms, m.HeadTerm)
 		p.figures.named(from, m.Name)
-		p.learned(from)
+		p.learned(from, true)
 		p.next(coordinator.HelloFrom{Peer: from, Hello: *m, Fork: p.forked(m)})
 	case *wire.Entries:
 		p.entries(from, m)
@@ -172,7 +192,7 @@ func (p *Peer) message(from wire.PeerID, m wire.Message) {
 		p.wanting(from, m)
 	case *wire.Heartbeat:
 		p.figures.heard(from, m)
-		p.learned(from)
+		p.learned(from, false)
 		p.next(core.Message{From: from, Message: m})
 	default:
 		p.next(core.Message{From: from, Message: m})

@@ -101,6 +101,7 @@ type Peer struct {
 	addrs   map[wire.PeerID][]string // from the log
 	asking  map[wire.PeerID][]chan *wire.Offer
 	slabs   *slabs                // contributions, own and others'
+	donor   donor                 // of those who join
 	weights map[int]committed     // newest commit of each fragment, for merging
 	configs []contribution.Config // by fragment
 
@@ -175,6 +176,7 @@ type known struct {
 	sought     bool                          // a search for coordinators is under way
 	terms      uint64                        // highest term that peers reported
 	newest     map[uint64]wire.AttemptID     // by fragment: the attempt opened last
+	unspread   []wire.Item                   // own entries that not everyone has been given
 }
 
 // New opens the peer's folder and replays its ledger's rules; nothing runs yet.
@@ -474,6 +476,7 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 		case <-timer.C:
 			p.pending = append(p.pending, core.Tick{})
 		case <-publish.C:
+			p.spreadAll()
 			p.publish()
 			p.lookAfterCouncil()
 			p.lookAfterOrganiser()

@@ -15,9 +15,9 @@ const (
 	dialWithin = 20 * time.Second
 )
 
-// learned takes in where a peer with a session is.
-func (p *Peer) learned(id wire.PeerID) {
-	if !p.book.learn(id, p.transport.AddrsOf(id)) {
+// learned takes in where a peer with a session is, and whether it was met just now.
+func (p *Peer) learned(id wire.PeerID, met bool) {
+	if !p.book.learn(id, p.transport.AddrsOf(id), met) || !p.book.unwritten() {
 		return
 	}
 	p.wg.Go(func() {

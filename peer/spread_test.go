@@ -1,0 +1,72 @@
+package peer
+
+import (
+	"testing"
+	"time"
+
+	"dunlin/wire"
+)
+
+// post is a transport that counts the messages to each peer.
+type post struct {
+	Transport
+	entries map[wire.PeerID][]uint64 // heights, in order
+	sent    int
+}
+
+func (p *post) Send(to wire.PeerID, message []byte) error {
+	p.sent++
+	m, err := wire.DecodeMessage(message)
+	if err != nil {
+		return err
+	}
+	for _, item := range m.(*wire.Entries).Items {
+		p.entries[to] = append(p.entries[to], item.Certified.Entry.Height)
+	}
+	return nil
+}
+
+// TestLeasesTravelTogether: in a large run a lease goes to its worker at once, with
+// what that one lacks, and to the others with the next entry that concerns all. In a
+// small one nobody waits.
+func TestLeasesTravelTogether(t *testing.T) {
+	for _, peers := range []int{3, largeRun} {
+		mail := &post{entries: map[wire.PeerID][]uint64{}}
+		p := &Peer{crew: crew{transport: mail}, peers: map[wire.PeerID]bool{}, figures: newFigures(time.Now())}
+		id := func(i int) wire.PeerID { return wire.PeerID{byte(i), 1} }
+		for i := range peers {
+			p.peers[id(i)], p.figures.slots[wire.Slot(i+1)] = true, id(i)
+		}
+		height := uint64(0)
+		spread := func(body wire.Body) {
+			height++
+			p.spread(&wire.Certified{Entry: wire.NewEntry(wire.Hash{1}, height, wire.Hash{2}, 1, body)}, nil)
+		}
+		for slot := range wire.Slot(3) {
+			spread(&wire.Lease{Slot: slot + 1, Ranges: []wire.Range{{From: uint64(slot), To: uint64(slot) + 1}}})
+		}
+		if got := mail.entries[id(1)]; len(got) < 2 || got[0] != 1 || got[1] != 2 {
+			t.Errorf("%d peers: the second worker has entries %v, want its lease and what is below", peers, got)
+		}
+		if want := map[bool]int{true: 3 * peers, false: 3}[peers < largeRun]; mail.sent != want {
+			t.Errorf("%d peers: three leases made %d messages, want %d", peers, mail.sent, want)
+		}
+		spread(&wire.Settings{Phase: wire.PhasePaused})
+		for i := range peers {
+			for want := uint64(1); want <= 4; want++ {
+				found := false
+				for _, h := range mail.entries[id(i)] {
+					found = found || h == want
+				}
+				if !found {
+					t.Errorf("%d peers: peer %d lacks entry %d", peers, i, want)
+				}
+			}
+		}
+		before := mail.sent
+		p.spreadAll()
+		if mail.sent != before {
+			t.Errorf("%d peers: what everyone has is given again", peers)
+		}
+	}
+}
