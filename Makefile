@@ -17,7 +17,7 @@ REPEAT ?= 1
 DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS))
 
 .DEFAULT_GOAL := help
-.PHONY: run test build lint race golden generate mutate ptxas fuzz bench bench-convergence bench-link bench-rebalance netns-test check-arm64 interop check-parity bench-peers cross clean help
+.PHONY: run test build lint race golden generate mutate ptxas fuzz bench bench-convergence bench-link bench-coordinator bench-rebalance netns-test check-arm64 interop check-parity bench-peers cross clean help
 
 run: build ## build, then train a small model with a swarm on this machine (DATA=path for your own text, SECONDS=n)
 	bin/dunlin demo $(DEMO_FLAGS)
@@ -80,8 +80,12 @@ interop: build ## send models to transformers and back and compare logits
 netns-test: ## real processes in network namespaces behind slow, lossy links (Linux and root; REPEAT=n deaths of each kind)
 	NETNS=1 REPEAT=$(REPEAT) $(GO) test -count=1 -timeout 60m -v -run 'Netns|Router' ./internal/world ./internal/world/link
 
-bench-link: ## what rounds cost on links that just carry them (Linux and root; PRESET, RECIPE, WINDOWS, WINDOW in seconds)
-	BENCH_LINK=1 $(GO) test -count=1 -timeout 60m -v -run TestLinkEfficiency ./internal/world
+bench-link: ## what rounds, and newcomers, cost on links that just carry them (Linux and root; PRESET, RECIPE, WINDOWS, JOINS, WINDOW in seconds)
+	BENCH_LINK=1 $(GO) test -count=1 -timeout 60m -v -run 'TestLink(Efficiency|Join)' ./internal/world
+
+bench-coordinator: ## a coordinator among HOSTS (1000) real peers for WINDOW (60) seconds, and the steps of one among 10,000 simulated ones (Linux)
+	BENCH_COORDINATOR=1 HOSTS=$(HOSTS) WINDOW=$(WINDOW) $(GO) test -count=1 -timeout 60m -v -run TestCoordinatorAmongMany ./internal/world
+	BENCH_COORDINATOR=1 $(GO) test -count=1 -timeout 60m -v -run TestCoordinatorSteps ./peer/core
 
 bench-rebalance: ## how full a pipeline's stages stay while peers come and go, by rule (SEEDS=n)
 	REBALANCE=$(if $(filter command,$(origin SEEDS)),$(SEEDS),10) $(GO) test -count=1 -timeout 60m -v -run TestRebalanceTrace ./sim

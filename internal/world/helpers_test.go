@@ -123,6 +123,8 @@ type place struct {
 	hooks   hooks
 	listen  []string // addresses; loopback only
 	initial []string // addresses of the coordinator; nil: where it runs
+	reach   swarm.Reach
+	walled  bool // behind a router that lets nobody in
 }
 
 // hooks let a test see and hold up what a peer does on the network.
@@ -191,7 +193,11 @@ func (w *world) host(cfg peer.Config, p place, h swarm.Handler) *swarm.Host {
 	w.t.Helper()
 	protocol := "/dunlin/1/" + cfg.Run.String()
 	if w.net != nil {
-		return w.net.Host(h, func(c *swarm.Config) { c.Key, c.Protocol = cfg.Key, protocol })
+		host := w.net.Host(h, func(c *swarm.Config) { c.Key, c.Protocol, c.Reach = cfg.Key, protocol, p.reach })
+		if p.walled {
+			w.net.Wall(host)
+		}
+		return host
 	}
 	host, err := swarm.New(w.t.Context(), swarm.Config{Key: cfg.Key, Protocol: protocol, Handler: h, Listen: p.listen})
 	if err != nil {

@@ -5,10 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"dunlin/model"
 	"dunlin/peer"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
@@ -174,4 +176,60 @@ func TestWorkersComeBack(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestJoinerStartsInTime: from its start to its first inner step a joiner takes at most
+// ten seconds and what its bytes take at nine tenths of its own way down, or of its
+// donors' ways up.
+func TestJoinerStartsInTime(t *testing.T) {
+	swarmtest.Run(t, func(t *testing.T) {
+		link := swarmtest.Link{RTT: 50 * time.Millisecond, Up: 2e6, Down: 6e6}
+		w := newWorld(t, swarmtest.New(t, link), func(r *peer.RunConfig) {
+			r.Model = model.Config{Layers: 2, Heads: 2, Width: 128, Context: 32, Vocab: 256}
+			r.H, r.Batch, r.Checkpoint, r.Corpus = 16, 1, 4, corpus(t, 30_000)
+		})
+		w.start(place{})
+		var donors []*node
+		for i := range 3 {
+			donors = append(donors, w.start(place{key: byte(2 + i), dir: scratch(t), engine: sleepingEngine(time.Duration(500+50*i) * time.Millisecond)}))
+		}
+		w.lead.await("a checkpoint and commits above it", commits(14))
+		var first time.Time
+		stepped := make(chan struct{})
+		start := time.Now()
+		joiner := w.start(place{key: 9, dir: scratch(t), engine: func(spec *wire.RunSpec, tokens []byte, joins bool) (peer.Engine, error) {
+			e, err := sleepingEngine(500*time.Millisecond)(spec, tokens, joins)
+			return firstStep{e, func() { first = time.Now(); close(stepped) }, new(sync.Once)}, err
+		}})
+		<-stepped
+		var bytes uint64
+		for class, count := range joiner.host.Stats().Classes {
+			if wire.Class(class) != wire.ClassControl {
+				bytes += count.In
+			}
+		}
+		took := first.Sub(start)
+		way := 0.9 * min(float64(link.Down), float64((len(donors)+1)*link.Up))
+		bound := 10*time.Second + time.Duration(float64(8*bytes)/way*1e9)
+		t.Logf("the first inner step came after %s, with %d bytes (bound: %s)", took.Round(10*time.Millisecond), bytes, bound.Round(10*time.Millisecond))
+		if bytes < 3<<20 || took > bound {
+			t.Errorf("the first inner step came after %s, with %d bytes; bound: %s", took, bytes, bound)
+		}
+		for _, n := range append(donors, joiner) {
+			n.halt()
+		}
+		w.lead.halt()
+	})
+}
+
+// firstStep tells of an engine's first step as it begins.
+type firstStep struct {
+	peer.Engine
+	tell func()
+	once *sync.Once
+}
+
+func (f firstStep) Step(positions []uint64, progress float64) (float64, error) {
+	f.once.Do(f.tell)
+	return f.Engine.Step(positions, progress)
 }

@@ -3,8 +3,10 @@ package world
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
@@ -32,7 +34,7 @@ func TestLinkEfficiency(t *testing.T) {
 			}
 			return lead.Start(cmd)
 		}
-	}, "--control-stdin", "--preset", preset, "--h", "30", "--worker-batch", "1", "--recipe", setting("RECIPE", "default"))
+	}, nil, "--control-stdin", "--preset", preset, "--h", "30", "--worker-batch", "1", "--recipe", setting("RECIPE", "default"))
 	intervals := w.settle()
 	period := slices.Max(intervals)
 	t.Logf("%s, %s recipe: an outer step takes %.1f s on fast links", preset, setting("RECIPE", "default"), period.Seconds())
@@ -77,6 +79,76 @@ func TestLinkEfficiency(t *testing.T) {
 		middleOf(on)/middleOf(off), windows, middleOf(on), middleOf(off), end.Health.Commits-start.Health.Commits, end.Health.FailedAttempts-start.Health.FailedAttempts, 100*utilisation(end))
 }
 
+// TestLinkJoin is the second half of `make bench-link`: newcomers join four workers on home links, one after the other.
+// It prints how long each took to its first inner step, beside the bound of ten seconds and what its bytes take at nine
+// tenths of its way down or of the donors' ways up, and what the donors trained meanwhile, beside what they train without
+// one (bound: 3 % less). Workers train for a part of their time only, so that the newcomer's own work takes none of
+// theirs. PRESET, JOINS and WINDOW (seconds) change what it measures.
+func TestLinkJoin(t *testing.T) {
+	if os.Getenv("BENCH_LINK") == "" {
+		t.Skip("make bench-link runs this measurement")
+	}
+	preset, joins, length := setting("PRESET", "small"), count("JOINS", 5), time.Duration(count("WINDOW", 20))*time.Second
+	path := homeLink()
+	path.Reorder = 0
+	w := newTownBy(t, 4, path, func(lead *link.Host) func(*exec.Cmd) error { return lead.Start }, []string{"--duty", "0.3"},
+		"--preset", preset, "--h", "30", "--worker-batch", "1", "--recipe", setting("RECIPE", "default"))
+	w.settle()
+	var with, without []float64
+	for i := range joins {
+		without = append(without, w.rates(length))
+		newcomer := w.resident(fmt.Sprint("newcomer", i+1), path)
+		began := time.Now()
+		w.join(newcomer)
+		var took time.Duration
+		var bytes uint64
+		stepped := make(chan struct{})
+		go func() {
+			defer close(stepped)
+			took, bytes = w.firstStep(newcomer, began)
+		}()
+		with = append(with, w.rates(length))
+		<-stepped
+		way := 0.9 * min(path.Down, float64(len(w.workers)+1)*path.Up)
+		t.Logf("newcomer %d: first inner step after %.1f s, %.1f MB came (bound: %.1f s); donors %.0f tokens/s, %.0f before",
+			i+1, took.Seconds(), float64(bytes)/1e6, 10+float64(8*bytes)/way, with[i], without[i])
+		if took == 0 {
+			t.Fatal("it makes no step")
+		}
+		if err := newcomer.cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		newcomer.ends(t, filepath.Base(newcomer.dir))
+	}
+	slices.Sort(with)
+	slices.Sort(without)
+	t.Logf("donors' efficiency while one joins %.3f (bound: 0.97): medians of %d windows of %v, %.0f and %.0f tokens/s", middleOf(with)/middleOf(without), joins, length, middleOf(with), middleOf(without))
+}
+
+// firstStep waits until a worker's own page shows a step, and returns how long after began, 0 when none comes, and what it
+// had received by then.
+func (w *town) firstStep(r *resident, began time.Time) (took time.Duration, bytes uint64) {
+	client := &http.Client{Transport: &http.Transport{DialContext: r.host.Dial}}
+	defer client.CloseIdleConnections()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		if time.Since(began) > 3*time.Minute {
+			break
+		}
+		s := w.lookAt(client, "http://127.0.0.1:7310/")
+		if s == nil {
+			continue
+		}
+		for i := range s.Peers {
+			if s.Peers[i].You && s.Peers[i].Step > 0 {
+				return time.Since(began), r.host.Count().Received
+			}
+		}
+	}
+	return 0, 0
+}
+
 func setting(key, otherwise string) string {
 	if v := os.Getenv(key); v != "" {
 		return v
@@ -115,16 +187,20 @@ func (w *town) sent() uint64 {
 	return sum
 }
 
-// rates returns the tokens a second of all workers over a stretch of time, each by its own clock.
+// rates returns the tokens a second of the town's workers over a stretch of time, each by its own clock.
 func (w *town) rates(length time.Duration) float64 {
 	w.t.Helper()
+	donors := map[string]bool{}
+	for _, r := range w.workers {
+		donors[filepath.Base(r.dir)] = true
+	}
 	type reading struct{ tokens, clock uint64 }
 	first, sum := map[string]reading{}, 0.0
 	began := time.Now()
 	last := w.until(fmt.Sprintf("%v have passed", length), length+time.Minute, func(s *status.Snapshot) bool {
 		for i := range s.Peers {
 			p := &s.Peers[i]
-			if _, seen := first[p.ID]; !seen && p.Alive && p.Clock > 0 {
+			if _, seen := first[p.ID]; !seen && p.Alive && p.Clock > 0 && donors[p.Name] {
 				first[p.ID] = reading{p.Tokens, p.Clock}
 			}
 		}

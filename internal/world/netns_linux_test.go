@@ -34,6 +34,7 @@ type town struct {
 	lead    *resident
 	start   func(*exec.Cmd) error // the coordinator
 	workers []*resident
+	flags   []string // of workers
 	invite  string
 	page    string
 	client  http.Client // dials from inside the coordinator's host
@@ -57,11 +58,11 @@ func newTown(t *testing.T, workers int, path link.Path, flags ...string) *town {
 	if os.Getenv("NETNS") == "" {
 		t.Skip("make netns-test runs this test")
 	}
-	return newTownBy(t, workers, path, func(lead *link.Host) func(*exec.Cmd) error { return lead.Start }, flags...)
+	return newTownBy(t, workers, path, func(lead *link.Host) func(*exec.Cmd) error { return lead.Start }, nil, flags...)
 }
 
-// newTownBy is newTown with another way to start the coordinator in its host.
-func newTownBy(t *testing.T, workers int, path link.Path, start func(lead *link.Host) func(*exec.Cmd) error, flags ...string) *town {
+// newTownBy is newTown with another way to start the coordinator in its host, and more flags of workers.
+func newTownBy(t *testing.T, workers int, path link.Path, start func(lead *link.Host) func(*exec.Cmd) error, join []string, flags ...string) *town {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed of the links %d", seed)
@@ -72,7 +73,7 @@ func newTownBy(t *testing.T, workers int, path link.Path, start func(lead *link.
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &town{t: t, net: network, binary: binary(t, ""), dir: t.TempDir()}
+	w := &town{t: t, net: network, binary: binary(t, ""), dir: t.TempDir(), flags: join}
 	t.Cleanup(func() {
 		if err := network.Close(); err != nil {
 			t.Error(err)
@@ -112,19 +113,23 @@ func (w *town) coordinate(flags ...string) {
 // join starts a worker, for the first time or again.
 func (w *town) join(r *resident) {
 	w.t.Helper()
-	r.process = beginBy(w.t, r.host.Start, w.binary, "join", w.invite, "--mdns=false", "--pause-on-battery=false", "--name", filepath.Base(r.dir), "--threads", "1",
-		"--listen", "127.0.0.1:0", "--data-dir", r.dir)
+	args := []string{"join", w.invite, "--mdns=false", "--pause-on-battery=false", "--name", filepath.Base(r.dir), "--threads", "1",
+		"--listen", "127.0.0.1:7310", "--data-dir", r.dir}
+	r.process = beginBy(w.t, r.host.Start, w.binary, append(args, w.flags...)...)
 }
 
 // look fetches the coordinator's snapshot, or returns nil while it cannot be had.
-func (w *town) look() *status.Snapshot {
+func (w *town) look() *status.Snapshot { return w.lookAt(&w.client, w.page) }
+
+// lookAt fetches the snapshot of a page.
+func (w *town) lookAt(client *http.Client, page string) *status.Snapshot {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, w.page+"api/v1/snapshot", http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, page+"api/v1/snapshot", http.NoBody)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	response, err := w.client.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return nil
 	}
