@@ -3,6 +3,7 @@ package catchup
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -215,36 +216,40 @@ func (f *fetcher) donors(coordinator, self wire.PeerID) []wire.PeerID {
 	return out
 }
 
-// sources lists who may have a thing, best first. This peer's own store is
-// looked at by the driver whoever is named; it is named itself when it is the
-// owner or when there is nobody else.
-func (m *Machine) sources(b *blob) []wire.PeerID {
+// sources tells who may have a thing, best first. This peer's own store is looked at
+// by the driver whoever is named; it is named itself when it is the owner or when
+// there is nobody else.
+func (m *Machine) sources(b *blob) iter.Seq[wire.PeerID] {
 	f := &m.fetcher
-	var out []wire.PeerID
-	add := func(p wire.PeerID) {
-		if !p.IsZero() && !f.down[p] && !slices.Contains(out, p) {
-			out = append(out, p)
+	return func(yield func(wire.PeerID) bool) {
+		nobody := true
+		named := func(p wire.PeerID) bool {
+			nobody = false
+			return yield(p)
+		}
+		may := func(p wire.PeerID) bool { return !p.IsZero() && !f.down[p] }
+		if may(b.owner) && !named(b.owner) {
+			return
+		}
+		for _, p := range b.members {
+			if p != m.cfg.Self && p != b.owner && may(p) && !named(p) {
+				return
+			}
+		}
+		donors, at := f.donors(m.cfg.Coordinator, m.cfg.Self), 0
+		if n := len(donors); n > 0 && b.class == wire.ClassJoin && b.owner.IsZero() {
+			at = int(b.ref.Hash[0]) % n // every donor has a checkpoint whole: each gives a part of it
+		}
+		for i := range donors {
+			p := donors[(at+i)%len(donors)]
+			if p != b.owner && may(p) && !slices.Contains(b.members, p) && !named(p) {
+				return
+			}
+		}
+		if nobody {
+			yield(m.cfg.Self)
 		}
 	}
-	add(b.owner)
-	for _, p := range b.members {
-		if p != m.cfg.Self {
-			add(p)
-		}
-	}
-	donors := f.donors(m.cfg.Coordinator, m.cfg.Self)
-	if n := len(donors); n > 0 && b.class == wire.ClassJoin && b.owner.IsZero() {
-		// Every donor has a checkpoint whole: each gives a part of it.
-		at := int(b.ref.Hash[0]) % n
-		donors = slices.Concat(donors[at:], donors[:at])
-	}
-	for _, p := range donors {
-		add(p)
-	}
-	if len(out) == 0 {
-		out = append(out, m.cfg.Self)
-	}
-	return out
 }
 
 // outcome says what pick found.
@@ -261,7 +266,7 @@ const (
 func (m *Machine) pick(b *blob) (wire.PeerID, outcome) {
 	f := &m.fetcher
 	result := gone
-	for _, p := range m.sources(b) {
+	for p := range m.sources(b) {
 		x := b.failed[p]
 		if x != nil && m.now.Before(x.until) {
 			f.retry = earlier(f.retry, x.until)
