@@ -27,7 +27,7 @@ func threeBlocks(t *testing.T) string {
 func TestDemoOfStagesSurvivesChaos(t *testing.T) {
 	t.Parallel()
 	path, dir := binary(t, ""), filepath.Join(t.TempDir(), "demo")
-	o := command(t, 3*time.Minute, path, nil, "demo", "--preset", threeBlocks(t), "--workers", "6", "--stages", "3", "--worker-batch", "4", "--seconds", "24", "--chaos",
+	o := command(t, 3*time.Minute, path, nil, "demo", "--preset", threeBlocks(t), "--workers", "6", "--stages", "3", "--worker-batch", "4", "--seconds", "16", "--chaos",
 		"--data", corpusFile(t), "--out", dir)
 	if o.code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)

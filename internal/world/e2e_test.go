@@ -256,7 +256,7 @@ func TestDemoOfProcessesTrains(t *testing.T) {
 // some dozens of steps: with hundreds of them the outer momentum overshoots.
 func TestDemoSurvivesChaos(t *testing.T) {
 	t.Parallel()
-	o := command(t, 3*time.Minute, binary(t, ""), nil, "demo", "--preset", "nano", "--workers", "3", "--seconds", "30", "--chaos",
+	o := command(t, 3*time.Minute, binary(t, ""), nil, "demo", "--preset", "nano", "--workers", "3", "--seconds", "20", "--chaos",
 		"--data", corpusFile(t), "--out", filepath.Join(t.TempDir(), "demo"))
 	if o.code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)

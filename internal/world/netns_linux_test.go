@@ -113,8 +113,10 @@ func (w *town) coordinate(flags ...string) {
 // join starts a worker, for the first time or again.
 func (w *town) join(r *resident) {
 	w.t.Helper()
-	args := []string{"join", w.invite, "--mdns=false", "--pause-on-battery=false", "--name", filepath.Base(r.dir), "--threads", "1",
-		"--listen", "127.0.0.1:7310", "--data-dir", r.dir}
+	args := []string{
+		"join", w.invite, "--mdns=false", "--pause-on-battery=false", "--name", filepath.Base(r.dir), "--threads", "1",
+		"--listen", "127.0.0.1:7310", "--data-dir", r.dir,
+	}
 	r.process = beginBy(w.t, r.host.Start, w.binary, append(args, w.flags...)...)
 }
 

@@ -43,11 +43,11 @@ func (w *world) stageWorkerAt(key byte, stage int, dir string) *node {
 // of each stage is killed, one after the other, and another takes its place; the run goes
 // on to its budget, and the peers of a stage end with the same bits, which are the
 // coordinator's.
-func TestStagesInVirtualTime(t *testing.T) { stagesInVirtualTime(t, 100_000, false) }
+func TestStagesInVirtualTime(t *testing.T) { stagesInVirtualTime(t, 40_000, false) }
 
 // TestSynchronousStagesInVirtualTime does so with steps that all peers make together. No
 // micro-batch counts in some stages only.
-func TestSynchronousStagesInVirtualTime(t *testing.T) { stagesInVirtualTime(t, 30_000, true) }
+func TestSynchronousStagesInVirtualTime(t *testing.T) { stagesInVirtualTime(t, 15_000, true) }
 
 func stagesInVirtualTime(t *testing.T, budget uint64, synchronous bool) {
 	t.Helper()
@@ -100,7 +100,7 @@ func TestPeerMovesToAnotherStage(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
 		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
 			threeStages(r)
-			r.TokenBudget = 40_000
+			r.TokenBudget = 25_000
 		})
 		w.start(place{})
 		var nodes []*node
