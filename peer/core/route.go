@@ -166,7 +166,7 @@ func (c *Core) message(from wire.PeerID, m wire.Message) {
 		c.toCoordinator(coordinator.LeaseAsked{Peer: from, Request: *m})
 	case *wire.Leave:
 		c.toCoordinator(coordinator.LeaveFrom{Peer: from, Leave: *m})
-	case *wire.Hello, *wire.Entries, *wire.GetEntries, *wire.Signatures, *wire.Leads:
+	case *wire.Hello, *wire.Entries, *wire.GetEntries, *wire.Signatures, *wire.Leads, *wire.Change:
 		c.notef("%T needs the ledger and belongs to the driver", m)
 	}
 }
