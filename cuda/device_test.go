@@ -60,15 +60,19 @@ func bothTiles(t *testing.T, c ptxemu.Config, o Options) func() compute.Device {
 // TestConforms runs the suite on the kernels of every card, with approximate
 // instructions as far off as they may be.
 func TestConforms(t *testing.T) {
+	t.Parallel()
 	computetest.Run(t, bothTiles(t, ptxemu.Config{Capability: 61, Seed: 1}, Options{}))
 }
 
 // TestMixedConforms runs the suite of products on tensor cores, whichever way they add.
 func TestMixedConforms(t *testing.T) {
+	t.Parallel()
 	t.Run("fp16", func(t *testing.T) {
+		t.Parallel()
 		computetest.RunFP16(t, bothTiles(t, ptxemu.Config{Capability: 75, Accumulation: ptxemu.Truncating}, Options{Precision: compute.FP16}))
 	})
 	t.Run("bf16", func(t *testing.T) {
+		t.Parallel()
 		computetest.RunBF16(t, bothTiles(t, ptxemu.Config{Capability: 80, Accumulation: ptxemu.Reversed, Order: ptxemu.Shuffled}, Options{Precision: compute.BF16}))
 	})
 }

@@ -18,6 +18,7 @@ import (
 // and on emulated cards of each kind, with every check of the emulator on, and
 // compares the losses step by step.
 func TestTrainsLikeTheProcessor(t *testing.T) {
+	t.Parallel()
 	for i, preset := range []string{"pico", "pico-llama"} {
 		processor, err := cpu.New(cpu.Options{Threads: 1})
 		if err != nil {

@@ -212,20 +212,27 @@ func (mode Accumulation) add(c *[8]float64, a []float64, b *[16][8]float64) {
 
 // truncatedSum cuts all addends to 24 bits below the largest and the sum to a float32 towards zero.
 func truncatedSum(addends [5]float64) float64 {
-	largest := 0.0
-	for _, v := range addends {
-		largest = max(largest, math.Abs(v))
+	const sign = 1 << 63
+	largest := uint64(0) // magnitudes as integers are in the same order
+	for _, v := range &addends {
+		largest = max(largest, math.Float64bits(v)&^sign)
 	}
-	if largest == 0 || math.IsInf(largest, 0) || largest != largest {
+	exponent := largest >> 52
+	if largest == 0 || exponent == 2047 {
 		return addends[0] + addends[1] + addends[2] + addends[3] + addends[4]
 	}
-	exponent := math.Float64bits(largest) >> 52
 	inverse := math.Float64frombits((2*1023 + 23 - exponent) << 52) // of the 24th bit
 	s := int64(0)
-	for _, v := range addends {
+	for _, v := range &addends {
 		s += int64(v * inverse)
 	}
-	return float64(round32(float64(s)/inverse, towardZero))
+	magnitude := uint64(max(s, -s))
+	lost := max(0, bits.Len64(magnitude)-24)
+	v := float64(magnitude>>lost<<lost) / inverse
+	if s < 0 {
+		v = -v
+	}
+	return float64(round32(v, towardZero)) // where denormals have fewer bits
 }
 
 // ldmatrix compiles ldmatrix.sync.aligned.m8n8.x{1,2,4}: eight lanes name the
