@@ -57,6 +57,13 @@ __device__ inline int power(unsigned largest) {
 // twoTo is 2^e, -126 ≤ e ≤ 127.
 __device__ inline float twoTo(int e) { return __int_as_float((e + 127) << 23); }
 
+// factor is what an operand with that largest magnitude is multiplied by, and unscale the exponent that takes the factors of
+// both operands back. bf16 knows neither.
+__device__ inline float factor(const unsigned *largest, FP16) { return twoTo(power(*largest)); }
+__device__ inline float factor(const unsigned *, BF16) { return 1; }
+__device__ inline int unscale(const unsigned *largest, FP16) { return -(power(largest[0]) + power(largest[1])); }
+__device__ inline int unscale(const unsigned *, BF16) { return 0; }
+
 // pair rounds two neighbours.
 __device__ inline unsigned pair(float low, float high, FP16) {
 	unsigned y;
@@ -81,8 +88,8 @@ __device__ inline void packAlong(u16 *dst, const float *src, const unsigned *lar
 	i64 r = (i64)blockIdx.x * 32 + threadIdx.x / 8;
 	int c = blockIdx.y * 32 + threadIdx.x % 8 * 4;
 	float4 x = fetch4(src + r * depth + c, r < rows ? depth - c : 0, wide);
-	float factor = largest ? twoTo(power(*largest)) : 1.0f;
-	unsigned low = pair(x.x * factor, x.y * factor, T()), high = pair(x.z * factor, x.w * factor, T());
+	float by = factor(largest, T());
+	unsigned low = pair(x.x * by, x.y * by, T()), high = pair(x.z * by, x.w * by, T());
 	asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(dst + r * padded + c)), "r"(low), "r"(high) : "memory");
 }
 
@@ -101,12 +108,12 @@ __device__ inline void packAcross(u16 *dst, const float *src, const unsigned *la
 		from += (i64)8 * rows;
 	}
 	__syncthreads();
-	float factor = largest ? twoTo(power(*largest)) : 1.0f;
+	float by = factor(largest, T());
 	int t = threadIdx.x % 16 * 2, r = threadIdx.x / 16;
 	u16 *to = dst + (c + r) * padded + d + t;
 #pragma unroll
 	for (int k = 0; k < 32; k += 16)
-		*(unsigned *)(to + (i64)k * padded) = pair(tile[t][r + k] * factor, tile[t + 1][r + k] * factor, T());
+		*(unsigned *)(to + (i64)k * padded) = pair(tile[t][r + k] * by, tile[t + 1][r + k] * by, T());
 }
 
 #define PACK(name, T) \
@@ -193,7 +200,7 @@ struct Mover {
 #endif
 };
 
-// a and b are packed; largest holds what both were scaled by, or is null.
+// a and b are packed; largest holds what both were scaled by, for fp16.
 template <class T, int EDGE>
 __device__ inline void matmul(const u16 *a, const u16 *b, float *c, const unsigned *largest, int m, int n, int padded,
 	const float *bias, float *pre, const float *residual, int flags) {
@@ -277,7 +284,7 @@ __device__ inline void matmul(const u16 *a, const u16 *b, float *c, const unsign
 	}
 
 	// The scale is undone in two halves, neither of which can overflow when the result does not.
-	int e = largest ? -(power(largest[0]) + power(largest[1])) : 0;
+	int e = unscale(largest, T());
 	float half = twoTo(e / 2), rest = twoTo(e - e / 2);
 #pragma unroll
 	for (int i = 0; i < TALL; i++)
