@@ -61,10 +61,11 @@ type Leader struct {
 
 // slotRecord is what the Leader remembers of a slot while it lasts.
 type slotRecord struct {
-	trained   bool     // was active at some time in this term
-	returning bool     // had the slot before this term and was not active since
-	refuse    []uint64 // per fragment: base + 1 of the round open at admission
-	ignore    []uint64 // per fragment: base + 1 of the round that does not wait for it
+	trained   bool            // was active at some time in this term
+	returning bool            // had the slot before this term and was not active since
+	refuse    []uint64        // per fragment: base + 1 of the round open at admission
+	ignore    []uint64        // per fragment: base + 1 of the round that does not wait for it
+	usual     []time.Duration // per fragment: from a round's first Ready to its own; below 0: not known
 }
 
 // Phase is where a fragment's round stands.
@@ -246,7 +247,7 @@ func (l *Leader) record(slot wire.Slot) *slotRecord {
 	s := l.slots[slot]
 	if s == nil {
 		n := len(l.rounds)
-		s = &slotRecord{refuse: make([]uint64, n), ignore: make([]uint64, n)}
+		s = &slotRecord{refuse: make([]uint64, n), ignore: make([]uint64, n), usual: slices.Repeat([]time.Duration{-1}, n)}
 		l.slots[slot] = s
 	}
 	return s
@@ -300,8 +301,8 @@ func (l *Leader) open() bool {
 	return (l.settings.Phase == 0 || l.settings.Phase == wire.PhaseTraining) && !l.settings.Solo
 }
 
-// collect opens an attempt when all that are waited for are ready, or when
-// the deadline has passed and the ready ones are a quorum.
+// collect opens an attempt when all that are waited for are ready, or when the
+// ready ones are a quorum and the deadline has passed or the rest is not worth it.
 func (l *Leader) collect(r *leaderRound) {
 	if len(r.readys) == 0 || !l.open() {
 		r.wake = time.Time{}
@@ -309,8 +310,13 @@ func (l *Leader) collect(r *leaderRound) {
 	}
 	late := !l.now.Before(r.due)
 	if waiting := l.waiting(r); len(waiting) > 0 && !late {
-		r.wake = r.due
-		return
+		if l.now.Before(r.wake) {
+			return
+		}
+		if until := l.worthUntil(r, waiting); l.now.Before(until) {
+			r.wake = until
+			return
+		}
 	}
 	if r.failures > 0 && !late {
 		r.wake = r.due // give the swarm time before the next try
@@ -470,6 +476,11 @@ func (l *Leader) committed(c *wire.Commit, encoded []byte) {
 	default:
 		l.note("f%d@%d: attempt %s committed, %s is given up", r.fragment, c.Base, c.Attempt, r.attempt.id)
 		l.close(r, "another attempt committed")
+	}
+	for _, w := range l.waiting(r) {
+		if s := l.record(w.Slot); !r.first.IsZero() {
+			s.usual[r.fragment] = mixed(s.usual[r.fragment], l.now.Sub(r.first))
+		}
 	}
 	r.head = wire.FragmentHead{Version: c.Base + 1, State: c.State}
 	r.reset()

@@ -32,10 +32,13 @@ func (l *Leader) ready(ev ReadyFrom) {
 		r.first = l.now
 		h, _ := l.tunings.At(r.fragment, r.head.Version+1)
 		r.due = l.now.Add(r.times.wait(h, l.slowest(r.fragment, ready.StepTime), millis(l.cfg.Deadlines.ReadyMin)))
-		r.wake = r.due
+		r.wake = l.now
 	}
 	if old == nil {
-		r.times.add(l.now.Sub(r.first))
+		late := l.now.Sub(r.first)
+		r.times.add(late)
+		s := l.record(ready.Slot)
+		s.usual[r.fragment] = mixed(s.usual[r.fragment], late)
 	}
 	if w := l.worker(ready.Slot); ready.StepTime > 0 {
 		w.StepTime = ready.StepTime
@@ -161,6 +164,45 @@ func (l *Leader) waiting(r *leaderRound) []Waiting {
 		}
 	}
 	return out
+}
+
+// maxMisses bounds how many rounds' work a latecomer is taken to bring.
+const maxMisses = 8
+
+// misses returns how many commits of the fragment in a row a slot is not in.
+func (l *Leader) misses(r *leaderRound, slot wire.Slot) uint64 {
+	return min(maxMisses, r.head.Version-min(r.head.Version, l.history.at(slot, r.fragment).included))
+}
+
+// worthUntil returns until when the round should wait for those that are not ready,
+// before it asks again; it is the time now when it should not.
+func (l *Leader) worthUntil(r *leaderRound, waiting []Waiting) time.Time {
+	h, _ := l.tunings.At(r.fragment, r.head.Version+1)
+	interval := time.Duration(h*paceOf(l.stage(r.fragment))) * time.Microsecond
+	if interval == 0 {
+		return r.due
+	}
+	if len(l.candidates(r)) < l.quorum(r) {
+		return earliest(r.due, l.now.Add(interval/leastShare))
+	}
+	var tokens []uint64
+	for _, ready := range r.readys {
+		tokens = append(tokens, ready.signed.Ready.Tokens)
+	}
+	typical := medianOf(tokens)
+	arrived := 0.0
+	for _, n := range tokens {
+		arrived += float64(min(n, weightCap*typical))
+	}
+	var late []latecomer
+	for _, w := range waiting {
+		late = append(late, latecomer{work: float64(typical * (1 + l.misses(r, w.Slot))), usual: l.record(w.Slot).usual[r.fragment]})
+	}
+	until, wait := worthwhile(arrived, late, l.now.Sub(r.first), interval)
+	if !wait {
+		return l.now
+	}
+	return earliest(r.due, r.first.Add(until))
 }
 
 // quorum returns how many members an attempt needs: two, or one when nobody

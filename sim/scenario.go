@@ -35,6 +35,7 @@ type Setup struct {
 	Checkpoint uint64 // commits between two
 	Rules      Rules
 	StepTime   []time.Duration // of workers in turn
+	Hiccup     Hiccup
 	Deadlines  wire.DeadlineSpec
 	Drift      bool // clocks are wrong by up to an hour and run up to 2 % fast or slow
 }
@@ -46,6 +47,13 @@ type Rules struct {
 	Overlap                  string  // "" or wire.OverlapRound
 	Decay, OwnerDecay, Alpha float32 // R1's law is checked where Decay is 1
 	OuterLR, Momentum        float32
+}
+
+// Hiccup makes a worker's machine busy with something else now and then.
+type Hiccup struct {
+	Peer  int
+	Every uint64        // inner steps; 0: never
+	For   time.Duration // that such a step takes longer
 }
 
 // Links describes every pair's connection at the start.

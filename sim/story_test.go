@@ -123,6 +123,7 @@ func TestSecondAttemptCommits(t *testing.T) {
 func TestContributorDeliversHalf(t *testing.T) {
 	sc := Default(6)
 	sc.Setup.Values, sc.Setup.SlabValues = []int{640}, 32
+	sc.Setup.H = 12 // with shorter intervals nobody would wait for the slow one's Ready
 	sc.Faults = []Fault{{Kind: Slow, Peer: 3, At: 0, For: sc.Calm, Rate: 0.001}}
 	fragments := 0
 	w := story(t, sc, func(w *World, p *process, what any) {

@@ -93,7 +93,11 @@ func (t *trainer) turn() {
 	}
 	t.stepping = true
 	d := t.p.h.stepTime
-	t.p.w.after(d+t.p.w.between(0, d/8), t.p, func() {
+	wait := d + t.p.w.between(0, d/8)
+	if h := t.p.w.sc.Setup.Hiccup; h.Every > 0 && h.Peer == t.p.h.index && t.step%h.Every == h.Every-1 {
+		wait += h.For
+	}
+	t.p.w.after(wait, t.p, func() {
 		t.stepping = false
 		t.train(windows, d)
 		t.turn()
