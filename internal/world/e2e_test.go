@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -38,7 +39,17 @@ type builds struct {
 // binaries belongs to the tests of this file; TestMain removes it.
 var binaries = &builds{made: map[string]string{}}
 
+// atOnce is how many tests of processes run at a time at least: most of their time is
+// their demos', which end by the clock.
+const atOnce = 3
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue && runtime.GOMAXPROCS(0) < atOnce {
+		if err := parallel.Value.Set(strconv.Itoa(atOnce)); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	if binaries.dir != "" {
 		_ = os.RemoveAll(binaries.dir)

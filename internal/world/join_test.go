@@ -59,7 +59,7 @@ func TestJoinThenReplayEqualsHavingBeenThere(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			swarmtest.Run(t, func(t *testing.T) {
 				w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
-					r.H, r.Checkpoint, r.TokenBudget = 8, test.checkpoint, test.budget
+					r.H, r.Checkpoint, r.TokenBudget, r.Model.Width = 8, test.checkpoint, test.budget, 32
 				})
 				w.start(place{})
 				var workers []*node
