@@ -20,8 +20,9 @@ type micro struct {
 // the last stage needs no forward pass of its own, for backward runs it.
 type part struct {
 	state     partState
-	backward  bool // what is being called
-	forwarded bool // its output is here
+	backward  bool        // what is being called
+	forwarded bool        // its output is here
+	runner    wire.PeerID // whose it is
 	version   uint64
 	graded    bool // the gradient of its input is here
 
@@ -119,9 +120,9 @@ func (t *Trainer) calls() {
 				continue
 			}
 			w := &t.stages[stage]
-			s := w.pick(t.now, backward)
+			s, own := t.callee(p, stage, backward)
 			if s == nil {
-				blocked[stage] = true
+				blocked[stage] = !own
 				continue
 			}
 			p.attempt++
@@ -132,6 +133,24 @@ func (t *Trainer) calls() {
 	}
 }
 
+// callee returns who runs a part's next call, nil when nobody can now. With local steps
+// the peers of a stage have different weights: so that a gradient is that of the output
+// which the next stages saw, the peer that ran the forward pass runs the backward pass
+// too, and is waited for (own) while nothing is wrong with it.
+func (t *Trainer) callee(p *part, stage int, backward bool) (s *server, own bool) {
+	w := &t.stages[stage]
+	if backward && w.loyal && p.failures == 0 {
+		if s := w.find(p.runner); s != nil && w.allowed(s, t.now, false) {
+			if !w.free(s, t.now) {
+				return nil, true
+			}
+			s.calls++ // it was charged with the forward pass
+			return s, true
+		}
+	}
+	return w.pick(t.now, backward), false
+}
+
 // answered takes in a pass's output.
 func (t *Trainer) answered(m *micro, p *part, msg *wire.StageAnswer) {
 	stage := m.stageOf(p)
@@ -140,7 +159,7 @@ func (t *Trainer) answered(m *micro, p *part, msg *wire.StageAnswer) {
 	}
 	p.failures = 0
 	if !p.backward {
-		p.state, p.forwarded, p.version, p.since = partIdle, true, msg.Version, t.now
+		p.state, p.forwarded, p.runner, p.version, p.since = partIdle, true, p.holder, msg.Version, t.now
 		m.parts[stage+1].since = t.now
 		return
 	}

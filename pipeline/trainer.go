@@ -86,7 +86,7 @@ func NewTrainer(cfg TrainerConfig) (*Trainer, error) {
 	}
 	t := &Trainer{cfg: cfg, next: cfg.First, stages: make([]wiring, cfg.Stages), step: step{number: cfg.Step, first: cfg.First}}
 	for s := range t.stages {
-		t.stages[s] = wiring{rng: cfg.Rand, bytes: cfg.Bytes, limit: cfg.PerPeer, lim: cfg.Limits}
+		t.stages[s] = wiring{rng: cfg.Rand, bytes: cfg.Bytes, limit: cfg.PerPeer, loyal: cfg.Mode == LocalSteps, lim: cfg.Limits}
 	}
 	return t, nil
 }

@@ -30,6 +30,7 @@ type wiring struct {
 	rng   *rand.Rand
 	bytes uint64        // of a boundary's activations
 	limit int           // calls at one peer at a time
+	loyal bool          // who runs a forward pass runs the backward pass too
 	lim   Limits        //
 	since time.Time     // nobody usable since then; zero when somebody is
 	said  time.Duration // outage that was told last
@@ -162,8 +163,8 @@ func (w *wiring) usable(now time.Time) []*server {
 	return nil
 }
 
-// pick returns who runs the next call and charges it for it, before the call
-// is made, so that concurrent calls spread. nil: nobody can take it now.
+// pick returns who runs the next call and charges it for it, and for what will follow,
+// before the call is made, so that concurrent calls spread. nil: nobody can take it now.
 func (w *wiring) pick(now time.Time, backward bool) *server {
 	usable := w.usable(now)
 	if len(usable) == 0 {
@@ -175,19 +176,28 @@ func (w *wiring) pick(now time.Time, backward bool) *server {
 	w.since = time.Time{}
 	var best *server
 	for _, s := range usable {
-		if s.calls >= w.limit || now.Before(s.busy) {
+		if !w.free(s, now) {
 			continue
 		}
 		if best == nil || s.vt < best.vt || (s.vt == best.vt && s.tie < best.tie) {
 			best = s
 		}
 	}
-	if best != nil {
-		best.vt += w.expect(best, backward).Seconds()
-		best.tie = w.rng.Float64()
-		best.calls++
+	if best == nil {
+		return nil
 	}
+	best.vt += w.expect(best, backward).Seconds()
+	if w.loyal && !backward {
+		best.vt += w.expect(best, true).Seconds()
+	}
+	best.tie = w.rng.Float64()
+	best.calls++
 	return best
+}
+
+// free reports whether a peer that may be called has room.
+func (w *wiring) free(s *server, now time.Time) bool {
+	return s.calls < w.limit && !now.Before(s.busy)
 }
 
 // patience returns how long a call may take: four times what is expected

@@ -145,3 +145,61 @@ func TestBansDoubleAndEndWithNews(t *testing.T) {
 		t.Error("nobody is let in when all are banned and one is back")
 	}
 }
+
+// TestBackwardGoesWhereForwardWas: with local steps the peers of a stage differ, so a micro-batch goes back through those
+// that it came through; one that is banned meanwhile is not waited for.
+func TestBackwardGoesWhereForwardWas(t *testing.T) {
+	trainer, err := NewTrainer(TrainerConfig{
+		Slot: 1, Stages: 2, Mode: LocalSteps, InFlight: 5, PerPeer: 2, Limits: DefaultLimits(), Rand: rand.New(rand.NewPCG(1, 2)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(0, 0)
+	var events []Event
+	for peer, stage := range map[byte]int{1: 0, 2: 0, 3: 0, 4: 1, 5: 1} {
+		events = append(events, Announced{Peer: wire.PeerID{peer}, Stage: stage, State: Online, Seq: 1})
+	}
+	forward, back, elsewhere := map[uint64]wire.PeerID{}, 0, 0
+	for back < 400 {
+		if len(events) == 0 {
+			t.Fatalf("nothing happens after %d micro-batches", back)
+		}
+		at := back % len(events) // answers overtake each other
+		ev := events[at]
+		events = append(events[:at:at], events[at+1:]...)
+		now = now.Add(3 * time.Millisecond)
+		for _, e := range trainer.Step(now, ev) {
+			switch e := e.(type) {
+			case Draw:
+				events = append(events, Drawn{Micro: e.Micro})
+			case Send:
+				switch m := e.Message.(type) {
+				case *wire.StageCall:
+					if m.Key.Stage == 0 && m.Backward {
+						if back++; forward[m.Key.Micro] != e.To {
+							elsewhere++
+						}
+						if back == 200 { // and those that it was to run are run by others
+							events = append(events, PeerDown{Peer: e.To})
+							elsewhere = 0
+							continue
+						}
+					} else if m.Key.Stage == 0 {
+						forward[m.Key.Micro] = e.To
+					}
+					events = append(events, From{Peer: e.To, Message: &wire.StageAnswer{Key: m.Key}})
+				case *wire.StageAccept:
+					events = append(events, From{Peer: e.To, Message: &wire.StageCounted{Key: m.Key, Fate: wire.StageInSum}})
+				}
+			default:
+			}
+		}
+		if back == 199 && elsewhere > 0 {
+			t.Fatalf("%d of %d micro-batches went back through another peer", elsewhere, back)
+		}
+	}
+	if elsewhere < 1 || elsewhere > 3 {
+		t.Errorf("%d micro-batches went back through another peer after one was gone; it had at most %d under way", elsewhere, 3)
+	}
+}
