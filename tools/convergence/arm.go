@@ -19,12 +19,19 @@ type arm struct {
 	Join    float64 // share of the steps after which the last worker joins; 0: with the others
 	Ramp    bool    // its learning rate ramps up (protocol, R3a)
 	Global  bool    // data-parallel: one model, every step on the whole batch
+
+	Stages     int    // that the model is spread over; 1: none
+	Activation string // codec of what passes between them
+	Micro      int    // windows in a micro-batch
+	Together   bool   // peers of all stages make each step together
+	Lag        int    // micro-batches between a forward pass and its backward pass
+	Elsewhere  bool   // a backward pass may be run by another peer than the forward pass
 }
 
 // parseArm reads NAME or NAME:key=value,… where NAME is data-parallel or a recipe.
 func parseArm(text string) (arm, error) {
 	name, changes, _ := strings.Cut(text, ":")
-	a := arm{Text: text, Workers: 4, Tau: 1, Ramp: true}
+	a := arm{Text: text, Workers: 4, Tau: 1, Ramp: true, Stages: 1, Activation: "int8", Micro: 1}
 	var err error
 	if name == "data-parallel" {
 		a.Global = true
@@ -54,27 +61,31 @@ func parseArm(text string) (arm, error) {
 	if a.Tau < 0 || a.Tau >= a.Recipe.H && a.Recipe.Overlap == "" {
 		return a, fmt.Errorf("arm %q: tau %d: less than h is allowed", text, a.Tau)
 	}
+	if a.Together && a.Lag > 0 || a.Lag < 0 || a.Micro < 1 || batch/a.Workers%a.Micro != 0 {
+		return a, fmt.Errorf("arm %q: lag %d, micro-batches of %d windows: steps together leave nothing in flight, and a worker's %d windows are whole micro-batches", text, a.Lag, a.Micro, batch/a.Workers)
+	}
 	return a, nil
 }
 
 func (a *arm) set(key, value string) (err error) {
 	r := &a.Recipe
-	words := map[string]*string{"contribution": &r.Contribution, "result": &r.Result, "merge": &r.Merge, "overlap": &r.Overlap}
+	words := map[string]*string{"contribution": &r.Contribution, "result": &r.Result, "merge": &r.Merge, "overlap": &r.Overlap, "activations": &a.Activation}
 	numbers := map[string]*float64{
 		"decay": &r.Decay, "owner-decay": &r.OwnerDecay, "alpha": &r.Alpha, "outer-lr": &r.OuterLR, "momentum": &r.Momentum, "lr": &r.LR, "miss": &a.Miss, "join": &a.Join,
 	}
-	counts := map[string]*int{"h": &r.H, "fragments": &r.Fragments, "workers": &a.Workers, "tau": &a.Tau}
+	counts := map[string]*int{"h": &r.H, "fragments": &r.Fragments, "workers": &a.Workers, "tau": &a.Tau, "stages": &a.Stages, "micro": &a.Micro, "lag": &a.Lag}
+	switches := map[string]*bool{"ramp": &a.Ramp, "together": &a.Together, "elsewhere": &a.Elsewhere}
 	switch {
 	case words[key] != nil:
 		*words[key] = value
 	case numbers[key] != nil:
 		*numbers[key], err = strconv.ParseFloat(value, 64)
-	case key == "ramp":
-		a.Ramp, err = strconv.ParseBool(value)
+	case switches[key] != nil:
+		*switches[key], err = strconv.ParseBool(value)
 	case counts[key] != nil:
 		*counts[key], err = strconv.Atoi(value)
 	default:
-		err = fmt.Errorf("unknown; allowed are contribution, result, merge, overlap, decay, owner-decay, alpha, outer-lr, momentum, lr, miss, join, ramp, h, fragments, workers and tau")
+		err = fmt.Errorf("unknown; allowed are contribution, result, merge, overlap, decay, owner-decay, alpha, outer-lr, momentum, lr, miss, join, ramp, h, fragments, workers and tau, and stages, activations, micro, lag, together and elsewhere")
 	}
 	return err
 }

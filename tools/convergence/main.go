@@ -65,6 +65,9 @@ func run(ctx context.Context, args []string) error {
 	if s.model, err = model.Preset(*preset); err != nil {
 		return err
 	}
+	for _, a := range chosen {
+		s.model.Untied = s.model.Untied || a.Stages > 1 // embedding and head lie in different stages; all arms train one shape
+	}
 	if s.corpus, err = data.Open(*text); err != nil {
 		return err
 	}

@@ -69,6 +69,7 @@ type trial struct {
 	judge   *model.Model
 	workers []*worker
 	owner   *contribution.Owner
+	pipe    *pipeline // nil without stages
 	rng     *rand.Rand
 	out     outcome
 	bytes   struct{ contributions, results int }
@@ -76,9 +77,10 @@ type trial struct {
 	commits int
 }
 
-// worker is one member: its engine, its trackers and its live parameters by fragment.
+// worker is one member: its engine or those of its stages, its trackers and its live parameters by fragment.
 type worker struct {
 	engine   *peer.LocalEngine
+	stages   []*peer.StageEngine
 	trackers []*contribution.Tracker
 	live     [][][]float32
 	sent     []*contribution.Contribution // by fragment, undecided
@@ -95,9 +97,10 @@ func newTrial(s *study, a arm, seed uint64) (*trial, error) {
 	run := peer.DefaultRun()
 	run.Recipe, run.Name, run.Model, run.Corpus, run.Seed = a.Recipe, "convergence", s.model, s.corpus, seed
 	run.Batch, run.TokenBudget = batch/a.Workers, uint64(s.steps*batch*s.model.Context)
-	if a.Global {
+	if a.Global || a.Together {
 		run.Batch = batch
 	}
+	run.Stages, run.Activation, run.Micro, run.Synchronous = a.Stages, a.Activation, a.Micro, a.Together
 	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	signed, err := run.Spec(key, []wire.PeerID{wire.PeerIDOf(key)}, func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
 	if err != nil {
@@ -145,16 +148,21 @@ func (t *trial) admit(step int, joiner bool) error {
 	if err != nil {
 		return err
 	}
-	engine, err := peer.NewLocalEngine(t.spec, t.device, t.study.corpus.Train, joiner, "", model.Room{})
+	n := t.spec.Fragments
+	w := &worker{sent: make([]*contribution.Contribution, n), included: make([]bool, n), ends: make([]int, n)}
+	if t.arm.Stages > 1 {
+		w.stages, err = t.stages(joiner)
+	} else {
+		w.engine, err = peer.NewLocalEngine(t.spec, t.device, t.study.corpus.Train, joiner, "", model.Room{})
+	}
 	if err != nil {
 		return err
 	}
-	n := t.spec.Fragments
-	w := &worker{engine: engine, sent: make([]*contribution.Contribution, n), included: make([]bool, n), ends: make([]int, n)}
+	tensors := w.tensors()
 	for f := range int(t.spec.Fragments) {
 		var live [][]float32
 		for _, i := range t.spec.FragmentTensors(f) {
-			live = append(live, engine.Live()[i])
+			live = append(live, tensors[i])
 		}
 		version, weights := t.replica.Weights(f)
 		tracker, err := contribution.New(contribution.Config{
@@ -172,9 +180,25 @@ func (t *trial) admit(step int, joiner bool) error {
 	return nil
 }
 
+// tensors are a worker's parameters in the run spec's order.
+func (w *worker) tensors() [][]float32 {
+	if w.engine == nil {
+		return together(w.stages)
+	}
+	return w.engine.Live()
+}
+
 // close gives all memory back.
 func (t *trial) close() error {
 	for _, w := range t.workers {
+		for _, e := range w.stages {
+			if err := e.Close(); err != nil {
+				return err
+			}
+		}
+		if w.engine == nil {
+			continue
+		}
 		if err := w.engine.Close(); err != nil {
 			return err
 		}
@@ -242,6 +266,9 @@ func (t *trial) run(ctx context.Context, say func(step int, loss float64)) (outc
 
 // step makes one inner step of every worker, each on its part of the step's windows.
 func (t *trial) step(step int) error {
+	if t.pipe != nil {
+		return t.pass(step)
+	}
 	progress := float64(step) / float64(t.study.steps)
 	each := int(t.spec.Data.Batch)
 	positions := make([]uint64, each)
@@ -367,6 +394,8 @@ func (t *trial) conclude(took time.Duration) {
 	o.ContributionBits = 8 * float64(t.bytes.contributions) / n / values
 	o.ResultBits = 8 * float64(t.bytes.results) / values
 	o.UploadBits = (n - 1) / n * (o.ContributionBits + o.ResultBits)
-	o.Ratio = 32 * float64(t.spec.H) / o.UploadBits
+	if o.UploadBits > 0 { // one worker alone sends nothing
+		o.Ratio = 32 * float64(t.spec.H) / o.UploadBits
+	}
 	o.CodecNanos = float64(t.codec.Nanoseconds()) / n / values
 }
