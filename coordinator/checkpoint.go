@@ -58,7 +58,7 @@ func (m *Machine) proposeMark() {
 // proposeComplete says when enough peers hold the newest mark.
 func (m *Machine) proposeComplete() {
 	c := &m.points
-	if c.open == nil {
+	if c.open == nil || m.cfg.Spec.Staged() && c.seed != c.open.At { // peers hold one stage each, the seed all of them
 		return
 	}
 	holders, others := 0, 1

@@ -114,3 +114,23 @@ func TestStagesShareLeases(t *testing.T) {
 		t.Errorf("%d slots are remembered", n)
 	}
 }
+
+// TestStagesKeepACheckpointThatIsWhole: three peers of one stage that hold a state are not enough to let older ones go.
+func TestStagesKeepACheckpointThatIsWhole(t *testing.T) {
+	m, err := New(Config{Spec: stagedSpec(), Run: hashOf("run"), Self: wire.PeerID{1}, State: make([]wire.FragmentHead, 3), Limit: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.points.open = &wire.Checkpoint{At: 5}
+	for slot := range wire.Slot(3) {
+		m.members[slot+1] = &member{slot: slot + 1, peer: wire.PeerID{byte(10 + slot)}, beat: wire.Heartbeat{Holds: 5}}
+	}
+	for _, seed := range []uint64{4, 5} {
+		m.points.seed = seed
+		m.effects = nil
+		m.proposeComplete()
+		if said := len(m.effects) > 0; said != (seed == 5) {
+			t.Errorf("the seed holds height %d: that the checkpoint is complete is said: %v", seed, said)
+		}
+	}
+}
