@@ -7,18 +7,20 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"dunlin/checkpoint"
 	"dunlin/ledger"
 	"dunlin/replica"
 	"dunlin/store"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
-// Past rebuilds the state of a run as it was at a height of its ledger, from what a run folder holds: the newest saved
-// state that is not later, and the results of the commits after it. 0 is the latest height whose results are all here. It
-// returns the height of the newest commit in the state. Nobody else may use the folder meanwhile.
-func Past(dir string, spec *wire.RunSpec, log *ledger.Log, at uint64) (*replica.Replica, uint64, error) {
+// Past rebuilds the state of a run, or of a stage of it, as it was at a height of its ledger, from what a run folder holds:
+// the newest saved state that is not later, and the results of the commits after it. 0 is the latest height whose results
+// are all here. It returns the height of the newest commit by then. Nobody else may use the folder meanwhile.
+func Past(dir string, spec *wire.RunSpec, stage int, log *ledger.Log, at uint64) (*replica.Replica, uint64, error) {
 	latest, enough := log.Height(), at == 0
 	if at > latest {
 		return nil, 0, fmt.Errorf("height %d: the ledger here ends at %d", at, latest)
@@ -39,7 +41,7 @@ func Past(dir string, spec *wire.RunSpec, log *ledger.Log, at uint64) (*replica.
 		if from > at {
 			continue
 		}
-		r, height, err := since(dir, spec, log, blobs, from, at)
+		r, height, err := since(dir, spec, stage, log, blobs, from, at)
 		if err == nil || enough && height > 0 && errors.Is(err, store.ErrNotFound) {
 			return r, height, nil
 		}
@@ -66,15 +68,15 @@ func savedHeights(dir string) ([]uint64, error) {
 
 // since replays the commits between a saved state, or state 0, and a height. When it fails at one it returns the state
 // before as well.
-func since(dir string, spec *wire.RunSpec, log *ledger.Log, blobs store.Store, from, at uint64) (*replica.Replica, uint64, error) {
-	r, err := replica.New(spec)
+func since(dir string, spec *wire.RunSpec, stage int, log *ledger.Log, blobs store.Store, from, at uint64) (*replica.Replica, uint64, error) {
+	r, err := replica.NewStage(spec, stage)
 	newest := from
 	if from > 0 && err == nil {
 		head, readErr := os.ReadFile(headPath(dir, from))
 		if readErr != nil {
 			return nil, 0, readErr
 		}
-		r, newest, err = replica.Open(spec, head, blobs)
+		r, newest, err = replica.OpenStage(spec, stage, head, blobs)
 	}
 	if err != nil {
 		return nil, 0, err
@@ -113,6 +115,9 @@ func since(dir string, spec *wire.RunSpec, log *ledger.Log, blobs store.Store, f
 
 // replay applies a commit whose table and frames are in the store; the replica checks that the state follows.
 func replay(r *replica.Replica, c *wire.Commit, blobs store.Store) error {
+	if c.Fragment < uint64(r.Fragments()) && !r.Holds(int(c.Fragment)) {
+		return r.Follow(c)
+	}
 	b, err := blobs.Get(c.Table, wire.MaxMessage)
 	if err != nil {
 		return fmt.Errorf("table: %w", err)
@@ -130,7 +135,7 @@ func replay(r *replica.Replica, c *wire.Commit, blobs store.Store) error {
 	return r.Apply(c, frames)
 }
 
-// ModelAt is a global state as a checkpoint, called by its height.
+// ModelAt is a global state as a checkpoint, called by its height; of a stage it has that stage's tensors only.
 func ModelAt(r *replica.Replica, height uint64) (*checkpoint.Checkpoint, error) {
 	cfg, err := modelConfig(r.Spec())
 	if err != nil {
@@ -141,4 +146,21 @@ func ModelAt(r *replica.Replica, height uint64) (*checkpoint.Checkpoint, error) 
 		return nil, err
 	}
 	return &checkpoint.Checkpoint{Step: height, Config: text, Model: r.Tensors()}, nil
+}
+
+// ExportStage writes what training.Export does of a stage of a run's model, as ModelAt has it: into a new folder, or into
+// one that has other stages at the same height. It returns the stages that are missing before other tools open it.
+func ExportStage(c *checkpoint.Checkpoint, spec *wire.RunSpec, stage int, to string, number checkpoint.Number) (missing []int, err error) {
+	shard := checkpoint.Shard{
+		Number: stage, Of: spec.StageCount(), Values: int64(spec.Parameters()), Files: map[string]int{},
+		Origin: map[string]string{"run": spec.ID().String(), "height": strconv.FormatUint(c.Step, 10)},
+	}
+	for i := range spec.Tensors {
+		shard.Files[spec.Tensors[i].Name] = spec.StageOf(int(spec.Tensors[i].Fragment))
+	}
+	missing, err = training.ExportShard(c, shard, to, number)
+	if errors.Is(err, checkpoint.ErrOtherModel) {
+		err = fmt.Errorf("%w: choose a new folder, or with --at the height of what is there", err)
+	}
+	return missing, err
 }

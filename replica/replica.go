@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"dunlin/compress"
@@ -290,13 +291,15 @@ func (r *Replica) CopyTo(f int, tensors [][]float32) error {
 	return nil
 }
 
-// Tensors returns a copy of all weights as named tensors, in the RunSpec's order. The
-// replica must hold every fragment.
+// Tensors returns a copy of the weights that are held as named tensors, in the RunSpec's order.
 func (r *Replica) Tensors() []compute.Tensor {
 	view := r.View()
 	out := make([]compute.Tensor, len(r.spec.Tensors))
 	for i := range view.fragments {
 		f := &view.fragments[i]
+		if !f.held {
+			continue
+		}
 		data := make([][]float32, len(f.tensors))
 		for j, t := range f.tensors {
 			shape := f.layout.Shapes()[j]
@@ -305,7 +308,7 @@ func (r *Replica) Tensors() []compute.Tensor {
 		}
 		f.layout.Scatter(data, f.weights)
 	}
-	return out
+	return slices.DeleteFunc(out, func(t compute.Tensor) bool { return t.Data == nil })
 }
 
 // View is the state at one moment. It does not change, and costs no memory of its own

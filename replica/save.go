@@ -100,14 +100,23 @@ func DecodeHead(b []byte, run wire.Hash) (*Head, error) {
 
 // Open restores a saved state from the bytes of its head, with the height it stands at.
 func Open(spec *wire.RunSpec, head []byte, blobs Blobs) (r *Replica, height uint64, err error) {
+	return OpenStage(spec, wire.AllStages, head, blobs)
+}
+
+// OpenStage is Open for a peer that holds one stage.
+func OpenStage(spec *wire.RunSpec, stage int, head []byte, blobs Blobs) (r *Replica, height uint64, err error) {
 	h, err := DecodeHead(head, spec.ID())
 	if err != nil {
 		return nil, 0, err
 	}
 	heads := make([]wire.FragmentHead, len(h.Fragments))
 	manifests := make([]wire.Manifest, len(h.Fragments))
+	held := spec.Holding(stage)
 	for i, f := range h.Fragments {
 		heads[i] = wire.FragmentHead{Version: f.Version, State: f.State}
+		if i >= len(held) || !held[i] {
+			continue // restore says when there are too many
+		}
 		b, err := blobs.Get(f.Manifest, wire.MaxMessage)
 		if err != nil {
 			return nil, 0, fmt.Errorf("open state at height %d: manifest of fragment %d: %w", h.Height, i, err)
@@ -116,7 +125,7 @@ func Open(spec *wire.RunSpec, head []byte, blobs Blobs) (r *Replica, height uint
 			return nil, 0, fmt.Errorf("open state at height %d: manifest of fragment %d: %w", h.Height, i, err)
 		}
 	}
-	r, err = Restore(spec, heads, manifests, func(hash wire.Hash) ([]byte, error) {
+	r, err = RestoreStage(spec, stage, heads, manifests, func(hash wire.Hash) ([]byte, error) {
 		return blobs.Get(hash, 8*compress.MaxSlabValues)
 	})
 	if err != nil {

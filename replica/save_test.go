@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"math"
 	"testing"
 
@@ -186,4 +187,63 @@ func FuzzRestore(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestOpenStage: a saved state of one stage has that stage's weights, needs nothing of the other, and follows it.
+func TestOpenStage(t *testing.T) {
+	spec := tinySpec()
+	spec.Stages, spec.Activation, spec.Micro = []uint64{0, 1}, "int8", 1
+	whole, commits := history(t, spec, 5, 11)
+	for stage := range 2 {
+		r, err := replica.NewStage(spec, stage)
+		if err != nil {
+			t.Fatal(err)
+		}
+		follow := func(commits []outcome, r *replica.Replica) {
+			for _, o := range commits {
+				if f := int(o.commit.Fragment); r.Holds(f) {
+					err = r.Apply(o.commit, o.frames)
+				} else {
+					err = r.Follow(o.commit)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		follow(commits[:3], r)
+		m := newMemory()
+		var head []byte
+		if _, err := r.Save(m, 3, func(b []byte) error { head = bytes.Clone(b); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		opened, _, err := replica.OpenStage(spec, stage, head, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		follow(commits[3:], opened)
+		if fmt.Sprint(opened.Heads()) != fmt.Sprint(whole.Heads()) {
+			t.Errorf("stage %d: heads %v, the whole model's %v", stage, opened.Heads(), whole.Heads())
+		}
+		want := map[string][]float32{}
+		for _, tensor := range whole.Tensors() {
+			want[tensor.Name] = tensor.Data
+		}
+		tensors := opened.Tensors()
+		if n := len(spec.FragmentTensors(stage)); len(tensors) != n {
+			t.Errorf("stage %d: %d tensors, want %d", stage, len(tensors), n)
+		}
+		for _, tensor := range tensors {
+			if !slices.Equal(tensor.Data, want[tensor.Name]) {
+				t.Errorf("stage %d: %s is not the whole model's", stage, tensor.Name)
+			}
+		}
+		if _, _, err := replica.Open(spec, head, m); err == nil {
+			t.Errorf("stage %d: the whole model was made of it", stage)
+		}
+	}
+	none, err := replica.NewStage(spec, wire.NoStage)
+	if err != nil || len(none.Tensors()) != 0 || fmt.Sprint(none.Heads()) != fmt.Sprint(newReplica(t, spec).Heads()) {
+		t.Errorf("who holds nothing knows heads %v, %v", none.Heads(), err)
+	}
 }

@@ -140,6 +140,16 @@ func Export(c *checkpoint.Checkpoint, to string, number checkpoint.Number) error
 	return checkpoint.WriteHuggingFace(to, number, c.Model, files)
 }
 
+// ExportShard is Export of a part of a model: into a new folder, or into one that has other parts of the same origin. It
+// returns the parts that are missing before other tools open it.
+func ExportShard(c *checkpoint.Checkpoint, shard checkpoint.Shard, to string, number checkpoint.Number) (missing []int, err error) {
+	files, err := describeFiles(c, number)
+	if err != nil {
+		return nil, fmt.Errorf("export to %s: %w", to, err)
+	}
+	return checkpoint.WriteShard(to, number, c.Model, shard, files)
+}
+
 // describeFiles are the small files beside the weights.
 func describeFiles(c *checkpoint.Checkpoint, number checkpoint.Number) (map[string][]byte, error) {
 	var shape model.Config

@@ -20,8 +20,8 @@ func (s *RunSpec) StageOf(f int) int {
 	return int(s.Stages[f])
 }
 
-// Holding says which fragments a peer holds that serves a stage; AllStages stands
-// for every one.
+// Holding says which fragments a peer holds that serves a stage, all with AllStages and
+// none with NoStage.
 func (s *RunSpec) Holding(stage int) []bool {
 	held := make([]bool, s.Fragments)
 	for f := range held {
@@ -30,8 +30,11 @@ func (s *RunSpec) Holding(stage int) []bool {
 	return held
 }
 
-// AllStages is the stage of a peer that holds the whole model.
-const AllStages = -1
+// Stages of peers that hold the whole model, or nothing of it.
+const (
+	AllStages = -1
+	NoStage   = -2
+)
 
 // validateStages checks that stages are counted without a gap, and what belongs
 // to them.

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,6 +14,7 @@ import (
 	"dunlin/model"
 	"dunlin/peer"
 	"dunlin/training"
+	"dunlin/wire"
 )
 
 func newExport(t *terminal) *cobra.Command {
@@ -34,9 +38,12 @@ func (t *terminal) exportModel(_ context.Context, c *Config, args []string) erro
 	if err != nil {
 		return err
 	}
-	saved, err := c.model(args[0])
+	saved, of, err := c.modelOrStage(args[0])
 	if err != nil {
 		return err
+	}
+	if of != nil {
+		return t.exportStage(c, saved, of, args[1], number)
 	}
 	if err := training.Export(saved, args[1], number); err != nil {
 		return err
@@ -67,32 +74,86 @@ func (t *terminal) importModel(_ context.Context, c *Config, args []string) erro
 	return t.moved(c, saved, args[1], "to")
 }
 
+// stageOf is which stage of a run's model a data folder holds.
+type stageOf struct {
+	spec  *wire.RunSpec
+	stage int
+}
+
+func (s *stageOf) String() string {
+	return fmt.Sprintf("stage %d of %d", s.stage+1, s.spec.StageCount())
+}
+
+// exportStage writes one stage of a model beside those of other peers.
+func (t *terminal) exportStage(c *Config, saved *checkpoint.Checkpoint, of *stageOf, to string, number checkpoint.Number) error {
+	missing, err := peer.ExportStage(saved, of.spec, of.stage, to, number)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		if missing == nil {
+			missing = []int{}
+		}
+		return json.NewEncoder(t.out).Encode(map[string]any{"step": saved.Step, "stage": of.stage, "stages": of.spec.StageCount(), "missing": missing, "folder": to})
+	}
+	words := "all stages are there: the folder holds the whole model"
+	if len(missing) > 0 {
+		var names []string
+		for _, i := range missing {
+			names = append(names, strconv.Itoa(i+1))
+		}
+		words = fmt.Sprintf("still missing: stage %s; export them, from the folders of peers that have them, into the same folder with --at %d", strings.Join(names, ", "), saved.Step)
+	}
+	_, err = fmt.Fprintf(t.out, "%v, at height %d, %s to %s\n%s\n", of, saved.Step, "in "+c.Number, to, words)
+	return err
+}
+
 // model reads the model that a folder holds, a run's at a height of its ledger.
-func (c *Config) model(dir string) (_ *checkpoint.Checkpoint, err error) {
+func (c *Config) model(dir string) (*checkpoint.Checkpoint, error) {
+	saved, of, err := c.modelOrStage(dir)
+	if err == nil && of != nil {
+		return nil, fmt.Errorf("%s holds %v only: bring the stages together with dunlin export, or give the coordinator's folder", dir, of)
+	}
+	return saved, err
+}
+
+// modelOrStage is model that also reads the folder of a peer that holds one stage, and says which.
+func (c *Config) modelOrStage(dir string) (_ *checkpoint.Checkpoint, of *stageOf, err error) {
 	folder := peer.Folder{Dir: dir}
 	if !folder.Exists() {
 		if c.At > 0 {
-			return nil, fmt.Errorf("%s is no data folder of a run: only those know heights (--at %d)", dir, c.At)
+			return nil, nil, fmt.Errorf("%s is no data folder of a run: only those know heights (--at %d)", dir, c.At)
 		}
-		return training.OpenWeights(dir, c.weights())
+		saved, err := training.OpenWeights(dir, c.weights())
+		return saved, nil, err
 	}
 	if c.Average {
-		return nil, fmt.Errorf("%s is the data folder of a run, which keeps no average of the weights", dir)
+		return nil, nil, fmt.Errorf("%s is the data folder of a run, which keeps no average of the weights", dir)
 	}
 	log, run, closeIt, err := openLedger(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer closing(&err, closeIt)
 	_, spec, err := folder.Load(run)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	state, height, err := peer.Past(folder.Run(run), spec, log, uint64(c.At))
+	stage, known := folder.Stage(run)
+	switch {
+	case !known || !spec.Staged():
+		stage = wire.AllStages
+	case stage >= spec.StageCount():
+		return nil, nil, fmt.Errorf("%s names stage %d of %d: it is damaged, let a worker begin with an empty folder", filepath.Join(folder.Run(run), "stage"), stage+1, spec.StageCount())
+	default:
+		of = &stageOf{spec, stage}
+	}
+	state, height, err := peer.Past(folder.Run(run), spec, stage, log, uint64(c.At))
 	if err != nil {
-		return nil, fmt.Errorf("run %s in %s: %w", run.Short(), dir, err)
+		return nil, nil, fmt.Errorf("run %s in %s: %w", run.Short(), dir, err)
 	}
-	return peer.ModelAt(state, height)
+	saved, err := peer.ModelAt(state, height)
+	return saved, of, err
 }
 
 // moved tells what now lies in another folder.

@@ -52,7 +52,7 @@ func openLedger(dir string) (_ *ledger.Log, run wire.Hash, closeIt func() error,
 	if err != nil {
 		return nil, run, nil, errors.Join(err, lock.Unlock())
 	}
-	state, err := replica.New(spec)
+	state, err := replica.NewStage(spec, wire.NoStage) // only its hashes are needed
 	if err != nil {
 		return nil, run, nil, errors.Join(err, lock.Unlock())
 	}

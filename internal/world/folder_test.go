@@ -40,7 +40,7 @@ func (w *world) log(dir string) *ledger.Log {
 func (w *world) past(dir string, at uint64) (*replica.Replica, uint64, error) {
 	log := w.log(dir)
 	defer log.Close()
-	return peer.Past(dir, w.spec, log, at)
+	return peer.Past(dir, w.spec, wire.AllStages, log, at)
 }
 
 // open reads a run folder; nobody may be using it.
