@@ -17,7 +17,7 @@ REPEAT ?= 1
 DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS))
 
 .DEFAULT_GOAL := help
-.PHONY: run test build lint race golden generate mutate ptxas fuzz bench bench-convergence bench-link bench-coordinator bench-rebalance netns-test check-arm64 interop check-parity bench-peers cross clean help
+.PHONY: run test build lint race golden generate mutate ptxas fuzz bench bench-convergence bench-link bench-pipeline bench-billion bench-coordinator bench-rebalance netns-test check-arm64 interop check-parity bench-peers cross clean help
 
 run: build ## build, then train a small model with a swarm on this machine (DATA=path for your own text, SECONDS=n)
 	bin/dunlin demo $(DEMO_FLAGS)
@@ -86,6 +86,12 @@ bench-link: ## what rounds, and newcomers, cost on links that just carry them (L
 bench-coordinator: ## a coordinator among HOSTS (1000) real peers for WINDOW (60) seconds, and the steps of one among 10,000 simulated ones (Linux)
 	BENCH_COORDINATOR=1 HOSTS=$(HOSTS) WINDOW=$(WINDOW) $(GO) test -count=1 -timeout 60m -v -run TestCoordinatorAmongMany ./internal/world
 	BENCH_COORDINATOR=1 $(GO) test -count=1 -timeout 60m -v -run TestCoordinatorSteps ./peer/core
+
+bench-pipeline: ## two stages, 1,024 wide, on links of 100 Mbit/s and 50 ms: forecast, tokens a second and loss by codec (Linux and root; CODECS, TOKENS, WINDOW in seconds)
+	BENCH_PIPELINE=1 $(GO) test -count=1 -timeout 60m -v -run TestPipelineThroughput ./internal/world
+
+bench-billion: ## three inner steps of 1.0 billion parameters in one process and in four: memory and losses (Linux, 20 GB; LAYERS, WIDTH)
+	BENCH_BILLION=1 $(GO) test -count=1 -timeout 20m -v -run TestBillion ./internal/world
 
 bench-rebalance: ## how full a pipeline's stages stay while peers come and go, by rule (SEEDS=n)
 	REBALANCE=$(if $(filter command,$(origin SEEDS)),$(SEEDS),10) $(GO) test -count=1 -timeout 60m -v -run TestRebalanceTrace ./sim

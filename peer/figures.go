@@ -94,6 +94,17 @@ func (f *figures) member(m *wire.Member) {
 	delete(f.slots, m.Slot)
 }
 
+// workers counts who has a slot in a stage.
+func (f *figures) workers(stage int) int {
+	n := 0
+	for _, id := range f.slots {
+		if m := f.members[id]; m != nil && m.stage == stage {
+			n++
+		}
+	}
+	return n
+}
+
 // forgetGone bounds the memory of workers that left.
 func (f *figures) forgetGone() {
 	if len(f.members) < len(f.slots)+maxGone {

@@ -140,7 +140,7 @@ func (p *Peer) seekCoordinators(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, askWithin)
 		defer cancel()
 		for _, id := range there {
-			for _, k := range p.hearsay(ctx, id) {
+			for _, k := range hearsay(ctx, p.transport, id) {
 				if slices.Contains(missing, k.Peer) {
 					p.reach(ctx, k.Peer, k.Addrs)
 				}

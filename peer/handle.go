@@ -71,8 +71,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case flow:
 		p.life.flow = ev
 	case stageAsked:
-		p.asking[ev.peer] = append(p.asking[ev.peer], ev.answer)
-		p.next(coordinator.StageAsked{Peer: ev.peer})
+		p.askStage(ev)
 	case baselines:
 		p.figures.unigram, p.figures.bigram, p.figures.prompt = &ev.unigram, &ev.bigram, ev.prompt
 	case judged:
@@ -91,6 +90,17 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	default:
 		p.note(fmt.Sprintf("report %T has no handler", ev))
 	}
+}
+
+// askStage passes a peer's question on, if this is the coordinator that knows who was
+// offered what.
+func (p *Peer) askStage(ev stageAsked) {
+	if p.self != p.lead || p.council != nil && !p.council.leads {
+		ev.answer <- nil
+		return
+	}
+	p.asking[ev.peer] = append(p.asking[ev.peer], ev.answer)
+	p.next(coordinator.StageAsked{Peer: ev.peer})
 }
 
 func (p *Peer) judged(j judged) {
@@ -194,7 +204,7 @@ func (p *Peer) begin(w weightsGiven) {
 	}
 	p.worker.orders.put(begin{
 		slot: p.slot, fresh: fresh, versions: w.versions, weights: w.weights, leases: leases,
-		tokens: p.figures.tokens, members: len(p.figures.slots),
+		tokens: p.figures.tokens, members: p.figures.workers(p.cfg.Stage),
 	})
 	p.granted = nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"dunlin/wire"
@@ -64,19 +65,45 @@ func fetchSpec(ctx context.Context, t Transport, coordinator wire.PeerID, addrs 
 	return &signed, CheckSpec(spec)
 }
 
-// FetchStage asks a run's coordinators, one after another, which stage they want this peer in.
+// FetchStage asks a run's coordinators, one after another, which stage they want this
+// peer in. Of several only the one that leads knows: it is looked for until it answers.
 func FetchStage(ctx context.Context, t Transport, coordinators []wire.Known, spec *wire.RunSpec) (*wire.Offer, error) {
 	ctx, cancel := context.WithTimeout(ctx, specWithin)
 	defer cancel()
-	var errs []error
-	for _, c := range coordinators {
-		offer, err := fetchStage(ctx, t, c.Peer, c.Addrs, spec)
-		if err == nil {
-			return offer, nil
+	known := slices.Clone(coordinators)
+	for {
+		var errs []error
+		for i := 0; i < len(known); i++ {
+			ask, done := context.WithTimeout(ctx, specWithin/3) // others may be there when this one is not
+			offer, err := fetchStage(ask, t, known[i].Peer, known[i].Addrs, spec)
+			if err != nil && len(spec.Coordinators) > 1 {
+				known = append(known, otherCoordinators(ask, t, known[i].Peer, known, spec)...)
+			}
+			if done(); err == nil {
+				return offer, nil
+			}
+			errs = append(errs, err)
 		}
-		errs = append(errs, err)
+		if len(spec.Coordinators) == 1 {
+			return nil, errors.Join(errs...)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(errs...)
+		case <-time.After(time.Second): // they are choosing a leader
+		}
 	}
-	return nil, errors.Join(errs...)
+}
+
+// otherCoordinators asks one coordinator where those are that are not known.
+func otherCoordinators(ctx context.Context, t Transport, of wire.PeerID, known []wire.Known, spec *wire.RunSpec) []wire.Known {
+	var out []wire.Known
+	for _, k := range hearsay(ctx, t, of) {
+		if slices.Contains(spec.Coordinators, k.Peer) && !slices.ContainsFunc(known, func(o wire.Known) bool { return o.Peer == k.Peer }) {
+			out = append(out, k)
+		}
+	}
+	return out
 }
 
 func fetchStage(ctx context.Context, t Transport, coordinator wire.PeerID, addrs []string, spec *wire.RunSpec) (*wire.Offer, error) {

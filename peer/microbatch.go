@@ -26,11 +26,15 @@ type microBatch struct {
 	gradients [][]byte // by stage: of its output; the last one's are the targets
 }
 
+// InFlight is how many micro-batches a trainer keeps under way, with local steps: one for
+// each stage, and one whose bytes travel.
+func InFlight(stages int) int { return stages + 1 }
+
 // begin starts over under a new slot. Leases of the old one are gone with it.
 func (t *trainer) begin(p *pipe, slot wire.Slot) error {
 	stages := p.spec.StageCount()
 	values := p.spec.Micro * p.spec.Model.Context * p.spec.Model.Width
-	batch, flight := int(p.spec.Data.Batch/p.spec.Micro), stages+1
+	batch, flight := int(p.spec.Data.Batch/p.spec.Micro), InFlight(stages)
 	if p.spec.Synchronous {
 		flight = batch
 	}

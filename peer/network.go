@@ -97,10 +97,10 @@ func (d *donor) admit(peer wire.PeerID) bool {
 // stageAsked is a peer's question which stage it should serve.
 type stageAsked struct {
 	peer   wire.PeerID
-	answer chan *wire.Offer
+	answer chan *wire.Offer // takes one; nil: ask another coordinator
 }
 
-// offerStage has the coordinator's machine answer, on any goroutine.
+// offerStage has the machine of the coordinator that leads answer, on any goroutine.
 func (p *Peer) offerStage(ctx context.Context, from wire.PeerID) ([]byte, error) {
 	if !p.isCoordinator(p.self) || !p.spec.Staged() {
 		return nil, errNotHere
@@ -109,6 +109,9 @@ func (p *Peer) offerStage(ctx context.Context, from wire.PeerID) ([]byte, error)
 	p.inbox.put(stageAsked{from, answer})
 	select {
 	case offer := <-answer:
+		if offer == nil {
+			return nil, errNotHere
+		}
 		return wire.Encode(offer), nil
 	case <-ctx.Done():
 		return nil, ctx.Err()

@@ -27,6 +27,13 @@ type Recipe struct {
 	Fragments    int
 }
 
+// Together is the recipe for peers that make every inner step together: their weights are
+// equal, so that the outer step has nothing to weigh and takes them over as they are.
+func (r Recipe) Together() Recipe {
+	r.OuterLR, r.Momentum = 1, 0
+	return r
+}
+
 // Recipes lists all, the default first.
 func Recipes() []Recipe {
 	dense := Recipe{

@@ -76,7 +76,7 @@ func (p *Peer) whereIs(ctx context.Context, lead wire.PeerID, k wire.Known) []st
 		p.transport.Forget(k.Peer)
 		return nil
 	}
-	for _, other := range p.hearsay(ctx, k.Peer) {
+	for _, other := range hearsay(ctx, p.transport, k.Peer) {
 		if other.Peer == lead {
 			return other.Addrs
 		}
@@ -85,10 +85,10 @@ func (p *Peer) whereIs(ctx context.Context, lead wire.PeerID, k wire.Known) []st
 }
 
 // hearsay asks a connected peer whom it knows; nil when it does not say.
-func (p *Peer) hearsay(ctx context.Context, id wire.PeerID) []wire.Known {
+func hearsay(ctx context.Context, t Transport, id wire.PeerID) []wire.Known {
 	request := wire.Request{Class: wire.ClassControl, What: wire.WhatPeers}
 	rand.Read(request.Hash[:])
-	b, err := p.transport.Fetch(ctx, id, request.Class, wire.Encode(&request), wire.MaxMessage)
+	b, err := t.Fetch(ctx, id, request.Class, wire.Encode(&request), wire.MaxMessage)
 	if err != nil {
 		return nil
 	}

@@ -178,9 +178,6 @@ func checkStages(spec *wire.RunSpec) error {
 		return nil
 	}
 	_, err := stageParts(spec)
-	if n := len(spec.Coordinators); n > 1 {
-		err = errors.Join(err, fmt.Errorf("run spec: a run with stages has one coordinator yet, not %d", n))
-	}
 	_, codec := compress.ByName(spec.Activation)
 	if codec != nil {
 		codec = fmt.Errorf("run spec: activations: %w", codec)

@@ -8,6 +8,7 @@ import (
 
 	"dunlin/compute"
 	"dunlin/compute/cpu"
+	"dunlin/contribution"
 	"dunlin/data"
 	"dunlin/model"
 	"dunlin/store"
@@ -311,5 +312,52 @@ func TestSynchronousStepsEqualOneMachine(t *testing.T) {
 	}
 	if _, err := stages[0][0].Reduce([][]byte{make([]byte, 3)}, 4); err == nil {
 		t.Error("a sum of another size is added")
+	}
+}
+
+// TestSynchronousMissIsNotAddedTwice: a member whose contribution a commit left out has made the same steps as the others,
+// so that it takes the commit over as it is; with local steps its own steps are not in the commit and stay.
+func TestSynchronousMissIsNotAddedTwice(t *testing.T) {
+	for _, together := range []bool{false, true} {
+		spec, _ := stagedSpec(t, 4, 1)
+		spec.Synchronous = together
+		e, err := NewStageEngine(spec, 1, cpuDevice(t), false, "", model.Room{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		configs, err := contributionConfigs(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWorker(spec, e, configs, 1, func(any) {})
+		fragment := slices.Index(spec.Stages, 1)
+		weights := make([][]float32, spec.Fragments)
+		weights[fragment] = make([]float32, configs[fragment].Layout.Values())
+		if err := w.begin(begin{slot: 1, fresh: true, versions: make([]uint64, spec.Fragments), weights: weights, members: 2}); err != nil {
+			t.Fatal(err)
+		}
+		w.live[fragment][0][0] = 3 // steps
+		if err := w.snapshot(fragment); err != nil {
+			t.Fatal(err)
+		}
+		committed := make([]float32, configs[fragment].Layout.Values())
+		tensors := make([][]float32, 0, len(w.live[fragment]))
+		for _, live := range w.live[fragment] {
+			tensors = append(tensors, make([]float32, len(live)))
+		}
+		tensors[0][0] = 3 // as the others came to
+		configs[fragment].Layout.Gather(committed, tensors)
+		w.live[fragment][0][0] = 4 // and one more
+		if err := w.merge(takeCommit{fragment: fragment, asked: 1, commit: contribution.Commit{Version: 1, Weights: committed}}); err != nil {
+			t.Fatal(err)
+		}
+		want := float32(4)
+		if together {
+			want = 3
+		}
+		if got := w.live[fragment][0][0]; got != want {
+			t.Errorf("steps together %v: a weight of %v, want %v", together, got, want)
+		}
 	}
 }

@@ -100,7 +100,7 @@ func (p *Peer) donors(ctx context.Context, from []wire.PeerID) []wire.PeerID {
 	defer cancel()
 	var known []wire.Known
 	for _, id := range from {
-		if known = p.hearsay(ctx, id); known != nil {
+		if known = hearsay(ctx, p.transport, id); known != nil {
 			break
 		}
 	}

@@ -366,6 +366,10 @@ func (w *worker) merge(o takeCommit) error {
 		return err
 	}
 	outcome, err := t.Merge(w.live[o.fragment], o.commit)
+	if err == nil && w.spec.Synchronous && outcome.Included < outcome.Slabs {
+		// The others made the same steps: what the commit has of theirs must not be added to it once more.
+		err = t.Restart(w.live[o.fragment], o.commit.Version, o.commit.Weights)
+	}
 	if err == nil {
 		err = w.engine.Push(w.tensors[o.fragment])
 	}

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Trains the same shape on the same number of tokens in one process and in stages × peers
-# processes on loopback, and compares the losses on held-out text.
+# Trains the same shape on the same number of tokens, with as many in an inner step, in one
+# process and in stages × peers processes on loopback, and compares the losses on held-out text.
 #   SEEDS="1 2 3" TOKENS=2000000 WORKERS=6 STAGES=3 MODE=--synchronous sh tools/stages-check.sh
 set -eu
 dunlin=${DUNLIN:-bin/dunlin}
@@ -12,6 +12,8 @@ stages=${STAGES:-3}
 mode=${MODE:-}
 batch=${BATCH:-8}
 activations=${ACTIVATIONS:-int8}
+each=$batch # windows in an inner step of a peer: of all together, or its share
+case $mode in *--synchronous*) ;; *) each=$((batch * stages / workers)) ;; esac
 mkdir -p "$out"
 shape=$out/shape.json
 cat > "$shape" <<JSON
@@ -24,7 +26,7 @@ find "$src/net" -name '*.go' | sort | head -60 | xargs cat | head -c 400000 > "$
 loss() { sed -n 's/.*"'"$1"'": *\([0-9.]*\).*/\1/p'; }
 for seed in $seeds; do
   # shellcheck disable=SC2086 # MODE may be several words, or none
-  "$dunlin" demo --preset "$shape" --workers "$workers" --stages "$stages" --worker-batch "$batch" --micro-batch 1 --activations "$activations" \
+  "$dunlin" demo --preset "$shape" --workers "$workers" --stages "$stages" --worker-batch "$each" --micro-batch 1 --activations "$activations" \
     --tokens "$tokens" --seconds 3600 --seed "$seed" --data "$out/train.txt" --out "$out/swarm-$seed" --json $mode > "$out/swarm-$seed.json"
   trained=$(loss tokens < "$out/swarm-$seed.json")
   "$dunlin" train --preset "$shape" --batch "$batch" --steps $((trained / (batch * 128))) --lr 0.002 --seed "$seed" --save-every 0 --data "$out/train.txt" --out "$out/one-$seed" > /dev/null

@@ -66,6 +66,7 @@ type Config struct {
 	LogEvery  int     // steps between log lines
 	Positions int     // of the window that bench kernels emulates
 	Windows   int     // most held-out windows to measure the loss on; 0 is all
+	Measure   bool    // a coordinator measures it
 
 	Prompt      string  // text to continue
 	Bytes       int     // bytes to generate
@@ -168,7 +169,7 @@ func (c *Config) run() []option {
 		whole(&c.CheckpointEvery, "checkpoint-every", 24, 1, 1<<20, "commits between two checkpoints"),
 		yes(&c.Private, "private", "only who has the invite may join"),
 		text(&c.Export, "out", "", "path", "folder for the run's model when the run ends"),
-		c.windows(128),
+		on(&c.Measure, "held-out", "measure the loss on held-out text, for which the coordinator holds the model a second time; off where memory is short"), c.windows(128),
 	}
 }
 
@@ -223,6 +224,9 @@ func (c *Config) chosen() (peer.Recipe, error) {
 	r, err := peer.RecipeNamed(c.Recipe)
 	if err != nil {
 		return r, err
+	}
+	if c.Together && c.Stages > 1 {
+		r = r.Together()
 	}
 	r.H, r.Fragments = cmp.Or(c.H, r.H), cmp.Or(c.Fragments, r.Fragments)
 	r.LR, r.OuterLR = cmp.Or(c.LR, r.LR), cmp.Or(c.OuterLR, r.OuterLR)

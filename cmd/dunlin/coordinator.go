@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dunlin/compute"
 	"dunlin/compute/cpu"
 	"dunlin/data"
 	"dunlin/invite"
@@ -80,11 +81,15 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	if err := checkSeat(spec, self); err != nil {
 		return err
 	}
-	device, err := cpu.New(cpu.Options{Threads: 1})
-	if err != nil {
-		return err
+	var judge compute.Device
+	if c.Measure {
+		device, err := cpu.New(cpu.Options{Threads: 1})
+		if err != nil {
+			return err
+		}
+		defer closing(&err, device.Close)
+		judge = device
 	}
-	defer closing(&err, device.Close)
 	var ledger entries
 	page, err := status.New(status.Config{Listen: c.Listen, Token: c.PageToken, Logger: log, Entry: ledger.read})
 	if err != nil {
@@ -104,7 +109,7 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	others := &neighbours{ids: spec.Coordinators, self: self, known: folder.Known(run)}
 	p, err := peer.New(peer.Config{
 		Key: key, Signed: signed, Run: run, Dir: folder.Run(run), Quota: c.quota(), Version: release, Export: c.Export, Logger: log, Seed: c.Seed,
-		Rebalance: seconds(c.Rebalance), Judge: device, HeldOutWindows: c.Windows, Coordinators: whereabouts(others.known),
+		Rebalance: seconds(c.Rebalance), Judge: judge, HeldOutWindows: c.Windows, Coordinators: whereabouts(others.known),
 		Agree: agree(spec, self, folder.Run(run), func() *swarm.Host { return host }, log),
 		Publish: func(s *status.Snapshot) {
 			d.refresh(others.news(host))

@@ -75,9 +75,6 @@ func (d *demo) run(ctx context.Context) (*demoResult, error) {
 	if c.Stages > c.Workers {
 		return nil, fmt.Errorf("--stages %d need at least as many --workers, not %d", c.Stages, c.Workers)
 	}
-	if c.Stages > 1 && c.Coordinators > 1 {
-		return nil, errors.New("--stages and --coordinators: a run with stages has one coordinator yet")
-	}
 	if shape, err := c.shape(); err != nil || c.Stages > shape.Layers {
 		return nil, errors.Join(err, fmt.Errorf("--stages %d: the model has %d layers, and each stage takes one at least", c.Stages, shape.Layers))
 	}

@@ -47,12 +47,14 @@ func (e *entries) read(ctx context.Context, height uint64) (*status.EntryDetail,
 
 // run takes part until the context or the run ends. It tells events its snapshots, and what to say, as functions.
 func (s *stay) run(ctx context.Context, c *Config, events chan<- any) error {
+	stage := wire.AllStages // that it is told to serve; none yet
 	for {
-		err := s.once(ctx, c, events)
+		err := s.once(ctx, c, stage, events)
 		var move *peer.MoveError
 		if !errors.As(err, &move) || ctx.Err() != nil {
 			return err
 		}
+		stage = move.Stage
 		select {
 		case events <- func(line *progress) {
 			line.say("it moves       "+move.Reason, "moves", slog.Int("stage", move.Stage), slog.String("reason", move.Reason))
@@ -62,8 +64,8 @@ func (s *stay) run(ctx context.Context, c *Config, events chan<- any) error {
 	}
 }
 
-// once takes part in one stage of a run that has some, or in the run.
-func (s *stay) once(ctx context.Context, c *Config, events chan<- any) (err error) {
+// once takes part in one stage of a run that has some, the one that it is told or else asks for, or in the run.
+func (s *stay) once(ctx context.Context, c *Config, stage int, events chan<- any) (err error) {
 	s.sent.Store(0)
 	say := func(ev any) {
 		select {
@@ -71,8 +73,11 @@ func (s *stay) once(ctx context.Context, c *Config, events chan<- any) (err erro
 		case <-ctx.Done():
 		}
 	}
-	stage, err := s.fetchStage(ctx, c, say)
-	if err != nil {
+	if stage == wire.AllStages {
+		if stage, err = s.fetchStage(ctx, c, say); err != nil {
+			return err
+		}
+	} else if err = s.folder.SaveStage(s.token.Run, stage); err != nil {
 		return err
 	}
 	devices, err := c.devices(nil)

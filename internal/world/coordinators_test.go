@@ -75,10 +75,16 @@ func (c *council) begin(i int) {
 // work starts a worker.
 func (c *council) work(key byte, steps *atomic.Int64) *node {
 	c.t.Helper()
+	return c.serve(key, 0, counted(steps, sleepingEngine(100*time.Millisecond)))
+}
+
+// serve starts a worker of a stage.
+func (c *council) serve(key byte, stage int, engine func(*wire.RunSpec, []byte, bool) (peer.Engine, error)) *node {
+	c.t.Helper()
 	n := &node{t: c.t, world: c.world, place: place{key: key}, done: make(chan error, 1), news: make(chan struct{}, 1)}
 	c.launch(n, peer.Config{
 		Key: testKey(key), Signed: c.signed, Run: c.id, Dir: scratch(c.t), Seed: uint64(key), Version: "test", Publish: n.publish, Logger: logger(key),
-		Coordinators: c.where(), NewEngine: counted(steps, sleepingEngine(100*time.Millisecond)),
+		Coordinators: c.where(), Stage: stage, NewEngine: engine,
 	})
 	return n
 }

@@ -28,15 +28,19 @@ func (w *world) stageWorkerAt(key byte, stage int, dir string) *node {
 	w.t.Helper()
 	return w.start(place{
 		key: key, dir: dir, change: func(c *peer.Config) { c.Stage = stage },
-		engine: func(spec *wire.RunSpec, _ []byte, joiner bool) (peer.Engine, error) {
-			device, err := cpu.New(cpu.Options{Threads: 1})
-			if err != nil {
-				return nil, err
-			}
-			w.t.Cleanup(func() { _ = device.Close() })
-			return peer.NewStageEngine(spec, stage, device, joiner, "", model.Room{})
-		},
+		engine: w.stageEngine(stage),
 	})
+}
+
+func (w *world) stageEngine(stage int) func(*wire.RunSpec, []byte, bool) (peer.Engine, error) {
+	return func(spec *wire.RunSpec, _ []byte, joiner bool) (peer.Engine, error) {
+		device, err := cpu.New(cpu.Options{Threads: 1})
+		if err != nil {
+			return nil, err
+		}
+		w.t.Cleanup(func() { _ = device.Close() })
+		return peer.NewStageEngine(spec, stage, device, joiner, "", model.Room{})
+	}
 }
 
 // TestStagesInVirtualTime trains a model that no peer holds, two peers a stage. One peer
@@ -132,4 +136,73 @@ func TestPeerMovesToAnotherStage(t *testing.T) {
 		}
 		w.lead.halt()
 	})
+}
+
+// TestStagesOutliveTheirLeader has three coordinators lead a run with stages, one after the other. A newcomer that knows
+// a coordinator which does not lead is told the stage that has lost a peer, by the one that does.
+func TestStagesOutliveTheirLeader(t *testing.T) {
+	swarmtest.Run(t, func(t *testing.T) {
+		c := newCouncil(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
+			threeStages(r)
+			r.TokenBudget = 60_000
+		})
+		for i := range c.nodes {
+			c.begin(i)
+		}
+		lead, term := c.leader(0)
+		var workers []*node
+		for i := range 6 {
+			workers = append(workers, c.serve(byte(2+i), i%3, c.stageEngine(i%3)))
+		}
+		c.more(lead, 6)
+		c.fell(lead)
+		lead, _ = c.leader(term)
+		c.more(lead, 6)
+		workers[1].kill()
+		c.nodes[lead].await("a stage with one peer", func(s *status.Snapshot) bool { return s.Stages[1].Peers == 1 })
+		stage := c.whatStage(30, lead)
+		if stage != 1 {
+			t.Errorf("a newcomer is to serve stage %d", stage)
+		}
+		workers[1] = c.serve(30, stage, c.stageEngine(stage))
+		for i, n := range workers {
+			if err := n.finish(); err != nil {
+				t.Errorf("worker %d: %v", i, err)
+			}
+		}
+		s := c.nodes[lead].await("the end", func(s *status.Snapshot) bool { return s.Run.Done })
+		if s.Run.Tokens < s.Run.TokenBudget {
+			t.Errorf("the run ended with %d tokens of %d", s.Run.Tokens, s.Run.TokenBudget)
+		}
+		for i, n := range workers {
+			if got, want := n.snapshot().Run.StateHash, s.Stages[i%3].StateHash; got != want || want.IsZero() {
+				t.Errorf("worker %d has state %s, the coordinator %s", i, got.Short(), want.Short())
+			}
+		}
+		for i, n := range c.nodes {
+			if n != nil {
+				n.halt()
+				c.nodes[i] = nil
+			}
+		}
+		c.compare()
+	})
+}
+
+// whatStage asks as somebody new does who knows one coordinator, not the one that leads.
+func (c *council) whatStage(key byte, lead int) int {
+	c.t.Helper()
+	var known []wire.Known
+	for i, n := range c.nodes {
+		if n != nil && i != lead {
+			known = append(known, wire.Known{Peer: n.host.ID(), Addrs: n.host.Addrs()})
+		}
+	}
+	host := c.host(peer.Config{Key: testKey(key), Run: c.id}, place{key: key}, peer.Deaf{})
+	defer func() { _ = host.Close() }()
+	offer, err := peer.FetchStage(c.t.Context(), transport{host, hooks{}}, known, c.spec)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return int(offer.Stage)
 }

@@ -1,0 +1,110 @@
+package world
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dunlin/compress"
+	"dunlin/compute/cpu"
+	"dunlin/internal/world/link"
+	"dunlin/model"
+	"dunlin/peer"
+	"dunlin/pipeline"
+	"dunlin/status"
+)
+
+// TestPipelineThroughput is `make bench-pipeline`: two stages, a peer each with one thread, on links of 100 Mbit/s and 50 ms.
+// For each codec of what passes between them it forecasts the tokens a second from passes that are timed in this process,
+// measures them, and lets the run go on to its token budget for the held-out loss. WIDTH, CONTEXT, BLOCKS (a stage), TOKENS,
+// WINDOW (seconds), CODECS and DATA change what it measures.
+func TestPipelineThroughput(t *testing.T) {
+	if os.Getenv("BENCH_PIPELINE") == "" {
+		t.Skip("make bench-pipeline runs this measurement")
+	}
+	const stages = 2
+	blocks, window := count("BLOCKS", 1), time.Duration(count("WINDOW", 60))*time.Second
+	shape := model.Config{Layers: stages * blocks, Heads: 16, Width: count("WIDTH", 1024), Context: count("CONTEXT", 512), Vocab: 256, Untied: true}
+	file := filepath.Join(t.TempDir(), "shape.json")
+	text := fmt.Sprintf(`{"model_type":"gpt2","n_layer":%d,"n_head":%d,"n_embd":%d,"n_positions":%d,"vocab_size":%d,"tie_word_embeddings":false}`,
+		shape.Layers, shape.Heads, shape.Width, shape.Context, shape.Vocab)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	far := link.Path{Up: 100e6, Down: 100e6, Delay: 12500 * time.Microsecond}
+	look := pipeline.Outlook{Tokens: shape.Context, InFlight: peer.InFlight(stages)}
+	for s := range stages {
+		part := model.Part{From: s * blocks, To: (s + 1) * blocks}
+		w := pipeline.Worker{Forward: passTime(t, shape, part)}
+		if s > 0 { // the trainer is a peer of the first stage
+			w.Link = pipeline.Link{RTT: 4 * far.Delay, Bandwidth: far.Up / 8}
+		}
+		look.Stages = append(look.Stages, []pipeline.Worker{w})
+		t.Logf("stage %d of %d wide blocks, %d of them: a forward pass of %d tokens takes %v", s+1, shape.Width, blocks, shape.Context, w.Forward.Round(time.Millisecond))
+	}
+	for _, name := range strings.Fields(setting("CODECS", strings.Join(peer.Activations(), " "))) {
+		t.Run(name, func(t *testing.T) {
+			codec, err := compress.ByName(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			look.Bytes = float64(codec.EncodedSlabBytes(shape.Context * shape.Width))
+			forecast, err := look.Forecast()
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := newTownBy(t, stages, far, func(lead *link.Host) func(*exec.Cmd) error { return lead.Start }, "--preset", file, "--stages", fmt.Sprint(stages),
+				"--activations", name, "--worker-batch", "4", "--tokens", setting("TOKENS", "80000"), "--data", os.Getenv("DATA"), "--eval-windows", "64", "--rebalance", "0")
+			trains := func(s *status.Snapshot) bool { return s.Health.Training == stages && s.Health.Commits >= stages }
+			w.until("both stages train", 5*time.Minute, trains)
+			rate := w.rates(window) / stages // each window passes through both
+			end := w.until("the end", time.Hour, func(s *status.Snapshot) bool { return s.Run.Done && s.Learning.HeldOut != nil })
+			t.Logf("%s: %.0f kB between two stages; forecast %.0f tokens/s (held up by %s), measured %.0f; held-out loss %.4f after %d tokens",
+				name, look.Bytes/1e3, forecast.Tokens, forecast.Bound, rate, *end.Learning.HeldOut, end.Run.Tokens)
+		})
+	}
+}
+
+// passTime times a forward pass of one window: a third of a backward call, which is a forward pass and the gradients of
+// input and weights.
+func passTime(t *testing.T, shape model.Config, part model.Part) time.Duration {
+	t.Helper()
+	device, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	stage, err := model.NewStage(part, model.Room{Batch: 1}, shape, device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stage.Close()
+	for _, p := range shape.PartParams(part) {
+		p.Fill(stage.Params().Host[p.Offset:p.Offset+p.Size], 1)
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	tokens, stream, dIn := make([]int32, shape.Context), make([]float32, shape.Context*shape.Width), make([]float32, shape.Context*shape.Width)
+	for i := range tokens {
+		tokens[i] = rng.Int32N(int32(shape.Vocab))
+	}
+	for i := range stream {
+		stream[i] = float32(rng.NormFloat64())
+	}
+	in := model.Pass{Windows: 1, Tokens: tokens, Stream: stream, Targets: tokens}
+	var took []time.Duration
+	for range 7 {
+		began := time.Now()
+		if _, err := stage.Backward(dIn, in, stream); err != nil {
+			t.Fatal(err)
+		}
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	return took[len(took)/2] / 3
+}
