@@ -27,17 +27,29 @@ type Recipe struct {
 	Fragments    int
 }
 
-// Together is the recipe for peers that make every inner step together: their weights are
-// equal, so that the outer step has nothing to weigh and takes them over as they are.
-func (r Recipe) Together() Recipe {
-	r.OuterLR, r.Momentum = 1, 0
+// Staged is the recipe for a model that is spread over stages. Peers that make every inner
+// step together have equal weights, which the outer step takes over as they are. Else a
+// stage has few peers, for which less momentum than DiLoCo's is better (docs/results.md).
+func (r Recipe) Staged(together bool) Recipe {
+	switch {
+	case together:
+		r.OuterLR, r.Momentum = 1, 0
+	case r.OuterLR == dilocoLR && r.Momentum == dilocoMomentum:
+		r.OuterLR, r.Momentum = 0.8, 0.8
+	}
 	return r
 }
+
+// DiLoCo's outer step (Douillard et al., arXiv 2311.08105, section 3).
+const (
+	dilocoLR       = 0.7
+	dilocoMomentum = 0.9
+)
 
 // Recipes lists all, the default first.
 func Recipes() []Recipe {
 	dense := Recipe{
-		Name: "default", Contribution: "int8", Result: "int8", Decay: 1, Merge: "rebase", OuterLR: 0.7, Momentum: 0.9,
+		Name: "default", Contribution: "int8", Result: "int8", Decay: 1, Merge: "rebase", OuterLR: dilocoLR, Momentum: dilocoMomentum,
 		Inner: wire.InnerAdamW, LR: 2e-3, H: 24, Fragments: 2,
 	}
 	ternary := dense

@@ -128,3 +128,18 @@ func TestInnerOptimizerOfARun(t *testing.T) {
 		}
 	}
 }
+
+// TestStagedRecipes: peers that step together leave the outer step nothing to do, and each recipe stays one that is allowed.
+func TestStagedRecipes(t *testing.T) {
+	for _, r := range Recipes() {
+		for _, together := range []bool{false, true} {
+			s := r.Staged(together)
+			if _, err := specOf(t, s); err != nil {
+				t.Errorf("%s: %v", r.Name, err)
+			}
+			if plain := s.OuterLR == 1 && s.Momentum == 0; together && !plain || plain && !together && r.OuterLR != 1 {
+				t.Errorf("%s, together %v: outer rate %v, momentum %v", r.Name, together, s.OuterLR, s.Momentum)
+			}
+		}
+	}
+}

@@ -225,8 +225,8 @@ func (c *Config) chosen() (peer.Recipe, error) {
 	if err != nil {
 		return r, err
 	}
-	if c.Together && c.Stages > 1 {
-		r = r.Together()
+	if c.Stages > 1 {
+		r = r.Staged(c.Together)
 	}
 	r.H, r.Fragments = cmp.Or(c.H, r.H), cmp.Or(c.Fragments, r.Fragments)
 	r.LR, r.OuterLR = cmp.Or(c.LR, r.LR), cmp.Or(c.OuterLR, r.OuterLR)
