@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"math"
+	"slices"
 	"testing"
 
 	"dunlin/replica"
