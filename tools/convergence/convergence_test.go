@@ -65,6 +65,21 @@ func TestOneWorkerIsDataParallel(t *testing.T) {
 	}
 }
 
+// TestStagesTogetherAreDataParallel: the peers of all stages, two a stage, make the steps of one machine; with local steps
+// they do not, and a backward pass elsewhere than the forward pass makes it worse.
+func TestStagesTogetherAreDataParallel(t *testing.T) {
+	s := short(t, 24)
+	s.model.Untied = true
+	together, global := play(t, s, "diloco:workers=2,stages=2,together=true,activations=fp32,outer-lr=1,momentum=0,h=1,tau=0"), play(t, s, "data-parallel")
+	if d := math.Abs(together.Loss - global.Loss); d > 1e-4 {
+		t.Errorf("stages together come to %.6f, data-parallel to %.6f", together.Loss, global.Loss)
+	}
+	local, elsewhere := play(t, s, "diloco:workers=2,stages=2,lag=3,h=6"), play(t, s, "diloco:workers=2,stages=2,lag=3,h=6,elsewhere=true")
+	if again := play(t, s, "diloco:workers=2,stages=2,lag=3,h=6"); again.Loss != local.Loss || local.Loss == elsewhere.Loss || local.Loss == global.Loss {
+		t.Errorf("losses %v, again %v, elsewhere %v, of one machine %v", local.Loss, again.Loss, elsewhere.Loss, global.Loss)
+	}
+}
+
 // TestEqualArgumentsGiveEqualLosses, and bits are those of the codecs.
 func TestEqualArgumentsGiveEqualLosses(t *testing.T) {
 	s := short(t, 24)
@@ -95,7 +110,7 @@ func TestArms(t *testing.T) {
 	if err != nil || a.Workers != 8 || a.Recipe.Momentum != 0.3 || a.Recipe.Decay != 0.9 || a.Recipe.H != 30 || a.Tau != 5 || a.Recipe.Contribution != "int8" {
 		t.Errorf("%+v, %v", a, err)
 	}
-	for _, bad := range []string{"best", "diloco:speed=1", "diloco:h=many", "diloco:workers=3", "diloco:tau=24", "diloco:join=1", "diloco:ramp=maybe"} {
+	for _, bad := range []string{"best", "diloco:speed=1", "diloco:h=many", "diloco:workers=3", "diloco:tau=24", "diloco:join=1", "diloco:ramp=maybe", "diloco:stages=2,micro=3", "diloco:stages=2,together=true,lag=1"} {
 		if _, err := parseArm(bad); err == nil {
 			t.Errorf("%q passed", bad)
 		}
