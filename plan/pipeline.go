@@ -16,7 +16,8 @@ type Pipeline struct {
 	TokensPerSec float64 `json:"tokens_per_second"` // without rounds
 	ComputeOnly  float64 `json:"compute_only"`      // tokens a second if links took no time
 	Latency      float64 `json:"latency_seconds"`   // of one micro-batch, there and back
-	InFlight     int     `json:"in_flight"`         // micro-batches under way that hide it
+	InFlight     int     `json:"in_flight"`         // micro-batches that all trainers keep under way
+	Enough       int     `json:"enough_in_flight"`  // that would hide the latency
 	Bound        string  `json:"bound"`             // what holds the pipeline up
 }
 
@@ -90,6 +91,6 @@ func (p *Pipeline) text(row func(name, format string, args ...any)) {
 	}
 	row("stages", "%s", strings.Join(stages, "; "))
 	row("pipeline", "%s tokens a second before rounds (%s if links took no time), held up by %s", si(p.TokensPerSec), si(p.ComputeOnly), p.Bound)
-	row("a micro-batch", "of %s takes %s there and back, with %s between two stages; keep %d under way",
-		count(p.Micro, "window"), seconds(p.Latency), bytesOf(p.Boundary), p.InFlight)
+	row("a micro-batch", "of %s takes %s there and back, with %s between two stages; %d are under way, %d keep all busy",
+		count(p.Micro, "window"), seconds(p.Latency), bytesOf(p.Boundary), p.InFlight, p.Enough)
 }

@@ -9,7 +9,7 @@ import (
 func stages() *Pipeline {
 	return &Pipeline{
 		Stages: []Stage{{Peers: 3, Layers: 5, Parameters: 75e6, Apart: 39e6, Use: 1}, {Peers: 2, Layers: 5, Parameters: 35e6, Use: 0.9}, {Peers: 3, Layers: 2, Parameters: 53e6, Apart: 39e6, Use: 0.95}},
-		Micro:  1, Boundary: 800e3, TokensPerSec: 8000, ComputeOnly: 9000, Latency: 1.5, InFlight: 12, Bound: "stage 0: computing",
+		Micro:  1, Boundary: 800e3, TokensPerSec: 8000, ComputeOnly: 9000, Latency: 1.5, InFlight: 12, Enough: 7, Bound: "stage 0: computing",
 	}
 }
 
@@ -29,7 +29,7 @@ func TestPipelinePlansItsLargestStage(t *testing.T) {
 	if p.TokensPerSec > 8000 || p.TokensPerSec < 4000 {
 		t.Errorf("%v tokens a second of a pipeline of 8000", p.TokensPerSec)
 	}
-	for _, want := range []string{"\nstages ", "held up by stage 0: computing", "keep 12 under way"} {
+	for _, want := range []string{"\nstages ", "held up by stage 0: computing", "; 12 are under way, 7 keep all busy"} {
 		if !strings.Contains(p.Text(), want) {
 			t.Errorf("the text lacks %q:\n%s", want, p.Text())
 		}

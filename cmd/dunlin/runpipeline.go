@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dunlin/model"
+	"dunlin/peer"
 	"dunlin/pipeline"
 	"dunlin/plan"
 )
@@ -42,6 +43,7 @@ func planPipeline(groups []plan.Group, shape model.Config, stages, micro int, bi
 				forward += l.Cost / work
 			}
 			look.Stages[s] = append(look.Stages[s], pipeline.Worker{Forward: duration(max(1e-9, forward*float64(tokens)/g.Speed/3)), Link: link})
+			look.Accept = max(look.Accept, link.RTT) // counted once the word that it counts has come and its answer is back
 			if s == 0 {
 				look.Trainers = append(look.Trainers, link)
 			}
@@ -51,13 +53,13 @@ func planPipeline(groups []plan.Group, shape model.Config, stages, micro int, bi
 	if err != nil {
 		return nil, err
 	}
-	look.InFlight = max(1, enough)
+	look.InFlight = len(look.Trainers) * peer.InFlight(stages)
 	f, err := look.Forecast()
 	if err != nil {
 		return nil, err
 	}
 	out := &plan.Pipeline{
-		Micro: micro, Boundary: boundary, TokensPerSec: f.Tokens, ComputeOnly: f.Compute * float64(tokens), Latency: f.Latency.Seconds(), InFlight: look.InFlight, Bound: f.Bound,
+		Micro: micro, Boundary: boundary, TokensPerSec: f.Tokens, ComputeOnly: f.Compute * float64(tokens), Latency: f.Latency.Seconds(), InFlight: look.InFlight, Enough: enough, Bound: f.Bound,
 	}
 	for s, span := range spans {
 		stage := plan.Stage{Peers: len(look.Stages[s]), Layers: min(span.To, shape.Layers+1) - max(span.From, 1), Parameters: float64(span.Memory), Use: f.Use[s]}

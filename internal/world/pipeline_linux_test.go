@@ -38,7 +38,7 @@ func TestPipelineThroughput(t *testing.T) {
 		t.Fatal(err)
 	}
 	far := link.Path{Up: 100e6, Down: 100e6, Delay: 12500 * time.Microsecond}
-	look := pipeline.Outlook{Tokens: shape.Context, InFlight: peer.InFlight(stages)}
+	look := pipeline.Outlook{Tokens: shape.Context, InFlight: peer.InFlight(stages), Accept: 4 * far.Delay}
 	for s := range stages {
 		part := model.Part{From: s * blocks, To: (s + 1) * blocks}
 		w := pipeline.Worker{Forward: passTime(t, shape, part)}
