@@ -12,6 +12,17 @@ import (
 	"dunlin/plan"
 )
 
+// spread lists how a model is spread over the peers of a run.
+func (c *Config) spread() []option {
+	return []option{
+		whole(&c.Stages, "stages", 1, 1, 64, "stages that the model is spread over; above 1 each peer holds one of them, and the model gets a head of its own"),
+		choice(&c.Activations, "activations", "int8", "with --stages: how values between stages become bytes; fp32 loses nothing", peer.Activations()...),
+		whole(&c.Micro, "micro-batch", 1, 1, 4096, "with --stages: windows that pass through the stages at a time, a divisor of --worker-batch"),
+		yes(&c.Together, "synchronous", "with --stages: peers of all stages make each inner step together, on the same --worker-batch windows; without it, each steps on what passed through it"),
+		number(&c.Rebalance, "rebalance", 60, 0, 86400, "with --stages: seconds between two looks whether a peer should change its stage; 0 is never"),
+	}
+}
+
 // planPipeline forecasts a model that is spread over stages: each peer goes, the fastest first, to the stage that holds
 // the others up; trainers sit at the peers of the first stage. bitsPerValue is what the codec of activations takes.
 func planPipeline(groups []plan.Group, shape model.Config, stages, micro int, bitsPerValue float64) (*plan.Pipeline, error) {
