@@ -59,7 +59,7 @@ func TestPipelineThroughput(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := newTownBy(t, stages, far, func(lead *link.Host) func(*exec.Cmd) error { return lead.Start }, "--preset", file, "--stages", fmt.Sprint(stages),
+			w := newTownBy(t, stages, far, func(lead *link.Host) func(*exec.Cmd) error { return lead.Start }, nil, "--preset", file, "--stages", fmt.Sprint(stages),
 				"--activations", name, "--worker-batch", "4", "--tokens", setting("TOKENS", "80000"), "--data", os.Getenv("DATA"), "--eval-windows", "64", "--rebalance", "0")
 			trains := func(s *status.Snapshot) bool { return s.Health.Training == stages && s.Health.Commits >= stages }
 			w.until("both stages train", 5*time.Minute, trains)
