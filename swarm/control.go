@@ -22,9 +22,10 @@ const (
 	helloVersion   = 2
 	// helloTaken is the one byte that flows back on a control stream: the lane in its hello may connect.
 	helloTaken = 1
-	// controlBuffer is the read buffer of a control stream and the size up to
-	// which messages that wait travel in one write, bytes.
-	controlBuffer = 16 << 10
+	// controlBatch is up to which size messages that wait travel in one write, and
+	// controlBuffer what a control stream keeps to read into, and to write from, bytes:
+	// little, since a coordinator has one of each for every peer.
+	controlBatch, controlBuffer = 16 << 10, 2 << 10
 )
 
 // Send queues one control message for a peer and returns at once. The message
@@ -76,11 +77,11 @@ func (h *Host) writeControl(r *remote, s *session) {
 			h.fail(r, s, fmt.Sprintf("write to control stream: %v", err))
 			return
 		}
-		if cap(buf) > 4*controlBuffer {
+		if cap(buf) > controlBuffer {
 			buf = nil
 		}
 		buf = buf[:0]
-		run := s.queue.take(s.ctx, controlBuffer)
+		run := s.queue.take(s.ctx, controlBatch)
 		if run == nil {
 			return
 		}

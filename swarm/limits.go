@@ -99,7 +99,8 @@ func DefaultLimits() Limits {
 func HubLimits() Limits {
 	l := DefaultLimits()
 	l.Conns = 12_000
-	l.Remembered = 12_000 // who starts again looks for the members in its log
+	l.Memory = l.Conns << 20 // what may be in the windows of their streams, not what is
+	l.Remembered = 12_000    // who starts again looks for the members in its log
 	l.QueueTotal = 256 << 20
 	return l
 }
