@@ -330,7 +330,8 @@ func reasons() []reason {
 		{"barrier", "cross_entropy", "", "the first barrier of a reduction guards an array that nothing read before: the two reductions have one each"},
 		{"barrier", "_columns$", "", "after the last step of the tree each thread reads what it wrote itself"},
 		{"barrier", "query_grad", "bar.warp", "barriers of the block between the two uses of the scores order them already"},
-		{"guard", "rotary|pack_", "", "the branch picks a division of 32 bits where both numbers fit, as they do below 4 billion rows"},
+		{"guard", "pack_along", "@%p2 bra", "the branch picks accesses of 16 bytes where rows allow them; the other way is slower and gives the same"},
+		{"guard", "rotary", "", "the branch picks a division of 32 bits where both numbers fit, as they do below 4 billion rows"},
 		{"guard", "_grad_|attention_", "@%p1 bra", "the branch picks accesses of 16 bytes where rows allow them; the other way is slower and gives the same"},
 		{"guard", "attention_32|cross_entropy", "", "the branch leads to what the library's logarithm does for infinity and zero, which no sum of exponentials is"},
 		{"offset-4", "cross_entropy", "ld.global", "the maximum of a row is subtracted twice: one that misses a value is seen only where an exponential overflows"},
@@ -349,6 +350,8 @@ func (l *laboratory) why(m mutation) string {
 		return "no case runs the instruction"
 	case m.kind == "swap" && roundsQuotient(m.entry.Body, m.at):
 		return "the second operand makes a shift a division that rounds towards zero: 0 for numbers that are not negative, as here"
+	case m.kind == "swap" && strings.Contains(m.entry.Name, "matmul_fp16") && halvesScale(m.entry.Body, m.at):
+		return "the scale is undone by two powers of two, and how it is split between them makes no difference"
 	}
 	for _, r := range reasons() {
 		if r.kind == m.kind && regexp.MustCompile(r.kernel).MatchString(m.entry.Name) && strings.Contains(m.text, r.text) {
@@ -360,22 +363,32 @@ func (l *laboratory) why(m mutation) string {
 
 // roundsQuotient reports whether an addition adds x >> 31 >>> n, with which compilers prepare x for a division by a power of two.
 func roundsQuotient(body []Instruction, at int) bool {
-	defines := func(o Operand, before int) int {
-		for i := before - 1; i >= 0 && o.Kind == Reg; i-- {
-			if d := body[i].Operands; len(d) > 0 && d[0].Kind == Reg && d[0].Index == o.Index {
-				return i
-			}
+	return slices.ContainsFunc(body[at].Operands[1:], func(o Operand) bool {
+		unsigned := definition(body, o, at)
+		if unsigned < 0 || body[unsigned].Name() != "shr.u32" {
+			return false
 		}
-		return -1
-	}
-	for _, o := range body[at].Operands[1:] {
-		if unsigned := defines(o, at); unsigned >= 0 && body[unsigned].Name() == "shr.u32" {
-			if sign := defines(body[unsigned].Operands[1], unsigned); sign >= 0 && body[sign].Name() == "shr.s32" && body[sign].Operands[2].Bits == 31 {
-				return true
-			}
+		sign := definition(body, body[unsigned].Operands[1], unsigned)
+		return sign >= 0 && body[sign].Name() == "shr.s32" && body[sign].Operands[2].Bits == 31
+	})
+}
+
+// halvesScale reports whether an addition adds x >>> 31, with which x, an exponent, is prepared for a division by 2.
+func halvesScale(body []Instruction, at int) bool {
+	return slices.ContainsFunc(body[at].Operands[1:], func(o Operand) bool {
+		sign := definition(body, o, at)
+		return sign >= 0 && body[sign].Name() == "shr.u32" && body[sign].Operands[2].Bits == 31
+	})
+}
+
+// definition returns the last instruction before one that writes a register, -1 for none.
+func definition(body []Instruction, o Operand, before int) int {
+	for i := before - 1; i >= 0 && o.Kind == Reg; i-- {
+		if d := body[i].Operands; len(d) > 0 && d[0].Kind == Reg && d[0].Index == o.Index {
+			return i
 		}
 	}
-	return false
+	return -1
 }
 
 // TestMutants changes kernels and expects the conformance suite, with all
