@@ -156,19 +156,27 @@ func embed(r *rig, batch, positions, width int, tokens []int32, placed bool) {
 
 func lossScenarios() []scenario {
 	var all []scenario
-	for _, s := range [][2]int{{1, 1}, {3, 2}, {17, 15}, {33, 256}, {5, 1003}, {70, 300}} {
+	for _, s := range [][2]int{{1, 1}, {3, 2}, {17, 15}, {33, 256}, {5, 1003}, {70, 300}, {2, 2500}} {
 		for _, std := range []float64{0.1, 5, 300} { // 300: exponentials underflow
 			all = append(all, scenario{named("cross-entropy/%dx%d/std %v", s[0], s[1], std), func(r *rig) {
 				crossEntropy(r, s[0], s[1], std)
 			}})
 		}
 	}
-	return all
+	return append(all, scenario{"cross-entropy/peaks", func(r *rig) {
+		// A device that passes over the largest value of a row overflows.
+		peaks := []int{0, 1, 31, 32, 255, 256, 511, 512, 767, 768, 1023, 1024, 1279, 1280, 2047, 2048, 2303}
+		crossEntropy(r, len(peaks), 2304, 5, peaks...)
+	}})
 }
 
-func crossEntropy(r *rig, rows, vocabulary int, std float64) {
+// crossEntropy checks rows of logits, the first of which have a value that exceeds all others at the places of peaks.
+func crossEntropy(r *rig, rows, vocabulary int, std float64, peaks ...int) {
 	const scale = 0.125
 	logits, targets := r.normal(rows*vocabulary, std), r.tokens(rows, vocabulary)
+	for row, at := range peaks {
+		logits[row*vocabulary+at] = 300
+	}
 	losses, grad := make([]float64, rows), make([]float64, rows*vocabulary)
 	for row := range rows {
 		x := widen(logits[row*vocabulary : (row+1)*vocabulary])

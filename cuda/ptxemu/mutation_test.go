@@ -334,7 +334,6 @@ func reasons() []reason {
 		{"guard", "rotary", "", "the branch picks a division of 32 bits where both numbers fit, as they do below 4 billion rows"},
 		{"guard", "_grad_|attention_", "@%p1 bra", "the branch picks accesses of 16 bytes where rows allow them; the other way is slower and gives the same"},
 		{"guard", "attention_32|cross_entropy", "", "the branch leads to what the library's logarithm does for infinity and zero, which no sum of exponentials is"},
-		{"offset-4", "cross_entropy", "ld.global", "the maximum of a row is subtracted twice: one that misses a value is seen only where an exponential overflows"},
 		{"swap", "attention|_grad_", "sub.s32", "takes from a number below eight the multiple of eight in it, which is 0"},
 		{"swap", "adamw", "add.s64", "the piece begins at value 0 in vectors of fewer than 134 million values"},
 		{"swap", "", ", 0f00000000;", "adding and subtracting zero are the same"},
