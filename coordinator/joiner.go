@@ -79,6 +79,7 @@ type Joiner struct {
 	step     time.Duration // of an inner step; 0 before it is known
 	leaseAt  time.Time     // until when a request is out
 	beatAt   time.Time     // of the next heartbeat
+	beaten   time.Time     // of the newest
 	paused   bool          // by the run's phase
 	training bool          // the inner loop may run
 	drain    drain
@@ -443,6 +444,9 @@ func (j *Joiner) keepInTouch() {
 		return
 	}
 	j.leaseAt = j.now.Add(leaseWindow)
+	if j.state == wire.StateTraining && !j.now.Before(j.beaten.Add(busyBeat)) {
+		j.beat() // how much is leased depends on the steps that are known
+	}
 	j.do(RequestLease{Slot: j.slot, Windows: j.ahead()})
 }
 
@@ -462,7 +466,7 @@ func (j *Joiner) beat() {
 	if every >= calmBeat {
 		every += jitter
 	}
-	j.beatAt = j.now.Add(every)
+	j.beaten, j.beatAt = j.now, j.now.Add(every)
 	j.do(SendHeartbeat{Slot: j.slot, State: j.state, Reason: limit(j.reason)})
 }
 

@@ -123,3 +123,49 @@ func TestJoinerTranscripts(t *testing.T) {
 		})
 	})
 }
+
+// TestLeaseRequestTellsSteps: in a run so large that heartbeats are far apart a worker
+// that asks for windows says first what it has trained.
+func TestLeaseRequestTellsSteps(t *testing.T) {
+	j, err := NewJoiner(joinerConfig(24), rand.New(rand.NewPCG(1, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1_700_000_000, 0)
+	j.Step(now, Tick{})
+	for i := range 10_000 {
+		j.Step(now, Logged{Height: uint64(i + 1), Term: 1, Body: &wire.Member{Op: wire.MemberAdmit, Slot: wire.Slot(i + 1), Peer: peerNamed("b")}})
+	}
+	for _, ev := range []JoinerEvent{
+		Reached{}, Welcomed{Welcome: wire.Welcome{Slot: 10_000, Head: 10_000, Term: 1}}, CaughtUp{Height: 10_000}, Warmed{StepTime: 500_000}, WindowsLeft{Windows: 1 << 15},
+	} {
+		j.Step(now, ev)
+	}
+	if j.state != wire.StateTraining {
+		t.Fatalf("it is %s", j.state)
+	}
+	beats := 0
+	count := func(effects []JoinerEffect) (asked bool) {
+		for _, e := range effects {
+			switch e.(type) {
+			case SendHeartbeat:
+				beats++
+			case RequestLease:
+				asked = true
+			default:
+			}
+		}
+		return asked
+	}
+	for range 20 { // of a second
+		now = now.Add(time.Second)
+		count(j.Step(now, Tick{}))
+	}
+	if beats > 1 {
+		t.Errorf("%d heartbeats within 20 s among 10,000 members", beats)
+	}
+	beats = 0
+	if !count(j.Step(now, WindowsLeft{Windows: 1})) || beats != 1 {
+		t.Errorf("it asks for windows with %d heartbeats, want one before", beats)
+	}
+}

@@ -239,6 +239,7 @@ func (w *crowd) ready(i, fragment int) {
 	w.change(i, &r)
 	w.hear(i, &wire.SignedReady{Ready: r, Sig: wire.Sign(w.keys[w.sign(i)], wire.ReadyKind(w.c.cfg.Run), wire.Encode(&r))})
 	if slices.Min(w.read[i])+2*crowdInterval > len(w.windows[i]) {
+		w.beat(i)
 		w.hear(i, &wire.LeaseRequest{Slot: wire.Slot(i + 1), Windows: 2 * crowdInterval})
 	}
 }
