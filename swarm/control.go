@@ -81,6 +81,9 @@ func (h *Host) writeControl(r *remote, s *session) {
 			buf = nil
 		}
 		buf = buf[:0]
+		if !h.awaitHello(r, s) {
+			return
+		}
 		run := s.queue.take(s.ctx, controlBatch)
 		if run == nil {
 			return
@@ -91,6 +94,26 @@ func (h *Host) writeControl(r *remote, s *session) {
 			}
 		}
 	}
+}
+
+// awaitHello waits until who is there has proved to know the run: before that, nothing is told. It reports false when the
+// session is over.
+func (h *Host) awaitHello(r *remote, s *session) bool {
+	select {
+	case <-s.told:
+		return true
+	default:
+	}
+	late := time.NewTimer(h.limits.Write)
+	defer late.Stop()
+	select {
+	case <-s.told:
+		return true
+	case <-late.C:
+		h.fail(r, s, fmt.Sprintf("it said no hello within %s", h.limits.Write))
+	case <-s.ctx.Done():
+	}
+	return false
 }
 
 func (h *Host) openControl(r *remote, s *session) (network.Stream, error) {

@@ -3,11 +3,12 @@
 // that control never waits behind bulk on a connection: one under the identity,
 // and the lane, for bulk, under a key that the identity certifies.
 //
-// Four protocols, all under the run's prefix ("/dunlin/1/<run id>"):
+// Four protocols, all under the run's prefix ("/dunlin/1/<hash of the run id>"):
 //
 //	<prefix>/control   one stream per direction and peer, opened when a session begins:
 //	                   -> hello: 0x02 instance(8) lane key(32) signatures(64, 64) count(uvarint) {length(uvarint) address}…
-//	                      instance: random number of the process; lane: where bulk is served
+//	                      instance: random number of the process; lane: where bulk is served;
+//	                      the signatures cover the run id, which does not travel
 //	                   <- 0x01 the hello is taken, the lane in it may connect
 //	                   -> frame: length(uvarint) bytes      1..Limits.Message; length 0, then addresses as
 //	                      in the hello: please connect for bulk, my lane is there now

@@ -56,7 +56,8 @@ type PacketNetwork interface {
 type Config struct {
 	Key      ed25519.PrivateKey // identity
 	Listen   []string           // multiaddresses; none means Loopback()
-	Protocol string             // prefix of the run's protocols, such as "/dunlin/1/<run id>"
+	Protocol string             // prefix of the run's protocols, such as "/dunlin/1/<name>"; any stranger that connects learns it
+	Secret   []byte             // without it nobody has a session here; it does not travel
 	MDNS     bool               // find peers of the same run on the local network
 	Reach    Reach              // through routers; the zero value for networks without
 	Up, Down int                // most bits a second to send and to receive, on the wire; 0: no limit
@@ -73,7 +74,7 @@ func (c Config) Validate() error {
 		faults = append(faults, fmt.Errorf("identity key has %d bytes, want %d", len(c.Key), ed25519.PrivateKeySize))
 	}
 	if !strings.HasPrefix(c.Protocol, "/") || strings.HasSuffix(c.Protocol, "/") || len(c.Protocol) > 200 {
-		faults = append(faults, fmt.Errorf(`protocol prefix %q: want a form like "/dunlin/1/<run id>"`, clip(c.Protocol, 80)))
+		faults = append(faults, fmt.Errorf(`protocol prefix %q: want a form like "/dunlin/1/<name>"`, clip(c.Protocol, 80)))
 	}
 	if c.Handler == nil {
 		faults = append(faults, errors.New("no handler"))

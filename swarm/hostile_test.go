@@ -82,7 +82,7 @@ func newHostile(t *testing.T, h *Host, control, bulk network.StreamHandler) *hos
 // hello is a proper one.
 func (e *hostile) hello(instance uint64) []byte {
 	id := wire.PeerIDOf(e.laneKey)
-	text := laneText(testProtocol, wire.PeerIDOf(e.key), id)
+	text := (&Config{Protocol: testProtocol}).laneText(wire.PeerIDOf(e.key), id)
 	return appendHello(nil, hello{
 		instance: instance, lane: id, addrs: e.lane.Addrs(),
 		identity: wire.Sign(e.key, kindLane, text), proof: wire.Sign(e.laneKey, kindLane, text),
@@ -190,6 +190,29 @@ func TestHostilePeersAreCutOff(t *testing.T) {
 	}
 }
 
+// Who speaks the protocol, whose name any stranger learns, and does not know the run, hears nothing but a hello.
+func TestStrangersAreToldNothing(t *testing.T) {
+	h, heard := startHost(t, 1, func(c *Config) { c.Secret = []byte("run") })
+	told := make(chan []byte, 1)
+	e := newHostile(t, h, func(st network.Stream) {
+		b, _ := io.ReadAll(st) // until it is reset
+		told <- b
+	}, nil)
+	heard.expect(t, "up", e.id(), "")
+	const entry = "an entry of the ledger"
+	if err := h.Send(e.id(), []byte(entry)); err != nil {
+		t.Fatal(err)
+	}
+	e.open(h, testControl, e.hello(1))
+	heard.until(t, "down")
+	if cuts := h.Stats().CutOffs; len(cuts) != 1 || !strings.Contains(cuts[0].Reason, "does not know the run") {
+		t.Errorf("cut-offs %v", cuts)
+	}
+	if b := <-told; bytes.Contains(b, []byte(entry)) || len(b) == 0 {
+		t.Errorf("a stranger heard %q", b)
+	}
+}
+
 // claim names a lane that h knows as another's.
 func claim(e *hostile, h *Host) {
 	hi, err := readHello(bufio.NewReader(bytes.NewReader(e.hello(1))))
@@ -197,7 +220,7 @@ func claim(e *hostile, h *Host) {
 		e.t.Fatal(err)
 	}
 	hi.lane = wire.PeerIDOf(h.lane.key)
-	hi.identity = wire.Sign(e.key, kindLane, laneText(testProtocol, e.id(), hi.lane))
+	hi.identity = wire.Sign(e.key, kindLane, (&Config{Protocol: testProtocol}).laneText(e.id(), hi.lane))
 	e.open(h, testControl, appendHello(nil, hi))
 }
 

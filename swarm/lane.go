@@ -229,15 +229,15 @@ type hello struct {
 	addrs    []multiaddr.Multiaddr
 }
 
-// laneText is what both signatures of a hello cover.
-func laneText(prefix string, identity, lane wire.PeerID) []byte {
-	return append(append([]byte(prefix+"\x00"), identity[:]...), lane[:]...)
+// laneText is what both signatures of a hello cover: who does not know the secret can neither make nor check one.
+func (c *Config) laneText(identity, lane wire.PeerID) []byte {
+	return slices.Concat([]byte(c.Protocol+"\x00"), identity[:], lane[:], c.Secret)
 }
 
 // newHello tells of this process.
 func (h *Host) newHello() hello {
 	id := wire.PeerIDOf(h.lane.key)
-	text := laneText(h.cfg.Protocol, h.id, id)
+	text := h.cfg.laneText(h.id, id)
 	return hello{
 		instance: h.instance, lane: id, addrs: h.laneAddrs(),
 		identity: wire.Sign(h.cfg.Key, kindLane, text), proof: wire.Sign(h.lane.key, kindLane, text),
@@ -246,9 +246,9 @@ func (h *Host) newHello() hello {
 
 // laneOf checks a hello of the peer and returns its lane.
 func (h *Host) laneOf(peer wire.PeerID, hi hello) (p2ppeer.AddrInfo, error) {
-	text := laneText(h.cfg.Protocol, peer, hi.lane)
+	text := h.cfg.laneText(peer, hi.lane)
 	if !wire.Verify(peer, kindLane, text, hi.identity) || !wire.Verify(hi.lane, kindLane, text, hi.proof) {
-		return p2ppeer.AddrInfo{}, &protocolError{"its hello claims a key for bulk that is not its own"}
+		return p2ppeer.AddrInfo{}, &protocolError{"its hello claims a key for bulk that is not its own, or it does not know the run"}
 	}
 	return p2ppeer.AddrInfo{ID: p2pID(hi.lane), Addrs: hi.addrs}, nil
 }

@@ -84,7 +84,7 @@ func TestLaneOfNobodyIsRefused(t *testing.T) {
 
 func FuzzHello(f *testing.F) {
 	key, lane := testKey(1), testKey(2)
-	text := laneText(testProtocol, wire.PeerIDOf(key), wire.PeerIDOf(lane))
+	text := (&Config{Protocol: testProtocol}).laneText(wire.PeerIDOf(key), wire.PeerIDOf(lane))
 	f.Add(appendHello(nil, hello{
 		instance: 7, lane: wire.PeerIDOf(lane), identity: wire.Sign(key, kindLane, text), proof: wire.Sign(lane, kindLane, text),
 		addrs: []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/tcp/4002")},

@@ -32,6 +32,7 @@ type remote struct {
 	fetches  chan struct{} // a token for each own request to it
 	serves   chan struct{} // a token for each of its requests being answered
 	awaited  atomic.Bool   // Await named it
+	away     atomic.Int64  // ns there and back, of the last sign of life; 0 before one
 
 	// Guarded by Host.mu.
 	listens []multiaddr.Multiaddr // where it says that it listens

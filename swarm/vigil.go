@@ -58,6 +58,17 @@ func (h *Host) keepVigil(r *remote, s *session) {
 	}()
 	pause := time.NewTimer(0)
 	defer pause.Stop()
+	select {
+	case <-s.heard:
+	case <-s.ctx.Done():
+		return
+	}
+	// Once at the beginning, for the time that the way takes: nothing is awaited yet.
+	if first, err := h.signOfLife(r, s, nil); err == nil {
+		st = first
+	} else if first != nil {
+		first.Reset()
+	}
 	for {
 		for r.owing() {
 			pause.Reset(h.limits.Silence / 2)
@@ -101,6 +112,7 @@ func (h *Host) signOfLife(r *remote, s *session, st network.Stream) (network.Str
 		return st, err
 	}
 	b := []byte{0}
+	began := time.Now()
 	if _, err := st.Write(b); err != nil {
 		return st, err
 	}
@@ -108,7 +120,26 @@ func (h *Host) signOfLife(r *remote, s *session, st network.Stream) (network.Str
 	h.sending.spend(1)
 	n, err := st.Read(b)
 	h.count(wire.ClassControl, n)
+	if err == nil {
+		r.away.Store(int64(time.Since(began)))
+	}
 	return st, err
+}
+
+// Way is what is known of the way to a peer.
+type Way struct {
+	RTT     time.Duration // there and back for one byte of control, when last tried; 0 while not known
+	Relayed bool          // through another peer
+}
+
+// WayTo tells how a peer with a session is reached; false without one.
+func (h *Host) WayTo(id wire.PeerID) (Way, bool) {
+	r, _, err := h.sessionWith(id)
+	if err != nil {
+		return Way{}, false
+	}
+	defer h.release(r)
+	return Way{RTT: time.Duration(r.away.Load()), Relayed: h.p2p.Network().Connectedness(r.pid) == network.Limited}, true
 }
 
 // answerVigil sends back what comes, no faster than anyone needs.

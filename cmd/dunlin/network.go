@@ -28,8 +28,11 @@ func (t transport) Traffic() peer.Traffic {
 	return out
 }
 
-// protocolOf is the prefix of a run's protocols.
-func protocolOf(run wire.Hash) string { return fmt.Sprintf("/dunlin/%d/%s", wire.Protocol, run) }
+// protocolOf is the prefix of a run's protocols. Every stranger that connects learns it, so that it has only a hash of the
+// run id, which opens the run.
+func protocolOf(run wire.Hash) string {
+	return fmt.Sprintf("/dunlin/%d/%s", wire.Protocol, wire.HashLeaf(run[:]))
+}
 
 // folder opens and locks the data folder.
 func (c *Config) folder(fallback string) (peer.Folder, *swarm.FolderLock, error) {
@@ -74,7 +77,8 @@ func (c *Config) hostWithin(ctx context.Context, limits swarm.Limits, key ed2551
 		}
 	}
 	return swarm.New(ctx, swarm.Config{
-		Key: key, Listen: listen, Protocol: protocolOf(run), MDNS: c.MDNS && !c.Loopback, Reach: reach, Up: c.Up, Down: c.Down, Handler: handler, Limits: limits, Logger: log,
+		Key: key, Listen: listen, Protocol: protocolOf(run), Secret: run[:], MDNS: c.MDNS && !c.Loopback, Reach: reach, Up: c.Up, Down: c.Down, Handler: handler,
+		Limits: limits, Logger: log,
 	})
 }
 
