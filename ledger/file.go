@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"time"
 
@@ -110,6 +111,13 @@ func create(tx *bolt.Tx, run wire.Hash) error {
 
 func (f *file) close() error {
 	return guarded(f.db.Close)
+}
+
+func (f *file) copyTo(w io.Writer) error {
+	return f.view(func(tx *bolt.Tx) error {
+		_, err := tx.WriteTo(w)
+		return err
+	})
 }
 
 // each calls visit for every entry up to a height, ascending.

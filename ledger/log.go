@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"sync"
@@ -98,6 +99,14 @@ func (l *Log) Close() error {
 	defer l.mu.Unlock()
 	l.err = errors.New("ledger is closed")
 	return l.file.close()
+}
+
+// CopyTo writes the ledger's file as it is at one moment. Others may read and append meanwhile.
+func (l *Log) CopyTo(w io.Writer) error {
+	if err := l.file.copyTo(w); err != nil {
+		return fmt.Errorf("copy ledger: %w", err)
+	}
+	return nil
 }
 
 // RaiseTerm begins a reign: it makes a term durable that is above every term in

@@ -42,7 +42,8 @@ type sums struct {
 
 const backupFormat = 1
 
-// Backup writes a data folder, its keys and secrets too, to w. Nobody may use the folder meanwhile.
+// Backup writes a data folder, its keys and secrets too, to w. Nobody may use the folder meanwhile; of one in use, Freeze
+// makes a copy first.
 func (f Folder) Backup(w io.Writer) (files int, size int64, err error) {
 	run, err := f.Current()
 	if err != nil {
@@ -106,7 +107,8 @@ func pack(out *tar.Writer, name, as string) (string, int64, error) {
 		return "", 0, err
 	}
 	sum := sha256.New()
-	if _, err := io.Copy(io.MultiWriter(out, sum), in); err != nil {
+	// Of a file that is appended to, what was there when its size was read.
+	if _, err := io.CopyN(io.MultiWriter(out, sum), in, info.Size()); err != nil {
 		return "", 0, err
 	}
 	return hex.EncodeToString(sum.Sum(nil)), info.Size(), nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"dunlin/catchup"
 	"dunlin/contribution"
@@ -18,6 +19,7 @@ import (
 func (p *Peer) do(ctx context.Context, effect core.Effect) {
 	switch e := effect.(type) {
 	case core.Send:
+		p.figures.own.told(e.Message, time.Now())
 		message := wire.EncodeMessage(e.Message)
 		for _, to := range e.To {
 			p.send(to, message)
@@ -85,6 +87,7 @@ func (p *Peer) append(e core.Append) {
 
 func (p *Peer) sendReady(r wire.Ready) {
 	signed := &wire.SignedReady{Ready: r, Sig: wire.Sign(p.cfg.Key, wire.ReadyKind(p.cfg.Run), wire.Encode(&r))}
+	p.figures.own.told(signed, time.Now())
 	if p.lead == p.self {
 		p.next(core.Message{From: p.self, Message: signed})
 		return
@@ -185,6 +188,7 @@ func (p *Peer) merge(e round.Merge) {
 	}
 	if e.Contributed {
 		included := e.Included
+		p.figures.own.merging(e.Fragment, e.Version, included)
 		order.commit.Included = func(slab int) bool { return slab < len(included) && included[slab] }
 	}
 	p.worker.orders.put(order)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/bits"
 
 	"dunlin/status"
@@ -90,3 +91,6 @@ func (p *Peer) entry(height uint64) (*status.EntryDetail, error) {
 	}
 	return detail, nil
 }
+
+// CopyLedger writes the ledger's file as it is at one moment, from any goroutine.
+func (p *Peer) CopyLedger(w io.Writer) error { return p.ledger.CopyTo(w) }

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,8 @@ type figures struct {
 	transfers       []*transfer
 	moves           []status.Move // newest last
 	rates           []status.Rate
+	classes         []string       // of devices, in the order of the rates
+	own             ownRounds      // of a worker
 	stageMoves      []status.Note  // of peers between stages, newest last
 	ledger          []status.Entry // newest last
 	notes           []status.Note  // newest last
@@ -65,10 +68,13 @@ const (
 )
 
 func newFigures(now time.Time) *figures {
-	return &figures{started: now, members: map[wire.PeerID]*memberFigures{}, slots: map[wire.Slot]wire.PeerID{}, names: map[wire.PeerID]string{}}
+	return &figures{started: now, members: map[wire.PeerID]*memberFigures{}, slots: map[wire.Slot]wire.PeerID{}, names: map[wire.PeerID]string{}, own: newOwnRounds()}
 }
 
-func (f *figures) since(now time.Time) float64 { return now.Sub(f.started).Seconds() }
+// since is in seconds, to the millisecond: snapshots hold hundreds of these as text.
+func (f *figures) since(now time.Time) float64 {
+	return float64(now.Sub(f.started).Milliseconds()) / 1000
+}
 
 // member follows the membership log.
 func (f *figures) member(m *wire.Member) {
@@ -154,7 +160,7 @@ func (f *figures) commit(height uint64, c *wire.Commit) {
 		}
 	}
 	if n > 0 {
-		f.curve = thin(append(f.curve, status.Point{Tokens: c.Tokens, Loss: sum / float64(n), At: f.since(time.Now())}))
+		f.curve = thin(append(f.curve, status.Point{Tokens: c.Tokens, Loss: math.Round(sum/float64(n)*1e5) / 1e5, At: f.since(time.Now())}))
 	}
 }
 

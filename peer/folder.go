@@ -24,6 +24,9 @@ import (
 //	runs/<run id>/      spec, ledger.db, store/, checkpoint-<height>.head, secret, stage, moments, peers, thanks
 type Folder struct{ Dir string }
 
+// ledgerFile is the ledger's name in a run's folder.
+const ledgerFile = "ledger.db"
+
 // ErrNoRun says that a data folder holds no run yet.
 var ErrNoRun = errors.New("no run in the data folder")
 

@@ -23,6 +23,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case stepDone:
 		p.stepped(ev)
 	case snapshotTaken:
+		p.figures.own.snapped(uint64(ev.order.fragment), ev.order.base, time.Now())
 		p.codecs.orders.put(ev.order)
 	case encodeDone:
 		p.encoded(ev)
@@ -30,6 +31,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.summed(ev)
 	case commitMerged:
 		p.figures.merges++
+		p.figures.own.merge(uint64(ev.fragment), ev.version, ev.overlap, time.Now())
 		p.life.overlapped(ev.overlap)
 		p.next(round.Merged{Fragment: uint64(ev.fragment), Version: ev.version})
 	case workerFailed:
@@ -72,6 +74,8 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.life.flow = ev
 	case stageAsked:
 		p.askStage(ev)
+	case pullAsked:
+		p.pull(ctx, ev)
 	case baselines:
 		p.figures.unigram, p.figures.bigram, p.figures.prompt = &ev.unigram, &ev.bigram, ev.prompt
 	case judged:

@@ -2,11 +2,24 @@ package peer
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"dunlin/data"
 	"dunlin/wire"
+)
+
+// A newcomer measures its link against the coordinator before it takes part. Down is what token shards take. Up is what the
+// coordinator tells after it has pulled noise from here, since all bulk is pulled.
+const (
+	pullSlabs = 16       // of noise, at most
+	pullBytes = 64 << 10 // of each
+	pullAhead = 4        // under way at a time, so that a long way does not look like a narrow one
+	pullFor   = 1500 * time.Millisecond
+	pullLate  = 4 * time.Second // for those under way then
 )
 
 // MeasureDown fetches a run's token shards from one peer, one by one, until so many bytes have come or so much time has
@@ -30,4 +43,130 @@ func MeasureDown(ctx context.Context, t Transport, from wire.PeerID, spec *wire.
 		}
 	}
 	return bytes, took, nil
+}
+
+// Newcomer is what a host calls back while this machine measures its link: it has noise to give, and nothing else.
+type Newcomer struct {
+	Deaf
+	noise []byte
+	name  wire.Hash // of what MeasureUp has pulled
+}
+
+// NewNewcomer draws the noise.
+func NewNewcomer() *Newcomer {
+	n := &Newcomer{noise: make([]byte, pullBytes), name: wire.HashLeaf([]byte(rand.Text()))}
+	rand.Read(n.noise)
+	return n
+}
+
+// Serve gives noise to whoever knows its name.
+func (n *Newcomer) Serve(_ context.Context, _ wire.PeerID, request []byte) ([]byte, error) {
+	r, err := wire.DecodeRequest(request)
+	if err != nil {
+		return nil, err
+	}
+	if r.What != wire.WhatSlab || r.Hash != n.name {
+		return nil, errNotHere
+	}
+	return n.noise, nil
+}
+
+// MeasureUp has the coordinator pull noise from here and returns how much it had in how long. A coordinator of an earlier
+// release, or one with other newcomers to measure, refuses.
+func (n *Newcomer) MeasureUp(ctx context.Context, t Transport, coordinator wire.PeerID) (bytes int, took time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, pullFor+2*pullLate)
+	defer cancel()
+	request := wire.Encode(&wire.Request{Class: wire.ClassJoin, What: wire.WhatPull, Hash: n.name})
+	b, err := t.Fetch(ctx, coordinator, wire.ClassJoin, request, wire.MaxMessage)
+	if err != nil {
+		return 0, 0, fmt.Errorf("measure the way up: %w", err)
+	}
+	p, err := wire.DecodePulled(b)
+	if err != nil {
+		return 0, 0, fmt.Errorf("measure the way up: %w", err)
+	}
+	return int(p.Bytes), time.Duration(p.Micros) * time.Microsecond, nil
+}
+
+// pullAsked is a newcomer's wish to be measured.
+type pullAsked struct {
+	ctx    context.Context //nolint:containedctx // of the request
+	peer   wire.PeerID
+	name   wire.Hash
+	answer chan *wire.Pulled // takes one; nil is a refusal
+}
+
+// pullFrom has a coordinator pull from a newcomer, on any goroutine.
+func (p *Peer) pullFrom(ctx context.Context, from wire.PeerID, name wire.Hash) ([]byte, error) {
+	if !p.isCoordinator(p.self) {
+		return nil, errNotHere
+	}
+	answer := make(chan *wire.Pulled, 1)
+	p.inbox.put(pullAsked{ctx, from, name, answer})
+	select {
+	case pulled := <-answer:
+		if pulled == nil {
+			return nil, errors.New("others are measured now")
+		}
+		return wire.Encode(pulled), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-p.done:
+		return nil, errNotHere
+	}
+}
+
+// pull measures one newcomer at a time, so that a crowd of them takes little of the coordinator's link.
+func (p *Peer) pull(ctx context.Context, asked pullAsked) {
+	select {
+	case p.pulling <- struct{}{}:
+	default:
+		asked.answer <- nil
+		return
+	}
+	t := p.transport
+	p.wg.Go(func() {
+		defer func() { <-p.pulling }()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(asked.ctx, cancel)()
+		asked.answer <- pullNoise(ctx, t, asked.peer, asked.name)
+	})
+}
+
+// pullNoise fetches slabs, some at a time, until there are enough or the time is over; nil when nothing came.
+func pullNoise(ctx context.Context, t Transport, from wire.PeerID, name wire.Hash) *wire.Pulled {
+	ctx, cancel := context.WithTimeout(ctx, pullFor+pullLate)
+	defer cancel()
+	var mu sync.Mutex
+	var next, got uint64
+	var last time.Duration
+	began := time.Now()
+	var pulls sync.WaitGroup
+	for range pullAhead {
+		pulls.Go(func() {
+			for {
+				mu.Lock()
+				index := next
+				next++
+				mu.Unlock()
+				if index >= pullSlabs || time.Since(began) >= pullFor {
+					return
+				}
+				request := wire.Encode(&wire.Request{Class: wire.ClassJoin, What: wire.WhatSlab, Hash: name, Index: index})
+				b, err := t.Fetch(ctx, from, wire.ClassJoin, request, pullBytes)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				got, last = got+uint64(len(b)), time.Since(began)
+				mu.Unlock()
+			}
+		})
+	}
+	pulls.Wait()
+	if got == 0 {
+		return nil
+	}
+	return &wire.Pulled{Bytes: got, Micros: uint64(max(last.Microseconds(), 1))}
 }

@@ -76,6 +76,8 @@ func (p *Peer) Serve(ctx context.Context, from wire.PeerID, request []byte) ([]b
 		}
 	case wire.WhatStage:
 		return p.offerStage(ctx, from)
+	case wire.WhatPull:
+		return p.pullFrom(ctx, from, r.Hash)
 	case wire.WhatPeers:
 		return wire.Encode(&wire.Peers{Known: p.book.list()}), nil
 	}
@@ -198,6 +200,9 @@ func (p *Peer) message(from wire.PeerID, m wire.Message) {
 		p.learned(from, false)
 		p.next(core.Message{From: from, Message: m})
 	default:
+		if from == p.lead {
+			p.figures.own.told(m, time.Now())
+		}
 		p.next(core.Message{From: from, Message: m})
 	}
 }

@@ -151,6 +151,7 @@ type crew struct {
 	judge     *judge             // nil but on a coordinator with a device
 	judgeDue  bool               // the next state that stands at the head is measured
 	judgeFrom time.Time          // earliest, see judgeShare
+	pulling   chan struct{}      // has a token while a newcomer's link is measured
 	awaited   []wire.PeerID      // whom the transport asks for signs of life
 	wg        sync.WaitGroup
 }
@@ -198,6 +199,7 @@ func New(cfg Config) (*Peer, error) {
 		cfg: cfg, self: wire.PeerIDOf(cfg.Key), lead: spec.Coordinators[0], spec: spec, log: cfg.Logger,
 		queues: queues{network: make(chan any, 1024), done: make(chan struct{}), inbox: newMailbox[any]()},
 		peers:  map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, asking: map[wire.PeerID][]chan *wire.Offer{}, slabs: newSlabs(), weights: map[int]committed{},
+		crew:   crew{pulling: make(chan struct{}, 1)},
 		tenure: tenure{caughtUp: make(chan bool, 1)}, known: known{newest: map[uint64]wire.AttemptID{}},
 	}
 	if err := p.open(); err != nil {
@@ -293,7 +295,7 @@ func (p *Peer) openLedger(rules ledger.Rules) error {
 		key = p.cfg.Key
 	}
 	var err error
-	if p.ledger, err = ledger.Open(filepath.Join(p.cfg.Dir, "ledger.db"), rules, key); err != nil {
+	if p.ledger, err = ledger.Open(filepath.Join(p.cfg.Dir, ledgerFile), rules, key); err != nil {
 		return err
 	}
 	p.closers = append(p.closers, p.ledger.Close)
@@ -573,6 +575,9 @@ func (p *Peer) logged(c *wire.Certified, table []byte) error {
 		return err
 	}
 	p.learn(c.Entry.Height, body)
+	if p.begun && p.worker != nil {
+		p.figures.own.entry(body, table, time.Now())
+	}
 	p.thank(c.Entry.Height, body, table)
 	p.term = c.Entry.Term
 	p.pending = append(p.pending, core.Logged{Height: c.Entry.Height, Term: c.Entry.Term, Body: body, Table: table})

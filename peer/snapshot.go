@@ -1,8 +1,11 @@
 package peer
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"dunlin/coordinator"
@@ -22,10 +25,10 @@ const (
 func (p *Peer) publish() {
 	now := time.Now()
 	p.published, p.fresh = now, false
-	total, training := p.total(now)
 	f := p.figures
 	if n := len(f.rates); n == 0 || f.since(now)-f.rates[n-1].At >= 1 {
-		f.rates = thin(append(f.rates, status.Rate{At: f.since(now), Rate: total, Peers: training, Own: p.ownRate(now)}))
+		total, training := p.total(now)
+		f.rates = thin(append(f.rates, status.Rate{At: f.since(now), Rate: math.Round(total), Peers: training, Own: math.Round(p.ownRate(now)), Classes: f.rateByClass(now)}))
 	}
 	if p.cfg.Publish != nil {
 		p.cfg.Publish(p.snapshot())
@@ -40,11 +43,15 @@ func (p *Peer) ownRate(now time.Time) float64 {
 	return p.life.rate.perSecond(now)
 }
 
-// total returns the sum of the live workers' rates and how many train.
+// total returns the sum of the live workers' rates and how many train. A worker hears of no other worker's rate; it goes by
+// what the ledger says: tokens committed of late, and who has a slot.
 func (p *Peer) total(now time.Time) (rate float64, training int) {
-	stale := max(staleAfter, coordinator.BeatEvery(true, len(p.figures.slots), time.Minute)*3/2)
+	if !p.isCoordinator(p.self) {
+		return p.figures.committedRate(now), len(p.figures.slots)
+	}
+	stale := p.figures.staleAfter()
 	for _, m := range p.figures.members {
-		if m.alive && now.Sub(m.seen) < stale && m.heartbeat.State == wire.StateTraining {
+		if m.trains(now, stale) {
 			if m.stage == 0 { // the same tokens pass every stage
 				rate += float64(m.heartbeat.TokensPerSecond.Value())
 			}
@@ -52,6 +59,76 @@ func (p *Peer) total(now time.Time) (rate float64, training int) {
 		}
 	}
 	return rate, training
+}
+
+// committedRate is the tokens a second of the commits of the last minute; 0 without two of them.
+func (f *figures) committedRate(now time.Time) float64 {
+	since := f.since(now) - 60
+	i, _ := slices.BinarySearchFunc(f.curve, since, func(p status.Point, at float64) int { return cmp.Compare(p.At, at) })
+	late := f.curve[i:]
+	if len(late) < 2 || late[len(late)-1].At <= late[0].At {
+		return 0
+	}
+	first, last := late[0], late[len(late)-1]
+	return float64(last.Tokens-first.Tokens) / (last.At - first.At)
+}
+
+// staleAfter is the age at which a worker's figures no longer count as live: in a large run they come more seldom.
+func (f *figures) staleAfter() time.Duration {
+	return max(staleAfter, coordinator.BeatEvery(true, len(f.slots), time.Minute)*3/2)
+}
+
+// trains tells whether a worker does, by figures that are not stale.
+func (m *memberFigures) trains(now time.Time, stale time.Duration) bool {
+	return m.alive && now.Sub(m.seen) < stale && m.heartbeat.State == wire.StateTraining
+}
+
+// maxClasses bounds how many classes of devices are told apart; the last one takes in the rest.
+const (
+	maxClasses = 6
+	restClass  = "others"
+)
+
+// rateByClass is what total sums, by class of device. A class keeps its place once it has one.
+func (f *figures) rateByClass(now time.Time) []float64 {
+	rates, stale := make([]float64, len(f.classes), maxClasses), f.staleAfter()
+	for _, m := range f.members {
+		if !m.trains(now, stale) || m.stage > 0 {
+			continue
+		}
+		class := deviceClass(m.heartbeat.Device)
+		at := slices.Index(f.classes, class)
+		if at < 0 && len(f.classes) == maxClasses {
+			at = maxClasses - 1
+		}
+		if at < 0 {
+			if len(f.classes) == maxClasses-1 {
+				class = restClass
+			}
+			at, f.classes, rates = len(f.classes), append(f.classes, class), append(rates, 0)
+		}
+		rates[at] += math.Round(float64(m.heartbeat.TokensPerSecond.Value()))
+	}
+	return rates
+}
+
+// deviceClass is what machines with the same kind of device have in common: its name without its number or how it is used.
+func deviceClass(device string) string {
+	first, _, several := strings.Cut(device, " + ")
+	if several {
+		return "several devices"
+	}
+	name, _, _ := strings.Cut(first, ",")
+	if _, card, cuda := strings.Cut(name, " "); cuda && strings.HasPrefix(name, "cuda:") {
+		name = strings.TrimPrefix(card, "NVIDIA ")
+	}
+	for _, precision := range []string{" bf16", " fp16"} {
+		name = strings.TrimSuffix(name, precision)
+	}
+	if name = strings.TrimSpace(name); name == "" {
+		return "unknown"
+	}
+	return name
 }
 
 // staleAfter is the age at which a worker's figures no longer count as live.
@@ -80,8 +157,8 @@ func (p *Peer) snapshot() *status.Snapshot {
 	}
 	s.Run.Done = p.ended && len(f.slots) == 0 && (p.judge == nil || f.judgedLast)
 	rate, training := p.total(now)
-	s.Speed.History = slices.Clone(f.rates)
-	if training > 0 {
+	s.Speed.History, s.Speed.Classes = slices.Clone(f.rates), slices.Clone(f.classes)
+	if training > 0 && (rate > 0 || p.isCoordinator(p.self)) {
 		s.Speed.TokensPerSecond = &rate
 		if left := float64(p.spec.TokenBudget) - float64(f.tokens); rate > 0 && left > 0 {
 			seconds := left / rate
@@ -102,6 +179,8 @@ func (p *Peer) snapshot() *status.Snapshot {
 	if c.Rounds != nil {
 		s.Health.FailedAttempts = c.Rounds.Failed
 		s.Rounds = f.rounds(c.Rounds, &s.Health)
+	} else if p.cfg.NewEngine != nil {
+		s.Rounds = f.own.rows(f.since)
 	}
 	for _, e := range slices.Backward(f.ledger) {
 		s.Ledger = append(s.Ledger, e)
@@ -171,9 +250,13 @@ func (p *Peer) peerStatus(now time.Time) []status.Peer {
 	out := make([]status.Peer, 0, len(p.figures.members))
 	for id, m := range p.figures.members {
 		h := &m.heartbeat
+		state := h.State.String()
+		if m.alive && id != p.self && !p.isCoordinator(p.self) {
+			state = "" // workers tell only coordinators how they do
+		}
 		out = append(out, status.Peer{
-			ID: id.String(), Name: p.nameOf(id), Slot: uint64(h.Slot), Stage: m.stage, You: id == p.self, Alive: m.alive, State: h.State.String(), Reason: firstOf(m.reason, h.Reason),
-			Device: h.Device, Step: h.Step, Tokens: h.Tokens, Loss: float64(h.Loss.Value()), TokensPerSecond: float64(h.TokensPerSecond.Value()),
+			ID: id.String(), Name: p.nameOf(id), Slot: uint64(h.Slot), Stage: m.stage, You: id == p.self, Alive: m.alive, State: state, Reason: firstOf(m.reason, h.Reason),
+			Device: h.Device, Class: deviceClass(h.Device), Step: h.Step, Tokens: h.Tokens, Loss: float64(h.Loss.Value()), TokensPerSecond: float64(h.TokensPerSecond.Value()),
 			Utilisation: float64(h.Utilisation.Value()), Sent: h.Sent, Received: h.Received, Height: h.Height, StateHash: h.StateHash,
 			OuterSteps: h.OuterSteps, Overlap: h.Overlap, Clock: h.Clock, SeenSeconds: now.Sub(m.seen).Seconds(),
 			RoundBytes: h.RoundBytes, ContributionBytes: h.ContributionBytes,
@@ -269,6 +352,9 @@ func (p *Peer) health(now time.Time) status.Health {
 	if compared {
 		h.StatesAgree = &agree
 	}
+	if !p.isCoordinator(p.self) {
+		h.Training, h.Syncing = len(f.slots), 0
+	}
 	for _, m := range f.members {
 		h.MicroBatches += m.heartbeat.Micros
 		h.PartlyCounted += m.heartbeat.Partly
@@ -307,18 +393,15 @@ func (p *Peer) cost(peers []status.Peer) status.Cost {
 
 // rounds turns the leader's view into rows, newest last.
 func (f *figures) rounds(l *round.LeaderSnapshot, h *status.Health) []status.Round {
-	at := func(t time.Time) *float64 {
-		if t.IsZero() {
-			return nil
-		}
-		s := f.since(t)
-		return &s
-	}
+	at := instants(f.since)
 	var out []status.Round
 	for _, r := range append(slices.Clone(l.Closed), l.Rounds...) {
 		row := status.Round{
-			Fragment: r.Fragment, Base: r.Version, Attempt: r.Attempt.String(), Phase: r.Phase.String(), Members: r.Members,
+			Fragment: r.Fragment, Base: r.Version, Phase: r.Phase.String(), Members: r.Members,
 			Ready: at(r.FirstReady), Opened: at(r.Opened), Summed: at(r.Summed), Held: at(r.Held), Closed: at(r.Closed), Failed: r.Failed,
+		}
+		if r.Attempt.Counter != 0 {
+			row.Attempt = r.Attempt.String()
 		}
 		for _, w := range r.Waiting {
 			text := w.Reason
@@ -333,6 +416,17 @@ func (f *figures) rounds(l *round.LeaderSnapshot, h *status.Health) []status.Rou
 		out = append(out, row)
 	}
 	return out
+}
+
+// instants turns times into seconds, those that have not come into nil.
+func instants(since func(time.Time) float64) func(time.Time) *float64 {
+	return func(t time.Time) *float64 {
+		if t.IsZero() {
+			return nil
+		}
+		s := since(t)
+		return &s
+	}
 }
 
 // DescribeEntry is a ledger entry in a few words.

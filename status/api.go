@@ -142,8 +142,9 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 }
 
 // events streams the newest snapshot whenever there is one, at most four a
-// second. A reader that is slow misses those in between; one that does not read
-// at all is dropped.
+// second, and fewer while many watch: what they cost the program in all stays
+// bounded. A reader that is slow misses those in between; one that does not
+// read at all is dropped.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	if s.streams.Add(1) > maxStreams {
 		s.streams.Add(-1)
@@ -161,9 +162,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) stream(ctx context.Context, out eventWriter) {
-	alive := time.NewTicker(aliveEvery)
+	alive, gap := time.NewTimer(aliveEvery), time.NewTimer(0)
 	defer alive.Stop()
-	gap := time.NewTimer(0)
 	defer gap.Stop()
 	e := s.current.Load()
 	if out.alive(e) != nil {
@@ -173,27 +173,33 @@ func (s *Server) stream(ctx context.Context, out eventWriter) {
 		if e.snapshot != nil && (e.encode() != nil || out.write(e.event) != nil) {
 			return
 		}
-		gap.Reset(streamGap)
-		for ready, newer := gap.C, e.next; ready != nil || newer != nil; {
-			var err error
+		alive.Reset(aliveEvery)
+		gap.Reset(s.gap())
+		// First the gap, then what is newer: nobody is woken for an edition that it must let pass.
+		for ready, newer := gap.C, (<-chan struct{})(nil); ready != nil || newer != nil; {
 			select {
 			case <-ready:
-				ready = nil
+				ready, newer = nil, e.next
 			case <-newer:
 				newer = nil
 			case <-alive.C:
-				err = out.alive(e)
+				if out.alive(e) != nil {
+					return
+				}
+				alive.Reset(aliveEvery)
 			case <-ctx.Done():
 				// When the server ends, the page can say so. To a visitor that left it does no harm.
 				_ = out.write([]byte("event: end\ndata: {}\n\n"))
 				return
 			}
-			if err != nil {
-				return
-			}
 		}
 		e = s.current.Load()
 	}
+}
+
+// gap is the time between two snapshots on one stream while so many watch as now.
+func (s *Server) gap() time.Duration {
+	return max(streamGap, time.Duration(s.streams.Load())*time.Second/streamPace)
 }
 
 // eventWriter writes whole events, each within the write timeout.

@@ -57,10 +57,13 @@ func finite(s *Snapshot) *Snapshot {
 	c.Learning.Curve = keep(c.Learning.Curve, func(p Point) bool { return isFinite(p.Loss, p.At) })
 	c.Learning.HeldOuts = keep(c.Learning.HeldOuts, func(p Point) bool { return isFinite(p.Loss, p.At) })
 	c.Speed.TokensPerSecond, c.Speed.Own, c.Speed.SecondsLeft = number(c.Speed.TokensPerSecond), number(c.Speed.Own), number(c.Speed.SecondsLeft)
-	c.Speed.History = keep(c.Speed.History, func(r Rate) bool { return isFinite(r.At, r.Rate) })
+	c.Speed.History = keep(c.Speed.History, func(r Rate) bool { return isFinite(r.At, r.Rate, r.Own) && isFinite(r.Classes...) })
 	c.Cost.BitsPerParameter, c.Cost.UploadBitsPerParameter = number(c.Cost.BitsPerParameter), number(c.Cost.UploadBitsPerParameter)
 	c.Cost.BytesRatio, c.Cost.BytesPerPeerDay = number(c.Cost.BytesRatio), number(c.Cost.BytesPerPeerDay)
 	c.Samples = keep(c.Samples, func(s Sample) bool { return isFinite(s.Loss) })
+	if c.Speed.Classes == nil {
+		c.Speed.Classes = []string{}
+	}
 	if c.Thanks.Ranks == nil {
 		c.Thanks.Ranks = []Giver{}
 	}
@@ -73,7 +76,7 @@ func finite(s *Snapshot) *Snapshot {
 		c.Learning.Moves = []Move{}
 	}
 	c.Rounds = keep(c.Rounds, func(r Round) bool {
-		for _, at := range []*float64{r.Ready, r.Opened, r.Summed, r.Held, r.Closed} {
+		for _, at := range []*float64{r.Snapshot, r.Ready, r.Opened, r.Summed, r.Held, r.Closed, r.Merged} {
 			if at != nil && !isFinite(*at) {
 				return false
 			}

@@ -57,6 +57,7 @@ func TestPage(t *testing.T) {
 	ctx := statustest.Browser(t)
 	t.Run("figures agree with the terminal's", func(t *testing.T) { pageFigures(t, ctx) })
 	t.Run("shows a snapshot", func(t *testing.T) { pageShows(t, ctx) })
+	t.Run("shows a worker's own rounds and its share", func(t *testing.T) { pageOwn(t, ctx) })
 	t.Run("empty", func(t *testing.T) { pageEmpty(t, ctx) })
 	t.Run("says when it is stale and reconnects", func(t *testing.T) { pageReconnects(t, ctx) })
 	t.Run("asks for an entry", func(t *testing.T) { pageEntry(t, ctx) })
@@ -119,7 +120,7 @@ func pageShows(t *testing.T, ctx context.Context) {
 			t.Errorf("%s says %q, want %q", id, got, want)
 		}
 	}
-	if got := eval[string](t, ctx, `[...document.querySelectorAll("#peers-table tbody tr")].map((r) => r.children[0].textContent + "|" + r.children[11].textContent).join("; ")`); !strings.HasPrefix(got, "slot 2 (you)|") || strings.Count(got, "differs") != 1 {
+	if got := eval[string](t, ctx, `[...document.querySelectorAll("#peers-table tbody tr")].map((r) => r.children[0].textContent + "|" + r.children[13].textContent).join("; ")`); !strings.HasPrefix(got, "slot 2 (you)|") || strings.Count(got, "differs") != 1 {
 		t.Errorf("peers: %s", got)
 	}
 

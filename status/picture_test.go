@@ -33,7 +33,10 @@ func evening() *Snapshot {
 			s.Learning.HeldOuts = append(s.Learning.HeldOuts, Point{tokens, curve + 0.04, 10_800 * x})
 		}
 		workers := 3 + min(i/40, 1) + min(i/90, 1) - min(i/150, 1)
-		s.Speed.History = append(s.Speed.History, Rate{10_800 * x, float64(workers) * 2010 * (1 + 0.02*math.Sin(float64(i))), workers, 2010})
+		s.Speed.History = append(s.Speed.History, Rate{
+			At: 10_800 * x, Rate: float64(workers) * 2010 * (1 + 0.02*math.Sin(float64(i))), Peers: workers, Own: 2010,
+			Classes: []float64{float64(workers-1) * 2010 * (1 + 0.02*math.Sin(float64(i))), 2010 * (1 + 0.02*math.Sin(float64(i)))},
+		})
 	}
 	s.Learning.Train, s.Learning.HeldOut = &s.Learning.Curve[239].Loss, &s.Learning.HeldOuts[19].Loss
 	s.Rounds = nil

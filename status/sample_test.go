@@ -27,7 +27,7 @@ func sample() *Snapshot {
 			HeldOuts: []Point{{0, 5.55, 0}, {800_000, 2.654, 100}},
 			Moves:    []Move{{0, true, "slot 1 joins"}, {400_000, false, "slot 5 leaves: no heartbeat for 20 s"}},
 		},
-		Speed:  Speed{TokensPerSecond: value(8040), Own: value(2010), SecondsLeft: value(36), History: []Rate{{0, 0, 0, 0}, {1, 8040, 4, 2010}}},
+		Speed:  Speed{TokensPerSecond: value(8040), Own: value(2010), SecondsLeft: value(36), Classes: []string{"GeForce RTX 3060", "cpu avx512"}, History: []Rate{{At: 0}, {1, 8040, 4, 2010, []float64{6030, 2010}}}},
 		Health: Health{Training: 4, Syncing: 1, Lost: 1, LastLost: "ab12: no heartbeat", Commits: 59, FailedAttempts: 1, LastFailure: "slab 3 below quorum", StatesAgree: &agree},
 		Cost:   Cost{BitsPerParameter: value(8.02), UploadBitsPerParameter: value(9.61), BytesRatio: value(79.8), BytesPerPeerDay: value(2.13e9)},
 		Rounds: []Round{
@@ -50,12 +50,12 @@ func sample() *Snapshot {
 	}
 	for slot := uint64(1); slot <= 4; slot++ {
 		s.Peers = append(s.Peers, Peer{
-			ID: "peer", Slot: slot, You: slot == 2, Alive: true, State: "training", Device: "cpu", Step: 1000, Tokens: 228_000, Loss: 2.6,
+			ID: "peer", Slot: slot, You: slot == 2, Alive: true, State: "training", Device: "cpu avx512, 2 threads", Class: "cpu avx512", Way: "direct", Latency: value(0.048), Step: 1000, Tokens: 228_000, Loss: 2.6,
 			TokensPerSecond: 2010, Utilisation: 0.957, Sent: 1_900_000, Received: 1_800_000, Height: 118, StateHash: state, SeenSeconds: 1.2,
 		})
 	}
 	s.Peers = append(s.Peers,
 		Peer{ID: "lost", Slot: 5, State: "gone", Reason: "no heartbeat for 20 s", Step: 500, Tokens: 120_000, SeenSeconds: 44},
-		Peer{ID: "new", Slot: 6, Alive: true, State: "syncing", Reason: "checkpoint 12 of 20 MB"})
+		Peer{ID: "new", Slot: 6, Stage: 1, Alive: true, State: "syncing", Reason: "checkpoint 12 of 20 MB"})
 	return s
 }

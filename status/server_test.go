@@ -2,12 +2,12 @@ package status
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"io/fs"
 	"math"
 	"net"
 	"net/http"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -107,8 +107,8 @@ func TestSnapshotIsTheSame(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
 	}
-	if g, w := fmt.Sprintf("%+v", got.Peers), fmt.Sprintf("%+v", want.Peers); g != w {
-		t.Errorf("peers came back as\n%s\nwant\n%s", g, w)
+	if !reflect.DeepEqual(got.Peers, want.Peers) {
+		t.Errorf("peers came back as\n%+v\nwant\n%+v", got.Peers, want.Peers)
 	}
 	if *got.Learning.Train != *want.Learning.Train || got.Run.StateHash != want.Run.StateHash || len(got.Rounds) != len(want.Rounds) {
 		t.Errorf("came back as %+v", got)

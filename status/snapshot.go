@@ -34,7 +34,7 @@ type Snapshot struct {
 
 // Run says which run this is and where it stands.
 type Run struct {
-	ID          wire.Hash `json:"id"`
+	ID          wire.Hash `json:"id"` // zero where it is kept from those who see the page
 	Name        string    `json:"name"`
 	Model       string    `json:"model"` // "gpt2 4L/4H/128"
 	Parameters  uint64    `json:"parameters"`
@@ -91,9 +91,10 @@ type Point struct {
 
 // Speed is the rate of training.
 type Speed struct {
-	TokensPerSecond *float64 `json:"tokens_per_second"` // all workers
+	TokensPerSecond *float64 `json:"tokens_per_second"` // all workers; on a worker, by commits
 	Own             *float64 `json:"own"`
 	SecondsLeft     *float64 `json:"seconds_left"`
+	Classes         []string `json:"classes"` // of devices, in the order of each Rate's
 	History         []Rate   `json:"history"` // bounded
 }
 
@@ -103,11 +104,13 @@ type Rate struct {
 	Rate  float64 `json:"rate"`
 	Peers int     `json:"peers"`
 	Own   float64 `json:"own"` // of it, this peer's; 0 where it does not train
+	// Classes is the rate by class of device; those that are missing at its end are 0.
+	Classes []float64 `json:"classes,omitempty"`
 }
 
 // Health says whether the run goes well.
 type Health struct {
-	Training       int    `json:"training"`
+	Training       int    `json:"training"` // on a worker: those that have a slot
 	Syncing        int    `json:"syncing"`
 	Lost           int    `json:"lost"` // in the last ten minutes
 	LastLost       string `json:"last_lost,omitempty"`
@@ -137,9 +140,10 @@ type Peer struct {
 	Stage             int       `json:"stage"` // that it serves, from 0
 	You               bool      `json:"you"`
 	Alive             bool      `json:"alive"`
-	State             string    `json:"state"`
+	State             string    `json:"state"` // empty where it is not told: a worker does not hear of others'
 	Reason            string    `json:"reason,omitempty"`
 	Device            string    `json:"device,omitempty"`
+	Class             string    `json:"class,omitempty"` // of its device, as in Speed
 	Step              uint64    `json:"step"`
 	Tokens            uint64    `json:"tokens"`
 	Loss              float64   `json:"loss"`
@@ -155,6 +159,8 @@ type Peer struct {
 	ContributionBytes uint64    `json:"contribution_bytes"` // encoded contributions
 	Clock             uint64    `json:"clock"`              // ms of its own clock at its last word
 	SeenSeconds       float64   `json:"seen_seconds"`
+	Way               string    `json:"way,omitempty"`     // from this peer to it: "direct", or "relayed"; empty without a connection
+	Latency           *float64  `json:"latency,omitempty"` // seconds there and back from this peer, when last tried
 }
 
 // Card is a GPU that trains here. A figure that it does not tell is 0.
@@ -180,19 +186,23 @@ type Stage struct {
 }
 
 // Round is one round of one fragment, times in seconds since the run's start
-// here; a time is nil while it has not come.
+// here; a time is nil while it has not come. The coordinator that leads shows
+// those of all workers, a worker its own.
 type Round struct {
 	Fragment int      `json:"fragment"`
 	Base     uint64   `json:"base"`
 	Attempt  string   `json:"attempt"`
 	Phase    string   `json:"phase"`
 	Members  int      `json:"members"`
-	Waiting  []string `json:"waiting"` // for whom and why
+	Waiting  []string `json:"waiting"`            // for whom and why
+	Snapshot *float64 `json:"snapshot,omitempty"` // of the weights, on a worker
 	Ready    *float64 `json:"ready"`
 	Opened   *float64 `json:"opened"`
 	Summed   *float64 `json:"summed"`
 	Held     *float64 `json:"held"`
 	Closed   *float64 `json:"closed"`
+	Merged   *float64 `json:"merged,omitempty"`        // into a worker's weights
+	Overlap  uint64   `json:"overlap_steps,omitempty"` // that a worker made from its snapshot to the merge
 	Failed   string   `json:"failed,omitempty"`
 }
 

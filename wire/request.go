@@ -26,6 +26,7 @@ const (
 	WhatManifest What = 4 // answer: Manifest of the fragment state whose hash is Hash
 	WhatPeers    What = 5 // answer: Peers that this one knows; Hash is random, since answers differ
 	WhatStage    What = 6 // answer of the coordinator: Offer, the stage that it wants the asker in; Hash is random
+	WhatPull     What = 7 // answer of the coordinator: Pulled, how fast it had the asker's answers to WhatSlab of Hash, which is random
 )
 
 // Class is the byte class that a transfer is counted and scheduled in.
@@ -75,6 +76,24 @@ func DecodeOffer(b []byte) (*Offer, error) {
 		return nil, fmt.Errorf("offer of stage %d", o.Stage)
 	}
 	return &o, checkReason(o.Reason)
+}
+
+// Pulled answers WhatPull.
+type Pulled struct {
+	Bytes  uint64 `cbor:"1,keyasint"`
+	Micros uint64 `cbor:"2,keyasint"` // µs that they took, above 0
+}
+
+// DecodePulled reads and bounds an answer to WhatPull.
+func DecodePulled(b []byte) (*Pulled, error) {
+	var p Pulled
+	if err := Decode(b, &p); err != nil {
+		return nil, fmt.Errorf("pulled: %w", err)
+	}
+	if p.Bytes > MaxMessage || p.Micros == 0 {
+		return nil, fmt.Errorf("pulled %d bytes in %d µs", p.Bytes, p.Micros)
+	}
+	return &p, nil
 }
 
 // Slab is one slab of a contribution with its proof of belonging.
@@ -135,7 +154,7 @@ func DecodeRequest(b []byte) (*Request, error) {
 	if err := Decode(b, &r); err != nil {
 		return nil, fmt.Errorf("request: %w", err)
 	}
-	if r.Class >= Classes || r.What < WhatSpec || r.What > WhatStage || r.Index >= MaxSlabs {
+	if r.Class >= Classes || r.What < WhatSpec || r.What > WhatPull || r.Index >= MaxSlabs {
 		return nil, fmt.Errorf("request: kind %d, class %d", r.What, r.Class)
 	}
 	return &r, nil

@@ -101,6 +101,7 @@ func examples() map[string]any {
 		"command-reign":   &Command{Op: OpReign, Term: 3, Key: 2},
 		"command-append":  &Command{Op: OpAppend, Term: 3, Key: 2, Kind: KindSettings, Payload: Encode(&Settings{Phase: PhasePaused}), Table: []byte{1}},
 		"request":         &Request{Class: ClassResult, What: WhatBlob, Hash: HashLeaf([]byte("frame"))},
+		"pulled":          &Pulled{Bytes: 1 << 20, Micros: 873_000},
 		"slab":            &Slab{Frame: []byte("frame"), Proof: []Hash{run}},
 		"manifest":        &Manifest{Slabs: []Hash{run}},
 	}

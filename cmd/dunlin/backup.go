@@ -6,16 +6,18 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"dunlin/peer"
 	"dunlin/store"
 	"dunlin/swarm"
+	"dunlin/wire"
 )
 
 func newBackup(t *terminal) *cobra.Command {
-	return t.command("backup FOLDER FILE", "write a peer's data folder, its keys too, into one file",
+	return t.command("backup FOLDER FILE", "write a peer's data folder, its keys too, into one file; a coordinator goes on meanwhile",
 		"  dunlin backup ~/.local/share/dunlin/coordinator run.backup", exactly("the data folder", "the file"), t.backup)
 }
 
@@ -24,21 +26,25 @@ func newRestore(t *terminal) *cobra.Command {
 		"  dunlin restore run.backup ~/.local/share/dunlin/coordinator", exactly("the backup", "the data folder"), t.restore)
 }
 
-func (t *terminal) backup(_ context.Context, _ *Config, args []string) (err error) {
+func (t *terminal) backup(ctx context.Context, _ *Config, args []string) (err error) {
 	folder := peer.Folder{Dir: args[0]}
 	if !folder.Exists() {
 		return fmt.Errorf("%w: %s; give the data folder of a coordinator or of a worker", peer.ErrNoRun, args[0])
 	}
-	lock, err := swarm.LockFolder(folder.Dir)
-	if used := (*swarm.InUseError)(nil); errors.As(err, &used) {
-		return fmt.Errorf("%w: workers train on while their coordinator is away for as long as a backup takes", err)
-	}
-	if err != nil {
-		return err
-	}
-	defer closing(&err, lock.Unlock)
 	if _, err := os.Stat(args[1]); err == nil {
 		return fmt.Errorf("%s exists: choose another name, or remove it", args[1])
+	}
+	lock, err := swarm.LockFolder(folder.Dir)
+	switch used := (*swarm.InUseError)(nil); {
+	case errors.As(err, &used):
+		if folder, err = frozen(ctx, folder, err); err != nil {
+			return err
+		}
+		defer closing(&err, func() error { return os.RemoveAll(folder.Dir) })
+	case err != nil:
+		return err
+	default:
+		defer closing(&err, lock.Unlock)
 	}
 	var files int
 	var size int64
@@ -51,6 +57,28 @@ func (t *terminal) backup(_ context.Context, _ *Config, args []string) (err erro
 	}
 	_, err = fmt.Fprintf(t.out, "%s has %d files, %s MB; it holds keys and secrets: keep it as safe as the folder\n", args[1], files, megabytes(size))
 	return err
+}
+
+// frozen has the coordinator that uses a folder make a copy of it that holds still. A worker's folder holds nothing that its
+// run does not have, so that nobody waits for it.
+func frozen(ctx context.Context, folder peer.Folder, used error) (peer.Folder, error) {
+	run, err := folder.Current()
+	if err != nil {
+		return folder, err
+	}
+	_, spec, err := folder.Load(run)
+	if err != nil {
+		return folder, err
+	}
+	key, err := swarm.LoadOrCreateKey(folder.Identity())
+	if err != nil {
+		return folder, err
+	}
+	if checkSeat(spec, wire.PeerIDOf(key)) != nil {
+		return folder, fmt.Errorf("%w: only a coordinator is backed up while it runs", used)
+	}
+	dir, err := giveOrder(ctx, folder, order{Verb: verbFreeze})
+	return peer.Folder{Dir: filepath.Join(folder.Dir, filepath.Base(dir))}, err // its path there may be relative
 }
 
 func megabytes(bytes int64) string { return fmt.Sprintf("%.1f", float64(bytes)/1e6) }

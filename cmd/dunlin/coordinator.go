@@ -116,6 +116,10 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 			if token := d.shown.Load(); token != nil {
 				s.Invite = *token
 			}
+			showWays(s, host)
+			if d.discreet.Load() {
+				s.Run.ID = wire.Hash{}
+			}
 			page.Publish(s)
 		},
 	})
@@ -128,7 +132,7 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		return err
 	}
 	defer closing(&err, host.Close)
-	d.tell, d.inForce = p.Tell, p.Settings
+	d.tell, d.inForce, d.ledger = p.Tell, p.Settings, p.CopyLedger
 	addrs := bare(host.Addrs())
 	seats, err := introduce(folder, run, self, addrs)
 	if err != nil {

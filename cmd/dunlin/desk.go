@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -31,6 +32,7 @@ const (
 	verbResume = "resume"
 	verbEnd    = "end"
 	verbInvite = "invite"
+	verbFreeze = "freeze" // dunlin backup's
 )
 
 // settable lists what `dunlin coordinator set` changes and how each value reads.
@@ -164,6 +166,7 @@ type desk struct {
 	spec    *wire.RunSpec
 	tell    func(peer.Organise)
 	inForce func() *wire.Settings // nil before the first
+	ledger  func(io.Writer) error // writes a copy of it
 	token   invite.Token          // but for its secret
 	page    string
 	invites peer.Invites
@@ -171,6 +174,7 @@ type desk struct {
 	secretive bool
 	shown     atomic.Pointer[string] // the invite that the page shows
 	shownIn   *wire.Settings         // in force then
+	discreet  atomic.Bool            // the page leaves out the run id, which opens the run to whoever knows it
 	others    func() []wire.Known    // the run's other coordinators whose addresses are known
 	mu        sync.Mutex             // guards invites and shownIn
 }
@@ -202,6 +206,9 @@ func (d *desk) do(ctx context.Context, o order) (string, error) {
 		change.Phase, change.Reason, said = wire.PhaseEnded, "the organiser ended it", "ended; workers hand over and leave"
 	case verbInvite:
 		return d.invite(ctx, o.Args)
+	case verbFreeze:
+		frozen, err := d.folder.Freeze(d.run, d.ledger)
+		return frozen.Dir, err
 	default:
 		return "", fmt.Errorf("order %q is unknown to this release", shorten(o.Verb))
 	}
@@ -296,12 +303,14 @@ func (d *desk) current() string {
 // show puts the invite on the page.
 func (d *desk) show() {
 	in, text := d.inForce(), d.current()
-	if d.secretive && !d.public() {
+	discreet := d.secretive && !d.public()
+	if discreet {
 		text = ""
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.shownIn = in
+	d.discreet.Store(discreet)
 	d.shown.Store(&text)
 }
 

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -13,9 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"dunlin/invite"
 	"dunlin/machine"
-	"dunlin/peer"
 	"dunlin/status"
 	"dunlin/swarm"
 )
@@ -106,15 +102,19 @@ func (c *Config) lookRouter(ctx context.Context) []status.Finding {
 	network := status.Finding{Name: "network", State: status.OK, Detail: "leaves by " + local.String()}
 	var router swarm.Router
 	if c.NAT && private(local) {
-		port := c.Port
-		if port == 0 {
-			port = 40_000 + os.Getpid()%20_000
-		}
-		if router, err = swarm.FindRouter(ctx, port); err != nil {
+		if router, err = swarm.FindRouter(ctx, c.outsidePort()); err != nil {
 			return []status.Finding{network, {Name: "router", State: status.Warn, Detail: err.Error(), Mend: forwardMend(c.Port, local)}}
 		}
 	}
 	return []status.Finding{network, judgeRouter(local, router, c.NAT, c.Port)}
+}
+
+// outsidePort is the one that a router is asked to open for a moment.
+func (c *Config) outsidePort() int {
+	if c.Port != 0 {
+		return c.Port
+	}
+	return 40_000 + os.Getpid()%20_000
 }
 
 // localAddress is the address that packets to the internet leave from; none is sent.
@@ -159,51 +159,4 @@ func forwardMend(port int, local netip.Addr) string {
 		port = 4001
 	}
 	return fmt.Sprintf("turn on UPnP in the router, or forward TCP and UDP %d and %d to %s there and join with --port %d", port, port+1, local, port)
-}
-
-// probeBytes bounds what is fetched to measure the way down, probeFor how long.
-const (
-	probeBytes = 8 << 20
-	probeFor   = 5 * time.Second
-)
-
-// lookCoordinator dials a run's coordinator and fetches training text from it for a while.
-func (c *Config) lookCoordinator(ctx context.Context, token *invite.Token) []status.Finding {
-	if token == nil {
-		return nil
-	}
-	reach := status.Finding{Name: "coordinator", State: status.OK}
-	_, key, err := ed25519.GenerateKey(nil)
-	var host *swarm.Host
-	if err == nil {
-		host, err = (&Config{Loopback: c.Loopback}).host(ctx, key, token.Run, peer.Deaf{}, slog.New(slog.DiscardHandler), swarm.Reach{})
-	}
-	if err != nil {
-		reach.State, reach.Detail, reach.Mend = status.Fail, err.Error(), "see what the other findings say of the network"
-		return []status.Finding{reach}
-	}
-	defer host.Close()
-	began := time.Now()
-	signed, err := peer.FetchSpec(ctx, transport{host}, token.Coordinators(), token.Run)
-	if err != nil {
-		reach.State, reach.Detail, reach.Mend = status.Fail, err.Error(), "ask the organiser for the newest invite and whether the coordinator runs; let TCP and UDP out through this machine's firewall"
-		return []status.Finding{reach}
-	}
-	reach.Detail = fmt.Sprintf("answers within %s, dialling included", status.Duration(time.Since(began).Seconds()))
-	spec, err := signed.Open(token.Run)
-	if err != nil {
-		return []status.Finding{reach}
-	}
-	down := status.Finding{Name: "bandwidth", State: status.OK}
-	got, took, err := peer.MeasureDown(ctx, transport{host}, token.Coordinator, spec, probeBytes, probeFor)
-	if got == 0 {
-		down.State, down.Detail, down.Mend = status.Warn, fmt.Sprintf("nothing came from the coordinator: %v", err), "try again; join waits for other peers that hold the data"
-		return []status.Finding{reach, down}
-	}
-	bits := float64(got) * 8 / took.Seconds()
-	down.Detail = fmt.Sprintf("%s down from the coordinator, over %s in %s", bitRate(bits), status.Bytes(float64(got)), status.Duration(took.Seconds()))
-	if bits < swarm.MinRate {
-		down.State, down.Mend = status.Warn, "dunlin wants "+bitRate(swarm.MinRate)+" at least: pause other downloads"
-	}
-	return []status.Finding{reach, down}
 }

@@ -103,17 +103,21 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 	return v.run(ctx)
 }
 
-// measure times each device for a moment and says what they are.
+// measure times the link and each device for a moment and says what they are.
 func (s *stay) measure(ctx context.Context, c *Config, line *progress) (err error) {
 	devices, err := c.devices(line)
 	if err != nil {
 		return err
 	}
+	linked, attrs := s.measureLink(ctx, c)
 	all, names := 0.0, []string{}
-	for _, d := range devices {
+	for i, d := range devices {
 		defer closing(&err, d.Close)
+		if i > 0 {
+			linked, attrs = "", nil
+		}
 		if s.spec.Staged() { // a stage's speed is told by the trainers that use it
-			line.machine(d, "")
+			line.machine(d, linked, attrs...)
 			names = append(names, d.on.Name())
 			continue
 		}
@@ -125,7 +129,7 @@ func (s *stay) measure(ctx context.Context, c *Config, line *progress) (err erro
 		if !exact {
 			about = "about "
 		}
-		line.machine(d, fmt.Sprintf(" · %s%s tokens/s", about, rate(speed)), slog.Float64("tokens_per_second", speed))
+		line.machine(d, fmt.Sprintf(" · %s%s tokens/s", about, rate(speed))+linked, append(attrs, slog.Float64("tokens_per_second", speed))...)
 		all, names = all+speed, append(names, d.on.Name())
 	}
 	_, end, untold := watch(devices...)

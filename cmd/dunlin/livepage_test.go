@@ -54,7 +54,7 @@ func TestPageOfALiveSwarm(t *testing.T) {
 		defer mu.Unlock()
 		faults = append(faults, fmt.Sprintf(format, args...))
 	}
-	requests := 0
+	requests, own := 0, page // own is a worker's page
 	if err := chromedp.Listen(ctx, func(ev any) {
 		switch ev := ev.(type) {
 		case *runtime.EventExceptionThrown:
@@ -68,8 +68,11 @@ func TestPageOfALiveSwarm(t *testing.T) {
 				fault("log: %s", ev.Entry.Text)
 			}
 		case *network.EventRequestWillBeSent:
+			mu.Lock()
+			own := own
+			mu.Unlock()
 			requests++
-			if url := ev.Request.URL; !strings.HasPrefix(url, page) && !strings.HasPrefix(url, "data:") {
+			if url := ev.Request.URL; !strings.HasPrefix(url, page) && !strings.HasPrefix(url, own) && !strings.HasPrefix(url, "data:") {
 				fault("request to %s", url)
 			}
 		}
@@ -117,6 +120,23 @@ func TestPageOfALiveSwarm(t *testing.T) {
 	}
 	if !compared {
 		t.Error("the page never showed what the API said")
+	}
+
+	// A worker's own page has its own rounds, up to the merge.
+	address := ana.await("page", func(_, err string) string {
+		_, rest, _ := strings.Cut(err, "web page ")
+		line, _, _ := strings.Cut(rest, "\n")
+		return line
+	})
+	mu.Lock()
+	own = address
+	mu.Unlock()
+	if err := chromedp.Do(ctx, chromedp.Navigate(address)); err != nil {
+		t.Fatal(err)
+	}
+	holds(`document.getElementById("rounds-whose").textContent === "Rounds of this worker" && document.querySelectorAll("#rounds-plot .step-merge").length > 0`)
+	if err := chromedp.Do(ctx, chromedp.Navigate(page)); err != nil {
+		t.Fatal(err)
 	}
 
 	if err := bo.end(); err != nil {

@@ -95,6 +95,7 @@ func (s *stay) once(ctx context.Context, c *Config, stage int, events chan<- any
 	var host *swarm.Host
 	show := func(snapshot *status.Snapshot) {
 		s.sent.Store(host.Stats().Socket.Out)
+		showWays(snapshot, host)
 		select {
 		case events <- snapshot:
 		default: // the next one is newer

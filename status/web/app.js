@@ -1,7 +1,7 @@
 // The page: takes snapshots as they come and says what they say.
 
 import { $, el, setText, setState, setAttribute, Table } from "./dom.js";
-import { figure, bytes, count, duration, percent, loss, known, shortHash, clock, unknown } from "./figures.js";
+import { figure, bytes, bitRate, count, duration, percent, loss, known, shortHash, clock, unknown } from "./figures.js";
 import { LossChart, RateChart } from "./charts.js";
 import { Rounds } from "./rounds.js";
 import { Ledger } from "./ledger.js";
@@ -10,7 +10,7 @@ import { samples, thanks } from "./people.js";
 import { stages } from "./stages.js";
 import { Stream } from "./stream.js";
 
-const staleAfter = 8; // seconds without a new snapshot
+const staleAfter = 15; // seconds without a new snapshot; a crowd of pages gets one each ten seconds
 
 const charts = [new LossChart(), new RateChart()];
 const rounds = new Rounds();
@@ -71,6 +71,7 @@ function cardText(c) {
 function health(s) {
   const h = s.health;
   setText("training", count(h.training));
+  setText("training-unit", s.role === "worker" ? "in the run" : "training");
   setText("syncing", h.syncing > 0 ? "· " + count(h.syncing) + " syncing" : "");
   if (h.lost > 0) setState("lost", "busy", count(h.lost) + " lost in 10 m: " + (h.last_lost || "no reason known"));
   else setState("lost", "none", "none lost in 10 m");
@@ -104,9 +105,10 @@ function peerName(p) {
 }
 
 function peerState(p) {
-  const state = p.alive ? p.state : "gone";
+  const state = p.alive ? p.state || "in the run" : "gone";
   const kind = stateKinds[state] ?? "none";
-  return { text: signs[kind] + state + (p.reason ? ": " + p.reason : ""), kind: "state " + kind };
+  const why = p.reason && state !== "training" ? ": " + p.reason : "";
+  return { text: signs[kind] + state + why, kind: "state " + kind, title: p.reason };
 }
 
 /** A worker's state hash; one that differs from the others of its stage at its height is marked. */
@@ -119,15 +121,45 @@ function peerHash(p) {
   return { text: odd ? "✕ " + text + " differs" : text, title: p.state_hash, kind: odd ? "state bad" : "" };
 }
 
+const flows = new Map(); // by slot: what a worker had sent and received by its clock, and at what rates
+
+/** Takes in how much each worker has sent and received, and forgets those who left. */
+function measure(all) {
+  const slots = new Set();
+  for (const p of all) {
+    slots.add(p.slot);
+    const before = flows.get(p.slot);
+    const now = { clock: p.clock, bytes: [p.bytes_sent, p.bytes_received], rates: [null, null] };
+    if (before?.clock === now.clock) continue; // it has said nothing since
+    const seconds = before ? (now.clock - before.clock) / 1000 : 0;
+    if (seconds > 0) now.rates = now.bytes.map((b, i) => (Math.max(b - before.bytes[i], 0) * 8) / seconds);
+    flows.set(p.slot, now);
+  }
+  for (const slot of flows.keys()) if (!slots.has(slot)) flows.delete(slot);
+}
+
+/** A worker's rate up (0) or down (1), since the word before its last one. */
+function traffic(p, way) {
+  const rate = p.alive ? flows.get(p.slot)?.rates[way] : null;
+  return { text: known(rate, bitRate), title: bytes(way === 0 ? p.bytes_sent : p.bytes_received) + (way === 0 ? " sent" : " received") + " in its slot" };
+}
+
+/** The time there and back to a peer. */
+function away(latency) {
+  return latency ? (latency < 0.001 ? "<1 ms" : duration(latency)) : "";
+}
+
 const peersTable = new Table($("peers-table"), [
   { head: "peer", cell: (p) => ({ text: peerName(p), title: p.id }), sort: peerName },
   { head: "state", wide: true, cell: peerState, sort: (p) => (p.alive ? p.state : "gone") },
+  { head: "stage", number: true, cell: (p) => count(p.stage + 1), sort: (p) => p.stage, shown: () => newest.stages?.length > 0 },
   { head: "tokens/s", number: true, cell: (p) => (p.alive && p.step > 0 ? figure(p.tokens_per_second) : unknown), sort: (p) => p.tokens_per_second },
   { head: "tokens", number: true, cell: (p) => figure(p.tokens), sort: (p) => p.tokens },
   { head: "in steps", number: true, title: "share of time inside inner steps", cell: (p) => (p.step > 0 ? percent(p.utilisation) : unknown), sort: (p) => p.utilisation },
   { head: "loss", number: true, cell: (p) => (p.loss > 0 ? loss(p.loss) : unknown), sort: (p) => p.loss },
-  { head: "sent", number: true, cell: (p) => bytes(p.bytes_sent), sort: (p) => p.bytes_sent },
-  { head: "received", number: true, cell: (p) => bytes(p.bytes_received), sort: (p) => p.bytes_received },
+  { head: "up now", number: true, cell: (p) => traffic(p, 0), sort: (p) => flows.get(p.slot)?.rates[0] ?? -1 },
+  { head: "down now", number: true, cell: (p) => traffic(p, 1), sort: (p) => flows.get(p.slot)?.rates[1] ?? -1 },
+  { head: "way", title: "from this machine to it, there and back", cell: (p) => (p.you ? "–" : [p.way, away(p.latency)].filter(Boolean).join(", ") || unknown), sort: (p) => p.latency ?? Infinity },
   { head: "device", cell: (p) => p.device || unknown, sort: (p) => p.device ?? "" },
   { head: "step", number: true, cell: (p) => count(p.step), sort: (p) => p.step },
   { head: "height", number: true, cell: (p) => (p.height > 0 ? count(p.height) : unknown), sort: (p) => p.height },
@@ -136,6 +168,7 @@ const peersTable = new Table($("peers-table"), [
 ], { key: (p) => p.slot, sortable: true, rowClass: (p) => (p.you ? "you" : p.alive ? null : "gone") });
 
 function peers(s) {
+  measure(s.peers ?? []);
   const all = [...(s.peers ?? [])].sort((a, b) => b.you - a.you || b.alive - a.alive || a.slot - b.slot);
   const words = $("filter").value.trim().toLowerCase();
   const shown = all.filter((p) => !words || [peerName(p), p.id, p.alive ? p.state : "gone", p.device, p.reason].join(" ").toLowerCase().includes(words));
@@ -171,7 +204,7 @@ function about(s) {
   const r = s.run;
   const rows = [
     ["run", r.name || unknown],
-    ["run id", r.id],
+    ["run id", shortHash(r.id) === unknown ? "– (it opens a private run, and others may see this page)" : r.id],
     ["model", r.model + ", " + figure(r.parameters) + " parameters"],
     ["fragments", count(r.fragments) + ", versions " + ((r.versions ?? []).map(count).join(", ") || unknown)],
     ["H", count(r.h) + " inner steps between two rounds of a fragment"],
@@ -201,7 +234,7 @@ function about(s) {
 
 function show(s) {
   newest = s;
-  const name = s.run.name || "run " + s.run.id.slice(0, 8);
+  const name = s.run.name || "run " + shortHash(s.run.id);
   setText("run-name", name);
   const elapsed = (new Date(s.at) - new Date(s.run.started)) / 1000;
   const phase = s.run.phase + (s.run.reason ? ": " + s.run.reason : "");
@@ -216,11 +249,11 @@ function show(s) {
   health(s);
   cost(s);
   charts[0].show(s.learning);
-  charts[1].show(s.speed.history);
+  charts[1].show(s.speed, s.role === "worker", you?.class);
   rounds.show(s.rounds, elapsed, s.role === "coordinator");
   peers(s);
   ledger.show(s.ledger);
-  stages(s.stages, s.stage_moves, s.health);
+  stages(s, peerName, peerState);
   samples(s.samples);
   thanks(s.thanks);
   machine.show(s.machine);

@@ -13,26 +13,20 @@ function colour(name) {
 const height = 240;
 
 class LineChart {
-  /** series: {label, stroke, width, dash, fill, format, scale, points, paths}. */
-  constructor(name, awaited, { x, series, scales, axes }) {
+  /**
+   * series: {label, sample, stroke, width, dash, fill, format, scale, points,
+   * paths}; bands are areas between two of them, as uPlot wants them.
+   */
+  constructor(name, awaited, { x, series, bands, scales, axes }) {
     this.plot = $(name + "-plot");
     this.legend = $(name + "-legend");
     this.x = x;
-    this.series = series;
     this.scales = scales;
     this.axes = axes;
-    this.data = [[], ...series.map(() => [])];
-    this.values = series.map((s) => {
-      const value = el("b");
-      const sample = el("span", { class: "sample " + s.sample, "aria-hidden": "true" });
-      this.legend.append(el("span", { class: "key" }, sample, s.label + " ", value), " ");
-      return value;
-    });
     this.where = el("span", { class: "where" });
-    this.legend.append(this.where);
     this.empty = el("p", { class: "empty" }, awaited);
     this.plot.append(this.empty);
-    this.build();
+    this.draws(series, bands);
     new ResizeObserver(() => this.resize()).observe(this.plot);
     this.plot.addEventListener("keydown", (e) => this.key(e));
     this.plot.addEventListener("focus", () => setAttribute(this.legend, "aria-live", "polite"));
@@ -40,6 +34,18 @@ class LineChart {
       setAttribute(this.legend, "aria-live", null);
       this.u.setCursor({ left: -10, top: -10 });
     });
+  }
+
+  /** Draws these series from now on; they have no figures yet. */
+  draws(series, bands) {
+    this.series = series;
+    this.bands = bands;
+    this.data = this.said = [[], ...series.map(() => [])];
+    this.values = series.map(() => el("b"));
+    this.legend.replaceChildren(...series.flatMap((s, n) => [
+      el("span", { class: "key" }, el("span", { class: s.sample, "aria-hidden": "true" }), s.label + " ", this.values[n]), " ",
+    ]), this.where);
+    this.build();
   }
 
   build() {
@@ -70,14 +76,17 @@ class LineChart {
         spanGaps: s.spanGaps ?? true,
         points: { show: s.points ?? false, size: 6, fill: () => colour(s.stroke) },
       }))],
+      bands: this.bands,
       hooks: { setCursor: [() => this.read()], draw: [(u) => this.mark?.(u)] },
     }, this.data, this.plot);
     setAttribute(this.u.root, "aria-hidden", "true");
     this.u.root.classList.toggle("bare", !this.empty.hidden);
   }
 
-  set(data) {
+  /** said is what the legend says of each series, where that is not what is drawn. */
+  set(data, said = data) {
     this.data = data;
+    this.said = said;
     this.u.setData(data);
     this.empty.hidden = data[0].length > 0;
     this.u.root.classList.toggle("bare", !this.empty.hidden);
@@ -89,7 +98,7 @@ class LineChart {
     if (!this.u) return;
     const i = this.u.cursor.idx;
     const at = i === null || i === undefined || this.data[0].length === 0 ? null : i;
-    this.series.forEach((s, n) => setText(this.values[n], known(at === null ? newest(this.data[n + 1]) : before(this.data[n + 1], at), s.format)));
+    this.series.forEach((s, n) => setText(this.values[n], known(at === null ? newest(this.said[n + 1]) : before(this.said[n + 1], at), s.format)));
     setText(this.where, at === null ? "" : this.x.say(this.data[0][at]));
   }
 
@@ -130,10 +139,10 @@ export class LossChart extends LineChart {
       scales: { y: { range: (_, low, high) => (low === null ? [0, 6] : uPlot.rangeNum(low, high, 0.08, false)) } },
       axes: [{ size: 44, values: (_, splits) => splits.map((v) => String(Number(v.toFixed(3)))) }],
       series: [
-        { label: "train", sample: "thin", stroke: "--series-1", width: 1.25, format: loss },
-        { label: "held-out", sample: "bold", stroke: "--ink", width: 3, format: loss, points: true },
-        { label: "bigram", sample: "dashed", stroke: "--series-3", width: 1.25, dash: [6, 4], format: loss },
-        { label: "unigram", sample: "dotted", stroke: "--series-4", width: 1.25, dash: [2, 3], format: loss },
+        { label: "train", sample: "sample thin", stroke: "--series-1", width: 1.25, format: loss },
+        { label: "held-out", sample: "sample bold", stroke: "--ink", width: 3, format: loss, points: true },
+        { label: "bigram", sample: "sample dashed", stroke: "--series-3", width: 1.25, dash: [6, 4], format: loss },
+        { label: "unigram", sample: "sample dotted", stroke: "--series-4", width: 1.25, dash: [2, 3], format: loss },
       ],
     });
     this.button = $("loss-log");
@@ -214,7 +223,10 @@ export class LossChart extends LineChart {
   }
 }
 
-/** Tokens a second of all workers, and how many of them train. */
+/**
+ * Tokens a second of all workers, stacked by class of device, this peer's own
+ * share outlined at the bottom, and how many train.
+ */
 export class RateChart extends LineChart {
   constructor() {
     super("rate", "No worker trains yet.", {
@@ -227,26 +239,59 @@ export class RateChart extends LineChart {
         { size: 52, values: (_, splits) => splits.map(figure) },
         { size: 30, side: 1, scale: "workers", grid: { show: false }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500], values: (_, splits) => splits.map((v) => (Number.isInteger(v) ? String(v) : "")) },
       ],
-      series: [
-        { label: "all workers", sample: "bold", stroke: "--series-2", fill: "--series-2-fill", width: 2, format: figure, spanGaps: false },
-        { label: "you", sample: "own", stroke: "--accent", width: 1.25, format: figure, spanGaps: false },
-        { label: "workers training", sample: "dashed", stroke: "--ink-2", width: 1.25, dash: [6, 4], format: count, scale: "workers", paths: uPlot.paths.stepped({ align: 1 }) },
-      ],
+      ...stack([], false),
     });
+    this.classes = [];
+    this.history = [];
+    this.shape = "";
     asTable($("rate-as-table"), $("rate-table"), () => ({
       caption: "Tokens a second, as of " + clock(new Date()),
       columns: [
         { head: "time", number: true, cell: (r) => duration(r.at) },
         { head: "tokens/s", number: true, cell: (r) => figure(r.rate) },
-        { head: "you", number: true, cell: (r) => known(r.own > 0 ? r.own : null, figure) },
-        { head: "workers training", number: true, cell: (r) => count(r.peers) },
+        ...this.classes.map(({ name, at }) => ({ head: name, number: true, cell: (r) => figure(r.classes?.[at] ?? 0) })),
+        ...(this.trains ? [{ head: "you", number: true, cell: (r) => known(r.own > 0 ? r.own : null, figure) }] : []),
+        { head: "workers", number: true, cell: (r) => count(r.peers) },
       ],
-      rows: this.history ?? [],
+      rows: this.history,
     }));
   }
 
-  show(history) {
-    this.history = history ?? [];
-    this.set([this.history.map((r) => r.at), this.history.map((r) => r.rate), this.history.map((r) => (r.own > 0 ? r.own : null)), this.history.map((r) => r.peers)]);
+  /** trains tells whether this peer does; own is then the class of its device, which lies at the bottom. */
+  show(speed, trains, own) {
+    this.trains = trains;
+    this.history = speed.history ?? [];
+    const all = (speed.classes ?? []).map((name, at) => ({ name, at }));
+    const classes = [...all.filter((c) => c.name === own), ...all.filter((c) => c.name !== own)];
+    const shape = trains + classes.map((c) => c.name).join();
+    if (shape !== this.shape) {
+      this.shape = shape;
+      this.classes = classes;
+      const { series, bands } = stack(classes, trains);
+      this.draws(series, bands);
+    }
+    const shares = classes.map(({ at }) => this.history.map((r) => r.classes?.[at] ?? 0));
+    const heights = [];
+    for (const s of shares) heights.push(s.map((v, i) => v + (heights.at(-1)?.[i] ?? 0)));
+    const x = this.history.map((r) => r.at);
+    const rest = [this.history.map((r) => r.rate)];
+    if (trains) rest.push(this.history.map((r) => (r.own > 0 ? r.own : null)));
+    rest.push(this.history.map((r) => r.peers));
+    this.set([x, ...heights, ...rest], [x, ...shares, ...rest]);
   }
+}
+
+/** The series of a chart of rates with these classes, from the bottom up, and the areas between them. */
+function stack(classes, trains) {
+  const layer = (n) => ({ sample: "swatch class-" + (n + 1), stroke: "--class-" + (n + 1), width: 0.5, format: figure, spanGaps: false });
+  const fill = (n) => "--class-" + (n + 1) + "-fill";
+  return {
+    series: [
+      ...classes.map((c, n) => ({ label: c.name, ...layer(n), fill: n === 0 ? fill(0) : undefined })),
+      { label: "all workers", sample: "sample bold", stroke: "--ink", width: 1.5, format: figure, spanGaps: false },
+      ...(trains ? [{ label: "you", sample: "sample own", stroke: "--accent", width: 2, format: figure, spanGaps: false }] : []),
+      { label: "workers", sample: "sample dashed", stroke: "--ink-2", width: 1.25, dash: [6, 4], format: count, scale: "workers", paths: uPlot.paths.stepped({ align: 1 }) },
+    ],
+    bands: classes.slice(1).map((_, n) => ({ series: [n + 2, n + 1], fill: () => colour(fill(n + 1)) })),
+  };
 }

@@ -39,8 +39,9 @@ export function setState(node, kind, text) {
 
 /**
  * A table whose rows are kept by key. columns: {head, title, cell(row) -> text
- * or {text, title, kind}, number, press(row)}. The first column is the row's
- * heading; press makes a column's cells buttons, pressed(row) tells which is.
+ * or {text, title, kind}, number, press(row), shown()}. The first column is the
+ * row's heading; press makes a column's cells buttons, pressed(row) tells which
+ * is; shown tells whether a column is there, where it is not always.
  */
 export class Table {
   constructor(place, columns, { caption, key, sortable, rowClass, empty } = {}) {
@@ -84,6 +85,8 @@ export class Table {
     }
     this.table.hidden = rows.length === 0;
     this.empty.hidden = rows.length > 0;
+    const hidden = this.columns.map((c) => c.shown !== undefined && !c.shown());
+    this.heads.forEach((th, n) => (th.hidden = hidden[n]));
     const seen = new Set();
     rows.forEach((row, i) => {
       const key = this.key(row, i);
@@ -94,7 +97,10 @@ export class Table {
         this.byKey.set(key, tr);
       }
       setAttribute(tr, "class", this.rowClass(row));
-      this.columns.forEach((c, n) => this.setCell(tr.children[n], c, c.cell(row, i), row));
+      this.columns.forEach((c, n) => {
+        tr.children[n].hidden = hidden[n];
+        if (!hidden[n]) this.setCell(tr.children[n], c, c.cell(row, i), row);
+      });
       if (this.body.children[i] !== tr) this.body.insertBefore(tr, this.body.children[i] ?? null);
     });
     for (const [key, tr] of this.byKey) {

@@ -66,6 +66,11 @@ export function percent(share) {
   return p + " %";
 }
 
+/** Bits a second. */
+export function bitRate(v) {
+  return v < 1000 ? Math.round(v) + " bit/s" : scaled(...significant(v), "kMG") + "bit/s";
+}
+
 /** Nats a token. */
 export function loss(v) {
   return Number.isFinite(v) ? v.toFixed(3) : unknown;

@@ -1,16 +1,26 @@
-// The rounds of the last minutes: one row a fragment, one bar a round, from the
-// first Ready to the commit. Arrow keys, the pointer or the scrubber choose a
-// round, and the line below says who was waited for and why.
+// The rounds of the last minutes: one row a fragment, one bar a round. The
+// coordinator that leads shows those of all workers, from the first Ready to the
+// commit; a worker its own, from the snapshot of its weights to the merge. Arrow
+// keys, the pointer or the scrubber choose a round, and the lines below say who
+// was waited for and why.
 
 import { $, el, svg, setText, setAttribute, asTable } from "./dom.js";
 import { duration, count, clock } from "./figures.js";
 
-// A round's life in steps; each begins where the one before ends.
-const steps = [
-  { from: "ready", to: "opened", name: "ready", say: "waiting until enough workers are ready", css: "step-ready" },
-  { from: "opened", to: "summed", name: "send and sum", say: "members send, owners sum", css: "step-sum" },
-  { from: "summed", to: "held", name: "pull", say: "holders pull the result", css: "step-pull" },
-  { from: "held", to: "closed", name: "commit", say: "the commit is written", css: "step-commit" },
+// A round's life in steps; each lasts until the next one that is known of, or
+// until the round is over.
+const ledSteps = [
+  { from: "ready", name: "ready", css: "step-ready" },
+  { from: "opened", name: "send and sum", css: "step-sum" },
+  { from: "summed", name: "pull", css: "step-pull" },
+  { from: "held", name: "commit", css: "step-commit" },
+];
+const ownSteps = [
+  { from: "snapshot", name: "encode", css: "step-encode" },
+  ...ledSteps.slice(0, 2),
+  { from: "summed", name: "receive", css: "step-pull" },
+  ledSteps[3],
+  { from: "closed", name: "merge", css: "step-merge" },
 ];
 const rowHeight = 34;
 const barHeight = 20;
@@ -27,8 +37,6 @@ export class Rounds {
     this.scrub = $("scrub");
     this.newest = $("scrub-newest");
     this.place.append((this.svg = svg("svg", { tabindex: 0, role: "img", "aria-label": "Rounds against time, one row a fragment. Arrow keys choose a round." })));
-    for (const s of steps) $("rounds-legend").append(el("span", { class: "key" }, el("span", { class: "swatch " + s.css, "aria-hidden": "true" }), s.name), " ");
-    $("rounds-legend").append(el("span", { class: "key" }, el("span", { class: "swatch step-failed", "aria-hidden": "true" }), "✕ failed attempt"));
     this.scrub.addEventListener("input", () => this.choose(Number(this.scrub.value)));
     this.newest.addEventListener("click", () => this.follow());
     this.svg.addEventListener("keydown", (e) => this.key(e));
@@ -37,27 +45,45 @@ export class Rounds {
     this.svg.addEventListener("focus", () => setAttribute($("round-detail"), "aria-live", "polite"));
     this.svg.addEventListener("blur", () => setAttribute($("round-detail"), "aria-live", null));
     new ResizeObserver(() => this.draw()).observe(this.place);
-    const between = (a, b) => (r) => (r[a] === null || r[b] === null ? "–" : duration(Math.max(r[b] - r[a], 0)));
+    const took = (s) => (r) => {
+      const part = this.life(r).find((p) => p.step === s);
+      return part && known(part.to) ? duration(Math.max(part.to - part.from, 0)) : "–";
+    };
     asTable($("rounds-as-table"), $("rounds-table"), () => ({
       caption: "Rounds, newest last, as of " + clock(new Date()),
       columns: [
         { head: "round", cell: (r) => title(r) },
-        { head: "attempt", cell: (r) => r.attempt },
-        { head: "members", number: true, cell: (r) => count(r.members) },
-        ...steps.map((s) => ({ head: s.name, number: true, cell: between(s.from, s.to) })),
+        { head: "attempt", cell: (r) => r.attempt || "–" },
+        { head: "members", number: true, cell: (r) => (r.members > 0 ? count(r.members) : "–") },
+        ...this.steps.map((s) => ({ head: s.name, number: true, cell: took(s) })),
         { head: "outcome", wide: true, cell: (r) => outcome(r) },
       ],
       rows: this.rounds,
     }));
   }
 
-  /** coordinates tells whether this peer decides rounds; others hear of commits only. */
+  /** coordinates tells whether this peer decides rounds; a worker shows its own. */
   show(rounds, now, coordinates) {
-    this.coordinates = coordinates;
+    if (this.coordinates !== coordinates) this.sees(coordinates);
     this.rounds = (rounds ?? []).filter((r) => begin(r) !== null).sort((a, b) => begin(a) - begin(b));
     this.now = now;
     if (this.chosen !== null && this.index() < 0) this.chosen = null;
     this.draw();
+  }
+
+  sees(coordinates) {
+    this.coordinates = coordinates;
+    this.steps = coordinates ? ledSteps : ownSteps;
+    setText("rounds-whose", coordinates ? "Rounds" : "Rounds of this worker");
+    const key = (css, name) => [el("span", { class: "key" }, el("span", { class: "swatch " + css, "aria-hidden": "true" }), name), " "];
+    $("rounds-legend").replaceChildren(...this.steps.flatMap((s) => key(s.css, s.name)), ...key("step-failed", "✕ failed attempt"), ...key("step-none", "inner steps only"));
+  }
+
+  /** The parts of a round's life that are known of: {step, from, to}; to is null for what goes on. */
+  life(r) {
+    const begun = this.steps.filter((s) => known(r[s.from]));
+    const parts = begun.map((s, i) => ({ step: s, from: r[s.from], to: i + 1 < begun.length ? r[begun[i + 1].from] : over(r) }));
+    return parts.filter((p) => p.step.from !== "closed" || known(r.merged));
   }
 
   index() {
@@ -121,7 +147,7 @@ export class Rounds {
     if (i < 0) {
       this.svg.replaceChildren();
       setAttribute(this.svg, "height", 0);
-      say([this.coordinates ? "No round yet: the first one begins when a worker has trained its first H steps." : "The coordinator decides rounds, and its page shows them. This worker takes part in them while it trains; their commits are in the ledger below."]);
+      say([this.coordinates ? "No round yet: the first one begins when a worker has trained its first H steps. Where there are several coordinators, the one that leads shows rounds." : "No round yet: the first one begins when this worker has trained its first H steps."]);
       return;
     }
     const chosen = this.rounds[i];
@@ -156,13 +182,10 @@ export class Rounds {
 
   bar(r, y, chosen) {
     const parts = [];
-    for (const s of steps) {
-      if (r[s.from] === null) continue;
-      const to = r[s.to] ?? (r.closed === null ? this.now : r.closed);
-      const x = this.x(r[s.from]);
-      const w = Math.max(this.x(to) - x, 1.5);
-      parts.push(svg("rect", { x, y, width: w, height: barHeight, class: s.css + (r.closed === null && r[s.to] === null ? " open" : "") }));
-      if (r[s.to] === null) break;
+    for (const { step, from, to } of this.life(r)) {
+      const x = this.x(from);
+      const w = Math.max(this.x(to ?? this.now) - x, 1.5);
+      parts.push(svg("rect", { x, y, width: w, height: barHeight, class: step.css + (known(to) ? "" : " open") }));
     }
     const x = this.x(begin(r));
     const w = Math.max(this.x(end(r, this.now)) - x, 3);
@@ -186,9 +209,11 @@ export class Rounds {
   }
 
   detail(r) {
-    const lines = [title(r) + ", attempt " + r.attempt + ", " + count(r.members) + (r.members === 1 ? " member: " : " members: ") + outcome(r)];
-    const parts = steps.filter((s) => r[s.from] !== null && r[s.to] !== null).map((s) => s.name + " " + duration(Math.max(r[s.to] - r[s.from], 0)));
-    lines.push(parts.join(" · "));
+    const of = [title(r)];
+    if (r.attempt) of.push("attempt " + r.attempt);
+    if (r.members > 0) of.push(count(r.members) + (r.members === 1 ? " member" : " members"));
+    const lines = [of.join(", ") + ": " + outcome(r)];
+    lines.push(this.life(r).filter((p) => known(p.to)).map((p) => p.step.name + " " + duration(Math.max(p.to - p.from, 0))).join(" · "));
     const waiting = r.waiting ?? [];
     lines.push(waiting.length ? "waited for " + waiting.join("; ") : "");
     say(lines);
@@ -211,12 +236,22 @@ function key(r) {
   return r.fragment + "/" + r.base + "/" + r.attempt + "/" + (r.failed ? "failed" : "");
 }
 
+/** A time that has come. */
+function known(t) {
+  return t !== null && t !== undefined;
+}
+
 function begin(r) {
-  return r.ready ?? r.opened ?? r.summed ?? r.held ?? r.closed;
+  return [r.snapshot, r.ready, r.opened, r.summed, r.held, r.closed].find(known) ?? null;
+}
+
+/** When a round was over; null while it is not. */
+function over(r) {
+  return r.merged ?? r.closed ?? null;
 }
 
 function end(r, now) {
-  return r.closed ?? now;
+  return over(r) ?? now;
 }
 
 function title(r) {
@@ -225,6 +260,8 @@ function title(r) {
 
 function outcome(r) {
   if (r.failed) return "failed: " + r.failed;
-  if (r.closed === null) return r.phase;
-  return "committed in " + duration(Math.max(r.closed - begin(r), 0));
+  if (!known(r.closed)) return r.phase;
+  const took = "committed in " + duration(Math.max(r.closed - begin(r), 0));
+  if (!known(r.merged)) return took;
+  return took + ", merged " + count(r.overlap_steps ?? 0) + (r.overlap_steps === 1 ? " inner step" : " inner steps") + " after its snapshot; " + r.phase;
 }

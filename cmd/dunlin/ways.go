@@ -1,0 +1,31 @@
+package main
+
+import (
+	"dunlin/status"
+	"dunlin/swarm"
+)
+
+// showWays says in a snapshot how this peer reaches the others.
+func showWays(s *status.Snapshot, host *swarm.Host) {
+	ways := map[string]swarm.Way{}
+	for _, id := range host.Peers() {
+		if way, open := host.WayTo(id); open {
+			ways[id.String()] = way
+		}
+	}
+	for i := range s.Peers {
+		p := &s.Peers[i]
+		way, open := ways[p.ID]
+		if !open || !p.Alive {
+			continue
+		}
+		p.Way = "direct"
+		if way.Relayed {
+			p.Way = "relayed"
+		}
+		if way.RTT > 0 {
+			seconds := float64(way.RTT.Microseconds()) / 1e6
+			p.Latency = &seconds
+		}
+	}
+}
