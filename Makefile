@@ -17,7 +17,7 @@ REPEAT ?= 1
 DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS))
 
 .DEFAULT_GOAL := help
-.PHONY: run test build lint race golden generate mutate ptxas fuzz bench bench-convergence bench-link bench-pipeline bench-billion bench-coordinator bench-rebalance netns-test check-arm64 interop check-parity bench-peers cross clean help
+.PHONY: run test build lint race golden generate mutate ptxas fuzz bench bench-convergence bench-link bench-pipeline bench-billion bench-coordinator bench-people bench-rebalance netns-test check-arm64 interop check-parity bench-peers cross clean help
 
 run: build ## build, then train a small model with a swarm on this machine (DATA=path for your own text, SECONDS=n)
 	bin/dunlin demo $(DEMO_FLAGS)
@@ -92,6 +92,8 @@ bench-pipeline: ## two stages, 1,024 wide, on links of 100 Mbit/s and 50 ms: for
 
 bench-billion: ## three inner steps of 1.0 billion parameters in one process and in four: memory and losses (Linux, 20 GB; LAYERS, WIDTH)
 	BENCH_BILLION=1 $(GO) test -count=1 -timeout 20m -v -run TestBillion ./internal/world
+bench-people: build ## what people wait for and what their pages cost, each beside its bound (wants Chromium)
+	BENCH_PEOPLE=1 $(GO) test -count=1 -timeout 30m -v -run 'TestPeople|TestPage$$/is_light' ./status ./cmd/dunlin
 
 bench-rebalance: ## how full a pipeline's stages stay while peers come and go, by rule (SEEDS=n)
 	REBALANCE=$(if $(filter command,$(origin SEEDS)),$(SEEDS),10) $(GO) test -count=1 -timeout 60m -v -run TestRebalanceTrace ./sim

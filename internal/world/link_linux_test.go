@@ -1,25 +1,29 @@
 package world
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"dunlin/internal/world/link"
+	"dunlin/plan"
 	"dunlin/status"
 )
 
 // TestLinkEfficiency is `make bench-link`: four workers behind links that carry little more than their rounds need. It
 // first lets them train on fast links and counts what a worker sends, then gives each 1.25 times that upwards and four
 // times as much down, 50 ms from another and a packet in a thousand lost, and compares windows with rounds to windows
-// without. PRESET, WINDOWS and WINDOW (seconds) change what it measures.
+// without, and that to what `dunlin plan` foretells. PRESET, WINDOWS and WINDOW (seconds) change what it measures.
 func TestLinkEfficiency(t *testing.T) {
 	if os.Getenv("BENCH_LINK") == "" {
 		t.Skip("make bench-link runs this measurement")
@@ -75,8 +79,32 @@ func TestLinkEfficiency(t *testing.T) {
 	}
 	slices.Sort(on)
 	slices.Sort(off)
+	measured := middleOf(on) / middleOf(off)
 	t.Logf("efficiency %.3f: medians of %d windows, %.0f tokens/s with rounds, %.0f without; %d commits and %d failed attempts in that time; a worker is in inner steps %.1f %% of its time",
-		middleOf(on)/middleOf(off), windows, middleOf(on), middleOf(off), end.Health.Commits-start.Health.Commits, end.Health.FailedAttempts-start.Health.FailedAttempts, 100*utilisation(end))
+		measured, windows, middleOf(on), middleOf(off), end.Health.Commits-start.Health.Commits, end.Health.FailedAttempts-start.Health.FailedAttempts, 100*utilisation(end))
+
+	cores := min(1, float64(runtime.NumCPU())/float64(len(w.workers))) // a worker has one thread
+	foretold := w.plans(preset, fmt.Sprintf("%d x %.0f up %.0fkbit down %.0fkbit latency %d cores %.2f", len(w.workers), middleOf(off)/float64(len(w.workers)),
+		thin.Up/1e3, thin.Down/1e3, (4*far.Delay).Milliseconds(), cores))
+	apart := foretold/measured - 1
+	t.Logf("dunlin plan foretells an efficiency of %.3f, %+.1f %% off what is measured; bound: 5 %% either way", foretold, 100*apart)
+	if math.Abs(apart) > 0.05 {
+		t.Error("the plan's forecast is further off than its bound")
+	}
+}
+
+// plans asks the program's planner for the efficiency of this run with such peers.
+func (w *town) plans(preset, peers string) float64 {
+	w.t.Helper()
+	out, err := exec.Command(w.binary, "plan", "--json", "--preset", preset, "--recipe", setting("RECIPE", "default"), "--h", "30", "--worker-batch", "1", "--peers", peers).Output()
+	if err != nil {
+		w.t.Fatalf("plan for %s: %v", peers, err)
+	}
+	var p plan.Plan
+	if err := json.Unmarshal(out, &p); err != nil {
+		w.t.Fatal(err)
+	}
+	return p.Efficiency
 }
 
 // TestLinkJoin is the second half of `make bench-link`: newcomers join four workers on home links, one after the other.
