@@ -16,8 +16,8 @@ import (
 
 // A folder that is in use is backed up from a frozen copy of it. Everything there but the databases is a file that is written
 // once, replaced by renaming or, the newest bundle of small blobs, appended to; so a link to each, which costs no bytes, is a
-// copy that holds still. The ledger is copied in one reading transaction. A raft.db stays out: a coordinator without one
-// gets Raft's log from the others (docs/adr/0020).
+// copy that holds still. The ledger is copied in one reading transaction. Raft's own files stay out: a coordinator without
+// them gets its log from the others (docs/adr/0020).
 
 const (
 	frozenPrefix = ".frozen-" // of such copies, within the data folder; a name that backups pass over
@@ -41,7 +41,10 @@ func (f Folder) Freeze(run wire.Hash, ledger func(io.Writer) error) (frozen Fold
 			err = errors.Join(fmt.Errorf("freeze the data folder: %w", err), os.RemoveAll(dir))
 		}
 	}()
-	databases := map[string]bool{filepath.Join(f.Run(run), ledgerFile): true, filepath.Join(f.Run(run), "raft.db"): true}
+	changing := map[string]bool{}
+	for _, name := range []string{ledgerFile, "raft.db", "snapshots"} {
+		changing[filepath.Join(f.Run(run), name)] = true
+	}
 	stored := filepath.Join(f.Run(run), "store")
 	kept := func() error { // bytes by their hashes
 		return linkTree(f.Dir, dir, func(name string) bool { return !within(name, stored) && !within(stored, name) })
@@ -51,7 +54,7 @@ func (f Folder) Freeze(run wire.Hash, ledger func(io.Writer) error) (frozen Fold
 	if err := kept(); err != nil {
 		return frozen, err
 	}
-	if err := linkTree(f.Dir, dir, func(name string) bool { return within(name, stored) || databases[name] }); err != nil {
+	if err := linkTree(f.Dir, dir, func(name string) bool { return within(name, stored) || changing[name] }); err != nil {
 		return frozen, err
 	}
 	if err := store.WriteStream(filepath.Join(frozen.Run(run), ledgerFile), 0o600, ledger); err != nil {

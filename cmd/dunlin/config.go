@@ -150,7 +150,8 @@ func everyOption(c *Config) []option {
 	all = append(append(all, c.exporting()...), c.relay())
 	all = append(all, c.spread()...)
 	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), c.average(), c.memory(), yes(&c.Chaos, "chaos", ""),
-		groups(&c.Peers, "peers"), c.pageToken(), text(&c.Figure, "svg", "", "path", ""))
+		groups(&c.Peers, "peers"), c.pageToken(), c.coordinators(), text(&c.Figure, "svg", "", "path", ""),
+		yes(&c.GPU, "gpu", ""), yes(&c.Watch, "watch", ""), whole(&c.Positions, "positions", 512, 32, 4096, ""))
 }
 
 // run lists what an organiser chooses.

@@ -80,6 +80,16 @@ This page is made from the program's own options by a test; do not edit it.
 	return b.String()
 }
 
+// TestFilesKnowEverySetting: what a command takes may stand in a file, such as the one that coordinator --init writes.
+func TestFilesKnowEverySetting(t *testing.T) {
+	known := keys(everyOption(&Config{}))
+	for _, s := range reference(newRoot(io.Discard, io.Discard)) {
+		if !slices.Contains(known, s.key) && !slices.Contains([]string{"config", initKey}, s.key) {
+			t.Errorf("--%s of %s is no setting of a file", s.key, strings.Join(s.commands, ", "))
+		}
+	}
+}
+
 func TestConfigurationIsDocumented(t *testing.T) {
 	want := configuration()
 	if *update {
