@@ -99,13 +99,14 @@ func (o *ownRounds) told(m wire.Message, now time.Time) {
 			}
 		}
 	}
-	switch m := m.(type) {
-	case *wire.SignedReady:
-		mark(m.Ready.Fragment, m.Ready.Base, func(r *ownRound) *time.Time { return &r.ready })
-	case *wire.Results:
-		mark(m.Fragment, m.Base, func(r *ownRound) *time.Time { return &r.summed })
-	case *wire.Have:
-		mark(m.Fragment, m.Base, func(r *ownRound) *time.Time { return &r.held })
+	if ready, is := m.(*wire.SignedReady); is {
+		mark(ready.Ready.Fragment, ready.Ready.Base, func(r *ownRound) *time.Time { return &r.ready })
+	}
+	if results, is := m.(*wire.Results); is {
+		mark(results.Fragment, results.Base, func(r *ownRound) *time.Time { return &r.summed })
+	}
+	if have, is := m.(*wire.Have); is {
+		mark(have.Fragment, have.Base, func(r *ownRound) *time.Time { return &r.held })
 	}
 }
 

@@ -158,7 +158,14 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	s.stream(r.Context(), eventWriter{w: w, control: http.NewResponseController(w)})
+	out := eventWriter{w: w, control: http.NewResponseController(w), packs: strings.Contains(r.Header.Get("Accept-Encoding"), "gzip")}
+	if out.packs {
+		w.Header().Set("Content-Encoding", "gzip")
+		if _, err := w.Write(gzipHeader); err != nil {
+			return
+		}
+	}
+	s.stream(r.Context(), out)
 }
 
 func (s *Server) stream(ctx context.Context, out eventWriter) {
@@ -170,11 +177,12 @@ func (s *Server) stream(ctx context.Context, out eventWriter) {
 		return
 	}
 	for {
-		if e.snapshot != nil && (e.encode() != nil || out.write(e.event) != nil) {
+		if e.snapshot != nil && (e.encode() != nil || out.edition(e) != nil) {
 			return
 		}
-		alive.Reset(aliveEvery)
-		gap.Reset(s.gap())
+		pause := s.gap()
+		gap.Reset(pause)
+		alive.Reset(max(aliveEvery, pause+time.Second)) // a snapshot says it, too
 		// First the gap, then what is newer: nobody is woken for an edition that it must let pass.
 		for ready, newer := gap.C, (<-chan struct{})(nil); ready != nil || newer != nil; {
 			select {
@@ -206,9 +214,26 @@ func (s *Server) gap() time.Duration {
 type eventWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	packs   bool // the stream is gzip
 }
 
+// edition writes a snapshot, which is encoded and packed once for all streams.
+func (o eventWriter) edition(e *edition) error {
+	if o.packs {
+		return o.send(e.pack())
+	}
+	return o.send(e.event)
+}
+
+// write writes a short event.
 func (o eventWriter) write(event []byte) error {
+	if o.packs {
+		event = stored(event)
+	}
+	return o.send(event)
+}
+
+func (o eventWriter) send(event []byte) error {
 	if err := o.control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}

@@ -1,8 +1,11 @@
 package status
 
 import (
+	"bytes"
+	"compress/flate"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"math"
 	"slices"
@@ -25,6 +28,9 @@ type edition struct {
 	event []byte // the same as a server-sent event
 	etag  string
 	err   error
+
+	packOnce sync.Once
+	packed   []byte // the event as a part of a gzip stream
 }
 
 func newEdition(number uint64, s *Snapshot) *edition {
@@ -45,6 +51,39 @@ func (e *edition) encode() error {
 		e.event = slices.Concat([]byte("event: snapshot\nid: "), strconv.AppendUint(nil, e.number, 10), []byte("\ndata: "), e.json, []byte("\n\n"))
 	})
 	return e.err
+}
+
+// A stream of events that is gzip is its header once and then parts of deflate (RFC 1951), each by itself and each ended by
+// an empty stored block, which flushes it. So one packed event serves every stream, whatever came before on it.
+var gzipHeader = []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff}
+
+// pack makes the packed event unless it is there.
+func (e *edition) pack() []byte {
+	e.packOnce.Do(func() { e.packed = deflated(e.event) })
+	return e.packed
+}
+
+// deflated is a part of such a stream.
+func deflated(text []byte) []byte {
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestSpeed)
+	if err == nil {
+		_, err = w.Write(text)
+	}
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
+		panic("status: deflate in memory: " + err.Error()) // neither the level nor a buffer can fail
+	}
+	return b.Bytes()
+}
+
+// stored is a short text as such a part, as it is: a compressor would cost more than it saves.
+func stored(text []byte) []byte {
+	size := uint16(len(text))
+	part := binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16([]byte{0}, size), ^size)
+	return append(append(part, text...), 0, 0, 0, 0xff, 0xff)
 }
 
 // finite returns the snapshot with every figure that is not a number taken out:

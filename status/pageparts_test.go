@@ -190,12 +190,12 @@ func TestManyWatchers(t *testing.T) {
 			s.Publish(at(h))
 			time.Sleep(pages * time.Second / streamPace)
 		}
-		for range 19 { // two a second
+		for range 4*pages/streamPace - 1 { // two a second
 			s.Publish(at(shots))
 			time.Sleep(time.Second / 2)
 		}
 		for i, reads := range all {
-			// In ten seconds each gets two more, or one when they fall so.
+			// In the end each gets two more, or one when they fall so.
 			if got := heights(t, drain(reads)); len(got) < shots+1 || len(got) > shots+2 || got[len(got)-1] != shots {
 				t.Errorf("page %d got %v", i, got)
 			}

@@ -24,7 +24,7 @@ const (
 	closeGrace    = time.Second // for answers under way when the server closes
 
 	streamGap  = 250 * time.Millisecond // between two snapshots on one stream, at least
-	streamPace = 200                    // snapshots a second on all streams, at most
+	streamPace = 50                     // snapshots a second on all streams, at most
 	aliveEvery = 5 * time.Second        // of silence on a stream until it says that it lives
 	staleAfter = 15 * time.Second       // without a snapshot, /healthz says so
 )

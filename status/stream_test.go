@@ -161,6 +161,45 @@ func TestStreamDeliversTheNewest(t *testing.T) {
 	})
 }
 
+// Packed, a stream is one gzip stream of the same events, and small.
+func TestStreamIsPackedForThoseWhoTakeIt(t *testing.T) {
+	s := start(t, Config{})
+	s.Publish(evening())
+	answer, err := http.Get(s.URL() + "api/v1/events") // asks for gzip, and unpacks
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if !answer.Uncompressed {
+		t.Fatal("the stream is not packed")
+	}
+	lines := bufio.NewReader(answer.Body)
+	for height := uint64(8812); height < 8815; height++ {
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, is := strings.CutPrefix(line, "data: ")
+			if !is || !strings.Contains(data, `"run"`) {
+				continue
+			}
+			var n Snapshot
+			if err := json.Unmarshal([]byte(data), &n); err != nil || n.Run.Height != height {
+				t.Fatalf("height %d, %v; want %d", n.Run.Height, err, height)
+			}
+			break
+		}
+		next := evening()
+		next.Run.Height = height + 1
+		s.Publish(next)
+	}
+	e := s.current.Load()
+	if err := e.encode(); err != nil || len(e.pack())*3 > len(e.event) {
+		t.Errorf("%d bytes are packed to %d, %v", len(e.event), len(e.pack()), err)
+	}
+}
+
 func TestStreamSaysHowOldTheNewestIs(t *testing.T) {
 	inMemory(t, func(t *testing.T, s *Server, p *pipes) {
 		s.Publish(at(1))

@@ -10,12 +10,14 @@ import { samples, thanks } from "./people.js";
 import { stages } from "./stages.js";
 import { Stream } from "./stream.js";
 
-const staleAfter = 15; // seconds without a new snapshot; a crowd of pages gets one each ten seconds
+const staleAfter = 30; // seconds without a new snapshot: a thousand pages get one each twenty seconds
+const oldAfter = 8; // seconds of age that the program itself tells of
 
 const charts = [new LossChart(), new RateChart()];
 const rounds = new Rounds();
 let newest = null; // the newest snapshot
 let arrived = 0; // when it was made, by this page's clock, ms
+let old = false; // the program says that it has nothing newer, and should
 let link = { kind: "connecting" };
 
 // ---- the four questions
@@ -266,7 +268,7 @@ function show(s) {
 /** Says what the connection does and whether the figures are old. */
 function freshness() {
   const age = newest ? (Date.now() - arrived) / 1000 : null;
-  const stale = newest !== null && (link.kind !== "live" ? age > 2 : age > staleAfter);
+  const stale = newest !== null && (link.kind !== "live" ? age > 2 : old || age > staleAfter);
   document.body.classList.toggle("stale", stale);
   const since = stale ? " Figures are stale since " + clock(new Date(arrived)) + "." : "";
   let text = "";
@@ -287,9 +289,11 @@ function freshness() {
 const stream = new Stream({
   snapshot(s) {
     arrived = Date.now();
+    old = false;
     show(s);
   },
   age(seconds) {
+    old = seconds > oldAfter;
     if (seconds !== null && newest) arrived = Math.min(arrived, Date.now() - seconds * 1000);
     freshness();
   },

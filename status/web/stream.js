@@ -2,7 +2,7 @@
 // must travel in a header. Reconnects with a countdown; a page that nobody
 // looks at lets go of its stream.
 
-const silence = 12; // seconds without a word (the server speaks every 5)
+const silence = 40; // seconds without a word; the server speaks every 5, every 20 to each of a thousand pages
 const waits = [1, 2, 4, 8, 15];
 const hiddenFor = 60; // seconds out of sight before the stream is let go
 
