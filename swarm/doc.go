@@ -7,8 +7,7 @@
 //
 //	<prefix>/control   one stream per direction and peer, opened when a session begins:
 //	                   -> hello: 0x02 instance(8) lane key(32) signatures(64, 64) count(uvarint) {length(uvarint) address}…
-//	                      instance: random number of the process; lane: where bulk is served;
-//	                      the signatures cover the run id, which does not travel
+//	                      instance: of the process, random; lane: serves bulk; signed: the run id, too, which does not travel
 //	                   <- 0x01 the hello is taken, the lane in it may connect
 //	                   -> frame: length(uvarint) bytes      1..Limits.Message; length 0, then addresses as
 //	                      in the hello: please connect for bulk, my lane is there now
