@@ -64,9 +64,7 @@ func (h *Host) keepVigil(r *remote, s *session) {
 		return
 	}
 	// Once at the beginning, for the time that the way takes: nothing is awaited yet.
-	if first, err := h.signOfLife(r, s, nil); err == nil {
-		st = first
-	} else if first != nil {
+	if first, _ := h.signOfLife(r, s, nil); first != nil { // without an answer the time is not known
 		first.Reset()
 	}
 	for {
