@@ -23,14 +23,15 @@ JSON
 src=$(go env GOROOT)/src
 find "$src" -type f -name '*.go' ! -path "$src/net/*" ! -path "$src/cmd/*" | sort | xargs cat > "$out/train.txt"
 find "$src/net" -name '*.go' | sort | head -60 | xargs cat | head -c 400000 > "$out/held.txt"
-loss() { sed -n 's/.*"'"$1"'": *\([0-9.]*\).*/\1/p'; }
+first() { grep -o '"'"$1"'": *[0-9.]*' | head -n 1 | tr -dc '0-9.'; } # what a report says of the whole stands before what it says of workers
 for seed in $seeds; do
+  rm -rf "$out/one-$seed" # of an earlier check
   # shellcheck disable=SC2086 # MODE may be several words, or none
   "$dunlin" demo --preset "$shape" --workers "$workers" --stages "$stages" --worker-batch "$each" --micro-batch 1 --activations "$activations" \
     --tokens "$tokens" --seconds 3600 --seed "$seed" --data "$out/train.txt" --out "$out/swarm-$seed" --json $mode > "$out/swarm-$seed.json"
-  trained=$(loss tokens < "$out/swarm-$seed.json")
+  trained=$(first tokens < "$out/swarm-$seed.json")
   "$dunlin" train --preset "$shape" --batch "$batch" --steps $((trained / (batch * 128))) --lr 0.002 --seed "$seed" --save-every 0 --data "$out/train.txt" --out "$out/one-$seed" > /dev/null
-  a=$("$dunlin" eval "$out/swarm-$seed/model" "$out/held.txt" --json | loss loss)
-  b=$("$dunlin" eval "$out/one-$seed" "$out/held.txt" --json | loss loss)
+  a=$("$dunlin" eval "$out/swarm-$seed/model" "$out/held.txt" --json | first loss)
+  b=$("$dunlin" eval "$out/one-$seed" "$out/held.txt" --json | first loss)
   awk -v s="$seed" -v t="$trained" -v a="$a" -v b="$b" 'BEGIN { printf "seed %d, %d tokens: in stages %.4f, on one machine %.4f, %+.2f %%\n", s, t, a, b, 100 * (a / b - 1) }'
 done
