@@ -31,8 +31,9 @@ type crowd struct {
 	height uint64
 	queue  []Event
 
-	windows [][]uint64 // by trainer: positions leased to it
-	read    [][]int    // by trainer and fragment: how many of those are committed
+	due     []time.Time // by peer: its next heartbeat
+	windows [][]uint64  // by trainer: positions leased to it
+	read    [][]int     // by trainer and fragment: how many of those are committed
 
 	change func(i int, r *wire.Ready) // what a bad peer makes of its Ready
 	sign   func(i int) int            // whose key signs it
@@ -84,6 +85,7 @@ func newCrowd(t testing.TB, peers, trains int) *crowd {
 	w.settle()
 	for i := range w.ids {
 		w.beat(i)
+		w.due = append(w.due, w.now.Add(time.Duration(w.rng.Int64N(int64(w.every(i))))))
 	}
 	for i := range trains {
 		w.hear(i, &wire.LeaseRequest{Slot: wire.Slot(i + 1), Windows: 4 * crowdInterval})
@@ -216,6 +218,10 @@ func (w *crowd) beat(i int) {
 	w.hear(i, h)
 }
 
+func (w *crowd) every(i int) time.Duration {
+	return coordinator.BeatEvery(i < w.trains, len(w.ids), 45*time.Second)
+}
+
 func (w *crowd) steps() uint64 {
 	return uint64(w.now.Sub(time.Unix(1000, 0)) / (500 * time.Millisecond))
 }
@@ -253,9 +259,8 @@ func (w *crowd) live(d time.Duration) {
 	}
 	var beats []beat
 	for i := range w.ids {
-		every := coordinator.BeatEvery(i < w.trains, len(w.ids), 45*time.Second)
-		for at := w.now.Add(time.Duration(w.rng.Int64N(int64(every)))); at.Before(w.now.Add(d)); at = at.Add(every*9/10 + time.Duration(w.rng.Int64N(int64(every)/5))) {
-			beats = append(beats, beat{at, i})
+		for every := w.every(i); w.due[i].Before(w.now.Add(d)); w.due[i] = w.due[i].Add(every*9/10 + time.Duration(w.rng.Int64N(int64(every)/5))) {
+			beats = append(beats, beat{w.due[i], i})
 		}
 	}
 	slices.SortFunc(beats, func(a, b beat) int { return cmp.Or(a.at.Compare(b.at), a.peer-b.peer) })
