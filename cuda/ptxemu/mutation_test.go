@@ -351,6 +351,8 @@ func (l *laboratory) why(m mutation) string {
 		return "the second operand makes a shift a division that rounds towards zero: 0 for numbers that are not negative, as here"
 	case m.kind == "swap" && strings.Contains(m.entry.Name, "matmul_fp16") && halvesScale(m.entry.Body, m.at):
 		return "the scale is undone by two powers of two, and how it is split between them makes no difference"
+	case m.kind == "guard" && picksPairs(m.entry.Body, m.at):
+		return "the bias is read by pairs: the value behind an odd number of them lies in the same 256 bytes of memory and is not used"
 	}
 	for _, r := range reasons() {
 		if r.kind == m.kind && regexp.MustCompile(r.kernel).MatchString(m.entry.Name) && strings.Contains(m.text, r.text) {
@@ -378,6 +380,17 @@ func halvesScale(body []Instruction, at int) bool {
 		sign := definition(body, o, at)
 		return sign >= 0 && body[sign].Name() == "shr.u32" && body[sign].Operands[2].Bits == 31
 	})
+}
+
+// picksPairs reports whether a guard asks the flags of a product for aligned rows: WIDE_C of epilogue.cuh.
+func picksPairs(body []Instruction, at int) bool {
+	const wideC = 16
+	test := definition(body, body[at].Guard, at)
+	if test < 0 || len(body[test].Operands) < 2 {
+		return false
+	}
+	flags := definition(body, body[test].Operands[1], test)
+	return flags >= 0 && body[flags].Name() == "and.b32" && body[flags].Operands[2].Kind == Immediate && body[flags].Operands[2].Bits == wideC
 }
 
 // definition returns the last instruction before one that writes a register, -1 for none.
