@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -159,40 +157,26 @@ func TestPeopleFirstStep(t *testing.T) {
 		began := time.Now()
 		late := runProgram(t, dir, binary, args...)
 		var own string
+		var received uint64
 		until(t, "the first inner step "+name, func() string {
 			if own == "" {
 				own = late.says(`web page (http\S+)`)
 			}
 			return own
-		}, func(s *status.Snapshot) bool { return s.Speed.Own != nil && *s.Speed.Own > 0 })
+		}, func(s *status.Snapshot) bool {
+			for i := range s.Peers {
+				if s.Peers[i].You {
+					received = max(received, s.Peers[i].Received)
+				}
+			}
+			return s.Speed.Own != nil && *s.Speed.Own > 0
+		})
 		took := time.Since(began).Seconds()
 		bound := 15.0
 		if limit > 0 {
-			bytes, err := folderBytes(folder)
-			if err != nil {
-				t.Fatal(err)
-			}
-			bound += bytes * 8 / (0.9 * limit)
-			t.Logf("%s transferred", status.Bytes(bytes))
+			bound += float64(received) * 8 / (0.9 * limit)
+			t.Logf("%s received", status.Bytes(float64(received)))
 		}
 		statustest.Beside(t, "from an invite to the first inner step "+name, took, bound, "s")
 	}
-}
-
-// folderBytes is the size of all files below a folder.
-func folderBytes(dir string) (sum float64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err == nil {
-			sum += float64(info.Size())
-		}
-		return err
-	})
-	return sum, err
 }
