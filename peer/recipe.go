@@ -24,7 +24,16 @@ type Recipe struct {
 	Inner        string  // "adamw" or "muon"
 	LR           float64 // peak of the inner learning rate
 	H            int     // inner steps between two rounds of a fragment
-	Fragments    int
+	Fragments    int     // of a model that is large enough
+}
+
+// fragmentParameters is what a fragment has at least, unless a run asks for more fragments: a round costs each of its
+// members some milliseconds, however little it carries.
+const fragmentParameters = 1_000_000
+
+// FragmentsOf returns the number of fragments of a model with so many parameters.
+func (r Recipe) FragmentsOf(parameters int) int {
+	return min(r.Fragments, max(1, parameters/fragmentParameters))
 }
 
 // Staged is the recipe for a model that is spread over stages. Peers that make every inner

@@ -143,3 +143,12 @@ func TestStagedRecipes(t *testing.T) {
 		}
 	}
 }
+
+func TestSmallModelsHaveOneFragment(t *testing.T) {
+	r := Recipe{Fragments: 3}
+	for parameters, want := range map[int]int{1: 1, 840_000: 1, 1_999_999: 1, 2_000_000: 2, 3_300_000: 3, 124_000_000: 3} {
+		if got := r.FragmentsOf(parameters); got != want {
+			t.Errorf("%d parameters: %d fragments, want %d", parameters, got, want)
+		}
+	}
+}

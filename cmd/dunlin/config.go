@@ -202,7 +202,7 @@ func (c *Config) steps() option {
 }
 
 func (c *Config) parts() option {
-	return whole(&c.Fragments, "fragments", 0, 0, wire.MaxFragments, "parts of the model that are synchronised one by one; 0 takes the recipe's")
+	return whole(&c.Fragments, "fragments", 0, 0, wire.MaxFragments, "parts of the model that are synchronised one by one; 0 takes the recipe's, of a million parameters or more")
 }
 
 func (c *Config) rate() option {
@@ -218,7 +218,11 @@ func (c *Config) chosen() (peer.Recipe, error) {
 	if c.Stages > 1 {
 		r = r.Staged(c.Together)
 	}
-	r.H, r.Fragments = cmp.Or(c.H, r.H), cmp.Or(c.Fragments, r.Fragments)
+	shape, err := c.shape()
+	if err != nil {
+		return r, err
+	}
+	r.H, r.Fragments = cmp.Or(c.H, r.H), cmp.Or(c.Fragments, r.FragmentsOf(shape.Parameters()))
 	r.LR, r.OuterLR = cmp.Or(c.LR, r.LR), cmp.Or(c.OuterLR, r.OuterLR)
 	r.Contribution, r.Result = cmp.Or(c.Contributions, r.Contribution), cmp.Or(c.Results, r.Result)
 	if c.Momentum >= 0 {
