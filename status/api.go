@@ -180,7 +180,7 @@ func (s *Server) stream(ctx context.Context, out eventWriter) {
 		if e.snapshot != nil && (e.encode() != nil || out.edition(e) != nil) {
 			return
 		}
-		pause := s.gap()
+		pause := s.gap(time.Now())
 		gap.Reset(pause)
 		alive.Reset(max(aliveEvery, pause+time.Second)) // a snapshot says it, too
 		// First the gap, then what is newer: nobody is woken for an edition that it must let pass.
@@ -205,9 +205,14 @@ func (s *Server) stream(ctx context.Context, out eventWriter) {
 	}
 }
 
-// gap is the time between two snapshots on one stream while so many watch as now.
-func (s *Server) gap() time.Duration {
-	return max(streamGap, time.Duration(s.streams.Load())*time.Second/streamPace)
+// gap is how long a stream that has sent a snapshot at a time waits while so many watch as now. Long waits end at whole
+// half seconds, those of many streams together: to wake the program costs more than a snapshot does.
+func (s *Server) gap(sent time.Time) time.Duration {
+	pause := max(streamGap, time.Duration(s.streams.Load())*time.Second/streamPace)
+	if pause < 4*wakeEvery {
+		return pause
+	}
+	return sent.Add(pause).Truncate(wakeEvery).Sub(sent)
 }
 
 // eventWriter writes whole events, each within the write timeout.

@@ -25,6 +25,7 @@ const (
 
 	streamGap  = 250 * time.Millisecond // between two snapshots on one stream, at least
 	streamPace = 50                     // snapshots a second on all streams, at most
+	wakeEvery  = 500 * time.Millisecond // streams that wait for long wait until the same moment
 	aliveEvery = 5 * time.Second        // of silence on a stream until it says that it lives
 	staleAfter = 15 * time.Second       // without a snapshot, /healthz says so
 )

@@ -142,7 +142,7 @@ func TestPeopleFirstStep(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	lead := runProgram(t, dir, binary, "coordinator", "--loopback", "--data-dir", "lead", "--preset", "nano", "--tokens", "1000000000")
+	lead := runProgram(t, dir, binary, "coordinator", "--loopback", "--data-dir", "lead", "--preset", "nano", "--tokens", "1000000000", "--recipe", "ternary")
 	token := lead.says(`^invite  (\S+)`)
 	page := lead.says(`^page    (\S+)`)
 	runProgram(t, dir, binary, "join", token, "--loopback", "--data-dir", "first", "--threads", "1", "--pause-on-battery=false")
