@@ -67,6 +67,12 @@ type Config struct {
 	Packets  PacketNetwork // nil: the system's network; otherwise QUIC only, over it
 }
 
+// ProtocolOf is the prefix of a run's protocols. Every stranger that connects learns it, so that it has only a hash of the
+// run id, which opens the run.
+func ProtocolOf(run wire.Hash) string {
+	return fmt.Sprintf("/dunlin/%d/%s", wire.Protocol, wire.HashLeaf(run[:]))
+}
+
 // Validate reports every fault of the configuration.
 func (c Config) Validate() error {
 	var faults []error

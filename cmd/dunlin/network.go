@@ -28,12 +28,6 @@ func (t transport) Traffic() peer.Traffic {
 	return out
 }
 
-// protocolOf is the prefix of a run's protocols. Every stranger that connects learns it, so that it has only a hash of the
-// run id, which opens the run.
-func protocolOf(run wire.Hash) string {
-	return fmt.Sprintf("/dunlin/%d/%s", wire.Protocol, wire.HashLeaf(run[:]))
-}
-
 // folder opens and locks the data folder.
 func (c *Config) folder(fallback string) (peer.Folder, *swarm.FolderLock, error) {
 	dir := c.DataDir
@@ -77,7 +71,7 @@ func (c *Config) hostWithin(ctx context.Context, limits swarm.Limits, key ed2551
 		}
 	}
 	return swarm.New(ctx, swarm.Config{
-		Key: key, Listen: listen, Protocol: protocolOf(run), Secret: run[:], MDNS: c.MDNS && !c.Loopback, Reach: reach, Up: c.Up, Down: c.Down, Handler: handler,
+		Key: key, Listen: listen, Protocol: swarm.ProtocolOf(run), Secret: run[:], MDNS: c.MDNS && !c.Loopback, Reach: reach, Up: c.Up, Down: c.Down, Handler: handler,
 		Limits: limits, Logger: log,
 	})
 }

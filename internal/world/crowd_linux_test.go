@@ -58,7 +58,7 @@ func (g *guest) tell(lead wire.PeerID, m wire.Message) error {
 // join connects and waits for a slot.
 func (g *guest) join(ctx context.Context, key ed25519.PrivateKey, token *invite.Token) error {
 	var err error
-	g.host, err = swarm.New(ctx, swarm.Config{Key: key, Protocol: "/dunlin/1/" + token.Run.String(), Handler: g, Listen: []string{"/ip4/127.0.0.1/tcp/0"}})
+	g.host, err = swarm.New(ctx, swarm.Config{Key: key, Protocol: swarm.ProtocolOf(token.Run), Secret: token.Run[:], Handler: g, Listen: []string{"/ip4/127.0.0.1/tcp/0"}})
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ func (m *member) train(ctx context.Context, step time.Duration) error {
 	if err != nil {
 		return err
 	}
-	host, err := swarm.New(ctx, swarm.Config{Key: m.key, Protocol: "/dunlin/1/" + m.token.Run.String(), Handler: p, Listen: []string{"/ip4/127.0.0.1/tcp/0"}})
+	host, err := swarm.New(ctx, swarm.Config{Key: m.key, Protocol: swarm.ProtocolOf(m.token.Run), Secret: m.token.Run[:], Handler: p, Listen: []string{"/ip4/127.0.0.1/tcp/0"}})
 	if err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func (m *member) train(ctx context.Context, step time.Duration) error {
 // firstContact fetches the run's spec.
 func firstContact(t *testing.T, token *invite.Token) *wire.SignedSpec {
 	t.Helper()
-	host, err := swarm.New(t.Context(), swarm.Config{Key: crowdKey(1 << 20), Protocol: "/dunlin/1/" + token.Run.String(), Handler: peer.Deaf{}})
+	host, err := swarm.New(t.Context(), swarm.Config{Key: crowdKey(1 << 20), Protocol: swarm.ProtocolOf(token.Run), Secret: token.Run[:], Handler: peer.Deaf{}})
 	if err != nil {
 		t.Fatal(err)
 	}
