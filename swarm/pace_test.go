@@ -164,20 +164,25 @@ func TestPartialsAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := partials{limit: 100}
 		defer p.close()
+		left := func() (size, count int) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.bytes, len(p.list)
+		}
 		p.keep([]byte("a"), []byte("1234"))
 		time.Sleep(partialAge / 2)
 		p.keep([]byte("b"), []byte("12345"))
 		time.Sleep(partialAge/2 + time.Second)
-		if p.bytes != 5 || len(p.list) != 1 {
-			t.Errorf("%d bytes in %d partials are left, want those of the younger", p.bytes, len(p.list))
+		if size, count := left(); size != 5 || count != 1 {
+			t.Errorf("%d bytes in %d partials are left, want those of the younger", size, count)
 		}
 		time.Sleep(partialAge / 2)
-		if p.bytes != 0 || len(p.list) != 0 {
-			t.Errorf("%d bytes in %d partials are left", p.bytes, len(p.list))
+		if size, count := left(); size != 0 || count != 0 {
+			t.Errorf("%d bytes in %d partials are left", size, count)
 		}
 		p.keep([]byte("c"), []byte("1")) // the timer runs again
 		time.Sleep(partialAge + time.Second)
-		if p.bytes != 0 {
+		if size, _ := left(); size != 0 {
 			t.Error("a partial that came after all were gone does not age")
 		}
 	})
