@@ -72,8 +72,8 @@ func Recipes() []Recipe {
 	sparse := dense
 	sparse.Name, sparse.Contribution, sparse.Result, sparse.Decay = "sparse-loco", "topk2-1.56", "int4", 0.95
 	sparse.OuterLR, sparse.Momentum = 1, 0
-	muloco := dense
-	muloco.Name, muloco.Contribution, muloco.Result, muloco.Inner, muloco.LR = "muloco", "int4", "int4", wire.InnerMuon, 1e-2
+	muloco := ternary
+	muloco.Name, muloco.Inner, muloco.LR, muloco.OuterLR, muloco.Momentum = "muloco", wire.InnerMuon, 1e-2, 0.8, 0.7
 	delayed := dense
 	delayed.Name, delayed.Contribution, delayed.Result, delayed.Overlap, delayed.OuterLR = "diloco-x", "int4", "int4", wire.OverlapRound, 0.4
 	return []Recipe{dense, ternary, diloco, streaming, sparse, muloco, delayed}

@@ -159,7 +159,7 @@ func planModel(name string, shape model.Config) plan.Model {
 func (c *Config) planRecipes() ([]plan.Recipe, error) {
 	names := []string{c.Recipe}
 	if c.Recipe == anyRecipe {
-		names = []string{"default", "muloco", "ternary"}
+		names = []string{"default", "ternary"} // muloco's steps cost more than peers measure
 	}
 	var out []plan.Recipe
 	for _, name := range names {
