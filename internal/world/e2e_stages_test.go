@@ -50,7 +50,7 @@ func TestDemoOfOnePeerAStage(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "demo")
 	o := command(t, 3*time.Minute, binary(t, ""), nil, "demo", "--preset", threeBlocks(t), "--workers", "3", "--stages", "3", "--activations", "fp32", "--recipe", "diloco",
-		"--worker-batch", "2", "--micro-batch", "2", "--seconds", "6", "--data", corpusFile(t), "--out", dir, "--json")
+		"--worker-batch", "2", "--micro-batch", "2", "--seconds", "20", "--data", corpusFile(t), "--out", dir, "--json")
 	if o.code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
 	}

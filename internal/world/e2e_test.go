@@ -203,7 +203,7 @@ func parseReport(t *testing.T, text string) demoReport {
 func TestDemoOfProcessesTrains(t *testing.T) {
 	t.Parallel()
 	path, dir := binary(t, ""), filepath.Join(t.TempDir(), "demo")
-	demo := []string{"demo", "--preset", "pico", "--workers", "3", "--seconds", "9", "--data", corpusFile(t), "--out", dir, "--json"}
+	demo := []string{"demo", "--preset", "pico", "--workers", "3", "--seconds", "15", "--data", corpusFile(t), "--out", dir, "--json"}
 	o := command(t, 2*time.Minute, path, nil, demo...)
 	if o.code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
@@ -281,7 +281,7 @@ func TestDemoSurvivesChaos(t *testing.T) {
 // of one weight is wrong.
 func TestDemoFindsAFlippedBit(t *testing.T) {
 	t.Parallel()
-	o := command(t, 2*time.Minute, binary(t, "invariants"), []string{"DUNLIN_FAULT=flip-replica-bit"}, "demo", "--preset", "pico", "--workers", "3", "--seconds", "6",
+	o := command(t, 2*time.Minute, binary(t, "invariants"), []string{"DUNLIN_FAULT=flip-replica-bit"}, "demo", "--preset", "pico", "--workers", "3", "--seconds", "10",
 		"--data", corpusFile(t), "--out", filepath.Join(t.TempDir(), "demo"), "--json")
 	if o.code != 1 {
 		t.Fatalf("exit code %d, want 1\n%s\n%s", o.code, o.stdout, o.stderr)
