@@ -267,19 +267,37 @@ func TestFetch(t *testing.T) {
 			if sa.Socket.In < in || sb.Socket.Out < in {
 				t.Errorf("socket bytes: received %d, sent %d; results alone were %d", sa.Socket.In, sb.Socket.Out, in)
 			}
-			var counted uint64
-			for _, c := range sb.Classes {
-				counted += c.Out
+			counted, socket := b.sent()
+			if socket < counted {
+				t.Errorf("classes sent %d bytes, the socket %d", counted, socket)
 			}
 			most := 1.04 // encryption, frames and handshakes
 			if strings.Contains(listen, "quic") {
-				most = 1.5 // small packets, on a busy machine many of them sent twice
+				most = 1.25 // small packets, some sent twice
 			}
-			if sb.Socket.Out < counted || float64(sb.Socket.Out) > most*float64(counted) {
-				t.Errorf("classes sent %d bytes, the socket %d", counted, sb.Socket.Out)
+			// A busy machine loses packets, but not at each try.
+			for try := 0; try < 3 && float64(socket) > most*float64(counted); try++ {
+				before, beforeSocket := b.sent()
+				if _, err := a.Fetch(t.Context(), b.ID(), wire.ClassResult, []byte("large"), len(large)); err != nil {
+					t.Fatal(err)
+				}
+				counted, socket = b.sent()
+				counted, socket = counted-before, socket-beforeSocket
+			}
+			if float64(socket) > most*float64(counted) {
+				t.Errorf("classes sent %d bytes, the socket %d", counted, socket)
 			}
 		})
 	}
+}
+
+// sent returns the bytes that a host's classes and its socket count as sent.
+func (h *Host) sent() (counted, socket uint64) {
+	s := h.Stats()
+	for _, c := range s.Classes {
+		counted += c.Out
+	}
+	return counted, s.Socket.Out
 }
 
 func TestFetchEndsWithItsContext(t *testing.T) {
