@@ -22,20 +22,19 @@ func threeBlocks(t *testing.T) string {
 	return path
 }
 
-// TestDemoOfStagesSurvivesChaos has processes of several stages killed while six of them
+// TestDemoOfStagesSurvivesChaos has processes of every stage killed while six of them
 // train a model in three stages; the peers of a stage end with one state, and the whole
 // model has learned.
 func TestDemoOfStagesSurvivesChaos(t *testing.T) {
 	t.Parallel()
 	path, dir := binary(t, ""), filepath.Join(t.TempDir(), "demo")
-	o := command(t, 3*time.Minute, path, nil, "demo", "--preset", threeBlocks(t), "--workers", "6", "--stages", "3", "--worker-batch", "4", "--seconds", "24", "--chaos",
+	o := command(t, 3*time.Minute, path, nil, "demo", "--preset", threeBlocks(t), "--workers", "6", "--stages", "3", "--worker-batch", "4", "--seconds", "40", "--chaos",
 		"--data", corpusFile(t), "--out", dir)
 	if o.code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
 	}
-	// A longer demo strikes every stage; on a busy machine one is at times still coming back when the next is due.
-	if !regexp.MustCompile(`killed [1-9][0-9]* workers \(in each stage: (\d [1-9] [1-9]|[1-9] \d [1-9]|[1-9] [1-9] \d)\)`).MatchString(o.stdout) {
-		t.Errorf("fewer than two stages were struck:\n%s", o.stdout)
+	if !regexp.MustCompile(`killed [1-9][0-9]* workers \(in each stage: [1-9] [1-9] [1-9]\)`).MatchString(o.stdout) {
+		t.Errorf("not every stage was struck:\n%s", o.stdout)
 	}
 	if !strings.Contains(o.stdout, "3 stages: ") {
 		t.Errorf("no word of stages:\n%s", o.stdout)
