@@ -7,6 +7,7 @@ import (
 	"dunlin/compute"
 	"dunlin/data"
 	"dunlin/model"
+	"dunlin/recipe"
 	"dunlin/training"
 	"dunlin/wire"
 )
@@ -32,7 +33,7 @@ type LocalEngine struct {
 // (R8); one that does not fit is passed over, as if there were none. room is a
 // WorkerPlan's, or zero to keep everything.
 func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, joiner bool, memory string, room model.Room) (*LocalEngine, error) {
-	cfg, err := trainerConfig(spec, joiner)
+	cfg, err := recipe.Trainer(spec, joiner)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +54,7 @@ func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, jo
 		inputs: make([]int32, cfg.Batch*cfg.Model.Context), targets: make([]int32, cfg.Batch*cfg.Model.Context),
 		indices: make([]int, cfg.Batch), memory: memory,
 	}
-	again, err := trainerConfig(spec, true)
+	again, err := recipe.Trainer(spec, true)
 	if err != nil {
 		return nil, errors.Join(err, trainer.Close())
 	}

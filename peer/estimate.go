@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dunlin/compute"
+	"dunlin/recipe"
 	"dunlin/training"
 	"dunlin/wire"
 )
@@ -19,7 +20,7 @@ const (
 // EstimateSpeed returns the tokens a second at which a device would train a run's model, before anything of the run is
 // here: timed for a moment (exact) or, for a large model, scaled by arithmetic from one layer of it.
 func EstimateSpeed(ctx context.Context, spec *wire.RunSpec, device compute.Device) (tokensPerSecond float64, exact bool, err error) {
-	cfg, err := trainerConfig(spec, false)
+	cfg, err := recipe.Trainer(spec, false)
 	if err != nil {
 		return 0, false, err
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"dunlin/recipe"
 	"dunlin/wire"
 )
 
@@ -62,7 +63,7 @@ func fetchSpec(ctx context.Context, t Transport, coordinator wire.PeerID, addrs 
 	if err != nil {
 		return nil, err
 	}
-	return &signed, CheckSpec(spec)
+	return &signed, recipe.Check(spec)
 }
 
 // FetchStage asks a run's coordinators, one after another, which stage they want this
@@ -120,29 +121,4 @@ func fetchStage(ctx context.Context, t Transport, coordinator wire.PeerID, addrs
 		err = fmt.Errorf("the coordinator offers stage %d of %d", offer.Stage, spec.StageCount())
 	}
 	return offer, err
-}
-
-// DescribeStage is Describe for a peer that serves a stage.
-func DescribeStage(spec *wire.RunSpec, stage int) string {
-	if !spec.Staged() {
-		return Describe(spec)
-	}
-	return fmt.Sprintf("stage %d of %d, %.2f M parameters, of %s", stage+1, spec.StageCount(), float64(stageSize(spec, stage))/1e6, Describe(spec))
-}
-
-// stageSize counts the parameters of a stage.
-func stageSize(spec *wire.RunSpec, stage int) uint64 {
-	var values uint64
-	for i := range spec.Tensors {
-		if spec.StageOf(int(spec.Tensors[i].Fragment)) == stage {
-			values += uint64(spec.Tensors[i].Size())
-		}
-	}
-	return values
-}
-
-// Describe tells people what a run trains.
-func Describe(spec *wire.RunSpec) string {
-	m := spec.Model
-	return fmt.Sprintf("%s with %d layers, %d wide, %.2f M parameters", m.Family, m.Layers, m.Width, float64(spec.Parameters())/1e6)
 }

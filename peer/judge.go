@@ -11,6 +11,7 @@ import (
 	"dunlin/compute"
 	"dunlin/data"
 	"dunlin/model"
+	"dunlin/recipe"
 	"dunlin/training"
 	"dunlin/wire"
 )
@@ -90,7 +91,7 @@ func (j *judge) run(ctx context.Context) {
 
 // prepare reads the text and the n-gram losses that a model has to beat.
 func (j *judge) prepare(ctx context.Context) error {
-	cfg, err := modelConfig(j.spec)
+	cfg, err := recipe.Model(j.spec)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"dunlin/compute"
+	"dunlin/recipe"
 	"dunlin/training"
 	"dunlin/wire"
 )
@@ -9,7 +10,7 @@ import (
 // WorkerPlan plans the inner steps of a swarm's worker within limit bytes (0 for no limit), of which used are resident
 // already, the replica among them. What the worker's part in rounds takes is an estimate: it depends on who else is there.
 func WorkerPlan(spec *wire.RunSpec, device compute.Device, limit, used int64) (training.Plan, error) {
-	cfg, err := trainerConfig(spec, false)
+	cfg, err := recipe.Trainer(spec, false)
 	if err != nil {
 		return training.Plan{}, err
 	}
@@ -18,15 +19,15 @@ func WorkerPlan(spec *wire.RunSpec, device compute.Device, limit, used int64) (t
 
 // StagePlan is WorkerPlan for a peer that serves a stage: blocks keep as much as fits.
 func StagePlan(spec *wire.RunSpec, stage int, device compute.Device, limit, used int64) (training.Plan, error) {
-	cfg, err := trainerConfig(spec, false)
+	cfg, err := recipe.Trainer(spec, false)
 	if err != nil {
 		return training.Plan{}, err
 	}
-	parts, err := stageParts(spec)
+	parts, err := recipe.Parts(spec)
 	if err != nil {
 		return training.Plan{}, err
 	}
-	values := int(stageSize(spec, stage))
+	values := int(recipe.StageSize(spec, stage))
 	gradients := serverHeld(values) // what counts, and those that wait for their trainer's word but the newest
 	if spec.Synchronous {
 		gradients++

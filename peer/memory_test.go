@@ -9,7 +9,11 @@ import (
 	"dunlin/compute"
 	"dunlin/compute/cpu"
 	"dunlin/data"
+	"dunlin/model"
+	"dunlin/recipe"
+	"dunlin/store"
 	"dunlin/training"
+	"dunlin/wire"
 )
 
 // device returns a one-thread CPU for a test.
@@ -25,10 +29,7 @@ func device(t *testing.T) compute.Device {
 
 // TestWorkerFitsItsMemory: a worker with less memory than a step's windows need reads the same windows in parts.
 func TestWorkerFitsItsMemory(t *testing.T) {
-	spec, err := specOf(t, Recipes()[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	spec := plainSpec(t)
 	text := []byte(strings.Repeat("func f(x int) int { return x + 1 }\n", 4000))
 	free, err := WorkerPlan(spec, device(t), 0, 1<<20)
 	if err != nil {
@@ -74,4 +75,27 @@ func TestWorkerFitsItsMemory(t *testing.T) {
 			t.Errorf("losses %v with all memory, %v with little", losses[0], losses[1])
 		}
 	}
+}
+
+// plainSpec is the RunSpec of a small run without stages.
+func plainSpec(t *testing.T) *wire.RunSpec {
+	t.Helper()
+	c := recipe.DefaultRun()
+	c.Name, c.TokenBudget = "test", 1<<20
+	var err error
+	if c.Model, err = model.Preset("pico"); err != nil {
+		t.Fatal(err)
+	}
+	text := []byte(strings.Repeat("func f(x int) int { return x + 1 }\n", 4000))
+	c.Corpus = &data.Corpus{Train: text[:len(text)-4096], HeldOut: text[len(text)-4096:]}
+	key := testKey()
+	signed, err := c.Spec(key, []wire.PeerID{wire.PeerIDOf(key)}, func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := signed.Open(wire.HashLeaf(signed.Spec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec
 }

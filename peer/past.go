@@ -11,6 +11,7 @@ import (
 
 	"dunlin/checkpoint"
 	"dunlin/ledger"
+	"dunlin/recipe"
 	"dunlin/replica"
 	"dunlin/store"
 	"dunlin/training"
@@ -137,7 +138,7 @@ func replay(r *replica.Replica, c *wire.Commit, blobs store.Store) error {
 
 // ModelAt is a global state as a checkpoint, called by its height; of a stage it has that stage's tensors only.
 func ModelAt(r *replica.Replica, height uint64) (*checkpoint.Checkpoint, error) {
-	cfg, err := modelConfig(r.Spec())
+	cfg, err := recipe.Model(r.Spec())
 	if err != nil {
 		return nil, err
 	}

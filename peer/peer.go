@@ -19,6 +19,7 @@ import (
 	"dunlin/coordinator"
 	"dunlin/ledger"
 	"dunlin/peer/core"
+	"dunlin/recipe"
 	"dunlin/replica"
 	"dunlin/status"
 	"dunlin/store"
@@ -189,7 +190,7 @@ func New(cfg Config) (*Peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(CheckSpec(spec), replica.SelfTest()); err != nil {
+	if err := errors.Join(recipe.Check(spec), replica.SelfTest()); err != nil {
 		return nil, err
 	}
 	if cfg.Logger == nil {
@@ -210,7 +211,7 @@ func New(cfg Config) (*Peer, error) {
 
 func (p *Peer) open() error {
 	var err error
-	if p.configs, err = contributionConfigs(p.spec); err != nil {
+	if p.configs, err = recipe.Contributions(p.spec); err != nil {
 		return err
 	}
 	if p.cfg.NewEngine == nil {
@@ -251,7 +252,7 @@ func (p *Peer) open() error {
 	if err != nil {
 		return err
 	}
-	owner, err := slabOwner(p.spec, p.self)
+	owner, err := recipe.Owner(p.spec, p.self)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"dunlin/pipeline"
+	"dunlin/recipe"
 	"dunlin/wire"
 )
 
@@ -120,7 +121,7 @@ func newPipe(spec *wire.RunSpec, self wire.PeerID, stage int, seed uint64, repor
 	}
 	var err error
 	p.server, err = pipeline.NewServer(pipeline.ServerConfig{
-		Stage: stage, Stages: spec.StageCount(), Mode: modeOf(spec), Queue: serverQueue, Held: serverHeld(int(stageSize(spec, stage))),
+		Stage: stage, Stages: spec.StageCount(), Mode: modeOf(spec), Queue: serverQueue, Held: serverHeld(int(recipe.StageSize(spec, stage))),
 		Batch: int(spec.Data.Batch / spec.Micro), Limits: pipeline.DefaultLimits(),
 	})
 	return p, err

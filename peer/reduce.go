@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"dunlin/pipeline"
+	"dunlin/recipe"
 	"dunlin/wire"
 )
 
@@ -41,7 +42,7 @@ func (p *pipe) summed(from wire.PeerID, of *wire.StageSum, sum []byte) {
 }
 
 // stageValues counts the parameters of this peer's stage.
-func (p *pipe) stageValues() uint64 { return stageSize(p.spec, p.stage) }
+func (p *pipe) stageValues() uint64 { return recipe.StageSize(p.spec, p.stage) }
 
 // exchange gives the other members this peer's sum.
 func (p *pipe) exchange(ev sumTaken) {

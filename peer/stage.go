@@ -10,6 +10,7 @@ import (
 	"dunlin/compute"
 	"dunlin/model"
 	"dunlin/optimizer"
+	"dunlin/recipe"
 	"dunlin/training"
 	"dunlin/wire"
 )
@@ -41,11 +42,11 @@ type StageEngine struct {
 // NewStageEngine allocates a stage of a run's model on a device, which stays the
 // caller's. joiner, memory and room are as for NewLocalEngine; room is a StagePlan's.
 func NewStageEngine(spec *wire.RunSpec, stage int, device compute.Device, joiner bool, memory string, room model.Room) (*StageEngine, error) {
-	cfg, err := trainerConfig(spec, joiner)
+	cfg, err := recipe.Trainer(spec, joiner)
 	if err != nil {
 		return nil, err
 	}
-	parts, err := stageParts(spec)
+	parts, err := recipe.Parts(spec)
 	if err != nil {
 		return nil, err
 	}

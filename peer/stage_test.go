@@ -11,6 +11,7 @@ import (
 	"dunlin/contribution"
 	"dunlin/data"
 	"dunlin/model"
+	"dunlin/recipe"
 	"dunlin/store"
 	"dunlin/wire"
 )
@@ -22,7 +23,7 @@ func stagedSpec(t *testing.T, batch, micro int) (*wire.RunSpec, []byte) {
 	for i := range 4000 {
 		text = append(text, byte('a'+i*i%23))
 	}
-	c := DefaultRun()
+	c := recipe.DefaultRun()
 	c.Name, c.Model, c.TokenBudget = "stages", model.Config{Layers: 5, Heads: 2, Width: 16, Context: 8, Vocab: data.Vocabulary}, 1<<20
 	c.Corpus = &data.Corpus{Train: text, HeldOut: text[:100]}
 	c.Stages, c.Activation, c.Batch, c.Micro = 3, "fp32", batch, micro
@@ -51,7 +52,7 @@ func cpuDevice(t *testing.T) compute.Device {
 // fill gives an engine the run's initial weights.
 func fill(t *testing.T, spec *wire.RunSpec, live [][]float32) {
 	t.Helper()
-	cfg, err := modelConfig(spec)
+	cfg, err := recipe.Model(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +327,7 @@ func TestSynchronousMissIsNotAddedTwice(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer e.Close()
-		configs, err := contributionConfigs(spec)
+		configs, err := recipe.Contributions(spec)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,8 +19,8 @@ import (
 	"dunlin/data"
 	"dunlin/model"
 	"dunlin/optimizer"
-	"dunlin/peer"
 	"dunlin/plan"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/training"
 	"dunlin/wire"
@@ -194,7 +194,7 @@ func (c *Config) local(seconds float64, out string) []option {
 }
 
 func (c *Config) recipe() option {
-	return choice(&c.Recipe, "recipe", "default", "how the swarm trains: codecs, error feedback, merge rule and optimizers that belong together", peer.RecipeNames()...)
+	return choice(&c.Recipe, "recipe", "default", "how the swarm trains: codecs, error feedback, merge rule and optimizers that belong together", recipe.Names()...)
 }
 
 func (c *Config) steps() option {
@@ -210,8 +210,8 @@ func (c *Config) rate() option {
 }
 
 // chosen returns the recipe with what the other settings say otherwise.
-func (c *Config) chosen() (peer.Recipe, error) {
-	r, err := peer.RecipeNamed(c.Recipe)
+func (c *Config) chosen() (recipe.Recipe, error) {
+	r, err := recipe.Named(c.Recipe)
 	if err != nil {
 		return r, err
 	}

@@ -18,6 +18,7 @@ import (
 	"dunlin/data"
 	"dunlin/invite"
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/store"
 	"dunlin/swarm"
@@ -215,8 +216,8 @@ func (c *Config) openRun(folder peer.Folder, key ed25519.PrivateKey, log *slog.L
 }
 
 // newRun turns settings into a run.
-func (c *Config) newRun() (peer.RunConfig, error) {
-	r := peer.DefaultRun()
+func (c *Config) newRun() (recipe.Run, error) {
+	r := recipe.DefaultRun()
 	var err error
 	if r.Model, err = c.shape(); err != nil {
 		return r, err

@@ -17,6 +17,7 @@ import (
 	"dunlin/invite"
 	"dunlin/machine"
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm"
 	"dunlin/wire"
@@ -84,7 +85,7 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 	if len(token.Secret) > 0 {
 		access = "private"
 	}
-	line.say(fmt.Sprintf("dunlin joins   run %s %q (%s), %s", token.Run.Short(), s.spec.Name, access, peer.Describe(s.spec)), "joins", slog.String("run", token.Run.String()))
+	line.say(fmt.Sprintf("dunlin joins   run %s %q (%s), %s", token.Run.Short(), s.spec.Name, access, recipe.Describe(s.spec)), "joins", slog.String("run", token.Run.String()))
 	if err := s.measure(ctx, c, line); err != nil {
 		return err
 	}

@@ -14,8 +14,8 @@ import (
 
 	"dunlin/compress"
 	"dunlin/model"
-	"dunlin/peer"
 	"dunlin/plan"
+	"dunlin/recipe"
 	"dunlin/wire"
 )
 
@@ -34,7 +34,7 @@ func newPlan(t *terminal) *cobra.Command {
 		groups(&c.Peers, "peers"),
 		c.preset(model.Presets()...), c.context(),
 		whole(&c.Tokens, "tokens", 1_000_000_000, 1, 1<<56, "token budget of the run"),
-		choice(&c.Recipe, "recipe", anyRecipe, "how the swarm trains; auto takes the best for learning that the links carry", append([]string{anyRecipe}, peer.RecipeNames()...)...),
+		choice(&c.Recipe, "recipe", anyRecipe, "how the swarm trains; auto takes the best for learning that the links carry", append([]string{anyRecipe}, recipe.Names()...)...),
 		whole(&c.WorkerBatch, "worker-batch", 0, 0, 4096, "training windows in one inner step of a worker; 0 lets the plan choose"),
 		whole(&c.H, "h", 0, 0, wire.MaxH, "inner steps between two rounds of a fragment; 0 lets the plan choose"),
 		text(&c.Figure, "svg", "", "path", "file for a figure of the time in steps by bandwidth"))
@@ -163,7 +163,7 @@ func (c *Config) planRecipes() ([]plan.Recipe, error) {
 	}
 	var out []plan.Recipe
 	for _, name := range names {
-		r, err := peer.RecipeNamed(name)
+		r, err := recipe.Named(name)
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"dunlin/invite"
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm"
 	"dunlin/training"
@@ -163,7 +164,7 @@ func (s *stay) fetchStage(ctx context.Context, c *Config, say func(any)) (_ int,
 	}
 	stage := int(offer.Stage)
 	say(func(line *progress) {
-		line.say("it serves      "+peer.DescribeStage(s.spec, stage), "serves", slog.Int("stage", stage), slog.String("reason", offer.Reason))
+		line.say("it serves      "+recipe.DescribeStage(s.spec, stage), "serves", slog.Int("stage", stage), slog.String("reason", offer.Reason))
 	})
 	return stage, s.folder.SaveStage(s.token.Run, stage)
 }

@@ -16,7 +16,10 @@ func arrows() map[string][]string {
 		"cmd/dunlin": {everything},
 		"peer": {
 			"peer/core", "coordinator", "round", "pipeline", "catchup", "contribution", "replica", "ledger", "store", "status",
-			"training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "wire",
+			"recipe", "training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "wire",
+		},
+		"recipe": {
+			"training", "contribution", "replica", "pipeline", "round", "compress", "optimizer", "model", "compute", "data", "store", "wire",
 		},
 		"training": {"checkpoint", "data", "optimizer", "model", "compute"},
 		"sim": {

@@ -14,6 +14,7 @@ import (
 	"dunlin/coordinator"
 	"dunlin/ledger"
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/store"
 	"dunlin/swarm/group"
@@ -30,7 +31,7 @@ type council struct {
 }
 
 // newCouncil prepares a run; nobody runs yet.
-func newCouncil(t *testing.T, net *swarmtest.Network, change func(*peer.RunConfig)) *council {
+func newCouncil(t *testing.T, net *swarmtest.Network, change func(*recipe.Run)) *council {
 	t.Helper()
 	c := &council{world: newWorld(t, net, change)}
 	var ids []wire.PeerID
@@ -173,7 +174,7 @@ func (c *council) order(i int, change coordinator.Change) error {
 // empty folder, and leads when the others' leader goes.
 func TestCoordinatorIsAwayForLong(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
-		c := newCouncil(t, swarmtest.New(t, home), func(r *peer.RunConfig) { r.H, r.Checkpoint = 8, 8 })
+		c := newCouncil(t, swarmtest.New(t, home), func(r *recipe.Run) { r.H, r.Checkpoint = 8, 8 })
 		c.kept = 8
 		for i := range c.nodes {
 			c.begin(i)
@@ -236,7 +237,7 @@ func TestCoordinatorIsAwayForLong(t *testing.T) {
 // same, and every entry of it has a majority's signatures.
 func TestThreeCoordinators(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
-		c := newCouncil(t, swarmtest.New(t, home), func(r *peer.RunConfig) { r.H, r.Checkpoint = 20, 8 })
+		c := newCouncil(t, swarmtest.New(t, home), func(r *recipe.Run) { r.H, r.Checkpoint = 20, 8 })
 		for i := range c.nodes {
 			c.begin(i)
 		}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"dunlin/model"
-	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
 )
@@ -20,7 +20,7 @@ func TestEpochIsTheSameForAnyNumberOfWorkers(t *testing.T) {
 	for _, test := range []struct{ workers, deaths int }{{1, 0}, {3, 0}, {8, 0}, {8, 2}} {
 		t.Run(fmt.Sprintf("%d workers, %d die", test.workers, test.deaths), func(t *testing.T) {
 			swarmtest.Run(t, func(t *testing.T) {
-				w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
+				w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) {
 					r.Model = model.Config{Layers: 2, Heads: 1, Width: 16, Context: 16, Vocab: 256}
 					r.Corpus = corpus(t, 250)
 					r.H, r.TokenBudget = 8, 16*uint64(600+150*test.workers)

@@ -16,6 +16,7 @@ import (
 	"dunlin/cuda/ptxemu"
 	"dunlin/model"
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
 	"dunlin/wire"
@@ -81,7 +82,7 @@ func (e *elsewhere) Reopen() error {
 // everybody's bits equal.
 func TestDeviceIsLost(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
-		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) { r.H, r.TokenBudget = 8, 40_000 })
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) { r.H, r.TokenBudget = 8, 40_000 })
 		w.start(place{})
 		card := &elsewhere{losses: []int{30, 41}}
 		worker := w.start(place{key: 2, dir: scratch(t), engine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
@@ -169,7 +170,7 @@ func (e *emulatedEngine) Close() error { return errors.Join(e.LocalEngine.Close(
 // with the run's bits.
 func TestEmulatedCardAndProcessorAgree(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
-		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) {
 			r.H, r.Batch, r.Model.Context, r.TokenBudget = 4, 1, 16, 1000
 		})
 		w.start(place{})

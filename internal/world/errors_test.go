@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm"
 	"dunlin/wire"
@@ -73,7 +74,7 @@ func says(t *testing.T, text string, parts ...string) {
 // TestWhatRefusedPeersAreTold: every way in which a peer does not belong has
 // its own message, which says what to do.
 func TestWhatRefusedPeersAreTold(t *testing.T) {
-	w := newWorld(t, nil, func(r *peer.RunConfig) { r.Secret = []byte("only for friends") })
+	w := newWorld(t, nil, func(r *recipe.Run) { r.Secret = []byte("only for friends") })
 	w.start(place{})
 	hello := wire.Hello{Protocol: wire.Protocol, Version: "test", Run: w.id, Role: wire.RoleWorker, Secret: w.run.Secret}
 
@@ -116,7 +117,7 @@ func TestWhatRefusedPeersAreTold(t *testing.T) {
 
 // TestFirstContact: who asks the wrong peer for a run, or nobody, learns which.
 func TestFirstContact(t *testing.T) {
-	w := newWorld(t, nil, func(*peer.RunConfig) {})
+	w := newWorld(t, nil, func(*recipe.Run) {})
 	w.start(place{})
 	ask := func(run wire.Hash, addrs []string) error {
 		t.Helper()
@@ -146,7 +147,7 @@ func TestFirstContact(t *testing.T) {
 // TestDiskFull: a worker whose folder has no room says so and ends; what it has
 // stays good.
 func TestDiskFull(t *testing.T) {
-	w := newWorld(t, nil, func(r *peer.RunConfig) { r.H, r.Checkpoint = 8, 1<<20 })
+	w := newWorld(t, nil, func(r *recipe.Run) { r.H, r.Checkpoint = 8, 1<<20 })
 	w.start(place{})
 	var shards int64
 	for _, s := range w.spec.Data.Train {

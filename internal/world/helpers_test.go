@@ -20,6 +20,7 @@ import (
 	"dunlin/data"
 	"dunlin/model"
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/store"
 	"dunlin/swarm"
@@ -31,7 +32,7 @@ import (
 type world struct {
 	t        *testing.T
 	net      *swarmtest.Network // nil: loopback
-	run      peer.RunConfig
+	run      recipe.Run
 	signed   *wire.SignedSpec
 	spec     *wire.RunSpec
 	id       wire.Hash
@@ -42,7 +43,7 @@ type world struct {
 
 // newWorld prepares a run and the coordinator's folder; nobody runs yet. Change
 // may set anything of the run.
-func newWorld(t *testing.T, net *swarmtest.Network, change func(*peer.RunConfig)) *world {
+func newWorld(t *testing.T, net *swarmtest.Network, change func(*recipe.Run)) *world {
 	t.Helper()
 	w := &world{t: t, net: net, patience: time.Minute}
 	if net != nil {
@@ -51,7 +52,7 @@ func newWorld(t *testing.T, net *swarmtest.Network, change func(*peer.RunConfig)
 		before := goleak.IgnoreCurrent()
 		t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	}
-	w.run = peer.DefaultRun()
+	w.run = recipe.DefaultRun()
 	w.run.Name, w.run.TokenBudget = "test", 1<<40
 	w.run.Model, _ = model.Preset("pico")
 	change(&w.run)

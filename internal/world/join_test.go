@@ -12,6 +12,7 @@ import (
 
 	"dunlin/model"
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
 	"dunlin/wire"
@@ -58,7 +59,7 @@ func TestJoinThenReplayEqualsHavingBeenThere(t *testing.T) {
 	}{{"by replay", 1 << 20, 14, 40_000, false}, {"from a checkpoint", 4, 30, 60_000, true}} {
 		t.Run(test.name, func(t *testing.T) {
 			swarmtest.Run(t, func(t *testing.T) {
-				w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
+				w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) {
 					r.H, r.Checkpoint, r.TokenBudget, r.Model.Width = 8, test.checkpoint, test.budget, 32
 				})
 				w.start(place{})
@@ -141,7 +142,7 @@ func TestJoinThenReplayEqualsHavingBeenThere(t *testing.T) {
 // everybody's bits.
 func TestWorkersComeBack(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
-		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) { r.H, r.Checkpoint, r.TokenBudget = 8, 1<<20, 60_000 })
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) { r.H, r.Checkpoint, r.TokenBudget = 8, 1<<20, 60_000 })
 		w.start(place{})
 		var places []place
 		var workers []*node
@@ -189,7 +190,7 @@ func TestWorkersComeBack(t *testing.T) {
 func TestJoinerStartsInTime(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
 		link := swarmtest.Link{RTT: 50 * time.Millisecond, Up: 2e6, Down: 6e6}
-		w := newWorld(t, swarmtest.New(t, link), func(r *peer.RunConfig) {
+		w := newWorld(t, swarmtest.New(t, link), func(r *recipe.Run) {
 			r.Model = model.Config{Layers: 2, Heads: 2, Width: 128, Context: 32, Vocab: 256}
 			r.H, r.Batch, r.Checkpoint, r.Corpus = 16, 1, 4, corpus(t, 30_000)
 		})

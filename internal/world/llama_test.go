@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"dunlin/model"
-	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 )
 
@@ -12,7 +12,7 @@ import (
 // over real TCP with a model of the other family, its head apart, and an
 // embedding fragment.
 func TestLoopbackSwarmTrainsLlama(t *testing.T) {
-	w := newWorld(t, nil, func(r *peer.RunConfig) {
+	w := newWorld(t, nil, func(r *recipe.Run) {
 		r.TokenBudget, r.Checkpoint, r.Fragments = 60_000, 8, 3
 		r.Model, _ = model.Preset("pico-llama")
 		r.Model.Untied = true

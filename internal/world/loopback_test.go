@@ -3,14 +3,14 @@ package world
 import (
 	"testing"
 
-	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 )
 
 // TestLoopbackSwarmTrains runs a coordinator and three workers of one process
 // over real TCP until the token budget is committed.
 func TestLoopbackSwarmTrains(t *testing.T) {
-	w := newWorld(t, nil, func(r *peer.RunConfig) { r.TokenBudget, r.Checkpoint = 150_000, 8 })
+	w := newWorld(t, nil, func(r *recipe.Run) { r.TokenBudget, r.Checkpoint = 150_000, 8 })
 	w.start(place{})
 	var workers []*node
 	for i := range 3 {

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
 	"dunlin/wire"
@@ -15,7 +15,7 @@ import (
 // meanwhile hears from one of them where it is.
 func TestCoordinatorMoves(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
-		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) { r.H, r.Checkpoint = 8, 8 })
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) { r.H, r.Checkpoint = 8, 8 })
 		w.patience = 5 * time.Minute
 		w.start(place{})
 		stay := w.start(place{key: 2, dir: scratch(t), engine: sleepingEngine(100 * time.Millisecond)})
@@ -54,7 +54,7 @@ func slicesOverlap(a, b []string) bool {
 // TestDataComeFromVolunteers: a joiner takes token shards from a worker, too.
 func TestDataComeFromVolunteers(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
-		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) { r.H, r.Corpus = 8, corpus(t, 70_000) })
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) { r.H, r.Corpus = 8, corpus(t, 70_000) })
 		w.start(place{})
 		first := w.start(place{key: 2, dir: scratch(t), engine: sleepingEngine(100 * time.Millisecond)})
 		w.lead.await("a commit", commits(1))

@@ -9,6 +9,7 @@ import (
 	"dunlin/coordinator"
 	"dunlin/model"
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm"
 	"dunlin/swarm/swarmtest"
@@ -23,7 +24,7 @@ import (
 func TestMostBehindRouters(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
 		const workers, walled, rounds, h, step = 16, 10, 8, 20, 500 * time.Millisecond
-		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) {
 			r.Model = model.Config{Layers: 1, Heads: 1, Width: 16, Context: 16, Vocab: 256}
 			r.H, r.Batch, r.Fragments = h, 1, 1
 		})

@@ -5,12 +5,13 @@ import (
 	"time"
 
 	"dunlin/peer"
+	"dunlin/recipe"
 )
 
 // TestNewcomerMeasuresItsLink: the coordinator pulls noise from a newcomer and says how fast that went; one with nothing to
 // give is refused.
 func TestNewcomerMeasuresItsLink(t *testing.T) {
-	w := newWorld(t, nil, func(*peer.RunConfig) {})
+	w := newWorld(t, nil, func(*recipe.Run) {})
 	w.start(place{})
 	defer w.lead.halt()
 	n := peer.NewNewcomer()

@@ -12,6 +12,7 @@ import (
 	"dunlin/compute/cpu"
 	"dunlin/optimizer"
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/training"
 	"dunlin/wire"
 )
@@ -43,7 +44,7 @@ func TestOneWorkerIsPlainTraining(t *testing.T) {
 	const steps = 160
 	for _, fragments := range []int{1, 2} {
 		t.Run(fmt.Sprintf("%d fragments", fragments), func(t *testing.T) {
-			w := newWorld(t, nil, func(r *peer.RunConfig) {
+			w := newWorld(t, nil, func(r *recipe.Run) {
 				r.H, r.Fragments, r.OuterLR, r.Momentum, r.Contribution, r.Result = 8, fragments, 1, 0, "fp32", "fp32"
 				r.TokenBudget = steps * uint64(r.Batch*r.Model.Context)
 			})

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
 )
@@ -13,8 +13,8 @@ import (
 // death of three of its workers to one state on all peers; what their owners kept is lost, and counted.
 func TestOwnerFeedbackInVirtualTime(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
-		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
-			r.Recipe, _ = peer.RecipeNamed("ternary")
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) {
+			r.Recipe, _ = recipe.Named("ternary")
 			r.H, r.Checkpoint, r.TokenBudget = 8, 8, 90_000
 		})
 		w.start(place{})

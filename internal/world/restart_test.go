@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"dunlin/coordinator"
+	"dunlin/recipe"
 
 	"dunlin/peer"
 	"dunlin/status"
@@ -18,7 +19,7 @@ import (
 // term. Then its folder is lost and an old copy of it put back: it takes over
 // what the workers know before it writes anything, and nothing forks (R7).
 func TestCoordinatorComesBack(t *testing.T) {
-	w := newWorld(t, nil, func(r *peer.RunConfig) { r.H, r.Checkpoint = 16, 1<<20 })
+	w := newWorld(t, nil, func(r *recipe.Run) { r.H, r.Checkpoint = 16, 1<<20 })
 	w.start(place{})
 	var steps [2]atomic.Int64
 	var workers []*node

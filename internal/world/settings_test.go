@@ -6,6 +6,7 @@ import (
 
 	"dunlin/coordinator"
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
 	"dunlin/wire"
@@ -15,7 +16,7 @@ import (
 // on, a third worker joins afterwards, and everybody's bits, and those that the folders replay to, are the same.
 func TestOrganiserChangesARunningRun(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
-		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) { r.H, r.Checkpoint = 16, 6 })
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) { r.H, r.Checkpoint = 16, 6 })
 		w.start(place{})
 		var workers []*node
 		join := func() {

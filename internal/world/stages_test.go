@@ -7,13 +7,14 @@ import (
 	"dunlin/compute/cpu"
 	"dunlin/model"
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
 	"dunlin/wire"
 )
 
 // threeStages is a run of a model that is spread over three stages.
-func threeStages(r *peer.RunConfig) {
+func threeStages(r *recipe.Run) {
 	r.Model = model.Config{Layers: 3, Heads: 2, Width: 32, Context: 16, Vocab: 256}
 	r.Stages, r.Batch, r.Micro, r.H, r.Checkpoint = 3, 4, 1, 8, 12
 }
@@ -56,7 +57,7 @@ func TestSynchronousStagesInVirtualTime(t *testing.T) { stagesInVirtualTime(t, 1
 func stagesInVirtualTime(t *testing.T, budget uint64, synchronous bool) {
 	t.Helper()
 	swarmtest.Run(t, func(t *testing.T) {
-		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) {
 			threeStages(r)
 			r.TokenBudget, r.Synchronous = budget, synchronous
 		})
@@ -102,7 +103,7 @@ func stagesInVirtualTime(t *testing.T, budget uint64, synchronous bool) {
 // in order, comes back there, and the run goes on with it.
 func TestPeerMovesToAnotherStage(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
-		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) {
 			threeStages(r)
 			r.TokenBudget = 25_000
 		})
@@ -142,7 +143,7 @@ func TestPeerMovesToAnotherStage(t *testing.T) {
 // a coordinator which does not lead is told the stage that has lost a peer, by the one that does.
 func TestStagesOutliveTheirLeader(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
-		c := newCouncil(t, swarmtest.New(t, home), func(r *peer.RunConfig) {
+		c := newCouncil(t, swarmtest.New(t, home), func(r *recipe.Run) {
 			threeStages(r)
 			r.TokenBudget = 60_000
 		})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/swarm/swarmtest"
 	"dunlin/wire"
 )
@@ -36,7 +37,7 @@ func TestSwarmInTrouble(t *testing.T) {
 		link := home
 		link.Loss, link.Seed = 0.005, seed
 		x := &trouble{t: t, rng: rand.New(rand.NewPCG(seed, 2))}
-		x.world = newWorld(t, swarmtest.New(t, link), func(r *peer.RunConfig) { r.H, r.Checkpoint, r.TokenBudget = 8, 8, 120_000 })
+		x.world = newWorld(t, swarmtest.New(t, link), func(r *recipe.Run) { r.H, r.Checkpoint, r.TokenBudget = 8, 8, 120_000 })
 		x.start(place{})
 		for i := range 6 {
 			step := time.Duration(100+50*i) * time.Millisecond

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
 	"dunlin/wire"
@@ -73,7 +73,7 @@ func commits(n uint64) func(*status.Snapshot) bool {
 // the same bits.
 func TestSwarmInVirtualTime(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
-		w := newWorld(t, swarmtest.New(t, home), func(r *peer.RunConfig) { r.H, r.Checkpoint, r.TokenBudget = 8, 8, 130_000 })
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) { r.H, r.Checkpoint, r.TokenBudget = 8, 8, 130_000 })
 		w.start(place{})
 		worker := func(i int, h hooks) *node {
 			step := time.Duration(100+40*(i%8)) * time.Millisecond

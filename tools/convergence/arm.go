@@ -5,14 +5,14 @@ import (
 	"strconv"
 	"strings"
 
-	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/wire"
 )
 
 // arm is one way of training that is compared.
 type arm struct {
 	Text    string // as it was named
-	Recipe  peer.Recipe
+	Recipe  recipe.Recipe
 	Workers int
 	Tau     int     // inner steps between a snapshot and the merge of its commit
 	Miss    float64 // probability that a round has not a worker's contribution
@@ -35,9 +35,9 @@ func parseArm(text string) (arm, error) {
 	var err error
 	if name == "data-parallel" {
 		a.Global = true
-		name = peer.Recipes()[0].Name
+		name = recipe.All()[0].Name
 	}
-	if a.Recipe, err = peer.RecipeNamed(name); err != nil {
+	if a.Recipe, err = recipe.Named(name); err != nil {
 		return a, fmt.Errorf("arm %q: %w, or data-parallel", text, err)
 	}
 	for _, change := range strings.Split(changes, ",") {

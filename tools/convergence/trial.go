@@ -16,6 +16,7 @@ import (
 	"dunlin/model"
 	"dunlin/optimizer"
 	"dunlin/peer"
+	"dunlin/recipe"
 	"dunlin/replica"
 	"dunlin/round"
 	"dunlin/store"
@@ -94,7 +95,7 @@ type pending struct{ fragment, due int }
 func newTrial(s *study, a arm, seed uint64) (*trial, error) {
 	t := &trial{study: s, arm: a, seed: seed, rng: rand.New(rand.NewPCG(seed, 0xc0))}
 	t.out = outcome{Arm: a.Text, Seed: seed, Workers: a.Workers}
-	run := peer.DefaultRun()
+	run := recipe.DefaultRun()
 	run.Recipe, run.Name, run.Model, run.Corpus, run.Seed = a.Recipe, "convergence", s.model, s.corpus, seed
 	run.Batch, run.TokenBudget = batch/a.Workers, uint64(s.steps*batch*s.model.Context)
 	if a.Global || a.Together {

@@ -1,4 +1,4 @@
-package peer
+package recipe
 
 import (
 	"errors"
@@ -40,10 +40,10 @@ func describeModel(spec *wire.RunSpec, cfg model.Config, fragment []uint64) {
 	}
 }
 
-// modelConfig returns the model's shape and refuses a spec whose tensors are
+// Model returns the model's shape and refuses a spec whose tensors are
 // not that model's, so that a worker never trains something else than the
 // replicas hold.
-func modelConfig(spec *wire.RunSpec) (model.Config, error) {
+func Model(spec *wire.RunSpec) (model.Config, error) {
 	m := spec.Model
 	family, err := model.ParseFamily(m.Family)
 	if err != nil {
@@ -68,10 +68,10 @@ func modelConfig(spec *wire.RunSpec) (model.Config, error) {
 	return cfg, nil
 }
 
-// trainerConfig returns what an inner step is, of a worker that starts with the run or
+// Trainer returns what an inner step is, of a worker that starts with the run or
 // joins it.
-func trainerConfig(spec *wire.RunSpec, joiner bool) (training.TrainerConfig, error) {
-	m, err := modelConfig(spec)
+func Trainer(spec *wire.RunSpec, joiner bool) (training.TrainerConfig, error) {
+	m, err := Model(spec)
 	if err != nil {
 		return training.TrainerConfig{}, err
 	}
@@ -93,10 +93,10 @@ func trainerConfig(spec *wire.RunSpec, joiner bool) (training.TrainerConfig, err
 	return cfg, cfg.Validate()
 }
 
-// stageParts returns the blocks of each stage of a run with stages, and refuses a spec
+// Parts returns the blocks of each stage of a run with stages, and refuses a spec
 // whose stages are not parts of the model.
-func stageParts(spec *wire.RunSpec) ([]model.Part, error) {
-	cfg, err := modelConfig(spec)
+func Parts(spec *wire.RunSpec) ([]model.Part, error) {
+	cfg, err := Model(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -130,8 +130,8 @@ func stageParts(spec *wire.RunSpec) ([]model.Part, error) {
 	return parts, nil
 }
 
-// contributionConfigs returns how each fragment is laid out and encoded.
-func contributionConfigs(spec *wire.RunSpec) ([]contribution.Config, error) {
+// Contributions returns how each fragment is laid out and encoded.
+func Contributions(spec *wire.RunSpec) ([]contribution.Config, error) {
 	codec, err := compress.ByName(spec.Contribution)
 	if err != nil {
 		return nil, fmt.Errorf("run spec: contribution: %w", err)
@@ -151,8 +151,8 @@ func contributionConfigs(spec *wire.RunSpec) ([]contribution.Config, error) {
 	return configs, nil
 }
 
-// slabOwner returns a peer's side of the sums.
-func slabOwner(spec *wire.RunSpec, self wire.PeerID) (*contribution.Owner, error) {
+// Owner returns a peer's side of the sums.
+func Owner(spec *wire.RunSpec, self wire.PeerID) (*contribution.Owner, error) {
 	contributions, err := compress.ByName(spec.Contribution)
 	if err != nil {
 		return nil, fmt.Errorf("run spec: contribution: %w", err)
@@ -164,11 +164,11 @@ func slabOwner(spec *wire.RunSpec, self wire.PeerID) (*contribution.Owner, error
 	return contribution.NewOwner(self, contributions, results, spec.OwnerDecay.Value()), nil
 }
 
-// CheckSpec reports everything in a valid RunSpec that this program cannot do.
-func CheckSpec(spec *wire.RunSpec) error {
-	_, trainer := trainerConfig(spec, false)
-	_, contributions := contributionConfigs(spec)
-	_, result := slabOwner(spec, wire.PeerID{})
+// Check reports everything in a valid RunSpec that this program cannot do.
+func Check(spec *wire.RunSpec) error {
+	_, trainer := Trainer(spec, false)
+	_, contributions := Contributions(spec)
+	_, result := Owner(spec, wire.PeerID{})
 	return errors.Join(trainer, contributions, result, checkStages(spec))
 }
 
@@ -177,7 +177,7 @@ func checkStages(spec *wire.RunSpec) error {
 	if !spec.Staged() {
 		return nil
 	}
-	_, err := stageParts(spec)
+	_, err := Parts(spec)
 	_, codec := compress.ByName(spec.Activation)
 	if codec != nil {
 		codec = fmt.Errorf("run spec: activations: %w", codec)
@@ -188,7 +188,7 @@ func checkStages(spec *wire.RunSpec) error {
 	}
 	if spec.Synchronous {
 		for stage := range spec.StageCount() {
-			if n := stageSize(spec, stage); n > maxSummed {
+			if n := StageSize(spec, stage); n > maxSummed {
 				err = errors.Join(err, fmt.Errorf("run spec: stage %d has %d parameters; peers that step together exchange gradients of at most %d: choose more stages, or local steps", stage, n, maxSummed))
 			}
 		}

@@ -1,4 +1,4 @@
-package peer
+package recipe
 
 import (
 	"crypto/ed25519"
@@ -13,8 +13,8 @@ import (
 	"dunlin/wire"
 )
 
-// RunConfig is what an organiser chooses; everything else of a RunSpec follows.
-type RunConfig struct {
+// Run is what an organiser chooses; everything else of a RunSpec follows.
+type Run struct {
 	Recipe
 	Name        string // of the run, for people
 	Model       model.Config
@@ -33,8 +33,8 @@ type RunConfig struct {
 
 // DefaultRun returns the settings of the design for a small swarm; Name, Model,
 // Corpus and TokenBudget are the caller's.
-func DefaultRun() RunConfig {
-	return RunConfig{Recipe: Recipes()[0], Seed: 1, Batch: 2, Checkpoint: 24, Activation: "int8", Micro: 1, Deadlines: wire.DefaultDeadlines()}
+func DefaultRun() Run {
+	return Run{Recipe: All()[0], Seed: 1, Batch: 2, Checkpoint: 24, Activation: "int8", Micro: 1, Deadlines: wire.DefaultDeadlines()}
 }
 
 // warmup is the share of a run in which the learning rate rises; final is what
@@ -50,7 +50,7 @@ const muonMomentum = 0.95
 // Spec returns the RunSpec of a run, signed with the organiser's key. Its data
 // are packed into shards that go to put, which may only name them. The
 // coordinators are one, three or five.
-func (c RunConfig) Spec(organiser ed25519.PrivateKey, coordinators []wire.PeerID, put func([]byte) (store.Hash, error)) (*wire.SignedSpec, error) {
+func (c Run) Spec(organiser ed25519.PrivateKey, coordinators []wire.PeerID, put func([]byte) (store.Hash, error)) (*wire.SignedSpec, error) {
 	if c.Corpus == nil {
 		return nil, errors.New("run: no text")
 	}
@@ -95,14 +95,14 @@ func (c RunConfig) Spec(organiser ed25519.PrivateKey, coordinators []wire.PeerID
 		return nil, err
 	}
 	describeModel(spec, c.Model, fragment)
-	if err := errors.Join(spec.Validate(), CheckSpec(spec)); err != nil {
+	if err := errors.Join(spec.Validate(), Check(spec)); err != nil {
 		return nil, err
 	}
 	return wire.SignSpec(spec, organiser)
 }
 
 // layOut assigns every parameter to a fragment and every fragment to a stage.
-func (c RunConfig) layOut(spec *wire.RunSpec) ([]uint64, error) {
+func (c Run) layOut(spec *wire.RunSpec) ([]uint64, error) {
 	if c.Stages <= 1 {
 		return partition(c.Model.Params(), c.Fragments)
 	}
@@ -172,7 +172,7 @@ func partition(params []model.Param, fragments int) ([]uint64, error) {
 }
 
 // Pack hands the run's token shards to put, training text first.
-func (c RunConfig) Pack(put func([]byte) (store.Hash, error)) error {
+func (c Run) Pack(put func([]byte) (store.Hash, error)) error {
 	if _, err := packShards(c.Corpus.Train, put); err != nil {
 		return err
 	}

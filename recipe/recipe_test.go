@@ -1,4 +1,4 @@
-package peer
+package recipe
 
 import (
 	"crypto/ed25519"
@@ -42,8 +42,8 @@ func specOf(t *testing.T, r Recipe) (*wire.RunSpec, error) {
 // TestRecipes: each recipe makes a run that is allowed, and each has its own name.
 func TestRecipes(t *testing.T) {
 	seen := map[wire.Hash]string{}
-	for _, name := range RecipeNames() {
-		r, err := RecipeNamed(name)
+	for _, name := range Names() {
+		r, err := Named(name)
 		if err != nil || r.Name != name {
 			t.Fatalf("%s: %+v, %v", name, r, err)
 		}
@@ -57,14 +57,14 @@ func TestRecipes(t *testing.T) {
 		}
 		seen[spec.ID()] = name
 	}
-	if _, err := RecipeNamed("best"); err == nil || !strings.Contains(err.Error(), "choose one of default") {
+	if _, err := Named("best"); err == nil || !strings.Contains(err.Error(), "choose one of default") {
 		t.Errorf("an unknown recipe: %v", err)
 	}
 }
 
 // TestRecipeReachesTheRun: every field of a recipe changes the RunSpec.
 func TestRecipeReachesTheRun(t *testing.T) {
-	base := Recipes()[0]
+	base := All()[0]
 	base.Contribution, base.Result, base.Decay, base.OwnerDecay, base.OuterLR, base.Momentum = "int8", "int8", 1, 1, 1, 0.5
 	want, err := specOf(t, base)
 	if err != nil {
@@ -101,14 +101,14 @@ func TestRecipeReachesTheRun(t *testing.T) {
 // TestInnerOptimizerOfARun: a spec's kind decides what makes a worker's steps, with the
 // ramp of a joiner.
 func TestInnerOptimizerOfARun(t *testing.T) {
-	r := Recipes()[0]
+	r := All()[0]
 	for _, kind := range []string{wire.InnerAdamW, wire.InnerMuon} {
 		r.Inner = kind
 		spec, err := specOf(t, r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg, err := trainerConfig(spec, true)
+		cfg, err := Trainer(spec, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +131,7 @@ func TestInnerOptimizerOfARun(t *testing.T) {
 
 // TestStagedRecipes: peers that step together leave the outer step nothing to do, and each recipe stays one that is allowed.
 func TestStagedRecipes(t *testing.T) {
-	for _, r := range Recipes() {
+	for _, r := range All() {
 		for _, together := range []bool{false, true} {
 			s := r.Staged(together)
 			if _, err := specOf(t, s); err != nil {

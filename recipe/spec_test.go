@@ -1,4 +1,4 @@
-package peer
+package recipe
 
 import (
 	"reflect"
@@ -22,7 +22,7 @@ func TestSpecKeepsEveryPreset(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := modelConfig(described(cfg))
+		got, err := Model(described(cfg))
 		if err != nil || got != cfg {
 			t.Errorf("%s comes back as %+v (%v), was %+v", name, got, err, cfg)
 		}
@@ -60,7 +60,7 @@ func TestSpecKeepsEveryField(t *testing.T) {
 			continue
 		}
 		spec := described(cfg)
-		if got, err := modelConfig(spec); err != nil || got != cfg {
+		if got, err := Model(spec); err != nil || got != cfg {
 			t.Errorf("%s: comes back as %+v (%v), was %+v", name, got, err, cfg)
 		}
 		if spec.ID() == id {
@@ -69,7 +69,7 @@ func TestSpecKeepsEveryField(t *testing.T) {
 	}
 	bent := described(other["Hidden"])
 	bent.Model = described(base).Model
-	if _, err := modelConfig(bent); err == nil {
+	if _, err := Model(bent); err == nil {
 		t.Error("tensors of another shape are accepted")
 	}
 	// The other way about: no number of the spec is passed over.
@@ -88,13 +88,13 @@ func TestSpecKeepsEveryField(t *testing.T) {
 		default:
 			t.Fatalf("%s: no change for a %v", name, field.Kind())
 		}
-		if cfg, err := modelConfig(spec); err == nil && cfg == base {
+		if cfg, err := Model(spec); err == nil && cfg == base {
 			t.Errorf("%s: the model does not depend on it", name)
 		}
 	}
 	spec := described(base)
 	spec.Model.Family = "rnn"
-	if _, err := modelConfig(spec); err == nil {
+	if _, err := Model(spec); err == nil {
 		t.Error("an unknown family is accepted")
 	}
 }

@@ -1,4 +1,4 @@
-package peer
+package recipe
 
 import (
 	"fmt"
@@ -55,8 +55,8 @@ const (
 	dilocoMomentum = 0.9
 )
 
-// Recipes lists all, the default first.
-func Recipes() []Recipe {
+// All lists all, the default first.
+func All() []Recipe {
 	dense := Recipe{
 		Name: "default", Contribution: "int8", Result: "int8", Decay: 1, Merge: "rebase", OuterLR: dilocoLR, Momentum: dilocoMomentum,
 		Inner: wire.InnerAdamW, LR: 2e-3, H: 24, Fragments: 2,
@@ -79,21 +79,21 @@ func Recipes() []Recipe {
 	return []Recipe{dense, ternary, diloco, streaming, sparse, muloco, delayed}
 }
 
-// RecipeNames lists the names of all recipes.
-func RecipeNames() []string {
+// Names lists the names of all recipes.
+func Names() []string {
 	var names []string
-	for _, r := range Recipes() {
+	for _, r := range All() {
 		names = append(names, r.Name)
 	}
 	return names
 }
 
-// RecipeNamed returns the recipe of that name.
-func RecipeNamed(name string) (Recipe, error) {
-	for _, r := range Recipes() {
+// Named returns the recipe of that name.
+func Named(name string) (Recipe, error) {
+	for _, r := range All() {
 		if r.Name == name {
 			return r, nil
 		}
 	}
-	return Recipe{}, fmt.Errorf("unknown recipe %q: choose one of %s", name, strings.Join(RecipeNames(), ", "))
+	return Recipe{}, fmt.Errorf("unknown recipe %q: choose one of %s", name, strings.Join(Names(), ", "))
 }
