@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	p2ppeer "github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multiaddr"
+	"github.com/multiformats/go-multistream"
 
 	"dunlin/wire"
 )
@@ -116,18 +117,47 @@ func (h *Host) awaitHello(r *remote, s *session) bool {
 	return false
 }
 
+// openControl opens the stream that this host writes on. Who dialled does so at
+// once; who was dialled waits for the hello and answers on its connection: a peer
+// that tries several addresses leaves others behind, which look as good from here
+// until it closes them.
 func (h *Host) openControl(r *remote, s *session) (network.Stream, error) {
-	ctx, cancel := context.WithTimeout(network.WithAllowLimitedConn(network.WithNoDial(s.ctx, "a session has its connections"), "control is small"), h.limits.Dial)
+	var c network.Conn
+	for _, open := range h.p2p.Network().ConnsToPeer(r.pid) {
+		direct := c == nil || c.Stat().Limited && !open.Stat().Limited
+		if open.Stat().Direction == network.DirOutbound && !open.IsClosed() && direct {
+			c = open
+		}
+	}
+	if c == nil {
+		if !h.awaitHello(r, s) {
+			return nil, errors.New("it said no hello")
+		}
+		c = s.inbound.Conn()
+	}
+	ctx, cancel := context.WithTimeout(network.WithAllowLimitedConn(s.ctx, "control is small"), h.limits.Dial)
 	defer cancel()
-	st, err := h.p2p.NewStream(ctx, r.pid, h.control)
+	st, err := c.NewStream(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := st.Scope().SetService(serviceControl); err != nil {
+	if err := h.speakControl(ctx, st); err != nil {
 		st.Reset()
 		return nil, err
 	}
 	return st, nil
+}
+
+// speakControl agrees with the remote on what a stream is for.
+func (h *Host) speakControl(ctx context.Context, st network.Stream) error {
+	defer context.AfterFunc(ctx, func() { st.Reset() })()
+	if err := st.SetProtocol(h.control); err != nil {
+		return err
+	}
+	if err := st.Scope().SetService(serviceControl); err != nil {
+		return err
+	}
+	return multistream.SelectProtoOrFail(h.control, st)
 }
 
 // watchControl reads the other side of our own control stream: one byte when
@@ -144,7 +174,7 @@ func (h *Host) watchControl(r *remote, s *session, st network.Stream) {
 		h.cutOff(r, "it wrote on a control stream that is not its own")
 		return
 	}
-	h.fail(r, s, fmt.Sprintf("the remote closed our control stream: %v", err))
+	h.ended(r, s, fmt.Sprintf("the remote closed our control stream: %v", err))
 }
 
 // handleControl serves a control stream that a remote opened.
@@ -222,7 +252,7 @@ func (h *Host) endControl(r *remote, s *session, err error) {
 	case errors.As(err, &broken):
 		h.cutOff(r, broken.Error())
 	case s != nil:
-		h.fail(r, s, fmt.Sprintf("its control stream ended: %v", err))
+		h.ended(r, s, fmt.Sprintf("its control stream ended: %v", err))
 	}
 }
 

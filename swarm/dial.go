@@ -277,6 +277,9 @@ func (h *Host) dialOnce(ctx context.Context, to p2ppeer.AddrInfo) error {
 		return err
 	}
 	if len(spoken) == 0 && !h.negotiates(ctx, to.ID) {
+		if !h.alive(to.ID) {
+			return ErrNotConnected
+		}
 		h.closeConnections(to.ID, nil, network.ConnProtocolNegotiationFailed)
 		return ErrOtherRun
 	}

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -353,117 +352,6 @@ func TestBusyServerSaysSo(t *testing.T) {
 	close(release)
 	if err := <-first; err != nil {
 		t.Errorf("first request: %v", err)
-	}
-}
-
-func TestBothSidesDialAtOnce(t *testing.T) {
-	a, heardA := startHost(t, 1, nil)
-	b, heardB := startHost(t, 2, nil)
-	var both sync.WaitGroup
-	for from, to := range map[*Host]*Host{a: b, b: a} {
-		both.Go(func() {
-			if err := from.Connect(t.Context(), to.ID(), to.Addrs()); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	both.Wait()
-	heardA.expect(t, "up", b.ID(), "")
-	heardB.expect(t, "up", a.ID(), "")
-	for i := range 50 {
-		text := fmt.Sprint(i)
-		if err := errors.Join(a.Send(b.ID(), []byte(text)), b.Send(a.ID(), []byte(text))); err != nil {
-			t.Fatal(err)
-		}
-		heardA.expect(t, "message", b.ID(), text)
-		heardB.expect(t, "message", a.ID(), text)
-	}
-}
-
-func TestReconnectsToARestartedPeer(t *testing.T) {
-	a, heardA := startHost(t, 1, nil)
-	b, _ := startHost(t, 2, nil)
-	listen, id := b.Addrs(), b.ID()
-	if err := a.Connect(t.Context(), id, listen); err != nil {
-		t.Fatal(err)
-	}
-	heardA.expect(t, "up", id, "")
-	if err := b.Close(); err != nil {
-		t.Fatal(err)
-	}
-	heardA.expect(t, "down", id, "")
-	addr, _, _ := strings.Cut(listen[0], "/p2p/")
-	again, heardAgain := startHost(t, 2, func(c *Config) { c.Listen = []string{addr} })
-	heardA.expect(t, "up", id, "")
-	heardAgain.expect(t, "up", a.ID(), "")
-	if err := a.Send(again.ID(), []byte("hello again")); err != nil {
-		t.Fatal(err)
-	}
-	heardAgain.expect(t, "message", a.ID(), "hello again")
-}
-
-func TestConnectKeepsTrying(t *testing.T) {
-	a, heardA := startHost(t, 1, nil)
-	b, _ := startHost(t, 2, nil)
-	addr, id := b.Addrs()[0], b.ID()
-	if err := b.Close(); err != nil {
-		t.Fatal(err)
-	}
-	err := a.Connect(t.Context(), id, []string{addr})
-	if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "refused") || strings.Contains(err.Error(), "\n") {
-		t.Fatalf("connect to a host that is gone: %v", err)
-	}
-	t.Log(err)
-	listen, _, _ := strings.Cut(addr, "/p2p/")
-	startHost(t, 2, func(c *Config) { c.Listen = []string{listen} })
-	heardA.expect(t, "up", id, "")
-}
-
-func TestForget(t *testing.T) {
-	a, b, heardA, heardB := pair(t, nil)
-	heardA.expect(t, "up", b.ID(), "")
-	heardB.expect(t, "up", a.ID(), "")
-	a.Forget(b.ID())
-	heardA.expect(t, "down", b.ID(), "")
-	heardB.expect(t, "down", a.ID(), "")
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if r := a.peers[p2pID(b.ID())]; r != nil && r.keeper != nil {
-		t.Error("a forgotten peer is still kept connected")
-	}
-}
-
-func TestConnectRefuses(t *testing.T) {
-	a, _ := startHost(t, 1, func(c *Config) { c.Limits.Remembered = 1 })
-	b, _ := startHost(t, 2, nil)
-	other, _ := startHost(t, 3, func(c *Config) { c.Protocol = "/dunlin/1/other" })
-	third := wire.PeerIDOf(testKey(4))
-	for name, test := range map[string]struct {
-		id    wire.PeerID
-		addrs []string
-		want  string
-	}{
-		"itself":        {a.ID(), a.Addrs(), "own id"},
-		"garbage":       {third, []string{"localhost:4001"}, `address "localhost:4001"`},
-		"another's":     {third, b.Addrs(), "names another peer"},
-		"too many":      {third, make([]string, maxAddrs+1), "at most 32"},
-		"only identity": {b.ID(), []string{b.Addrs()[0][strings.Index(b.Addrs()[0], "/p2p/"):]}, "no host and port"},
-	} {
-		if err := a.Connect(t.Context(), test.id, test.addrs); err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: %v, want %q", name, err, test.want)
-		}
-	}
-	if err := a.Connect(t.Context(), other.ID(), other.Addrs()); !errors.Is(err, ErrOtherRun) {
-		t.Errorf("peer of another run: %v", err)
-	}
-	if err := a.Connect(t.Context(), b.ID(), b.Addrs()); !errors.Is(err, ErrTooMany) {
-		t.Errorf("one more than may be remembered: %v", err)
-	}
-	if _, err := New(t.Context(), Config{
-		Key: testKey(5), Protocol: testProtocol, Handler: newRecorder(),
-		Listen: []string{strings.Split(b.Addrs()[0], "/p2p/")[0]},
-	}); err == nil || !strings.Contains(err.Error(), "port taken") {
-		t.Errorf("a port in use: %v", err)
 	}
 }
 

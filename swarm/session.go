@@ -203,6 +203,23 @@ func (h *Host) fail(r *remote, s *session, reason string) {
 	h.downLocked(r, s, reason)
 }
 
+// ended is fail where a control stream came to its end. It spares a connection of
+// the peer's that is younger than the session: where the process was started
+// again, it is the new one's, which says hello in a moment.
+func (h *Host) ended(r *remote, s *session, reason string) {
+	r.deliver.Lock()
+	defer r.deliver.Unlock()
+	if r.session.Load() != s {
+		return
+	}
+	for _, c := range h.p2p.Network().ConnsToPeer(r.pid) {
+		if stat := c.Stat(); stat.Direction != network.DirInbound || stat.Opened.Before(s.began) {
+			c.CloseWithError(network.ConnNoError)
+		}
+	}
+	h.downLocked(r, s, reason)
+}
+
 // cutOff keeps a misbehaving peer out for a while.
 func (h *Host) cutOff(r *remote, reason string) {
 	h.gate.shun(r.pid, CutOff{Peer: r.id, Reason: reason, Until: time.Now().Add(h.limits.Shun)})
