@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"dunlin/contribution"
+	"dunlin/folder"
 	"dunlin/store"
 	"dunlin/wire"
 )
@@ -111,7 +112,7 @@ func (c *codecs) sum(o sumOrder) sumDone {
 	sum, err := c.owner.Sum(contribution.Work{Fragment: o.fragment, Slab: o.slab, Base: o.base, Values: to - from}, o.shares)
 	done := sumDone{order: o, sum: sum, err: err}
 	if err == nil {
-		c.store.Pin(pinSummed(o.attempt), store.HashLeaf(sum.Frame))
+		c.store.Pin(folder.PinSummed(o.attempt), store.HashLeaf(sum.Frame))
 		done.hash, done.err = c.store.Put(sum.Frame)
 	}
 	for i, in := range sum.Included {

@@ -43,3 +43,11 @@ func (d disk) watch(err error) error {
 func (p *Peer) diskFailed(err error) {
 	p.failure = fmt.Errorf("data folder %s: %w; nothing committed is lost: once there is room, the same command goes on", p.cfg.Dir, err)
 }
+
+// collect lets go of what only states below a height need.
+func (p *Peer) collect(below uint64) {
+	p.retention.LetGo(p.store, below)
+	if _, err := p.store.Collect(); err != nil {
+		p.note("collecting old bytes: " + err.Error())
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dunlin/catchup"
+	"dunlin/folder"
 	"dunlin/round"
 	"dunlin/store"
 	"dunlin/wire"
@@ -87,12 +88,9 @@ func (f *fetcher) ask(ctx context.Context, job fetchJob) ([]byte, error) {
 	return answer, err
 }
 
-// Time limits of one request. The transport's watchdog ends one that stands
+// fetchWithin bounds one request. The transport's watchdog ends one that stands
 // still long before.
-const (
-	fetchWithin = 2 * time.Minute
-	maxManifest = wire.MaxMessage
-)
+const fetchWithin = 2 * time.Minute
 
 // reach makes sure that there is a connection to ask on.
 func (f *fetcher) reach(ctx context.Context, job fetchJob) error {
@@ -124,7 +122,7 @@ func (p *Peer) fetch(e catchup.Fetch) {
 		return catchup.FetchFailed{Ref: e.Ref, Peer: e.Peer, Reason: err.Error(), Gone: strings.Contains(err.Error(), errNotHere.Error())}
 	}
 	if e.Ref.What == wire.WhatManifest {
-		if b := p.retention.manifest(e.Ref.Hash); b != nil {
+		if b := p.retention.Manifest(e.Ref.Hash); b != nil {
 			p.next(catchup.Fetched{Ref: e.Ref, Body: b})
 			return
 		}
@@ -142,7 +140,7 @@ func (p *Peer) fetch(e catchup.Fetch) {
 	j := fetchJob{from: e.Peer, request: e.Request(), limit: store.MaxBlob}
 	switch e.Ref.What {
 	case wire.WhatManifest:
-		j.limit = maxManifest
+		j.limit = folder.MaxManifest
 	case wire.WhatBlob:
 		j.check = func(b []byte) error {
 			if got := wire.HashLeaf(b); got != e.Ref.Hash {

@@ -75,7 +75,7 @@ func (p *Peer) meetCoordinator(ctx context.Context, id wire.PeerID) {
 // reachAll connects to every coordinator and keeps the connections up.
 func (p *Peer) reachAll(ctx context.Context) {
 	for _, id := range p.spec.Coordinators {
-		addrs := merged(p.book.of(id), p.cfg.Coordinators[id])
+		addrs := merged(p.book.Of(id), p.cfg.Coordinators[id])
 		if id == p.self || len(addrs) == 0 {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"dunlin/catchup"
 	"dunlin/contribution"
 	"dunlin/coordinator"
+	"dunlin/folder"
 	"dunlin/peer/core"
 	"dunlin/round"
 	"dunlin/status"
@@ -53,7 +54,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case committed:
 		p.weights[ev.fragment] = ev
 	case saved:
-		if err := errors.Join(p.retention.keep(p.store, ev), p.thanks.save()); err != nil {
+		if err := errors.Join(p.retention.Keep(p.store, ev.at, ev.head), p.thanks.save()); err != nil {
 			p.failure = err
 		}
 	case weightsGiven:
@@ -173,7 +174,7 @@ func (p *Peer) sumOrder(e round.SumSlab) sumOrder {
 
 func (p *Peer) summed(d sumDone) {
 	if p.newest[d.order.fragment] != d.order.attempt { // decided meanwhile
-		p.store.Unpin(pinSummed(d.order.attempt))
+		p.store.Unpin(folder.PinSummed(d.order.attempt))
 	}
 	for _, fault := range d.sum.Faults {
 		if fault != nil {
@@ -242,9 +243,9 @@ func (p *Peer) advanced(e catchup.Advanced) {
 		p.judgeDue = false
 		p.ask(false)
 	}
-	p.retention.commit(p.store, e.Height, c.Table, e.Table)
-	p.store.Unpin(pinSummed(c.Attempt))
-	p.store.Unpin(pinHeld(c.Attempt, c.Result))
+	p.retention.Commit(p.store, e.Height, c.Table, e.Table)
+	p.store.Unpin(folder.PinSummed(c.Attempt))
+	p.store.Unpin(folder.PinHeld(c.Attempt, c.Result))
 }
 
 // dataLoaded comes when the training text is here, or when it could not be had.

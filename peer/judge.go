@@ -10,6 +10,7 @@ import (
 	"dunlin/checkpoint"
 	"dunlin/compute"
 	"dunlin/data"
+	"dunlin/folder"
 	"dunlin/model"
 	"dunlin/recipe"
 	"dunlin/training"
@@ -179,7 +180,7 @@ func (p *Peer) export() error {
 	if p.cfg.Export == "" {
 		return nil
 	}
-	c, err := ModelAt(p.replica, p.life.height)
+	c, err := folder.ModelAt(p.replica, p.life.height)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"dunlin/catchup"
+	"dunlin/folder"
 	"dunlin/replica"
 	"dunlin/store"
 	"dunlin/wire"
@@ -132,7 +133,7 @@ func (k *keeper) prepare(o catchup.Prepare) any {
 		return catchup.PrepareFailed{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, Result: result, Reason: err.Error()}
 	}
 	for _, s := range o.Table.Slabs {
-		k.store.Pin(pinHeld(o.Attempt, result), s.Hash)
+		k.store.Pin(folder.PinHeld(o.Attempt, result), s.Hash)
 	}
 	frames, err := k.frames(o.Table)
 	if err != nil {
@@ -160,7 +161,7 @@ func (k *keeper) drop(key shadowKey) {
 // letGo drops a shadow and the frames behind it.
 func (k *keeper) letGo(key shadowKey) {
 	k.drop(key)
-	k.store.Unpin(pinHeld(key.attempt, key.result))
+	k.store.Unpin(folder.PinHeld(key.attempt, key.result))
 }
 
 func (k *keeper) promote(o catchup.Promote) any {

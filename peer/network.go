@@ -9,6 +9,7 @@ import (
 
 	"dunlin/catchup"
 	"dunlin/coordinator"
+	"dunlin/folder"
 	"dunlin/ledger"
 	"dunlin/peer/core"
 	"dunlin/store"
@@ -71,7 +72,7 @@ func (p *Peer) Serve(ctx context.Context, from wire.PeerID, request []byte) ([]b
 			return wire.Encode(s), nil
 		}
 	case wire.WhatManifest:
-		if b := p.retention.manifest(r.Hash); b != nil {
+		if b := p.retention.Manifest(r.Hash); b != nil {
 			return b, nil
 		}
 	case wire.WhatStage:
@@ -79,7 +80,7 @@ func (p *Peer) Serve(ctx context.Context, from wire.PeerID, request []byte) ([]b
 	case wire.WhatPull:
 		return p.pullFrom(ctx, from, r.Hash)
 	case wire.WhatPeers:
-		return wire.Encode(&wire.Peers{Known: p.book.list()}), nil
+		return wire.Encode(&wire.Peers{Known: p.book.List()}), nil
 	}
 	return nil, errNotHere
 }
@@ -346,7 +347,7 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 		p.figures.commit(height, b)
 	case *wire.Checkpoint:
 		p.judgeDue = p.judgeDue || !b.Complete
-		if below, ok := p.retention.complete(b); ok && p.lead != p.self {
+		if below, ok := p.retention.Complete(b); ok && p.lead != p.self {
 			p.collect(below)
 		}
 	case *wire.Settings:
@@ -357,7 +358,7 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 	case *wire.Lease:
 		p.leased(b)
 	case *wire.Attempt:
-		p.store.Unpin(pinSummed(p.newest[b.Fragment])) // it cannot commit any more (R7)
+		p.store.Unpin(folder.PinSummed(p.newest[b.Fragment])) // it cannot commit any more (R7)
 		p.newest[b.Fragment] = b.ID
 		p.fresh = p.self == p.lead
 	}

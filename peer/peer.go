@@ -17,6 +17,7 @@ import (
 	"dunlin/compute"
 	"dunlin/contribution"
 	"dunlin/coordinator"
+	"dunlin/folder"
 	"dunlin/ledger"
 	"dunlin/peer/core"
 	"dunlin/recipe"
@@ -124,8 +125,8 @@ type durable struct {
 	record    Log      // where a coordinator puts entries; nil on other peers
 	council   *council // nil but on a coordinator among several
 	store     store.Store
-	retention *retention
-	book      *book
+	retention *folder.Retention
+	book      *folder.Book
 	closers   []func() error
 }
 
@@ -276,13 +277,13 @@ func (p *Peer) open() error {
 	p.keeper = newKeeper(p.replica, p.cfg.Stage, p.store, p.inbox.put)
 	p.fetcher = &fetcher{jobs: newMailbox[fetchJob]()}
 	p.codecs = newCodecs(p.configs, owner, p.store, p.inbox.put)
-	if p.retention, err = openRetention(p.cfg.Dir, p.store); err != nil {
+	if p.retention, err = folder.OpenRetention(p.cfg.Dir, p.store); err != nil {
 		return err
 	}
-	for _, at := range p.retention.lost {
+	for _, at := range p.retention.Lost {
 		p.log.Warn("a saved state is damaged and was let go: an older one, or other peers, have what is needed; look after this disk", "height", at)
 	}
-	p.book = openBook(filepath.Join(p.cfg.Dir, "peers"))
+	p.book = folder.OpenBook(filepath.Join(p.cfg.Dir, "peers"))
 	p.figures = newFigures(time.Now())
 	p.thanks = openThanks(p.cfg.Dir)
 	p.governor, p.paced = training.NewGovernor(p.cfg.Limits, p.cfg.Duty), p.cfg.Duty
@@ -296,7 +297,7 @@ func (p *Peer) openLedger(rules ledger.Rules) error {
 		key = p.cfg.Key
 	}
 	var err error
-	if p.ledger, err = ledger.Open(filepath.Join(p.cfg.Dir, ledgerFile), rules, key); err != nil {
+	if p.ledger, err = ledger.Open(filepath.Join(p.cfg.Dir, folder.LedgerFile), rules, key); err != nil {
 		return err
 	}
 	p.closers = append(p.closers, p.ledger.Close)
@@ -445,7 +446,7 @@ func (p *Peer) storedTable(c *wire.Certified) []byte {
 	if err != nil || wire.Decode(b, &table) != nil {
 		return nil
 	}
-	p.retention.commit(p.store, c.Entry.Height, commit.Table, &table)
+	p.retention.Commit(p.store, c.Entry.Height, commit.Table, &table)
 	return b
 }
 

@@ -17,11 +17,11 @@ const (
 
 // learned takes in where a peer with a session is, and whether it was met just now.
 func (p *Peer) learned(id wire.PeerID, met bool) {
-	if !p.book.learn(id, p.transport.AddrsOf(id), met) || !p.book.unwritten() {
+	if !p.book.Learn(id, p.transport.AddrsOf(id), met) || !p.book.Unwritten() {
 		return
 	}
 	p.wg.Go(func() {
-		if err := p.book.save(); err != nil {
+		if err := p.book.Save(); err != nil {
 			p.inbox.put(complaint{err.Error()})
 		}
 	})
@@ -45,12 +45,12 @@ func merged(a, b []string) []string {
 func (p *Peer) reachLead(ctx context.Context, lead wire.PeerID, told []string) error {
 	ctx, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
-	err := p.transport.Connect(ctx, lead, merged(p.book.of(lead), told))
+	err := p.transport.Connect(ctx, lead, merged(p.book.Of(lead), told))
 	if err == nil {
 		return nil
 	}
 	asked := 0
-	for _, k := range p.book.list() {
+	for _, k := range p.book.List() {
 		if k.Peer == lead || k.Peer == p.self {
 			continue
 		}
@@ -109,7 +109,7 @@ func (p *Peer) gather(ctx context.Context) {
 		p.wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, dialWithin)
 			defer cancel()
-			_ = p.transport.Connect(ctx, id, merged(p.book.of(id), addrs)) // the network tries again
+			_ = p.transport.Connect(ctx, id, merged(p.book.Of(id), addrs)) // the network tries again
 		})
 	}
 }

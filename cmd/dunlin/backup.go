@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dunlin/peer"
+	"dunlin/folder"
 	"dunlin/store"
 	"dunlin/swarm"
 	"dunlin/wire"
@@ -27,20 +27,20 @@ func newRestore(t *terminal) *cobra.Command {
 }
 
 func (t *terminal) backup(ctx context.Context, _ *Config, args []string) (err error) {
-	folder := peer.Folder{Dir: args[0]}
-	if !folder.Exists() {
-		return fmt.Errorf("%w: %s; give the data folder of a coordinator or of a worker", peer.ErrNoRun, args[0])
+	home := folder.Folder{Dir: args[0]}
+	if !home.Exists() {
+		return fmt.Errorf("%w: %s; give the data folder of a coordinator or of a worker", folder.ErrNoRun, args[0])
 	}
 	if _, err := os.Stat(args[1]); err == nil {
 		return fmt.Errorf("%s exists: choose another name, or remove it", args[1])
 	}
-	lock, err := swarm.LockFolder(folder.Dir)
+	lock, err := swarm.LockFolder(home.Dir)
 	switch used := (*swarm.InUseError)(nil); {
 	case errors.As(err, &used):
-		if folder, err = frozen(ctx, folder, err); err != nil {
+		if home, err = frozen(ctx, home, err); err != nil {
 			return err
 		}
-		defer closing(&err, func() error { return os.RemoveAll(folder.Dir) })
+		defer closing(&err, func() error { return os.RemoveAll(home.Dir) })
 	case err != nil:
 		return err
 	default:
@@ -50,7 +50,7 @@ func (t *terminal) backup(ctx context.Context, _ *Config, args []string) (err er
 	var size int64
 	if err := store.WriteStream(args[1], 0o600, func(w io.Writer) error {
 		var err error
-		files, size, err = folder.Backup(w)
+		files, size, err = home.Backup(w)
 		return err
 	}); err != nil {
 		return err
@@ -61,24 +61,24 @@ func (t *terminal) backup(ctx context.Context, _ *Config, args []string) (err er
 
 // frozen has the coordinator that uses a folder make a copy of it that holds still. A worker's folder holds nothing that its
 // run does not have, so that nobody waits for it.
-func frozen(ctx context.Context, folder peer.Folder, used error) (peer.Folder, error) {
-	run, err := folder.Current()
+func frozen(ctx context.Context, home folder.Folder, used error) (folder.Folder, error) {
+	run, err := home.Current()
 	if err != nil {
-		return folder, err
+		return home, err
 	}
-	_, spec, err := folder.Load(run)
+	_, spec, err := home.Load(run)
 	if err != nil {
-		return folder, err
+		return home, err
 	}
-	key, err := swarm.LoadOrCreateKey(folder.Identity())
+	key, err := swarm.LoadOrCreateKey(home.Identity())
 	if err != nil {
-		return folder, err
+		return home, err
 	}
 	if checkSeat(spec, wire.PeerIDOf(key)) != nil {
-		return folder, fmt.Errorf("%w: only a coordinator is backed up while it runs", used)
+		return home, fmt.Errorf("%w: only a coordinator is backed up while it runs", used)
 	}
-	dir, err := giveOrder(ctx, folder, order{Verb: verbFreeze})
-	return peer.Folder{Dir: filepath.Join(folder.Dir, filepath.Base(dir))}, err // its path there may be relative
+	dir, err := giveOrder(ctx, home, order{Verb: verbFreeze})
+	return folder.Folder{Dir: filepath.Join(home.Dir, filepath.Base(dir))}, err // its path there may be relative
 }
 
 func megabytes(bytes int64) string { return fmt.Sprintf("%.1f", float64(bytes)/1e6) }
@@ -89,7 +89,7 @@ func (t *terminal) restore(_ context.Context, _ *Config, args []string) error {
 		return fmt.Errorf("open backup: %w", err)
 	}
 	defer in.Close()
-	run, files, err := peer.Restore(in, args[1])
+	run, files, err := folder.Restore(in, args[1])
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"dunlin/compute"
 	"dunlin/compute/cpu"
 	"dunlin/data"
+	"dunlin/folder"
 	"dunlin/invite"
 	"dunlin/peer"
 	"dunlin/recipe"
@@ -60,17 +61,17 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	if c.Init {
 		return t.initRun(args)
 	}
-	folder, lock, err := c.folder("coordinator")
+	home, lock, err := c.folder("coordinator")
 	if err != nil {
 		return err
 	}
 	defer closing(&err, lock.Unlock)
 	log := t.logger(c)
-	key, err := swarm.LoadOrCreateKey(folder.Identity())
+	key, err := swarm.LoadOrCreateKey(home.Identity())
 	if err != nil {
 		return err
 	}
-	run, signed, err := c.openRun(folder, key, log)
+	run, signed, err := c.openRun(home, key, log)
 	if err != nil {
 		return err
 	}
@@ -97,21 +98,21 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		return err
 	}
 	defer closing(&err, page.Close)
-	withdraw, err := folder.Announce(page.URL())
+	withdraw, err := home.Announce(page.URL())
 	if err != nil {
 		return err
 	}
 	defer closing(&err, withdraw)
-	d := &desk{folder: folder, run: run, spec: spec, page: page.URL(), secretive: c.PageToken != ""}
-	if d.invites, err = folder.Invites(run); err != nil {
+	d := &desk{folder: home, run: run, spec: spec, page: page.URL(), secretive: c.PageToken != ""}
+	if d.invites, err = home.Invites(run); err != nil {
 		return err
 	}
 	var host *swarm.Host
-	others := &neighbours{ids: spec.Coordinators, self: self, known: folder.Known(run)}
+	others := &neighbours{ids: spec.Coordinators, self: self, known: home.Known(run)}
 	p, err := peer.New(peer.Config{
-		Key: key, Signed: signed, Run: run, Dir: folder.Run(run), Quota: c.quota(), Version: release, Export: c.Export, Logger: log, Seed: c.Seed,
+		Key: key, Signed: signed, Run: run, Dir: home.Run(run), Quota: c.quota(), Version: release, Export: c.Export, Logger: log, Seed: c.Seed,
 		Rebalance: seconds(c.Rebalance), Judge: judge, HeldOutWindows: c.Windows, Coordinators: whereabouts(others.known),
-		Agree: agree(spec, self, folder.Run(run), func() *swarm.Host { return host }, log),
+		Agree: agree(spec, self, home.Run(run), func() *swarm.Host { return host }, log),
 		Publish: func(s *status.Snapshot) {
 			d.refresh(others.news(host))
 			if token := d.shown.Load(); token != nil {
@@ -135,7 +136,7 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	defer closing(&err, host.Close)
 	d.tell, d.inForce, d.ledger = p.Tell, p.Settings, p.CopyLedger
 	addrs := bare(host.Addrs())
-	seats, err := introduce(folder, run, self, addrs)
+	seats, err := introduce(home, run, self, addrs)
 	if err != nil {
 		return err
 	}
@@ -149,7 +150,7 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	var orders sync.WaitGroup
 	defer orders.Wait()
 	defer cancel()
-	orders.Go(func() { takeOrders(ctx, folder, log, d.obey) })
+	orders.Go(func() { takeOrders(ctx, home, log, d.obey) })
 	return p.Run(ctx, transport{host})
 }
 
@@ -175,29 +176,29 @@ func (t *terminal) where(c *Config, run wire.Hash, token, page string, seats []s
 }
 
 // openRun resumes the run of the data folder or makes one from the settings.
-func (c *Config) openRun(folder peer.Folder, key ed25519.PrivateKey, log *slog.Logger) (wire.Hash, *wire.SignedSpec, error) {
-	run, err := folder.Current()
+func (c *Config) openRun(home folder.Folder, key ed25519.PrivateKey, log *slog.Logger) (wire.Hash, *wire.SignedSpec, error) {
+	run, err := home.Current()
 	if err == nil {
-		signed, spec, err := folder.Load(run)
+		signed, spec, err := home.Load(run)
 		if err != nil {
 			return run, nil, err
 		}
-		log.Info("resuming the run in the data folder; settings of a run are fixed, those given now are not used", "run", run.Short(), "name", spec.Name, "folder", folder.Dir)
+		log.Info("resuming the run in the data folder; settings of a run are fixed, those given now are not used", "run", run.Short(), "name", spec.Name, "folder", home.Dir)
 		return run, signed, nil
 	}
-	if !errors.Is(err, peer.ErrNoRun) {
+	if !errors.Is(err, folder.ErrNoRun) {
 		return run, nil, err
 	}
 	cfg, err := c.newRun()
 	if err != nil {
 		return run, nil, err
 	}
-	organiser, err := swarm.LoadOrCreateKey(folder.Organiser())
+	organiser, err := swarm.LoadOrCreateKey(home.Organiser())
 	if err != nil {
 		return run, nil, err
 	}
-	log.Info("the organiser's key is made; only it can change the run's coordinators: move it to a safe place", "file", folder.Organiser())
-	coordinators, err := c.makeSeats(folder, key)
+	log.Info("the organiser's key is made; only it can change the run's coordinators: move it to a safe place", "file", home.Organiser())
+	coordinators, err := c.makeSeats(home, key)
 	if err != nil {
 		return run, nil, err
 	}
@@ -206,13 +207,13 @@ func (c *Config) openRun(folder peer.Folder, key ed25519.PrivateKey, log *slog.L
 		return run, nil, err
 	}
 	run = wire.HashLeaf(signed.Spec)
-	if err := folder.PutData(run, cfg.Pack); err != nil {
+	if err := home.PutData(run, cfg.Pack); err != nil {
 		return run, nil, err
 	}
-	if err := c.fillSeats(folder, run, signed, cfg.Secret); err != nil {
+	if err := c.fillSeats(home, run, signed, cfg.Secret); err != nil {
 		return run, nil, err
 	}
-	return run, signed, folder.Save(run, signed, cfg.Secret)
+	return run, signed, home.Save(run, signed, cfg.Secret)
 }
 
 // newRun turns settings into a run.
@@ -231,7 +232,7 @@ func (c *Config) newRun() (recipe.Run, error) {
 	r.Name, r.Seed, r.Batch, r.Checkpoint, r.TokenBudget = c.Name, c.Seed, c.WorkerBatch, c.CheckpointEvery, uint64(c.Tokens)
 	r.Stages, r.Activation, r.Micro, r.Synchronous = c.Stages, c.Activations, c.Micro, c.Together && c.Stages > 1
 	if c.Private {
-		r.Secret = peer.NewSecret()
+		r.Secret = folder.NewSecret()
 	}
 	return r, nil
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"dunlin/coordinator"
+	"dunlin/folder"
 	"dunlin/invite"
 	"dunlin/peer"
 	"dunlin/status"
@@ -143,7 +144,7 @@ func (t *terminal) order(ctx context.Context, c *Config, verb string, args []str
 	if dir == "" {
 		dir = filepath.Join(dataHome(), "coordinator")
 	}
-	text, err := giveOrder(ctx, peer.Folder{Dir: dir}, order{Verb: verb, Args: args})
+	text, err := giveOrder(ctx, folder.Folder{Dir: dir}, order{Verb: verb, Args: args})
 	if err != nil {
 		return err
 	}
@@ -161,7 +162,7 @@ func (t *terminal) order(ctx context.Context, c *Config, verb string, args []str
 
 // desk is what a coordinator needs to carry out its organiser's orders.
 type desk struct {
-	folder  peer.Folder
+	folder  folder.Folder
 	run     wire.Hash
 	spec    *wire.RunSpec
 	tell    func(peer.Organise)
@@ -169,7 +170,7 @@ type desk struct {
 	ledger  func(io.Writer) error // writes a copy of it
 	token   invite.Token          // but for its secret
 	page    string
-	invites peer.Invites
+	invites folder.Invites
 	// secretive: others may read the page, so that it shows no invite that admits to a private run.
 	secretive bool
 	shown     atomic.Pointer[string] // the invite that the page shows
@@ -272,7 +273,7 @@ func (d *desk) invite(ctx context.Context, args []string) (string, error) {
 }
 
 // replace changes the invites and returns those before.
-func (d *desk) replace(next peer.Invites) (before peer.Invites) {
+func (d *desk) replace(next folder.Invites) (before folder.Invites) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before, d.invites = d.invites, next

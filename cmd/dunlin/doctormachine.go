@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"dunlin/compute/cpu"
+	"dunlin/folder"
 	"dunlin/machine"
-	"dunlin/peer"
 	"dunlin/status"
 	"dunlin/swarm"
 )
@@ -124,19 +124,19 @@ func lookFolder(dir string) []status.Finding {
 	if err := errors.Join(errWrite, probe.Sync(), probe.Close(), os.Remove(probe.Name())); err != nil {
 		return fail("a file in it cannot be written: "+err.Error(), "free room on its disk, or choose another folder with --data-dir")
 	}
-	folder := peer.Folder{Dir: dir}
-	if _, err := os.Stat(folder.Identity()); err == nil {
-		if _, err := swarm.LoadOrCreateKey(folder.Identity()); err != nil {
-			return fail(err.Error(), "chmod 600 "+folder.Identity()+"; if it is damaged, delete it: this machine then joins as a new peer")
+	home := folder.Folder{Dir: dir}
+	if _, err := os.Stat(home.Identity()); err == nil {
+		if _, err := swarm.LoadOrCreateKey(home.Identity()); err != nil {
+			return fail(err.Error(), "chmod 600 "+home.Identity()+"; if it is damaged, delete it: this machine then joins as a new peer")
 		}
 	}
-	run, err := folder.Current()
-	if errors.Is(err, peer.ErrNoRun) {
+	run, err := home.Current()
+	if errors.Is(err, folder.ErrNoRun) {
 		f.Detail += ": no run yet"
 		return []status.Finding{f}
 	}
 	if err == nil {
-		_, _, err = folder.Load(run)
+		_, _, err = home.Load(run)
 	}
 	if err != nil {
 		return fail(err.Error(), "delete "+filepath.Join(dir, "current")+" and join again; what is whole stays")
@@ -146,10 +146,10 @@ func lookFolder(dir string) []status.Finding {
 		f.Detail += ", in use by a dunlin that runs"
 	} else if err := lock.Unlock(); err != nil {
 		return fail(err.Error(), "choose another folder with --data-dir")
-	} else if _, err := os.Stat(filepath.Join(folder.Run(run), "ledger.db")); err != nil {
+	} else if _, err := os.Stat(filepath.Join(home.Run(run), "ledger.db")); err != nil {
 		f.Detail += ", of which nothing is here yet"
 	} else if err := verifyLedger(dir); err != nil {
-		return fail(err.Error(), "delete "+folder.Run(run)+" and join again: the run sends this machine its state anew")
+		return fail(err.Error(), "delete "+home.Run(run)+" and join again: the run sends this machine its state anew")
 	} else {
 		f.Detail += ", its ledger is whole"
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"dunlin/checkpoint"
+	"dunlin/folder"
 	"dunlin/model"
-	"dunlin/peer"
 	"dunlin/training"
 	"dunlin/wire"
 )
@@ -53,7 +53,7 @@ func (t *terminal) exportModel(_ context.Context, c *Config, args []string) erro
 
 func (t *terminal) exportUniversal(c *Config, from, to string) error {
 	open := training.OpenCheckpoint
-	if (peer.Folder{Dir: from}).Exists() {
+	if (folder.Folder{Dir: from}).Exists() {
 		open = c.model
 	}
 	saved, err := open(from)
@@ -86,7 +86,7 @@ func (s *stageOf) String() string {
 
 // exportStage writes one stage of a model beside those of other peers.
 func (t *terminal) exportStage(c *Config, saved *checkpoint.Checkpoint, of *stageOf, to string, number checkpoint.Number) error {
-	missing, err := peer.ExportStage(saved, of.spec, of.stage, to, number)
+	missing, err := folder.ExportStage(saved, of.spec, of.stage, to, number)
 	if err != nil {
 		return err
 	}
@@ -119,8 +119,8 @@ func (c *Config) model(dir string) (*checkpoint.Checkpoint, error) {
 
 // modelOrStage is model that also reads the folder of a peer that holds one stage, and says which.
 func (c *Config) modelOrStage(dir string) (_ *checkpoint.Checkpoint, of *stageOf, err error) {
-	folder := peer.Folder{Dir: dir}
-	if !folder.Exists() {
+	home := folder.Folder{Dir: dir}
+	if !home.Exists() {
 		if c.At > 0 {
 			return nil, nil, fmt.Errorf("%s is no data folder of a run: only those know heights (--at %d)", dir, c.At)
 		}
@@ -135,24 +135,24 @@ func (c *Config) modelOrStage(dir string) (_ *checkpoint.Checkpoint, of *stageOf
 		return nil, nil, err
 	}
 	defer closing(&err, closeIt)
-	_, spec, err := folder.Load(run)
+	_, spec, err := home.Load(run)
 	if err != nil {
 		return nil, nil, err
 	}
-	stage, known := folder.Stage(run)
+	stage, known := home.Stage(run)
 	switch {
 	case !known || !spec.Staged():
 		stage = wire.AllStages
 	case stage >= spec.StageCount():
-		return nil, nil, fmt.Errorf("%s names stage %d of %d: it is damaged, let a worker begin with an empty folder", filepath.Join(folder.Run(run), "stage"), stage+1, spec.StageCount())
+		return nil, nil, fmt.Errorf("%s names stage %d of %d: it is damaged, let a worker begin with an empty folder", filepath.Join(home.Run(run), "stage"), stage+1, spec.StageCount())
 	default:
 		of = &stageOf{spec, stage}
 	}
-	state, height, err := peer.Past(folder.Run(run), spec, stage, log, uint64(c.At))
+	state, height, err := folder.Past(home.Run(run), spec, stage, log, uint64(c.At))
 	if err != nil {
 		return nil, nil, fmt.Errorf("run %s in %s: %w", run.Short(), dir, err)
 	}
-	saved, err := peer.ModelAt(state, height)
+	saved, err := folder.ModelAt(state, height)
 	return saved, of, err
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dunlin/folder"
 	"dunlin/invite"
 	"dunlin/machine"
 	"dunlin/peer"
@@ -48,35 +49,35 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 	}
 	ctx, cancel := c.controlled(ctx, os.Stdin, func(string) {})
 	defer cancel()
-	folder, lock, err := c.folder("worker")
+	home, lock, err := c.folder("worker")
 	if err != nil {
 		return err
 	}
 	defer closing(&err, lock.Unlock)
-	values, err := c.loadLimits(folder.Dir, t.settings)
+	values, err := c.loadLimits(home.Dir, t.settings)
 	if err != nil {
 		return err
 	}
 	line := t.progress(c)
 	defer line.close()
 	log := c.logBeside(line)
-	key, err := swarm.LoadOrCreateKey(folder.Identity())
+	key, err := swarm.LoadOrCreateKey(home.Identity())
 	if err != nil {
 		return err
 	}
-	s := &stay{folder: folder, key: key, token: token, log: log, self: wire.PeerIDOf(key).String()}
-	if s.signed, err = c.fetchSpec(ctx, folder, key, token, log); err != nil {
+	s := &stay{folder: home, key: key, token: token, log: log, self: wire.PeerIDOf(key).String()}
+	if s.signed, err = c.fetchSpec(ctx, home, key, token, log); err != nil {
 		return err
 	}
-	if _, s.spec, err = folder.Load(token.Run); err != nil {
+	if _, s.spec, err = home.Load(token.Run); err != nil {
 		return err
 	}
-	v := &volunteer{c: c, values: values, stay: s, line: line, log: log, gate: c.loadGate(folder.Dir), asks: make(chan ask), events: make(chan any, 16)}
+	v := &volunteer{c: c, values: values, stay: s, line: line, log: log, gate: c.loadGate(home.Dir), asks: make(chan ask), events: make(chan any, 16)}
 	if v.page, err = status.New(status.Config{Listen: c.Listen, Logger: log, Change: v.change, Entry: s.entries.read}); err != nil {
 		return err
 	}
 	defer closing(&err, v.page.Close)
-	withdraw, err := folder.Announce(v.page.URL())
+	withdraw, err := home.Announce(v.page.URL())
 	if err != nil {
 		return err
 	}
@@ -207,8 +208,8 @@ func transferLine(state string, t *status.Transfer) (string, []slog.Attr) {
 }
 
 // fetchSpec reads the run's spec from the data folder or asks the coordinator for it.
-func (c *Config) fetchSpec(ctx context.Context, folder peer.Folder, key ed25519.PrivateKey, token *invite.Token, log *slog.Logger) (_ *wire.SignedSpec, err error) {
-	signed, _, err := folder.Load(token.Run)
+func (c *Config) fetchSpec(ctx context.Context, home folder.Folder, key ed25519.PrivateKey, token *invite.Token, log *slog.Logger) (_ *wire.SignedSpec, err error) {
+	signed, _, err := home.Load(token.Run)
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return signed, err
 	}
@@ -220,5 +221,5 @@ func (c *Config) fetchSpec(ctx context.Context, folder peer.Folder, key ed25519.
 	if signed, err = peer.FetchSpec(ctx, transport{host}, token.Coordinators(), token.Run); err != nil {
 		return nil, err
 	}
-	return signed, folder.Save(token.Run, signed, token.Secret)
+	return signed, home.Save(token.Run, signed, token.Secret)
 }

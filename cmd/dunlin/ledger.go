@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dunlin/folder"
 	"dunlin/ledger"
 	"dunlin/peer"
 	"dunlin/replica"
@@ -36,11 +37,11 @@ func newLedger(t *terminal) *cobra.Command {
 
 // openLedger opens the ledger of a data folder's current run. Nobody else may use the folder meanwhile.
 func openLedger(dir string) (_ *ledger.Log, run wire.Hash, closeIt func() error, err error) {
-	folder := peer.Folder{Dir: dir}
-	if run, err = folder.Current(); err != nil {
+	home := folder.Folder{Dir: dir}
+	if run, err = home.Current(); err != nil {
 		return nil, run, nil, fmt.Errorf("%s: %w: give the data folder of a peer or a coordinator", dir, err)
 	}
-	path := filepath.Join(folder.Run(run), "ledger.db")
+	path := filepath.Join(home.Run(run), "ledger.db")
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, run, nil, fmt.Errorf("%s: run %s has no ledger here yet", dir, run.Short())
 	}
@@ -48,7 +49,7 @@ func openLedger(dir string) (_ *ledger.Log, run wire.Hash, closeIt func() error,
 	if err != nil {
 		return nil, run, nil, err
 	}
-	_, spec, err := folder.Load(run)
+	_, spec, err := home.Load(run)
 	if err != nil {
 		return nil, run, nil, errors.Join(err, lock.Unlock())
 	}

@@ -14,7 +14,7 @@ import (
 	"strconv"
 	"time"
 
-	"dunlin/peer"
+	"dunlin/folder"
 	"dunlin/status"
 	"dunlin/swarm"
 	"dunlin/wire"
@@ -111,7 +111,7 @@ func (s *localSwarm) start(ctx context.Context, coordinators, workers int) error
 		seat := &localSeat{name: "coordinator", folder: s.path("coordinator"), listen: s.listen}
 		if i > 0 {
 			seat.name = fmt.Sprintf("coordinator%d", i+1)
-			seat.folder, seat.listen = peer.Folder{Dir: s.path("coordinator")}.Seat(i+1).Dir, status.Loopback
+			seat.folder, seat.listen = folder.Folder{Dir: s.path("coordinator")}.Seat(i+1).Dir, status.Loopback
 		}
 		var err error
 		if seat.port, err = freePort(); err != nil {
@@ -191,7 +191,7 @@ func (s *localSwarm) startWorker(env ...string) error {
 	if err := os.MkdirAll(w.folder, 0o700); err != nil {
 		return fmt.Errorf("make worker's folder: %w", err)
 	}
-	key, err := swarm.LoadOrCreateKey(peer.Folder{Dir: w.folder}.Identity())
+	key, err := swarm.LoadOrCreateKey(folder.Folder{Dir: w.folder}.Identity())
 	if err != nil {
 		return err
 	}

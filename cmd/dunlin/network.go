@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"dunlin/folder"
 	"dunlin/peer"
 	"dunlin/swarm"
 	"dunlin/wire"
@@ -29,16 +30,16 @@ func (t transport) Traffic() peer.Traffic {
 }
 
 // folder opens and locks the data folder.
-func (c *Config) folder(fallback string) (peer.Folder, *swarm.FolderLock, error) {
+func (c *Config) folder(fallback string) (folder.Folder, *swarm.FolderLock, error) {
 	dir := c.DataDir
 	if dir == "" {
 		dir = filepath.Join(dataHome(), fallback)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return peer.Folder{}, nil, fmt.Errorf("make data folder: %w", err)
+		return folder.Folder{}, nil, fmt.Errorf("make data folder: %w", err)
 	}
 	lock, err := swarm.LockFolder(dir)
-	return peer.Folder{Dir: dir}, lock, err
+	return folder.Folder{Dir: dir}, lock, err
 }
 
 // dataHome is where state lives: the XDG data folder or what the system has in its place.

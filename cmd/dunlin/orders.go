@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"dunlin/peer"
+	"dunlin/folder"
 	"dunlin/store"
 	"dunlin/swarm"
 )
@@ -41,15 +41,15 @@ const (
 )
 
 // giveOrder has the coordinator of a data folder carry out an order and returns its answer.
-func giveOrder(ctx context.Context, folder peer.Folder, o order) (string, error) {
-	lock, err := swarm.LockFolder(folder.Dir)
+func giveOrder(ctx context.Context, home folder.Folder, o order) (string, error) {
+	lock, err := swarm.LockFolder(home.Dir)
 	if err == nil {
 		_ = lock.Unlock() // it was taken to see whether anybody has it
 	}
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("no coordinator runs in %s: start it with dunlin coordinator, or give its --data-dir", folder.Dir)
+		return "", fmt.Errorf("no coordinator runs in %s: start it with dunlin coordinator, or give its --data-dir", home.Dir)
 	}
-	dir := filepath.Join(folder.Dir, ordersFolder)
+	dir := filepath.Join(home.Dir, ordersFolder)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("leave an order: %w", err)
 	}
@@ -82,15 +82,15 @@ func giveOrder(ctx context.Context, folder peer.Folder, o order) (string, error)
 		}
 		select {
 		case <-ctx.Done():
-			return "", fmt.Errorf("the process that uses %s did not answer within %s: is it a coordinator, and does its log say that it leads?", folder.Dir, orderPatience)
+			return "", fmt.Errorf("the process that uses %s did not answer within %s: is it a coordinator, and does its log say that it leads?", home.Dir, orderPatience)
 		case <-tick.C:
 		}
 	}
 }
 
 // takeOrders carries out the orders that come into a data folder until the context ends.
-func takeOrders(ctx context.Context, folder peer.Folder, log *slog.Logger, obey func(context.Context, order) answer) {
-	dir := filepath.Join(folder.Dir, ordersFolder)
+func takeOrders(ctx context.Context, home folder.Folder, log *slog.Logger, obey func(context.Context, order) answer) {
+	dir := filepath.Join(home.Dir, ordersFolder)
 	tick := time.NewTicker(orderEvery)
 	defer tick.Stop()
 	for {

@@ -149,8 +149,8 @@ func TestPeopleFirstStep(t *testing.T) {
 	until(t, "ten commits", func() string { return page }, func(s *status.Snapshot) bool { return s.Health.Commits >= 10 })
 
 	for name, limit := range map[string]float64{"without a limit": 0, "on 20 Mbit/s": 20e6} {
-		folder := filepath.Join(dir, name)
-		args := []string{"join", token, "--loopback", "--data-dir", folder, "--threads", "1", "--pause-on-battery=false"}
+		home := filepath.Join(dir, name)
+		args := []string{"join", token, "--loopback", "--data-dir", home, "--threads", "1", "--pause-on-battery=false"}
 		if limit > 0 {
 			args = append(args, "--down", fmt.Sprintf("%.0fmbit", limit/1e6))
 		}

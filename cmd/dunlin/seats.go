@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"dunlin/folder"
 	"dunlin/peer"
 	"dunlin/swarm"
 	"dunlin/swarm/group"
@@ -15,10 +16,10 @@ import (
 )
 
 // makeSeats makes the keys of a new run's other coordinators, each in a data folder of its own, and lists all, the own first.
-func (c *Config) makeSeats(folder peer.Folder, own ed25519.PrivateKey) ([]wire.PeerID, error) {
+func (c *Config) makeSeats(home folder.Folder, own ed25519.PrivateKey) ([]wire.PeerID, error) {
 	ids := []wire.PeerID{wire.PeerIDOf(own)}
 	for n := 2; n <= c.Coordinators; n++ {
-		seat := folder.Seat(n)
+		seat := home.Seat(n)
 		if err := os.MkdirAll(seat.Dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make a coordinator's seat: %w", err)
 		}
@@ -32,9 +33,9 @@ func (c *Config) makeSeats(folder peer.Folder, own ed25519.PrivateKey) ([]wire.P
 }
 
 // fillSeats gives the seats of a new run what they begin with.
-func (c *Config) fillSeats(folder peer.Folder, run wire.Hash, signed *wire.SignedSpec, secret []byte) error {
+func (c *Config) fillSeats(home folder.Folder, run wire.Hash, signed *wire.SignedSpec, secret []byte) error {
 	for n := 2; n <= c.Coordinators; n++ {
-		if err := folder.Seat(n).Save(run, signed, secret); err != nil {
+		if err := home.Seat(n).Save(run, signed, secret); err != nil {
 			return err
 		}
 	}
@@ -42,8 +43,8 @@ func (c *Config) fillSeats(folder peer.Folder, run wire.Hash, signed *wire.Signe
 }
 
 // introduce tells the seats that were not moved yet where this coordinator is, and lists them.
-func introduce(folder peer.Folder, run wire.Hash, self wire.PeerID, addrs []string) ([]string, error) {
-	seats, err := folder.Seats()
+func introduce(home folder.Folder, run wire.Hash, self wire.PeerID, addrs []string) ([]string, error) {
+	seats, err := home.Seats()
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"dunlin/peer"
+	"dunlin/folder"
 	"dunlin/status"
 )
 
@@ -76,7 +76,7 @@ func (c *Config) pages(args []string) ([]string, error) {
 	}
 	var pages []string
 	for _, dir := range folders {
-		page, err := peer.Folder{Dir: dir}.Page()
+		page, err := folder.Folder{Dir: dir}.Page()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("page of the peer in %s: %w", dir, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"dunlin/folder"
 	"dunlin/invite"
 	"dunlin/peer"
 	"dunlin/recipe"
@@ -19,7 +20,7 @@ import (
 
 // stay is one time in a run, from joining to goodbye, and what every one of them needs.
 type stay struct {
-	folder peer.Folder
+	folder folder.Folder
 	key    ed25519.PrivateKey
 	token  *invite.Token
 	signed *wire.SignedSpec

@@ -116,8 +116,8 @@ func TestVolunteersEvening(t *testing.T) {
 		}
 		return line
 	})
-	folder := filepath.Join(dir, "w")
-	join := []string{"join", invite, "--loopback", "--data-dir", folder, "--threads", "1", "--duty", "0.2", "--pause-on-battery=false", "--name", "Ana"}
+	home := filepath.Join(dir, "w")
+	join := []string{"join", invite, "--loopback", "--data-dir", home, "--threads", "1", "--duty", "0.2", "--pause-on-battery=false", "--name", "Ana"}
 	w := start(t, join...)
 	w.says(`^dunlin joins   run \S+ "evening" \(public\), gpt2`)
 	w.says(`^this machine   cpu .* tokens/s$`)
@@ -126,7 +126,7 @@ func TestVolunteersEvening(t *testing.T) {
 
 	shot := func() *status.Snapshot {
 		t.Helper()
-		pages, err := (&Config{DataDir: folder}).pages(nil)
+		pages, err := (&Config{DataDir: home}).pages(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +151,7 @@ func TestVolunteersEvening(t *testing.T) {
 		t.Errorf("the leaderboard says %+v", g)
 	}
 
-	if out, err := runs(t, "pause", "--data-dir", folder); err != nil || !strings.HasPrefix(out, "paused") {
+	if out, err := runs(t, "pause", "--data-dir", home); err != nil || !strings.HasPrefix(out, "paused") {
 		t.Fatalf("pause: %q, %v", out, err)
 	}
 	w.says(`^handing over   rounds after height \d+`)
@@ -162,7 +162,7 @@ func TestVolunteersEvening(t *testing.T) {
 	}
 
 	// Limits: all of a change or none of it.
-	pages, err := (&Config{DataDir: folder}).pages(nil)
+	pages, err := (&Config{DataDir: home}).pages(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestVolunteersEvening(t *testing.T) {
 	if err := set(map[string]string{"up": "20mbit", "duty": "0.5"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := runs(t, "resume", "--data-dir", folder); err != nil {
+	if _, err := runs(t, "resume", "--data-dir", home); err != nil {
 		t.Fatal(err)
 	}
 	again := until("training again", func(s *status.Snapshot) bool { return s.Machine.State == "training" })
@@ -215,7 +215,7 @@ func TestVolunteersEvening(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.says(`^handing over   rounds after height [\d,]+ … saved … goodbye \(you gave \S+( [kM])? tokens, rank 1 of 1\)$`)
-	if _, err := runs(t, "pause", "--data-dir", folder); err == nil || !strings.Contains(err.Error(), "no peer runs in") {
+	if _, err := runs(t, "pause", "--data-dir", home); err == nil || !strings.Contains(err.Error(), "no peer runs in") {
 		t.Errorf("pause of nobody: %v", err)
 	}
 	if _, err := runs(t, "pause", lead.await("page", func(out, _ string) string {
@@ -226,7 +226,7 @@ func TestVolunteersEvening(t *testing.T) {
 
 	// A folder of an older release has none of these.
 	for _, name := range []string{allowances, filepath.Join("runs", "*", "thanks")} {
-		found, err := filepath.Glob(filepath.Join(folder, name))
+		found, err := filepath.Glob(filepath.Join(home, name))
 		if err != nil || len(found) > 1 {
 			t.Fatalf("%s: %v, %v", name, found, err)
 		}

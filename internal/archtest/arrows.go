@@ -16,8 +16,9 @@ func arrows() map[string][]string {
 		"cmd/dunlin": {everything},
 		"peer": {
 			"peer/core", "coordinator", "round", "pipeline", "catchup", "contribution", "replica", "ledger", "store", "status",
-			"recipe", "training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "wire",
+			"folder", "recipe", "training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "wire",
 		},
+		"folder": {"recipe", "training", "replica", "ledger", "checkpoint", "store", "wire"},
 		"recipe": {
 			"training", "contribution", "replica", "pipeline", "round", "compress", "optimizer", "model", "compute", "data", "store", "wire",
 		},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dunlin/coordinator"
+	"dunlin/folder"
 	"dunlin/ledger"
 	"dunlin/peer"
 	"dunlin/recipe"
@@ -48,11 +49,11 @@ func newCouncil(t *testing.T, net *swarmtest.Network, change func(*recipe.Run)) 
 	if c.spec, err = c.signed.Open(c.id); err != nil {
 		t.Fatal(err)
 	}
-	folder := peer.Folder{Dir: scratch(t)}
-	if err := folder.PutData(c.id, c.run.Pack); err != nil { // the others fetch it
+	home := folder.Folder{Dir: scratch(t)}
+	if err := home.PutData(c.id, c.run.Pack); err != nil { // the others fetch it
 		t.Fatal(err)
 	}
-	c.dirs[0] = folder.Run(c.id)
+	c.dirs[0] = home.Run(c.id)
 	return c
 }
 

@@ -4,15 +4,15 @@ import (
 	"path/filepath"
 
 	"dunlin/data"
+	"dunlin/folder"
 	"dunlin/ledger"
-	"dunlin/peer"
 	"dunlin/replica"
 	"dunlin/store"
 	"dunlin/wire"
 )
 
 // folder is what a peer that has ended leaves on disk.
-type folder struct {
+type runFolder struct {
 	world   *world
 	entries []wire.Certified
 	store   store.Store
@@ -36,22 +36,22 @@ func (w *world) log(dir string) *ledger.Log {
 	return log
 }
 
-// past is peer.Past.
+// past is folder.Past.
 func (w *world) past(dir string, at uint64) (*replica.Replica, uint64, error) {
 	log := w.log(dir)
 	defer log.Close()
-	return peer.Past(dir, w.spec, wire.AllStages, log, at)
+	return folder.Past(dir, w.spec, wire.AllStages, log, at)
 }
 
 // open reads a run folder; nobody may be using it.
-func (w *world) open(dir string) *folder {
+func (w *world) open(dir string) *runFolder {
 	w.t.Helper()
 	log := w.log(dir)
 	defer log.Close()
 	if _, err := log.Verify(); err != nil {
 		w.t.Error(err)
 	}
-	f := &folder{world: w}
+	f := &runFolder{world: w}
 	for {
 		more, err := log.Range(uint64(len(f.entries))+1, wire.MaxItems)
 		if err != nil {
@@ -70,7 +70,7 @@ func (w *world) open(dir string) *folder {
 }
 
 // commits calls visit for every commit with its table, in order.
-func (f *folder) commits(visit func(height uint64, c *wire.Commit, table *wire.CommitTable)) {
+func (f *runFolder) commits(visit func(height uint64, c *wire.Commit, table *wire.CommitTable)) {
 	t := f.world.t
 	t.Helper()
 	for i := range f.entries {
@@ -95,7 +95,7 @@ func (f *folder) commits(visit func(height uint64, c *wire.Commit, table *wire.C
 }
 
 // settings lists the settings entries, in order.
-func (f *folder) settings() (all []*wire.Settings) {
+func (f *runFolder) settings() (all []*wire.Settings) {
 	for i := range f.entries {
 		body, err := f.entries[i].Entry.Body()
 		if s, ok := body.(*wire.Settings); err == nil && ok {
@@ -106,7 +106,7 @@ func (f *folder) settings() (all []*wire.Settings) {
 }
 
 // replay computes the global state from state 0 by the folder's commits alone.
-func (f *folder) replay() *replica.Replica {
+func (f *runFolder) replay() *replica.Replica {
 	t := f.world.t
 	t.Helper()
 	r, err := replica.New(f.world.spec)
@@ -137,7 +137,7 @@ type epoch struct {
 
 // epoch walks the commit tables. A window counts as consumed when the first
 // fragment commits it, and no fragment may commit it twice (protocol, R3b).
-func (f *folder) epoch() epoch {
+func (f *runFolder) epoch() epoch {
 	t := f.world.t
 	t.Helper()
 	spec := f.world.spec

@@ -18,6 +18,7 @@ import (
 
 	"dunlin/compute/cpu"
 	"dunlin/data"
+	"dunlin/folder"
 	"dunlin/model"
 	"dunlin/peer"
 	"dunlin/recipe"
@@ -68,11 +69,11 @@ func newWorld(t *testing.T, net *swarmtest.Network, change func(*recipe.Run)) *w
 	if w.spec, err = w.signed.Open(w.id); err != nil {
 		t.Fatal(err)
 	}
-	folder := peer.Folder{Dir: scratch(t)}
-	if err := folder.PutData(w.id, w.run.Pack); err != nil {
+	home := folder.Folder{Dir: scratch(t)}
+	if err := home.PutData(w.id, w.run.Pack); err != nil {
 		t.Fatal(err)
 	}
-	w.leadDir = folder.Run(w.id)
+	w.leadDir = home.Run(w.id)
 	return w
 }
 

@@ -1,4 +1,4 @@
-package peer
+package folder
 
 import (
 	"fmt"
@@ -10,10 +10,10 @@ import (
 	"dunlin/wire"
 )
 
-// book remembers, across processes, where the peers of a run were last reached,
+// Book remembers, across processes, where the peers of a run were last reached,
 // newest first. It is a cache: one that is lost or damaged costs nothing but the
 // way back when the invite's addresses no longer lead anywhere.
-type book struct {
+type Book struct {
 	path string
 
 	mu      sync.Mutex
@@ -23,9 +23,9 @@ type book struct {
 	saving sync.Mutex // one file at a time
 }
 
-// openBook reads the book at path, or starts an empty one.
-func openBook(path string) *book {
-	b := &book{path: path}
+// OpenBook reads the book at path, or starts an empty one.
+func OpenBook(path string) *Book {
+	b := &Book{path: path}
 	if text, err := os.ReadFile(path); err == nil {
 		if p, err := wire.DecodePeers(text); err == nil {
 			b.known = p.Known
@@ -34,10 +34,10 @@ func openBook(path string) *book {
 	return b
 }
 
-// learn notes where a peer is and reports whether that is news. In a full book only
+// Learn notes where a peer is and reports whether that is news. In a full book only
 // one that was met just now takes another's place: in a large run each heartbeat of
 // those without a place would have it written anew.
-func (b *book) learn(id wire.PeerID, addrs []string, met bool) bool {
+func (b *Book) Learn(id wire.PeerID, addrs []string, met bool) bool {
 	addrs = addrs[:min(len(addrs), wire.MaxAddrs)]
 	if len(addrs) == 0 || slices.ContainsFunc(addrs, func(a string) bool { return len(a) > wire.MaxAddr }) {
 		return false
@@ -56,16 +56,16 @@ func (b *book) learn(id wire.PeerID, addrs []string, met bool) bool {
 	return true
 }
 
-// list returns all that is known.
-func (b *book) list() []wire.Known {
+// List returns all that is known.
+func (b *Book) List() []wire.Known {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.known)
 }
 
-// of returns where a peer was last reached, nil when nobody knows.
-func (b *book) of(id wire.PeerID) []string {
-	for _, k := range b.list() {
+// Of returns where a peer was last reached, nil when nobody knows.
+func (b *Book) Of(id wire.PeerID) []string {
+	for _, k := range b.List() {
 		if k.Peer == id {
 			return k.Addrs
 		}
@@ -73,8 +73,8 @@ func (b *book) of(id wire.PeerID) []string {
 	return nil
 }
 
-// unwritten reports whether somebody has to save; it does so once until they begin.
-func (b *book) unwritten() bool {
+// Unwritten reports whether somebody has to save; it does so once until they begin.
+func (b *Book) Unwritten() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	first := !b.claimed
@@ -82,14 +82,14 @@ func (b *book) unwritten() bool {
 	return first
 }
 
-// save writes the book.
-func (b *book) save() error {
+// Save writes the book.
+func (b *Book) Save() error {
 	b.saving.Lock()
 	defer b.saving.Unlock()
 	b.mu.Lock()
 	b.claimed = false
 	b.mu.Unlock()
-	if err := store.WriteFile(b.path, wire.Encode(&wire.Peers{Known: b.list()}), 0o600); err != nil {
+	if err := store.WriteFile(b.path, wire.Encode(&wire.Peers{Known: b.List()}), 0o600); err != nil {
 		return fmt.Errorf("remember where peers are: %w", err)
 	}
 	return nil

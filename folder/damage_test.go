@@ -1,4 +1,4 @@
-package peer
+package folder
 
 import (
 	"os"
@@ -36,9 +36,9 @@ func TestDamagedSavedStateIsLetGo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := openRetention(dir, s)
-	if err != nil || len(r.lost) != 1 || r.lost[0] != 253 || len(r.kept) != 0 {
-		t.Errorf("lost %v, kept %v, %v", r.lost, r.kept, err)
+	r, err := OpenRetention(dir, s)
+	if err != nil || len(r.Lost) != 1 || r.Lost[0] != 253 || len(r.kept) != 0 {
+		t.Errorf("lost %v, kept %v, %v", r.Lost, r.kept, err)
 	}
 	if _, err := os.Stat(headPath(dir, 253)); err == nil {
 		t.Error("the damaged file is still there")

@@ -1,4 +1,4 @@
-package peer
+package folder
 
 import (
 	"archive/tar"
@@ -104,8 +104,8 @@ func TestNoRunNoBackup(t *testing.T) {
 }
 
 func FuzzRestore(f *testing.F) {
-	folder, _ := folderWith(f)
-	f.Add(backUp(f, folder))
+	home, _ := folderWith(f)
+	f.Add(backUp(f, home))
 	f.Add([]byte("text"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		dir := filepath.Join(t.TempDir(), "in", "folder")

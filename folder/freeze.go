@@ -1,4 +1,4 @@
-package peer
+package folder
 
 import (
 	"errors"
@@ -42,7 +42,7 @@ func (f Folder) Freeze(run wire.Hash, ledger func(io.Writer) error) (frozen Fold
 		}
 	}()
 	changing := map[string]bool{}
-	for _, name := range []string{ledgerFile, "raft.db", "snapshots"} {
+	for _, name := range []string{LedgerFile, "raft.db", "snapshots"} {
 		changing[filepath.Join(f.Run(run), name)] = true
 	}
 	stored := filepath.Join(f.Run(run), "store")
@@ -57,7 +57,7 @@ func (f Folder) Freeze(run wire.Hash, ledger func(io.Writer) error) (frozen Fold
 	if err := linkTree(f.Dir, dir, func(name string) bool { return within(name, stored) || changing[name] }); err != nil {
 		return frozen, err
 	}
-	if err := store.WriteStream(filepath.Join(frozen.Run(run), ledgerFile), 0o600, ledger); err != nil {
+	if err := store.WriteStream(filepath.Join(frozen.Run(run), LedgerFile), 0o600, ledger); err != nil {
 		return frozen, err
 	}
 	return frozen, kept()

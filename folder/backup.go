@@ -1,4 +1,4 @@
-package peer
+package folder
 
 import (
 	"archive/tar"

@@ -1,4 +1,4 @@
-package peer
+package folder
 
 import (
 	"errors"
@@ -24,8 +24,8 @@ import (
 //	runs/<run id>/      spec, ledger.db, store/, checkpoint-<height>.head, secret, stage, moments, peers, thanks
 type Folder struct{ Dir string }
 
-// ledgerFile is the ledger's name in a run's folder.
-const ledgerFile = "ledger.db"
+// LedgerFile is the ledger's name in a run's folder.
+const LedgerFile = "ledger.db"
 
 // ErrNoRun says that a data folder holds no run yet.
 var ErrNoRun = errors.New("no run in the data folder")
@@ -71,7 +71,7 @@ func (f Folder) Introduce(run wire.Hash, known []wire.Known) error {
 
 // Known returns where the peers of a run were last reached.
 func (f Folder) Known(run wire.Hash) []wire.Known {
-	return openBook(filepath.Join(f.Run(run), "peers")).list()
+	return OpenBook(filepath.Join(f.Run(run), "peers")).List()
 }
 
 // Announce leaves the address of this process's web page for others on the machine; withdraw takes it back.

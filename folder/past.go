@@ -1,4 +1,4 @@
-package peer
+package folder
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package peer
+package folder
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ func TestFreeze(t *testing.T) {
 	f, run := folderWith(t)
 	here := func(name string) string { return filepath.Join(f.Run(run), filepath.FromSlash(name)) }
 	bundle := here("store/bundles/1")
-	if err := errors.Join(os.MkdirAll(filepath.Dir(bundle), 0o700), os.WriteFile(bundle, []byte("batch"), 0o600), os.WriteFile(here(ledgerFile), []byte("torn"), 0o600)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(bundle), 0o700), os.WriteFile(bundle, []byte("batch"), 0o600), os.WriteFile(here(LedgerFile), []byte("torn"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	old, err := os.MkdirTemp(f.Dir, frozenPrefix+"*")
@@ -53,7 +53,7 @@ func TestFreeze(t *testing.T) {
 	}
 	again := Folder{Dir: dir}
 	for name, want := range map[string]string{
-		"secret": "the secret", ledgerFile: "ledger", "store/blobs/ab/cdef": "bytes", "store/blobs/ab/new": "new", "store/bundles/1": "batch",
+		"secret": "the secret", LedgerFile: "ledger", "store/blobs/ab/cdef": "bytes", "store/blobs/ab/new": "new", "store/bundles/1": "batch",
 	} {
 		if got, err := os.ReadFile(filepath.Join(again.Run(run), filepath.FromSlash(name))); err != nil || string(got) != want {
 			t.Errorf("%s is %q, %v; want %q", name, got, err, want)

@@ -1,4 +1,4 @@
-package peer
+package folder
 
 import (
 	"fmt"
@@ -12,15 +12,15 @@ import (
 	"dunlin/wire"
 )
 
-// retention decides which bytes are kept: the results since the second newest
+// Retention decides which bytes are kept: the results since the second newest
 // complete checkpoint, and the checkpoints since then (protocol, "Joining,
 // sleeping, returning"). Heads of saved checkpoints lie beside the store, so
 // that they can be served and loaded after a restart.
-type retention struct {
+type Retention struct {
 	dir       string
 	completed []uint64             // heights of complete checkpoints, ascending
 	kept      []uint64             // heights with pins, ascending as they come
-	lost      []uint64             // heights of saved states that were found damaged at the start
+	Lost      []uint64             // heights of saved states that were found damaged at the start
 	mu        sync.Mutex           // guards manifests, which the transport reads
 	manifests map[wire.Hash][]byte // by state hash
 	stateAt   map[uint64][]wire.Hash
@@ -28,11 +28,12 @@ type retention struct {
 
 func pinAt(height uint64) string { return fmt.Sprintf("height/%d", height) }
 
-// pinSummed and pinHeld own the frames that an owner has announced and those that
-// a holder has said Have of: they stay until the attempt is decided (R8).
-func pinSummed(a wire.AttemptID) string { return "summed/" + a.String() }
+// PinSummed names the store's owner of the frames that a slab's owner has announced: they stay until the attempt is
+// decided (R8).
+func PinSummed(a wire.AttemptID) string { return "summed/" + a.String() }
 
-func pinHeld(a wire.AttemptID, result wire.Hash) string {
+// PinHeld names the owner of those that a holder has said Have of, which stay as long.
+func PinHeld(a wire.AttemptID, result wire.Hash) string {
 	return "held/" + a.String() + "/" + result.String()
 }
 
@@ -40,8 +41,8 @@ func pinHeld(a wire.AttemptID, result wire.Hash) string {
 // what and are kept as long as the ledger.
 const pinTables = "tables"
 
-// commit keeps the frames and the table of an applied commit.
-func (r *retention) commit(s store.Store, height uint64, name wire.Hash, table *wire.CommitTable) {
+// Commit keeps the frames and the table of an applied commit.
+func (r *Retention) Commit(s store.Store, height uint64, name wire.Hash, table *wire.CommitTable) {
 	s.Pin(pinTables, name)
 	var hashes []store.Hash
 	for _, slab := range table.Slabs {
@@ -51,9 +52,9 @@ func (r *retention) commit(s store.Store, height uint64, name wire.Hash, table *
 	r.kept = append(r.kept, height)
 }
 
-// complete notes a complete checkpoint and returns the height below which
+// Complete notes a complete checkpoint and returns the height below which
 // nothing is needed any more, once there are two.
-func (r *retention) complete(c *wire.Checkpoint) (uint64, bool) {
+func (r *Retention) Complete(c *wire.Checkpoint) (uint64, bool) {
 	if !c.Complete {
 		return 0, false
 	}
@@ -64,30 +65,29 @@ func (r *retention) complete(c *wire.Checkpoint) (uint64, bool) {
 	return r.completed[len(r.completed)-2], true
 }
 
-// collect lets go of what only states below a height need.
-func (p *Peer) collect(below uint64) {
-	r := p.retention
+// LetGo unpins what only states below a height need.
+func (r *Retention) LetGo(s store.Store, below uint64) {
 	var kept []uint64
 	for _, h := range r.kept {
 		if h >= below {
 			kept = append(kept, h)
 			continue
 		}
-		p.store.Unpin(pinAt(h))
+		s.Unpin(pinAt(h))
 		r.forget(h)
 	}
 	r.kept = kept
-	if _, err := p.store.Collect(); err != nil {
-		p.note("collecting old bytes: " + err.Error())
-	}
 }
 
-// manifest returns the canonical manifest of a state hash, or nil.
-func (r *retention) manifest(state wire.Hash) []byte {
+// Manifest returns the canonical manifest of a state hash, or nil.
+func (r *Retention) Manifest(state wire.Hash) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.manifests[state]
 }
+
+// MaxManifest bounds a manifest, in bytes.
+const MaxManifest = wire.MaxMessage
 
 const headSuffix = ".head"
 
@@ -101,17 +101,17 @@ func headHeight(name string) (at uint64, ok bool) {
 	return at, n == 1 && err == nil && strings.HasSuffix(name, headSuffix)
 }
 
-// keep pins a saved checkpoint and writes its head.
-func (r *retention) keep(s store.Store, c saved) error {
-	r.kept = append(r.kept, c.at)
-	if err := store.WriteFile(headPath(r.dir, c.at), c.head, 0o600); err != nil {
-		return fmt.Errorf("checkpoint at height %d: %w", c.at, err)
+// Keep pins the checkpoint saved at a height and writes its head.
+func (r *Retention) Keep(s store.Store, at uint64, head []byte) error {
+	r.kept = append(r.kept, at)
+	if err := store.WriteFile(headPath(r.dir, at), head, 0o600); err != nil {
+		return fmt.Errorf("checkpoint at height %d: %w", at, err)
 	}
-	return r.index(s, c.at, c.head, s.Get)
+	return r.index(s, at, head, s.Get)
 }
 
 // index makes a head's manifests servable.
-func (r *retention) index(s store.Store, at uint64, head []byte, get func(store.Hash, int) ([]byte, error)) error {
+func (r *Retention) index(s store.Store, at uint64, head []byte, get func(store.Hash, int) ([]byte, error)) error {
 	var h replica.Head
 	if err := wire.Decode(head, &h); err != nil {
 		return err
@@ -122,7 +122,7 @@ func (r *retention) index(s store.Store, at uint64, head []byte, get func(store.
 		if f.Manifest.IsZero() {
 			continue // of another stage
 		}
-		b, err := get(f.Manifest, maxManifest)
+		b, err := get(f.Manifest, MaxManifest)
 		if err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func (r *retention) index(s store.Store, at uint64, head []byte, get func(store.
 }
 
 // forget drops a checkpoint's head.
-func (r *retention) forget(at uint64) {
+func (r *Retention) forget(at uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	states, ok := r.stateAt[at]
@@ -158,7 +158,7 @@ func (r *retention) forget(at uint64) {
 	_ = os.Remove(headPath(r.dir, at)) // a head without its bytes is refused when it is read
 }
 
-func (r *retention) usedLocked(state wire.Hash) bool {
+func (r *Retention) usedLocked(state wire.Hash) bool {
 	for _, states := range r.stateAt {
 		for _, s := range states {
 			if s == state {
@@ -169,10 +169,10 @@ func (r *retention) usedLocked(state wire.Hash) bool {
 	return false
 }
 
-// openRetention reads the heads of an earlier process. A head whose bytes are
+// OpenRetention reads the heads of an earlier process. A head whose bytes are
 // no longer complete is removed: the checkpoint can be had from others.
-func openRetention(dir string, s store.Store) (*retention, error) {
-	r := &retention{dir: dir, manifests: map[wire.Hash][]byte{}, stateAt: map[uint64][]wire.Hash{}}
+func OpenRetention(dir string, s store.Store) (*Retention, error) {
+	r := &Retention{dir: dir, manifests: map[wire.Hash][]byte{}, stateAt: map[uint64][]wire.Hash{}}
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open data folder: %w", err)
@@ -188,7 +188,7 @@ func openRetention(dir string, s store.Store) (*retention, error) {
 		}
 		if err != nil {
 			r.forget(at)
-			r.lost = append(r.lost, at)
+			r.Lost = append(r.Lost, at)
 			_ = os.Remove(filepath.Join(dir, f.Name())) // the checkpoint can be had from others
 			continue
 		}
