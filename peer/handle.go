@@ -9,6 +9,7 @@ import (
 	"dunlin/catchup"
 	"dunlin/contribution"
 	"dunlin/coordinator"
+	"dunlin/engine"
 	"dunlin/folder"
 	"dunlin/peer/core"
 	"dunlin/round"
@@ -250,7 +251,7 @@ func (p *Peer) advanced(e catchup.Advanced) {
 
 // dataLoaded comes when the training text is here, or when it could not be had.
 type dataLoaded struct {
-	engine Engine
+	engine engine.Engine
 	text   *textWindows // of a trainer in a run with stages
 	err    error
 }
@@ -262,7 +263,7 @@ func (p *Peer) dataLoaded(ctx context.Context, d dataLoaded) {
 	}
 	p.worker = newWorker(p.spec, d.engine, p.configs, p.paced, p.inbox.put)
 	if p.pipe != nil {
-		stage, ok := d.engine.(*StageEngine)
+		stage, ok := d.engine.(*engine.Stage)
 		if !ok {
 			p.failure = fmt.Errorf("engine %T computes no stage", d.engine)
 			return
@@ -296,9 +297,9 @@ func (p *Peer) loadData(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		engine, err := p.cfg.NewEngine(p.spec, tokens, joiner)
+		e, err := p.cfg.NewEngine(p.spec, tokens, joiner)
 		p.log.Debug("data ready", "tokens", len(tokens), "seconds", time.Since(start).Seconds())
-		p.inbox.put(dataLoaded{engine: engine, text: text, err: err})
+		p.inbox.put(dataLoaded{engine: e, text: text, err: err})
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"dunlin/engine"
 	"dunlin/pipeline"
 	"dunlin/wire"
 )
@@ -71,7 +72,7 @@ func (t *trainer) draw(number uint64, spec *wire.RunSpec) error {
 	r.From = windows.To
 	n := spec.StageCount()
 	m := &microBatch{windows: windows, inputs: make([][]byte, n), gradients: make([][]byte, n)}
-	m.inputs[0], m.gradients[n-1] = encodeTokens(tokens), encodeTokens(targets)
+	m.inputs[0], m.gradients[n-1] = engine.EncodeTokens(tokens), engine.EncodeTokens(targets)
 	t.micros[number] = m
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"dunlin/compute"
 	"dunlin/contribution"
 	"dunlin/coordinator"
+	"dunlin/engine"
 	"dunlin/folder"
 	"dunlin/ledger"
 	"dunlin/peer/core"
@@ -43,9 +44,9 @@ type Config struct {
 
 	// NewEngine makes a worker's engine once the training text is here; nil on
 	// a peer that does not train.
-	NewEngine func(spec *wire.RunSpec, tokens []byte, joiner bool) (Engine, error)
+	NewEngine func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error)
 	// Stage is which stage of the model this peer holds; a peer that does not train
-	// holds all. NewEngine makes a *StageEngine of it in a run with stages.
+	// holds all. NewEngine makes an *engine.Stage of it in a run with stages.
 	Stage int
 	// Rebalance is how often a coordinator looks for each peer whether it should change
 	// its stage; 0: never.

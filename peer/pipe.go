@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"dunlin/engine"
 	"dunlin/pipeline"
 	"dunlin/recipe"
 	"dunlin/wire"
@@ -105,13 +106,8 @@ type (
 // Room of a stage's server and trainer.
 const (
 	serverQueue = 64 // calls that wait
-	heldMost    = 8  // gradients that wait for their trainer's word,
-	heldBytes   = 256 << 20
-	callsAtOnce = 2 // of a trainer at one peer
+	callsAtOnce = 2  // of a trainer at one peer
 )
-
-// serverHeld is how many gradients of a stage may wait: one where they are large.
-func serverHeld(values int) int { return min(max(1, heldBytes/(4*values)), heldMost) }
 
 func newPipe(spec *wire.RunSpec, self wire.PeerID, stage int, seed uint64, report func(any)) (*pipe, error) {
 	p := &pipe{
@@ -121,7 +117,7 @@ func newPipe(spec *wire.RunSpec, self wire.PeerID, stage int, seed uint64, repor
 	}
 	var err error
 	p.server, err = pipeline.NewServer(pipeline.ServerConfig{
-		Stage: stage, Stages: spec.StageCount(), Mode: modeOf(spec), Queue: serverQueue, Held: serverHeld(int(recipe.StageSize(spec, stage))),
+		Stage: stage, Stages: spec.StageCount(), Mode: modeOf(spec), Queue: serverQueue, Held: engine.HeldGradients(int(recipe.StageSize(spec, stage))),
 		Batch: int(spec.Data.Batch / spec.Micro), Limits: pipeline.DefaultLimits(),
 	})
 	return p, err

@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"crypto/ed25519"
 	"math"
 	"slices"
 	"testing"
@@ -9,34 +8,17 @@ import (
 	"dunlin/compute"
 	"dunlin/compute/cpu"
 	"dunlin/contribution"
-	"dunlin/data"
+	"dunlin/engine"
 	"dunlin/model"
 	"dunlin/recipe"
-	"dunlin/store"
+	"dunlin/recipe/recipetest"
 	"dunlin/wire"
 )
 
 // stagedSpec is a run of a small model in three stages whose activations lose nothing.
 func stagedSpec(t *testing.T, batch, micro int) (*wire.RunSpec, []byte) {
 	t.Helper()
-	text := []byte{}
-	for i := range 4000 {
-		text = append(text, byte('a'+i*i%23))
-	}
-	c := recipe.DefaultRun()
-	c.Name, c.Model, c.TokenBudget = "stages", model.Config{Layers: 5, Heads: 2, Width: 16, Context: 8, Vocab: data.Vocabulary}, 1<<20
-	c.Corpus = &data.Corpus{Train: text, HeldOut: text[:100]}
-	c.Stages, c.Activation, c.Batch, c.Micro = 3, "fp32", batch, micro
-	key := testKey()
-	signed, err := c.Spec(key, []wire.PeerID{wire.PeerIDOf(key)}, func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	spec, err := signed.Open(wire.HashLeaf(signed.Spec))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return spec, text
+	return recipetest.Spec(t, func(r *recipe.Run) { r.Stages, r.Activation, r.Batch, r.Micro = 3, "fp32", batch, micro })
 }
 
 func cpuDevice(t *testing.T) compute.Device {
@@ -49,40 +31,26 @@ func cpuDevice(t *testing.T) compute.Device {
 	return device
 }
 
-// fill gives an engine the run's initial weights.
-func fill(t *testing.T, spec *wire.RunSpec, live [][]float32) {
-	t.Helper()
-	cfg, err := recipe.Model(spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, p := range cfg.Params() {
-		if live[i] != nil {
-			p.Fill(live[i], spec.Seed)
-		}
-	}
-}
-
 // TestStageEnginesEqualOneMachine walks one micro-batch a step through engines of all
 // stages, by the bytes that travel, and compares the weights with those of an engine of
 // the whole model, bit for bit. Nothing is clipped: each stage sees its own gradient only.
 func TestStageEnginesEqualOneMachine(t *testing.T) {
 	spec, text := stagedSpec(t, 2, 2)
 	spec.Inner.Clip = wire.FloatOf(1000)
-	whole, err := NewLocalEngine(spec, cpuDevice(t), text, false, "", model.Room{})
+	whole, err := engine.NewLocal(spec, cpuDevice(t), text, false, "", model.Room{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer whole.Close()
-	fill(t, spec, whole.Live())
-	var stages []*StageEngine
+	recipetest.Fill(t, spec, whole.Live())
+	var stages []*engine.Stage
 	for s := range spec.StageCount() {
-		e, err := NewStageEngine(spec, s, cpuDevice(t), false, "", model.Room{})
+		e, err := engine.NewStage(spec, s, cpuDevice(t), false, "", model.Room{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer e.Close()
-		fill(t, spec, e.Live())
+		recipetest.Fill(t, spec, e.Live())
 		stages = append(stages, e)
 	}
 	trainer := &trainer{slot: 1, micros: map[uint64]*microBatch{}, leases: []wire.Range{{From: 0, To: 100}}}
@@ -149,97 +117,27 @@ func TestStageEnginesEqualOneMachine(t *testing.T) {
 	}
 }
 
-// TestStageEngineForgetsWhatDoesNotCount drops a gradient and adds another: the step is
-// that of the other alone.
-func TestStageEngineForgetsWhatDoesNotCount(t *testing.T) {
-	spec, _ := stagedSpec(t, 2, 1)
-	run := func(dropped bool) []float32 {
-		e, err := NewStageEngine(spec, 1, cpuDevice(t), false, "", model.Room{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer e.Close()
-		fill(t, spec, e.Live())
-		back := func(micro uint64, seed float32) wire.StageKey {
-			values := make([]float32, 8*16)
-			for i := range values {
-				values[i] = seed * float32(i%7)
-			}
-			frame, err := e.codec.Encode(nil, values)
-			if err != nil {
-				t.Fatal(err)
-			}
-			key := wire.StageKey{Trainer: 1, Micro: micro, Stage: 1, Attempt: 1}
-			if _, _, err := e.Backward(key, &wire.Cargo{Windows: []wire.Range{{From: 0, To: 1}}, Input: frame, Gradient: frame}); err != nil {
-				t.Fatal(err)
-			}
-			return key
-		}
-		if dropped {
-			e.Drop(back(7, 3))
-		}
-		for micro := range uint64(2) {
-			if err := e.Add(back(micro, float32(micro+1))); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := e.Apply(0.1); err != nil {
-			t.Fatal(err)
-		}
-		if e.Apply(0.1) == nil {
-			t.Error("a step on no gradient is made")
-		}
-		return slices.Clone(e.stage.Params().Host)
-	}
-	if !slices.Equal(run(false), run(true)) {
-		t.Error("a dropped gradient leaves something behind")
-	}
-}
-
-// TestStageEngineRefusesForeignBytes gives an engine what no trainer sends.
-func TestStageEngineRefusesForeignBytes(t *testing.T) {
-	spec, _ := stagedSpec(t, 2, 1)
-	for stage := range spec.StageCount() {
-		e, err := NewStageEngine(spec, stage, cpuDevice(t), false, "", model.Room{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer e.Close()
-		for name, c := range map[string]*wire.Cargo{
-			"nothing": {}, "too many windows": {Windows: []wire.Range{{From: 0, To: 1 << 59}}},
-			"short": {Windows: []wire.Range{{From: 0, To: 1}}, Input: make([]byte, 3), Gradient: make([]byte, 3)},
-			"noise": {Windows: []wire.Range{{From: 0, To: 1}}, Input: make([]byte, 12+4*128), Gradient: make([]byte, 12+4*128)},
-		} {
-			if _, _, err := e.Backward(wire.StageKey{}, c); err == nil {
-				t.Errorf("stage %d, %s: no error", stage, name)
-			}
-		}
-	}
-}
-
-func testKey() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)) }
-
 // TestSynchronousStepsEqualOneMachine splits a step's micro-batches over two peers of
 // each stage, clips by the norm of the whole, and compares with one machine: equal to
 // rounding, since gradients are added in another order, and both peers to the bit.
 func TestSynchronousStepsEqualOneMachine(t *testing.T) {
 	spec, text := stagedSpec(t, 4, 1)
 	spec.Synchronous, spec.Inner.Clip = true, wire.FloatOf(0.05)
-	whole, err := NewLocalEngine(spec, cpuDevice(t), text, false, "", model.Room{Batch: 1})
+	whole, err := engine.NewLocal(spec, cpuDevice(t), text, false, "", model.Room{Batch: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer whole.Close()
-	fill(t, spec, whole.Live())
-	stages := make([][2]*StageEngine, spec.StageCount())
+	recipetest.Fill(t, spec, whole.Live())
+	stages := make([][2]*engine.Stage, spec.StageCount())
 	for s := range stages {
 		for i := range 2 {
-			e, err := NewStageEngine(spec, s, cpuDevice(t), false, "", model.Room{})
+			e, err := engine.NewStage(spec, s, cpuDevice(t), false, "", model.Room{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer e.Close()
-			fill(t, spec, e.Live())
+			recipetest.Fill(t, spec, e.Live())
 			stages[s][i] = e
 		}
 	}
@@ -322,7 +220,7 @@ func TestSynchronousMissIsNotAddedTwice(t *testing.T) {
 	for _, together := range []bool{false, true} {
 		spec, _ := stagedSpec(t, 4, 1)
 		spec.Synchronous = together
-		e, err := NewStageEngine(spec, 1, cpuDevice(t), false, "", model.Room{})
+		e, err := engine.NewStage(spec, 1, cpuDevice(t), false, "", model.Room{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dunlin/data"
+	"dunlin/engine"
 	"dunlin/pipeline"
 	"dunlin/wire"
 )
@@ -37,7 +38,7 @@ const longestRest = time.Second
 
 // stageWorker is what a worker has for its stage.
 type stageWorker struct {
-	engine *StageEngine
+	engine *engine.Stage
 	tell   func(any) // the pipe
 	last   time.Time // of the newest inner step
 	busy   time.Duration

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"dunlin/engine"
 	"dunlin/status"
 	"dunlin/training"
 	"dunlin/wire"
@@ -15,7 +16,7 @@ import (
 
 // slow is an engine whose steps take a second.
 type slow struct {
-	Engine
+	engine.Engine
 	steps int
 }
 
@@ -32,9 +33,9 @@ func TestWorkerRests(t *testing.T) {
 		spec := &wire.RunSpec{}
 		spec.Data.Batch, spec.Model.Context, spec.TokenBudget = 1, 8, 1000
 		var took time.Duration
-		engine := &slow{}
+		e := &slow{}
 		w := &worker{
-			spec: spec, engine: engine, orders: newMailbox[any](), duty: 0.25, running: true, members: 1, started: time.Now(),
+			spec: spec, engine: e, orders: newMailbox[any](), duty: 0.25, running: true, members: 1, started: time.Now(),
 			leases: []wire.Range{{From: 0, To: 100}},
 			report: func(r any) {
 				if s, ok := r.(stepDone); ok {
@@ -50,8 +51,8 @@ func TestWorkerRests(t *testing.T) {
 		}()
 		<-time.After(18 * time.Second) // steps end after 1, 5, 9, 13 and 17 seconds
 		synctest.Wait()
-		if engine.steps != 5 || took.Round(time.Millisecond) != 4*time.Second {
-			t.Errorf("%d steps in 18 s of %v each with their rest, want 5 of 4 s", engine.steps, took)
+		if e.steps != 5 || took.Round(time.Millisecond) != 4*time.Second {
+			t.Errorf("%d steps in 18 s of %v each with their rest, want 5 of 4 s", e.steps, took)
 		}
 		w.orders.put(halt{})
 		synctest.Wait()
@@ -60,8 +61,8 @@ func TestWorkerRests(t *testing.T) {
 		}
 		<-time.After(20 * time.Second)
 		synctest.Wait()
-		if engine.steps != 5 {
-			t.Errorf("%d steps after the halt", engine.steps-5)
+		if e.steps != 5 {
+			t.Errorf("%d steps after the halt", e.steps-5)
 		}
 		cancel()
 		<-ended

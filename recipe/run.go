@@ -179,3 +179,6 @@ func (c Run) Pack(put func([]byte) (store.Hash, error)) error {
 	_, err := packShards(c.Corpus.HeldOut, put)
 	return err
 }
+
+// Activations lists the codecs of what passes between stages.
+func Activations() []string { return []string{"int8", "had4", "int4", "fp32"} }

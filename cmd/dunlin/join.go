@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dunlin/engine"
 	"dunlin/folder"
 	"dunlin/invite"
 	"dunlin/machine"
@@ -123,7 +124,7 @@ func (s *stay) measure(ctx context.Context, c *Config, line *progress) (err erro
 			names = append(names, d.on.Name())
 			continue
 		}
-		speed, exact, err := peer.EstimateSpeed(ctx, s.spec, d.on)
+		speed, exact, err := engine.EstimateSpeed(ctx, s.spec, d.on)
 		if err != nil {
 			return err
 		}

@@ -9,7 +9,7 @@ import (
 	"runtime/debug"
 
 	"dunlin/compute"
-	"dunlin/peer"
+	"dunlin/engine"
 	"dunlin/training"
 	"dunlin/wire"
 )
@@ -58,7 +58,7 @@ func (c *Config) fit(device compute.Device, trainer *training.TrainerConfig, lim
 // fitStage is fitWorker for a worker that serves a stage.
 func (c *Config) fitStage(spec *wire.RunSpec, stage int, device compute.Device) (training.Plan, error) {
 	used := residentBytes()
-	plan, err := peer.StagePlan(spec, stage, device, c.Memory, used)
+	plan, err := engine.StagePlan(spec, stage, device, c.Memory, used)
 	if err == nil && c.Memory > 0 {
 		limitHeap(c.Memory - used)
 	}
@@ -70,7 +70,7 @@ func (c *Config) fitStage(spec *wire.RunSpec, stage int, device compute.Device) 
 func (c *Config) fitWorker(spec *wire.RunSpec, device compute.Device, limit int64) (training.Plan, error) {
 	debug.FreeOSMemory() // of what reading the data took
 	used := residentBytes()
-	plan, err := peer.WorkerPlan(spec, device, limit, used)
+	plan, err := engine.WorkerPlan(spec, device, limit, used)
 	switch {
 	case err != nil:
 	case c.Memory > 0:

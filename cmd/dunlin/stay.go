@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"dunlin/engine"
 	"dunlin/folder"
 	"dunlin/invite"
 	"dunlin/peer"
@@ -106,30 +107,30 @@ func (s *stay) once(ctx context.Context, c *Config, stage int, events chan<- any
 	p, err := peer.New(peer.Config{
 		Key: s.key, Signed: s.signed, Run: s.token.Run, Dir: s.folder.Run(s.token.Run), Quota: c.quota(), Upload: uint64(c.Up / 8), Name: c.Name,
 		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinators: whereabouts(s.token.Coordinators()), Duty: training.Duty(c.Duty), Stage: stage, Cards: cards, Limits: c.Cards,
-		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error) {
 			if spec.Staged() {
 				plan, err := c.fitStage(spec, stage, devices[0].on)
 				if err != nil {
 					return nil, err
 				}
 				say(func(line *progress) { line.planned(plan) })
-				return peer.NewStageEngine(spec, stage, devices[0].on, joiner, s.folder.Moments(s.token.Run), plan.Room)
+				return engine.NewStage(spec, stage, devices[0].on, joiner, s.folder.Moments(s.token.Run), plan.Room)
 			}
-			var engines []peer.Engine
+			var engines []engine.Engine
 			for i, d := range devices {
-				engine, err := s.engine(c, d, spec, tokens, joiner, i, say)
+				made, err := s.engine(c, d, spec, tokens, joiner, i, say)
 				if err != nil {
 					for _, e := range engines {
 						err = errors.Join(err, e.Close())
 					}
 					return nil, err
 				}
-				engines = append(engines, engine)
+				engines = append(engines, made)
 			}
 			if len(engines) == 1 {
 				return engines[0], nil
 			}
-			return peer.NewTeam(engines...), nil
+			return engine.NewTeam(engines...), nil
 		},
 	})
 	if err != nil {
@@ -171,19 +172,19 @@ func (s *stay) fetchStage(ctx context.Context, c *Config, say func(any)) (_ int,
 }
 
 // engine makes inner steps on one device. number keeps the moments of several apart.
-func (s *stay) engine(c *Config, d *device, spec *wire.RunSpec, tokens []byte, joiner bool, number int, say func(any)) (peer.Engine, error) {
+func (s *stay) engine(c *Config, d *device, spec *wire.RunSpec, tokens []byte, joiner bool, number int, say func(any)) (engine.Engine, error) {
 	moments := s.folder.Moments(s.token.Run)
 	if number > 0 {
 		moments += "." + strconv.Itoa(number)
 	}
-	var engine *peer.LocalEngine
+	var made *engine.Local
 	err := within(c.Memory, func(limit int64) (training.Plan, error) { return c.fitWorker(spec, d.on, limit) }, func(plan training.Plan) (err error) {
 		say(func(line *progress) { line.planned(plan) })
-		engine, err = peer.NewLocalEngine(spec, d.on, tokens, joiner, moments, plan.Room)
+		made, err = engine.NewLocal(spec, d.on, tokens, joiner, moments, plan.Room)
 		return err
 	}, func(limit int64, err error) { say(func(line *progress) { line.halved(limit, err) }) })
 	if err != nil {
 		return nil, err
 	}
-	return engine, nil
+	return made, nil
 }

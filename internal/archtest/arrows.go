@@ -16,8 +16,9 @@ func arrows() map[string][]string {
 		"cmd/dunlin": {everything},
 		"peer": {
 			"peer/core", "coordinator", "round", "pipeline", "catchup", "contribution", "replica", "ledger", "store", "status",
-			"folder", "recipe", "training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "wire",
+			"engine", "folder", "recipe", "training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "wire",
 		},
+		"engine": {"recipe", "training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "store", "wire"},
 		"folder": {"recipe", "training", "replica", "ledger", "checkpoint", "store", "wire"},
 		"recipe": {
 			"training", "contribution", "replica", "pipeline", "round", "compress", "optimizer", "model", "compute", "data", "store", "wire",
@@ -62,6 +63,7 @@ func arrows() map[string][]string {
 		// Conformance suites and test doubles: they serve tests, and computetest the doctor.
 		"compute/computetest":    {"compute"},
 		"compress/compresstest":  {"compress"},
+		"recipe/recipetest":      {"recipe", "model", "data", "store", "wire"},
 		"status/statustest":      {},
 		"swarm/swarmtest":        {"swarm", "wire", "invite"},
 		"cuda/loader/loadertest": {},

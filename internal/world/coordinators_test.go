@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dunlin/coordinator"
+	"dunlin/engine"
 	"dunlin/folder"
 	"dunlin/ledger"
 	"dunlin/peer"
@@ -81,12 +82,12 @@ func (c *council) work(key byte, steps *atomic.Int64) *node {
 }
 
 // serve starts a worker of a stage.
-func (c *council) serve(key byte, stage int, engine func(*wire.RunSpec, []byte, bool) (peer.Engine, error)) *node {
+func (c *council) serve(key byte, stage int, made func(*wire.RunSpec, []byte, bool) (engine.Engine, error)) *node {
 	c.t.Helper()
 	n := &node{t: c.t, world: c.world, place: place{key: key}, done: make(chan error, 1), news: make(chan struct{}, 1)}
 	c.launch(n, peer.Config{
 		Key: testKey(key), Signed: c.signed, Run: c.id, Dir: scratch(c.t), Seed: uint64(key), Version: "test", Publish: n.publish, Logger: logger(key),
-		Coordinators: c.where(), Stage: stage, NewEngine: engine,
+		Coordinators: c.where(), Stage: stage, NewEngine: made,
 	})
 	return n
 }

@@ -14,8 +14,8 @@ import (
 	"dunlin/cuda"
 	"dunlin/cuda/driver"
 	"dunlin/cuda/ptxemu"
+	"dunlin/engine"
 	"dunlin/model"
-	"dunlin/peer"
 	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
@@ -85,7 +85,7 @@ func TestDeviceIsLost(t *testing.T) {
 		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) { r.H, r.TokenBudget = 8, 40_000 })
 		w.start(place{})
 		card := &elsewhere{losses: []int{30, 41}}
-		worker := w.start(place{key: 2, dir: scratch(t), engine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+		worker := w.start(place{key: 2, dir: scratch(t), engine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error) {
 			inner, err := sleepingEngine(100*time.Millisecond)(spec, tokens, joiner)
 			if err != nil {
 				return nil, err
@@ -119,8 +119,8 @@ func TestDeviceIsLost(t *testing.T) {
 
 // onEmulatedCard trains on an emulated GPU, a step every tenth of a second, and loses the card once, in the step of that
 // number.
-func onEmulatedCard(t *testing.T, lostIn int, steps *int) func(*wire.RunSpec, []byte, bool) (peer.Engine, error) {
-	return func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+func onEmulatedCard(t *testing.T, lostIn int, steps *int) func(*wire.RunSpec, []byte, bool) (engine.Engine, error) {
+	return func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error) {
 		lose := false
 		cards, err := ptxemu.New(ptxemu.Config{Workers: 1, Fault: func(call string, _ int) error {
 			if !lose || call != "cuLaunchKernel" {
@@ -141,11 +141,11 @@ func onEmulatedCard(t *testing.T, lostIn int, steps *int) func(*wire.RunSpec, []
 		if err != nil {
 			return nil, err
 		}
-		engine, err := peer.NewLocalEngine(spec, device, tokens, joiner, filepath.Join(scratch(t), "moments"), model.Room{})
+		made, err := engine.NewLocal(spec, device, tokens, joiner, filepath.Join(scratch(t), "moments"), model.Room{})
 		if err != nil {
 			return nil, errors.Join(err, device.Close())
 		}
-		return &emulatedEngine{LocalEngine: engine, device: device, before: func() {
+		return &emulatedEngine{Local: made, device: device, before: func() {
 			time.Sleep(100 * time.Millisecond) // of the bubble's clock: emulation takes none
 			*steps++
 			lose = *steps == lostIn
@@ -154,17 +154,17 @@ func onEmulatedCard(t *testing.T, lostIn int, steps *int) func(*wire.RunSpec, []
 }
 
 type emulatedEngine struct {
-	*peer.LocalEngine
+	*engine.Local
 	device compute.Device
 	before func()
 }
 
 func (e *emulatedEngine) Step(positions []uint64, progress float64) (float64, error) {
 	e.before()
-	return e.LocalEngine.Step(positions, progress)
+	return e.Local.Step(positions, progress)
 }
 
-func (e *emulatedEngine) Close() error { return errors.Join(e.LocalEngine.Close(), e.device.Close()) }
+func (e *emulatedEngine) Close() error { return errors.Join(e.Local.Close(), e.device.Close()) }
 
 // One worker trains on an emulated GPU, which is lost once, the other on two devices of the processor as a team: both end
 // with the run's bits.
@@ -176,13 +176,13 @@ func TestEmulatedCardAndProcessorAgree(t *testing.T) {
 		w.start(place{})
 		steps := 0
 		card := w.start(place{key: 2, dir: scratch(t), engine: onEmulatedCard(t, 9, &steps)})
-		processor := w.start(place{key: 3, dir: scratch(t), engine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+		processor := w.start(place{key: 3, dir: scratch(t), engine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error) {
 			one, err := cpuEngine(t)(spec, tokens, joiner)
 			if err != nil {
 				return nil, err
 			}
 			two, err := cpuEngine(t)(spec, tokens, joiner)
-			return peer.NewTeam(paced{one}, paced{two}), err
+			return engine.NewTeam(paced{one}, paced{two}), err
 		}})
 		card.await("a lost card", func(s *status.Snapshot) bool {
 			return slices.ContainsFunc(s.Notes, func(n status.Note) bool { return strings.HasPrefix(n.Text, "the device is lost: inner step") })
@@ -201,7 +201,7 @@ func TestEmulatedCardAndProcessorAgree(t *testing.T) {
 }
 
 // paced takes a tenth of a second of the bubble's clock for a step.
-type paced struct{ peer.Engine }
+type paced struct{ engine.Engine }
 
 func (p paced) Step(positions []uint64, progress float64) (float64, error) {
 	time.Sleep(100 * time.Millisecond)

@@ -18,6 +18,7 @@ import (
 
 	"dunlin/compute/cpu"
 	"dunlin/data"
+	"dunlin/engine"
 	"dunlin/folder"
 	"dunlin/model"
 	"dunlin/peer"
@@ -120,7 +121,7 @@ func testKey(n byte) ed25519.PrivateKey {
 type place struct {
 	key     byte
 	dir     string
-	engine  func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) // nil for the coordinator
+	engine  func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error) // nil for the coordinator
 	change  func(*peer.Config)
 	hooks   hooks
 	listen  []string // addresses; loopback only
@@ -339,27 +340,27 @@ func (h handler) Serve(ctx context.Context, to wire.PeerID, request []byte) ([]b
 }
 
 // cpuEngine trains for real.
-func cpuEngine(t *testing.T) func(*wire.RunSpec, []byte, bool) (peer.Engine, error) {
-	return func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+func cpuEngine(t *testing.T) func(*wire.RunSpec, []byte, bool) (engine.Engine, error) {
+	return func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error) {
 		device, err := cpu.New(cpu.Options{Threads: 1})
 		if err != nil {
 			return nil, err
 		}
 		t.Cleanup(func() { _ = device.Close() })
-		return peer.NewLocalEngine(spec, device, tokens, joiner, "", model.Room{})
+		return engine.NewLocal(spec, device, tokens, joiner, "", model.Room{})
 	}
 }
 
 // counted wraps an engine and counts its steps.
-func counted(steps *atomic.Int64, build func(*wire.RunSpec, []byte, bool) (peer.Engine, error)) func(*wire.RunSpec, []byte, bool) (peer.Engine, error) {
-	return func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+func counted(steps *atomic.Int64, build func(*wire.RunSpec, []byte, bool) (engine.Engine, error)) func(*wire.RunSpec, []byte, bool) (engine.Engine, error) {
+	return func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error) {
 		e, err := build(spec, tokens, joiner)
 		return countingEngine{e, steps}, err
 	}
 }
 
 type countingEngine struct {
-	peer.Engine
+	engine.Engine
 	steps *atomic.Int64
 }
 
@@ -377,8 +378,8 @@ type sleeper struct {
 }
 
 // sleepingEngine takes so long a step.
-func sleepingEngine(step time.Duration) func(*wire.RunSpec, []byte, bool) (peer.Engine, error) {
-	return func(spec *wire.RunSpec, tokens []byte, _ bool) (peer.Engine, error) {
+func sleepingEngine(step time.Duration) func(*wire.RunSpec, []byte, bool) (engine.Engine, error) {
+	return func(spec *wire.RunSpec, tokens []byte, _ bool) (engine.Engine, error) {
 		windows, err := data.NewWindows(tokens, int(spec.Model.Context))
 		if err != nil {
 			return nil, err

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"dunlin/engine"
 	"dunlin/model"
-	"dunlin/peer"
 	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
@@ -69,16 +69,16 @@ func TestJoinThenReplayEqualsHavingBeenThere(t *testing.T) {
 				}
 				s := w.lead.await("commits", commits(test.late))
 				var manifests atomic.Int64
-				var engine *recorder
+				var made *recorder
 				joiner := w.start(place{
 					key: 9, dir: scratch(t),
-					engine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+					engine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error) {
 						if !joiner {
 							t.Error("the engine is not told that it joins in the middle of a run")
 						}
 						e, err := sleepingEngine(100*time.Millisecond)(spec, tokens, joiner)
-						engine = &recorder{Engine: e}
-						return engine, err
+						made = &recorder{Engine: e}
+						return made, err
 					},
 					hooks: hooks{fetch: func(_ context.Context, _ wire.PeerID, r wire.Request) {
 						if r.What == wire.WhatManifest {
@@ -93,8 +93,8 @@ func TestJoinThenReplayEqualsHavingBeenThere(t *testing.T) {
 				if (manifests.Load() > 0) != test.manifests {
 					t.Errorf("the joiner asked for %d manifests of checkpoints", manifests.Load())
 				}
-				if first := w.spec.Progress(float64(s.Run.Tokens)); engine.progress[0] < first {
-					t.Errorf("the joiner's schedules began at progress %v, the run stood at %v", engine.progress[0], first)
+				if first := w.spec.Progress(float64(s.Run.Tokens)); made.progress[0] < first {
+					t.Errorf("the joiner's schedules began at progress %v, the run stood at %v", made.progress[0], first)
 				}
 				f := w.open(w.leadDir)
 				if got := f.replay().Hash(); got != last.Run.StateHash || uint64(len(f.entries)) != last.Run.Height {
@@ -203,7 +203,7 @@ func TestJoinerStartsInTime(t *testing.T) {
 		var first time.Time
 		stepped := make(chan struct{})
 		start := time.Now()
-		joiner := w.start(place{key: 9, dir: scratch(t), engine: func(spec *wire.RunSpec, tokens []byte, joins bool) (peer.Engine, error) {
+		joiner := w.start(place{key: 9, dir: scratch(t), engine: func(spec *wire.RunSpec, tokens []byte, joins bool) (engine.Engine, error) {
 			e, err := sleepingEngine(500*time.Millisecond)(spec, tokens, joins)
 			return firstStep{e, func() { first = time.Now(); close(stepped) }, new(sync.Once)}, err
 		}})
@@ -230,7 +230,7 @@ func TestJoinerStartsInTime(t *testing.T) {
 
 // firstStep tells of an engine's first step as it begins.
 type firstStep struct {
-	peer.Engine
+	engine.Engine
 	tell func()
 	once *sync.Once
 }

@@ -17,6 +17,7 @@ import (
 	"dunlin/model"
 	"dunlin/peer"
 	"dunlin/pipeline"
+	"dunlin/recipe"
 	"dunlin/status"
 )
 
@@ -48,7 +49,7 @@ func TestPipelineThroughput(t *testing.T) {
 		look.Stages = append(look.Stages, []pipeline.Worker{w})
 		t.Logf("stage %d of %d wide blocks, %d of them: a forward pass of %d tokens takes %v", s+1, shape.Width, blocks, shape.Context, w.Forward.Round(time.Millisecond))
 	}
-	for _, name := range strings.Fields(setting("CODECS", strings.Join(peer.Activations(), " "))) {
+	for _, name := range strings.Fields(setting("CODECS", strings.Join(recipe.Activations(), " "))) {
 		t.Run(name, func(t *testing.T) {
 			codec, err := compress.ByName(name)
 			if err != nil {

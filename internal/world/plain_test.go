@@ -10,8 +10,8 @@ import (
 	"dunlin/checkpoint"
 	"dunlin/compute"
 	"dunlin/compute/cpu"
+	"dunlin/engine"
 	"dunlin/optimizer"
-	"dunlin/peer"
 	"dunlin/recipe"
 	"dunlin/training"
 	"dunlin/wire"
@@ -19,7 +19,7 @@ import (
 
 // recorder keeps what an engine was asked for.
 type recorder struct {
-	peer.Engine
+	engine.Engine
 	positions [][]uint64
 	progress  []float64
 }
@@ -49,11 +49,11 @@ func TestOneWorkerIsPlainTraining(t *testing.T) {
 				r.TokenBudget = steps * uint64(r.Batch*r.Model.Context)
 			})
 			w.start(place{})
-			var engine *recorder
-			n := w.start(place{key: 2, dir: scratch(t), engine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (peer.Engine, error) {
+			var made *recorder
+			n := w.start(place{key: 2, dir: scratch(t), engine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error) {
 				e, err := cpuEngine(t)(spec, tokens, joiner)
-				engine = &recorder{Engine: e}
-				return engine, err
+				made = &recorder{Engine: e}
+				return made, err
 			}})
 			if err := n.finish(); err != nil {
 				t.Fatal(err)
@@ -67,7 +67,7 @@ func TestOneWorkerIsPlainTraining(t *testing.T) {
 				ends[c.Fragment] = table.Contributors[0].To
 			})
 			plain := newPlain(t, w)
-			plain.train(t, append(ends, steps), engine)
+			plain.train(t, append(ends, steps), made)
 			for i, got := range f.replay().Tensors() {
 				end := ends[w.spec.Tensors[i].Fragment]
 				if d := difference(got, plain.at[end][i]); !(d < off) {
@@ -103,7 +103,7 @@ func difference(a compute.Tensor, b []float32) float64 {
 
 // plain is one trainer without a swarm.
 type plain struct {
-	engine peer.Engine
+	engine engine.Engine
 	spec   *wire.RunSpec
 	at     map[uint64][][]float32 // weights after so many steps
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"dunlin/compute/cpu"
+	"dunlin/engine"
 	"dunlin/model"
 	"dunlin/peer"
 	"dunlin/recipe"
@@ -33,14 +34,14 @@ func (w *world) stageWorkerAt(key byte, stage int, dir string) *node {
 	})
 }
 
-func (w *world) stageEngine(stage int) func(*wire.RunSpec, []byte, bool) (peer.Engine, error) {
-	return func(spec *wire.RunSpec, _ []byte, joiner bool) (peer.Engine, error) {
+func (w *world) stageEngine(stage int) func(*wire.RunSpec, []byte, bool) (engine.Engine, error) {
+	return func(spec *wire.RunSpec, _ []byte, joiner bool) (engine.Engine, error) {
 		device, err := cpu.New(cpu.Options{Threads: 1})
 		if err != nil {
 			return nil, err
 		}
 		w.t.Cleanup(func() { _ = device.Close() })
-		return peer.NewStageEngine(spec, stage, device, joiner, "", model.Room{})
+		return engine.NewStage(spec, stage, device, joiner, "", model.Room{})
 	}
 }
 

@@ -5,8 +5,8 @@ import (
 	"fmt"
 
 	"dunlin/data"
+	"dunlin/engine"
 	"dunlin/model"
-	"dunlin/peer"
 	"dunlin/wire"
 )
 
@@ -31,7 +31,7 @@ type walk struct {
 }
 
 // stages opens a worker's peers of all stages.
-func (t *trial) stages(joiner bool) ([]*peer.StageEngine, error) {
+func (t *trial) stages(joiner bool) ([]*engine.Stage, error) {
 	if t.pipe == nil {
 		windows, err := data.NewWindows(t.study.corpus.Train, t.study.model.Context)
 		if err != nil {
@@ -39,10 +39,10 @@ func (t *trial) stages(joiner bool) ([]*peer.StageEngine, error) {
 		}
 		t.pipe = &pipeline{windows: windows, order: data.Order{Seed: t.spec.Data.Seed, N: windows.Len()}}
 	}
-	out := make([]*peer.StageEngine, t.spec.StageCount())
+	out := make([]*engine.Stage, t.spec.StageCount())
 	for s := range out {
 		var err error
-		if out[s], err = peer.NewStageEngine(t.spec, s, t.device, joiner, "", model.Room{}); err != nil {
+		if out[s], err = engine.NewStage(t.spec, s, t.device, joiner, "", model.Room{}); err != nil {
 			return nil, err
 		}
 	}
@@ -51,7 +51,7 @@ func (t *trial) stages(joiner bool) ([]*peer.StageEngine, error) {
 }
 
 // together returns the tensors of a worker's stages.
-func together(stages []*peer.StageEngine) [][]float32 {
+func together(stages []*engine.Stage) [][]float32 {
 	live := make([][]float32, len(stages[0].Live()))
 	for _, e := range stages {
 		for i, tensor := range e.Live() {

@@ -13,9 +13,9 @@ import (
 	"dunlin/compute/cpu"
 	"dunlin/contribution"
 	"dunlin/data"
+	"dunlin/engine"
 	"dunlin/model"
 	"dunlin/optimizer"
-	"dunlin/peer"
 	"dunlin/recipe"
 	"dunlin/replica"
 	"dunlin/round"
@@ -80,8 +80,8 @@ type trial struct {
 
 // worker is one member: its engine or those of its stages, its trackers and its live parameters by fragment.
 type worker struct {
-	engine   *peer.LocalEngine
-	stages   []*peer.StageEngine
+	engine   *engine.Local
+	stages   []*engine.Stage
 	trackers []*contribution.Tracker
 	live     [][][]float32
 	sent     []*contribution.Contribution // by fragment, undecided
@@ -154,7 +154,7 @@ func (t *trial) admit(step int, joiner bool) error {
 	if t.arm.Stages > 1 {
 		w.stages, err = t.stages(joiner)
 	} else {
-		w.engine, err = peer.NewLocalEngine(t.spec, t.device, t.study.corpus.Train, joiner, "", model.Room{})
+		w.engine, err = engine.NewLocal(t.spec, t.device, t.study.corpus.Train, joiner, "", model.Room{})
 	}
 	if err != nil {
 		return err

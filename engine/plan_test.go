@@ -1,4 +1,4 @@
-package peer
+package engine
 
 import (
 	"errors"
@@ -11,9 +11,8 @@ import (
 	"dunlin/data"
 	"dunlin/model"
 	"dunlin/recipe"
-	"dunlin/store"
+	"dunlin/recipe/recipetest"
 	"dunlin/training"
-	"dunlin/wire"
 )
 
 // device returns a one-thread CPU for a test.
@@ -29,8 +28,14 @@ func device(t *testing.T) compute.Device {
 
 // TestWorkerFitsItsMemory: a worker with less memory than a step's windows need reads the same windows in parts.
 func TestWorkerFitsItsMemory(t *testing.T) {
-	spec := plainSpec(t)
-	text := []byte(strings.Repeat("func f(x int) int { return x + 1 }\n", 4000))
+	spec, text := recipetest.Spec(t, func(r *recipe.Run) {
+		var err error
+		if r.Model, err = model.Preset("pico"); err != nil {
+			t.Fatal(err)
+		}
+		text := []byte(strings.Repeat("func f(x int) int { return x + 1 }\n", 4000))
+		r.Corpus = &data.Corpus{Train: text, HeldOut: text[:4096]}
+	})
 	free, err := WorkerPlan(spec, device(t), 0, 1<<20)
 	if err != nil {
 		t.Fatal(err)
@@ -45,12 +50,7 @@ func TestWorkerFitsItsMemory(t *testing.T) {
 	}
 	var losses [2][]float64
 	for i, p := range []training.Plan{free, tight} {
-		corpus, err := data.NewWindows(text, int(spec.Model.Context))
-		if err != nil {
-			t.Fatal(err)
-		}
-		spec.Data.Windows = uint64(corpus.Len())
-		e, err := NewLocalEngine(spec, device(t), text, false, "", p.Room)
+		e, err := NewLocal(spec, device(t), text, false, "", p.Room)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,27 +75,4 @@ func TestWorkerFitsItsMemory(t *testing.T) {
 			t.Errorf("losses %v with all memory, %v with little", losses[0], losses[1])
 		}
 	}
-}
-
-// plainSpec is the RunSpec of a small run without stages.
-func plainSpec(t *testing.T) *wire.RunSpec {
-	t.Helper()
-	c := recipe.DefaultRun()
-	c.Name, c.TokenBudget = "test", 1<<20
-	var err error
-	if c.Model, err = model.Preset("pico"); err != nil {
-		t.Fatal(err)
-	}
-	text := []byte(strings.Repeat("func f(x int) int { return x + 1 }\n", 4000))
-	c.Corpus = &data.Corpus{Train: text[:len(text)-4096], HeldOut: text[len(text)-4096:]}
-	key := testKey()
-	signed, err := c.Spec(key, []wire.PeerID{wire.PeerIDOf(key)}, func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	spec, err := signed.Open(wire.HashLeaf(signed.Spec))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return spec
 }

@@ -1,4 +1,4 @@
-package peer
+package engine
 
 import (
 	"errors"
@@ -12,8 +12,8 @@ import (
 	"dunlin/wire"
 )
 
-// LocalEngine makes a swarm worker's inner steps on a device of this machine.
-type LocalEngine struct {
+// Local makes a swarm worker's inner steps on a device of this machine.
+type Local struct {
 	cfg             training.TrainerConfig // of a joiner, whose moments start at zero
 	trainer         *training.Trainer      // nil while the device is lost
 	device          compute.Device
@@ -26,13 +26,13 @@ type LocalEngine struct {
 	memory          string // file of the moments; empty for none
 }
 
-// NewLocalEngine allocates the run's model on a device, which stays the
+// NewLocal allocates the run's model on a device, which stays the
 // caller's. tokens is the run's training text. A joiner's learning rate ramps
 // up, since its moments start at zero in the middle of a run (protocol, R3a).
 // memory is a file for the moments, from which a restarted worker goes on
 // (R8); one that does not fit is passed over, as if there were none. room is a
 // WorkerPlan's, or zero to keep everything.
-func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, joiner bool, memory string, room model.Room) (*LocalEngine, error) {
+func NewLocal(spec *wire.RunSpec, device compute.Device, tokens []byte, joiner bool, memory string, room model.Room) (*Local, error) {
 	cfg, err := recipe.Trainer(spec, joiner)
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, jo
 	if err != nil {
 		return nil, err
 	}
-	e := &LocalEngine{
+	e := &Local{
 		trainer: trainer, device: device, windows: windows, order: data.Order{Seed: spec.Data.Seed, N: windows.Len()},
 		inputs: make([]int32, cfg.Batch*cfg.Model.Context), targets: make([]int32, cfg.Batch*cfg.Model.Context),
 		indices: make([]int, cfg.Batch), memory: memory,
@@ -72,7 +72,7 @@ func NewLocalEngine(spec *wire.RunSpec, device compute.Device, tokens []byte, jo
 }
 
 // Remember implements Engine: it keeps the moments in one durable step.
-func (e *LocalEngine) Remember() error {
+func (e *Local) Remember() error {
 	if e.trainer == nil {
 		return nil
 	}
@@ -80,10 +80,10 @@ func (e *LocalEngine) Remember() error {
 }
 
 // Live implements Engine.
-func (e *LocalEngine) Live() [][]float32 { return e.live }
+func (e *Local) Live() [][]float32 { return e.live }
 
 // Pull implements Engine.
-func (e *LocalEngine) Pull(tensors []int) error {
+func (e *Local) Pull(tensors []int) error {
 	if !e.apart {
 		return nil
 	}
@@ -96,7 +96,7 @@ func (e *LocalEngine) Pull(tensors []int) error {
 }
 
 // Push implements Engine.
-func (e *LocalEngine) Push(tensors []int) error {
+func (e *Local) Push(tensors []int) error {
 	if !e.apart {
 		return nil
 	}
@@ -109,7 +109,7 @@ func (e *LocalEngine) Push(tensors []int) error {
 }
 
 // Reopen implements Engine.
-func (e *LocalEngine) Reopen() error {
+func (e *Local) Reopen() error {
 	device, ok := e.device.(compute.Reopener)
 	if !ok {
 		return fmt.Errorf("device %s cannot be opened again", e.device.Name())
@@ -131,10 +131,10 @@ func (e *LocalEngine) Reopen() error {
 }
 
 // Name implements Engine.
-func (e *LocalEngine) Name() string { return e.device.Name() }
+func (e *Local) Name() string { return e.device.Name() }
 
 // Step implements Engine.
-func (e *LocalEngine) Step(positions []uint64, progress float64) (float64, error) {
+func (e *Local) Step(positions []uint64, progress float64) (float64, error) {
 	for i, p := range positions {
 		e.indices[i] = e.order.At(p)
 	}
@@ -146,7 +146,7 @@ func (e *LocalEngine) Step(positions []uint64, progress float64) (float64, error
 }
 
 // Close implements Engine.
-func (e *LocalEngine) Close() error {
+func (e *Local) Close() error {
 	if e.trainer == nil {
 		return nil
 	}

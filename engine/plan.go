@@ -1,4 +1,4 @@
-package peer
+package engine
 
 import (
 	"dunlin/compute"
@@ -28,7 +28,7 @@ func StagePlan(spec *wire.RunSpec, stage int, device compute.Device, limit, used
 		return training.Plan{}, err
 	}
 	values := int(recipe.StageSize(spec, stage))
-	gradients := serverHeld(values) // what counts, and those that wait for their trainer's word but the newest
+	gradients := HeldGradients(values) // what counts, and those that wait for their trainer's word but the newest
 	if spec.Synchronous {
 		gradients++
 	}
@@ -42,3 +42,12 @@ func roundsBytes(spec *wire.RunSpec, parameters int) int64 {
 	n := int64(parameters)
 	return 4*(3*n+4*n/int64(spec.Fragments)) + n + connections
 }
+
+// Bounds of the gradients of a stage that wait for their trainer's word.
+const (
+	heldMost  = 8
+	heldBytes = 256 << 20
+)
+
+// HeldGradients is how many of so many values may wait: one where they are large.
+func HeldGradients(values int) int { return min(max(1, heldBytes/(4*values)), heldMost) }

@@ -1,4 +1,4 @@
-package peer
+package engine
 
 import (
 	"encoding/binary"
@@ -15,10 +15,10 @@ import (
 	"dunlin/wire"
 )
 
-// StageEngine computes one stage of a run's model on a device of this machine. The
+// Stage computes one stage of a run's model on a device of this machine. The
 // gradient of each micro-batch is kept apart until it counts, so that one that a
 // trainer gives up leaves nothing behind. One goroutine uses it.
-type StageEngine struct {
+type Stage struct {
 	stage  *model.Stage
 	inner  optimizer.Inner
 	device compute.Device
@@ -39,9 +39,9 @@ type StageEngine struct {
 	other  []float32
 }
 
-// NewStageEngine allocates a stage of a run's model on a device, which stays the
-// caller's. joiner, memory and room are as for NewLocalEngine; room is a StagePlan's.
-func NewStageEngine(spec *wire.RunSpec, stage int, device compute.Device, joiner bool, memory string, room model.Room) (*StageEngine, error) {
+// NewStage allocates a stage of a run's model on a device, which stays the
+// caller's. joiner, memory and room are as for NewLocal; room is a StagePlan's.
+func NewStage(spec *wire.RunSpec, stage int, device compute.Device, joiner bool, memory string, room model.Room) (*Stage, error) {
 	cfg, err := recipe.Trainer(spec, joiner)
 	if err != nil {
 		return nil, err
@@ -54,14 +54,14 @@ func NewStageEngine(spec *wire.RunSpec, stage int, device compute.Device, joiner
 	if err != nil {
 		return nil, fmt.Errorf("run spec: activations: %w", err)
 	}
-	e := &StageEngine{device: device, cfg: cfg, codec: codec, most: int(spec.Micro), kept: map[wire.StageKey]compute.Buffer{}}
+	e := &Stage{device: device, cfg: cfg, codec: codec, most: int(spec.Micro), kept: map[wire.StageKey]compute.Buffer{}}
 	if room == (model.Room{}) {
 		room.Batch = int(spec.Micro)
 	}
 	if e.stage, err = model.NewStage(parts[stage], room, cfg.Model, device); err != nil {
 		return nil, err
 	}
-	fail := func(err error) (*StageEngine, error) { return nil, errors.Join(err, e.Close()) }
+	fail := func(err error) (*Stage, error) { return nil, errors.Join(err, e.Close()) }
 	if e.sum, err = device.Alloc(e.stage.Grads().Len()); err != nil {
 		return fail(err)
 	}
@@ -101,32 +101,32 @@ func NewStageEngine(spec *wire.RunSpec, stage int, device compute.Device, joiner
 }
 
 // Live implements Engine; tensors of other stages are nil.
-func (e *StageEngine) Live() [][]float32 { return e.live }
+func (e *Stage) Live() [][]float32 { return e.live }
 
 // Pull implements Engine: the device shares the host's memory.
-func (e *StageEngine) Pull([]int) error { return nil }
+func (e *Stage) Pull([]int) error { return nil }
 
 // Push implements Engine.
-func (e *StageEngine) Push([]int) error { return nil }
+func (e *Stage) Push([]int) error { return nil }
 
 // Remember implements Engine.
-func (e *StageEngine) Remember() error { return keepMoments(e.memory, e.inner) }
+func (e *Stage) Remember() error { return keepMoments(e.memory, e.inner) }
 
 // Reopen implements Engine: what shares the host's memory is not lost.
-func (e *StageEngine) Reopen() error {
+func (e *Stage) Reopen() error {
 	return fmt.Errorf("device %s cannot be opened again", e.device.Name())
 }
 
 // Name implements Engine.
-func (e *StageEngine) Name() string { return e.device.Name() }
+func (e *Stage) Name() string { return e.device.Name() }
 
 // Step implements Engine: a stage alone makes none from tokens.
-func (e *StageEngine) Step([]uint64, float64) (float64, error) {
+func (e *Stage) Step([]uint64, float64) (float64, error) {
 	return 0, errors.New("a stage steps on gradients that other stages bring")
 }
 
 // Close implements Engine.
-func (e *StageEngine) Close() error {
+func (e *Stage) Close() error {
 	if e.inner != nil {
 		e.inner.Close()
 	}
@@ -145,7 +145,7 @@ func (e *StageEngine) Close() error {
 }
 
 // Forward runs one micro-batch forward and returns the encoded output.
-func (e *StageEngine) Forward(c *wire.Cargo) ([]byte, error) {
+func (e *Stage) Forward(c *wire.Cargo) ([]byte, error) {
 	in, err := e.pass(c)
 	if err != nil {
 		return nil, err
@@ -160,7 +160,7 @@ func (e *StageEngine) Forward(c *wire.Cargo) ([]byte, error) {
 // Backward runs one micro-batch forward and back and returns the encoded gradient of
 // its input, empty at the first stage, and the loss at the last. The weight gradient is
 // kept under the key until Add or Drop.
-func (e *StageEngine) Backward(key wire.StageKey, c *wire.Cargo) (gradient []byte, loss float32, err error) {
+func (e *Stage) Backward(key wire.StageKey, c *wire.Cargo) (gradient []byte, loss float32, err error) {
 	in, err := e.pass(c)
 	if err != nil {
 		return nil, 0, err
@@ -197,7 +197,7 @@ func (e *StageEngine) Backward(key wire.StageKey, c *wire.Cargo) (gradient []byt
 }
 
 // clear makes room for the next gradient: one that is still waited for is put aside.
-func (e *StageEngine) clear() error {
+func (e *Stage) clear() error {
 	if e.there {
 		var b compute.Buffer
 		if n := len(e.spare); n > 0 {
@@ -216,7 +216,7 @@ func (e *StageEngine) clear() error {
 }
 
 // Drop forgets a kept gradient.
-func (e *StageEngine) Drop(key wire.StageKey) {
+func (e *Stage) Drop(key wire.StageKey) {
 	if e.there && e.newest == key {
 		e.there = false
 	}
@@ -227,7 +227,7 @@ func (e *StageEngine) Drop(key wire.StageKey) {
 }
 
 // Add makes a kept gradient count.
-func (e *StageEngine) Add(key wire.StageKey) error {
+func (e *Stage) Add(key wire.StageKey) error {
 	b, ok := e.kept[key]
 	if e.there && e.newest == key {
 		b, ok = e.stage.Grads(), true
@@ -246,10 +246,10 @@ func (e *StageEngine) Add(key wire.StageKey) error {
 }
 
 // Clear forgets what counts.
-func (e *StageEngine) Clear() { e.count = 0 }
+func (e *Stage) Clear() { e.count = 0 }
 
 // Apply makes an inner step on the mean of what counts, and clears it.
-func (e *StageEngine) Apply(progress float64) error {
+func (e *Stage) Apply(progress float64) error {
 	if e.count == 0 {
 		return errors.New("inner step on no gradient")
 	}
@@ -259,7 +259,7 @@ func (e *StageEngine) Apply(progress float64) error {
 }
 
 // Sum returns the bytes of what counts, for other members of the stage.
-func (e *StageEngine) Sum() []byte {
+func (e *Stage) Sum() []byte {
 	out := make([]byte, 4*e.sum.Len())
 	if e.count == 0 {
 		return out
@@ -272,7 +272,7 @@ func (e *StageEngine) Sum() []byte {
 
 // Reduce adds up the sums of a step's members in their order, of which nil is its own,
 // and returns the squared norm of the mean over so many micro-batches.
-func (e *StageEngine) Reduce(sums [][]byte, micros int) (float64, error) {
+func (e *Stage) Reduce(sums [][]byte, micros int) (float64, error) {
 	clear(e.all.Host)
 	for _, sum := range sums {
 		switch {
@@ -293,7 +293,7 @@ func (e *StageEngine) Reduce(sums [][]byte, micros int) (float64, error) {
 
 // ApplyReduced makes an inner step on the mean that Reduce made, clipped by the norm of
 // the whole model's gradient (R12), and clears what counts.
-func (e *StageEngine) ApplyReduced(micros int, normSq, progress float64) error {
+func (e *Stage) ApplyReduced(micros int, normSq, progress float64) error {
 	n := float64(micros)
 	e.inner.Squares(normSq * n * n)
 	_, err := e.inner.Step(e.cfg.LR.At(progress), e.cfg.WeightDecay.At(progress), 1/n)
@@ -302,7 +302,7 @@ func (e *StageEngine) ApplyReduced(micros int, normSq, progress float64) error {
 }
 
 // pass decodes the input of a call.
-func (e *StageEngine) pass(c *wire.Cargo) (model.Pass, error) {
+func (e *Stage) pass(c *wire.Cargo) (model.Pass, error) {
 	windows := wire.Windows(c.Windows)
 	if windows < 1 || windows > uint64(e.most) {
 		return model.Pass{}, fmt.Errorf("a micro-batch of %d windows: 1 to %d are taken", windows, e.most)
@@ -318,10 +318,10 @@ func (e *StageEngine) pass(c *wire.Cargo) (model.Pass, error) {
 	return in, e.codec.Decode(in.Stream, c.Input)
 }
 
-func (e *StageEngine) rows(in model.Pass) int { return in.Windows * e.cfg.Model.Context }
+func (e *Stage) rows(in model.Pass) int { return in.Windows * e.cfg.Model.Context }
 
-// encodeTokens and decodeTokens are how tokens travel.
-func encodeTokens(tokens []int32) []byte {
+// EncodeTokens is how tokens travel to a stage, four bytes each, little endian.
+func EncodeTokens(tokens []int32) []byte {
 	out := make([]byte, 0, 4*len(tokens))
 	for _, t := range tokens {
 		out = binary.LittleEndian.AppendUint32(out, uint32(t))
@@ -339,6 +339,3 @@ func decodeTokens(b []byte, n int) ([]int32, error) {
 	}
 	return out, nil
 }
-
-// Activations lists the codecs of what passes between stages.
-func Activations() []string { return []string{"int8", "had4", "int4", "fp32"} }

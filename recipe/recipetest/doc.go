@@ -1,0 +1,2 @@
+// Package recipetest makes small runs for tests of what a RunSpec configures.
+package recipetest
