@@ -227,7 +227,7 @@ func (t *terminal) serviceInstall(ctx context.Context, _ *Config, args []string)
 	if err := runAll(ctx, s.start); err != nil {
 		return fmt.Errorf("the service's file is in %s, but it was not started: %w", s.path, err)
 	}
-	_, err = fmt.Fprintf(t.out, "dunlin runs, and starts when you log in: %s\n%s\n", s.path, s.afterword)
+	_, err = fmt.Fprintf(t.out, "dunlin is started, and will be when you log in: %s\nhow it does: dunlin status\n%s\n", s.path, s.afterword)
 	return err
 }
 
