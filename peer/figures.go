@@ -30,6 +30,7 @@ type figures struct {
 	names           map[wire.PeerID]string // that peers give themselves
 	lost            []lost
 	curve           []status.Point
+	pace            []status.Point // tokens of the commits of the last minute, of two at least; without their losses
 	heldOut         []status.Point
 	prompt          string          // that samples continue
 	samples         []status.Sample // newest last
@@ -65,6 +66,9 @@ const (
 	maxGone   = 200
 
 	maxSamples = 8
+
+	// A worker reckons the swarm's speed from commits of so many seconds, so far apart at least.
+	paceOver, paceStep = 60.0, 0.5
 )
 
 func newFigures(now time.Time) *figures {
@@ -152,6 +156,13 @@ func (f *figures) commit(height uint64, c *wire.Commit) {
 	f.commits++
 	f.commitHeight = height
 	f.tokens = c.Tokens
+	now := f.since(time.Now())
+	if n := len(f.pace); n == 0 || now-f.pace[n-1].At > paceStep {
+		f.pace = append(f.pace, status.Point{Tokens: c.Tokens, At: now})
+	}
+	for len(f.pace) > 2 && f.pace[0].At < now-paceOver {
+		f.pace = f.pace[1:]
+	}
 	sum, n := 0.0, 0
 	for _, g := range f.members {
 		if l := g.heartbeat.Loss.Value(); g.alive && l > 0 {
@@ -160,7 +171,7 @@ func (f *figures) commit(height uint64, c *wire.Commit) {
 		}
 	}
 	if n > 0 {
-		f.curve = thin(append(f.curve, status.Point{Tokens: c.Tokens, Loss: math.Round(sum/float64(n)*1e5) / 1e5, At: f.since(time.Now())}))
+		f.curve = thin(append(f.curve, status.Point{Tokens: c.Tokens, Loss: math.Round(sum/float64(n)*1e5) / 1e5, At: now}))
 	}
 }
 

@@ -85,6 +85,21 @@ func (o *ownRounds) entry(body wire.Body, table []byte, now time.Time) {
 	}
 }
 
+// serves tells whether an entry about a round concerns what this peer trains: the
+// rounds of other stages are not its own.
+func (p *Peer) serves(body wire.Body) bool {
+	var fragment uint64
+	switch b := body.(type) {
+	case *wire.Attempt:
+		fragment = b.Fragment
+	case *wire.Commit:
+		fragment = b.Fragment
+	default:
+		return true
+	}
+	return p.cfg.Stage == wire.AllStages || p.spec.StageOf(int(fragment)) == p.cfg.Stage //nolint:gosec // the ledger's rules bound it
+}
+
 // snapped takes in a snapshot of this worker's weights.
 func (o *ownRounds) snapped(fragment, base uint64, now time.Time) {
 	o.of(fragment, base).snapshot = now

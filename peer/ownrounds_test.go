@@ -1,7 +1,9 @@
 package peer
 
 import (
+	"math"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"dunlin/status"
@@ -89,4 +91,37 @@ func TestRateByClass(t *testing.T) {
 	if again := f.rateByClass(now.Add(time.Hour)); len(again) != maxClasses || again[0] != 0 || f.classes[0] != first {
 		t.Errorf("an hour later %q at %v", f.classes, again)
 	}
+}
+
+// A worker goes by the ledger for the speed of the swarm, losses or none: by the last minute, or by the last two commits
+// where they are further apart, until none comes.
+func TestCommittedRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFigures(time.Now())
+		commit := func(after time.Duration, tokens uint64) {
+			time.Sleep(after)
+			f.commit(1, &wire.Commit{Tokens: tokens})
+		}
+		holds := func(want float64) {
+			t.Helper()
+			if got := f.committedRate(time.Now()); math.Abs(got-want) > 1e-9 {
+				t.Errorf("%v tokens a second, want %v", got, want)
+			}
+		}
+		commit(time.Second, 1000)
+		holds(0)
+		for i := range uint64(200) {
+			commit(time.Second, 2000+1000*i)
+		}
+		holds(1000)
+		if len(f.pace) > 62 {
+			t.Errorf("%d commits are kept", len(f.pace))
+		}
+		commit(300*time.Second, 201_000+30_000)
+		holds(100)
+		time.Sleep(599 * time.Second)
+		holds(100)
+		time.Sleep(2 * time.Second)
+		holds(0)
+	})
 }

@@ -578,7 +578,7 @@ func (p *Peer) logged(c *wire.Certified, table []byte) error {
 		return err
 	}
 	p.learn(c.Entry.Height, body)
-	if p.begun && p.worker != nil {
+	if p.begun && p.worker != nil && p.serves(body) {
 		p.figures.own.entry(body, table, time.Now())
 	}
 	p.thank(c.Entry.Height, body, table)

@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -61,15 +60,16 @@ func (p *Peer) total(now time.Time) (rate float64, training int) {
 	return rate, training
 }
 
-// committedRate is the tokens a second of the commits of the last minute; 0 without two of them.
+// committedRate is the tokens a second of the commits of the last minute, or of the last two where they come more seldom; 0
+// without two, or once none came for longer than those two were apart.
 func (f *figures) committedRate(now time.Time) float64 {
-	since := f.since(now) - 60
-	i, _ := slices.BinarySearchFunc(f.curve, since, func(p status.Point, at float64) int { return cmp.Compare(p.At, at) })
-	late := f.curve[i:]
-	if len(late) < 2 || late[len(late)-1].At <= late[0].At {
+	if len(f.pace) < 2 {
 		return 0
 	}
-	first, last := late[0], late[len(late)-1]
+	first, last := f.pace[0], f.pace[len(f.pace)-1]
+	if f.since(now)-last.At > max(paceOver, 2*(last.At-first.At)) {
+		return 0
+	}
 	return float64(last.Tokens-first.Tokens) / (last.At - first.At)
 }
 

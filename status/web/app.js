@@ -250,7 +250,7 @@ function show(s) {
   cards(s);
   health(s);
   cost(s);
-  charts[0].show(s.learning);
+  charts[0].show(s.learning, s.health.commits);
   charts[1].show(s.speed, s.role === "worker", you?.class);
   rounds.show(s.rounds, elapsed, s.role === "coordinator");
   peers(s);

@@ -202,9 +202,11 @@ export class LossChart extends LineChart {
     ctx.restore();
   }
 
-  show(learning) {
+  show(learning, commits) {
     if (!learning) return;
     this.learning = learning;
+    this.commits = commits ?? this.commits;
+    if (this.commits > 0) this.empty.textContent = "This peer hears of no loss; the coordinator's page has the curve.";
     const at = new Map();
     const put = (points, n) => {
       for (const p of points ?? []) {
