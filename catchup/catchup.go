@@ -61,6 +61,7 @@ type Machine struct {
 	stateBytes []uint64 // of each fragment's state
 
 	// The ledger.
+	opened   uint64 // the ledger reached this when it was opened
 	logged   uint64 // the entries up to here have come
 	floor    uint64 // queue holds what matters above here
 	tip      uint64 // highest entry that was ever fed
@@ -126,14 +127,6 @@ func (k orderKind) String() string {
 	return [...]string{"applying", "promoting", "saving", "loading"}[k]
 }
 
-// ask is a request for entries that is under way.
-type ask struct {
-	peer  wire.PeerID
-	from  uint64
-	until time.Time // zero when none is under way
-	tries int       // without progress
-}
-
 // New returns a machine whose replica is in state 0 and whose ledger is empty.
 // Whatever the ledger holds is fed as Logged.
 func New(cfg Config) (*Machine, error) {
@@ -158,6 +151,8 @@ func (m *Machine) keeps(fragment int) bool { return m.cfg.Holds == nil || m.cfg.
 func (m *Machine) Step(now time.Time, ev Event) []Effect {
 	m.now, m.effects = now, nil
 	switch e := ev.(type) {
+	case Opened:
+		m.opened = e.Height
 	case Logged:
 		m.log(e)
 	case Sync:
@@ -205,6 +200,9 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 		m.loadFailed(e)
 	case Tick:
 	}
+	if m.tip < m.opened { // what is read next may name a newer checkpoint, and what older ones need may be gone
+		return m.take()
+	}
 	m.fetcher.expire(now)
 	m.slowOrder()
 	m.choosePlan()
@@ -214,6 +212,11 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 	m.pump()
 	m.askEntries()
 	m.checkSynced()
+	return m.take()
+}
+
+// take returns what is to be done.
+func (m *Machine) take() []Effect {
 	effects := m.effects
 	m.effects = nil
 	return effects
@@ -262,15 +265,6 @@ func (m *Machine) log(e Logged) {
 	}
 	m.settle()
 	m.reread()
-}
-
-// reread closes a gap from the own ledger, which holds what was logged while
-// the machine went back to a checkpoint.
-func (m *Machine) reread() {
-	if m.tip > m.logged && m.logged >= m.rereadTo {
-		m.rereadTo = m.tip
-		m.do(Reread{From: m.logged + 1})
-	}
 }
 
 // settle moves the floor to just below the first entry that is not applied.
@@ -487,47 +481,6 @@ func backoff(n int) time.Duration {
 		return lastRetry
 	}
 	return min(lastRetry, firstRetry<<max(0, n-1))
-}
-
-// hint takes in that a ledger reaches a height.
-func (m *Machine) hint(peer wire.PeerID, height uint64) {
-	if height <= m.logged {
-		return
-	}
-	m.target = max(m.target, height)
-	if m.ask.until.IsZero() || m.ask.from <= m.logged {
-		m.ask = ask{peer: peer} // else the answer to the last one is still to come
-	}
-}
-
-// askEntries asks one peer after another until the entries have come. Nobody
-// delivering, the hint was wrong, or another will come.
-func (m *Machine) askEntries() {
-	if m.logged >= m.target {
-		m.ask = ask{}
-		return
-	}
-	if !m.ask.until.IsZero() {
-		if m.now.Before(m.ask.until) {
-			return
-		}
-		donors := m.fetcher.donors(m.cfg.Coordinator, m.cfg.Self)
-		if m.ask.tries++; m.ask.tries > len(donors) {
-			m.note("nobody delivers the entries above %d", m.logged)
-			m.target, m.ask = m.logged, ask{}
-			if m.syncing && m.syncTo > m.logged {
-				m.target, m.ask = m.syncTo, ask{from: m.logged + 1, until: m.now.Add(lastRetry)} // all over again
-			}
-			return
-		}
-		m.ask.peer = donors[m.ask.tries-1]
-	}
-	if m.ask.peer == m.cfg.Self {
-		m.target, m.ask = m.logged, ask{}
-		return
-	}
-	m.ask.until, m.ask.from = m.now.Add(entriesWait), m.logged+1
-	m.do(GetEntries{Peer: m.ask.peer, From: m.ask.from})
 }
 
 // checkSynced answers Sync when at most the newest round is not applied.

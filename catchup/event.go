@@ -14,6 +14,10 @@ type Event interface {
 	String() string
 }
 
+// Opened says how far this peer's ledger reached when it was opened: its entries
+// follow, and nothing is decided before the last, which may name a newer checkpoint.
+type Opened struct{ Height uint64 }
+
 // Logged says that an entry stands in this peer's ledger. Heights rise by one.
 type Logged struct {
 	Height uint64
@@ -123,6 +127,7 @@ type LoadFailed struct {
 // Tick says that the deadline has come.
 type Tick struct{}
 
+func (Opened) event()          {}
 func (Logged) event()          {}
 func (Sync) event()            {}
 func (HeadHint) event()        {}
@@ -163,6 +168,8 @@ func (e Logged) String() string {
 	}
 	return fmt.Sprintf("logged %d: %s", e.Height, what)
 }
+
+func (e Opened) String() string   { return fmt.Sprintf("the ledger here reaches height %d", e.Height) }
 func (e Sync) String() string     { return fmt.Sprintf("sync to height %d", e.Head) }
 func (e HeadHint) String() string { return fmt.Sprintf("%s is at height %d", e.Peer.Short(), e.Height) }
 

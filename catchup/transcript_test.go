@@ -225,6 +225,8 @@ func (w *world) line(line string) {
 	case "down":
 		w.asked = slices.DeleteFunc(w.asked, func(f Fetch) bool { return f.Peer == peerNamed(args[0]) })
 		w.step(PeerDown{Peer: peerNamed(args[0])})
+	case "opened":
+		w.step(Opened{Height: num(0)})
 	case "member":
 		w.log(&wire.Member{Op: wire.MemberAdmit, Slot: wire.Slot(num(0)), Peer: peerNamed(args[1])}, nil)
 	case "results": // results F

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dunlin/catchup"
 	"dunlin/compress"
 	"dunlin/compute"
 	"dunlin/contribution"
@@ -396,6 +397,9 @@ func (p *Peer) startJudge(ctx context.Context) {
 
 // start feeds the ledger that was here before.
 func (p *Peer) start(ctx context.Context) error {
+	if height := p.ledger.Height(); height > 0 {
+		p.pending = append(p.pending, catchup.Opened{Height: height})
+	}
 	for from := uint64(1); ; {
 		entries, err := p.ledger.Range(from, wire.MaxItems)
 		if err != nil {

@@ -131,6 +131,9 @@ func newProcess(h *host) (*process, error) {
 
 // begin feeds the ledger of earlier lives.
 func (p *process) begin() {
+	if height := uint64(len(p.h.disk.entries)); height > 0 {
+		p.next(catchup.Opened{Height: height})
+	}
 	for i := range p.h.disk.entries {
 		c := &p.h.disk.entries[i]
 		if err := p.take(c); err != nil {
