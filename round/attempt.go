@@ -17,6 +17,7 @@ type attempt struct {
 	rows     []slabRow   // by slab
 	worked   []time.Time // by rank: last sign of progress as an owner
 	progress time.Time   // last sign of progress at all
+	told     time.Time   // when the results were last announced to the seed
 
 	results     *wire.CommitTable // once every slab is summed
 	resultsHash wire.Hash
@@ -285,9 +286,14 @@ func (l *Leader) spread(r *leaderRound) {
 	a.results, a.resultsHash, a.root = &table, wire.HashLeaf(wire.Encode(&table)), table.ResultRoot()
 	a.summed, a.progress = l.now, l.now
 	r.phase = Spreading
-	l.emit(Send{To: append(l.peers(), l.cfg.Seed), Message: &wire.Results{
-		Fragment: uint64(r.fragment), Attempt: a.id, Base: r.head.Version, Table: table,
-	}})
+	a.told = l.now
+	l.announce(r, append(l.peers(), l.cfg.Seed)...)
+}
+
+// announce tells peers the results of an attempt.
+func (l *Leader) announce(r *leaderRound, to ...wire.PeerID) {
+	a := r.attempt
+	l.emit(Send{To: to, Message: &wire.Results{Fragment: uint64(r.fragment), Attempt: a.id, Base: r.head.Version, Table: *a.results}})
 }
 
 // have takes in a holder's word. It counts once that result is the announced
@@ -373,6 +379,10 @@ func (l *Leader) watchHolders(r *leaderRound) {
 		l.fail(r, fmt.Sprintf("the result did not spread: %s", l.holders(a)), 0)
 		return
 	}
+	if !a.has(l.cfg.Seed) && !l.now.Before(l.tellAgain(a)) {
+		a.told = l.now
+		l.announce(r, l.cfg.Seed)
+	}
 	if l.held(a) {
 		return
 	}
@@ -389,6 +399,10 @@ func (l *Leader) watchHolders(r *leaderRound) {
 		}
 	}
 }
+
+// tellAgain is when the seed, without which nothing commits, hears of the results
+// again: it may still have been on its way to the head when they were announced.
+func (l *Leader) tellAgain(a *attempt) time.Time { return a.told.Add(millis(l.cfg.Deadlines.Stall)) }
 
 // held reports whether someone who can be reached has the whole result.
 func (l *Leader) held(a *attempt) bool {

@@ -206,6 +206,9 @@ func (l *Leader) Deadline() time.Time {
 			next = earliest(next, l.ownersDeadline(r))
 		case Spreading:
 			next = earliest(next, l.holdersDeadline(r))
+			if !r.attempt.has(l.cfg.Seed) {
+				next = earliest(next, l.tellAgain(r.attempt))
+			}
 		}
 	}
 	return next
@@ -213,6 +216,7 @@ func (l *Leader) Deadline() time.Time {
 
 // list takes over a new list of members.
 func (l *Leader) list(workers []Worker) {
+	defer l.tellReturned(l.spreading())()
 	l.workers = l.workers[:0]
 	for _, w := range workers {
 		if w.Slot != 0 {
@@ -240,6 +244,30 @@ func (l *Leader) list(workers []Worker) {
 		}
 	}
 	l.listed = true
+}
+
+// spreading returns the rounds whose results are on their way to holders.
+func (l *Leader) spreading() []*leaderRound {
+	return slices.DeleteFunc(slices.Clone(l.rounds), func(r *leaderRound) bool { return r.phase != Spreading })
+}
+
+// tellReturned tells who cannot be reached now, and can when it is called, what is spreading.
+func (l *Leader) tellReturned(rounds []*leaderRound) func() {
+	if len(rounds) == 0 {
+		return func() {}
+	}
+	there := make(map[wire.PeerID]bool)
+	for _, p := range l.peers() {
+		there[p] = true
+	}
+	return func() {
+		back := slices.DeleteFunc(l.peers(), func(p wire.PeerID) bool { return there[p] })
+		for _, r := range rounds {
+			if len(back) > 0 {
+				l.announce(r, back...)
+			}
+		}
+	}
 }
 
 // record returns the slot's record, a new one if need be.

@@ -22,7 +22,7 @@ type Owner struct {
 	kept   map[wire.Hash]*contribution // by root, of the rounds that are open
 	flying map[slabID]wire.PeerID      // requests under way
 	busy   map[wire.PeerID]int         // how many of them by member
-	down   map[wire.PeerID]bool        // disconnected now
+	down   map[wire.PeerID]time.Time   // disconnected now, since then
 	now    time.Time
 	out    []Effect
 }
@@ -75,7 +75,7 @@ func NewOwner(spec Spec, self wire.PeerID) (*Owner, error) {
 	}
 	return &Owner{
 		spec: spec, self: self, tasks: make([]*task, len(spec.Slabs)), kept: make(map[wire.Hash]*contribution),
-		flying: make(map[slabID]wire.PeerID), busy: make(map[wire.PeerID]int), down: make(map[wire.PeerID]bool),
+		flying: make(map[slabID]wire.PeerID), busy: make(map[wire.PeerID]int), down: make(map[wire.PeerID]time.Time),
 	}, nil
 }
 
@@ -192,6 +192,11 @@ func (o *Owner) opened(b *wire.Attempt, encoded []byte) {
 			}
 		}
 	}
+	for r := range t.members {
+		if o.justLost(t.members[r].Peer) {
+			o.giveUp(t, r, "disconnected")
+		}
+	}
 }
 
 // take starts on one slab: what is missing of it is queued.
@@ -287,7 +292,7 @@ func (o *Owner) fetchFailed(ev FetchFailed) {
 		case m.Ready.Ready.Root != ev.Root || t.dead&bit != 0:
 		case m.Peer != ev.Peer: // the same bytes from another member
 			t.waiting[rank] = append(t.waiting[rank], ev.Slab)
-		case j.retried&bit == 0 && !o.down[ev.Peer]:
+		case j.retried&bit == 0 && o.down[ev.Peer].IsZero():
 			j.retried |= bit
 			t.waiting[rank] = append(t.waiting[rank], ev.Slab)
 		default:
@@ -297,7 +302,7 @@ func (o *Owner) fetchFailed(ev FetchFailed) {
 }
 
 func (o *Owner) peerDown(peer wire.PeerID) {
-	o.down[peer] = true
+	o.down[peer] = o.now
 	for _, t := range o.tasks {
 		if t == nil {
 			continue
@@ -308,6 +313,14 @@ func (o *Owner) peerDown(peer wire.PeerID) {
 			}
 		}
 	}
+}
+
+// justLost reports whether a peer went so lately that the coordinator, which opened
+// an attempt with it, may not have known: a dial would lead nowhere, and only its
+// own deadline would tell. One that went before is dialled: it may be back.
+func (o *Owner) justLost(peer wire.PeerID) bool {
+	since, down := o.down[peer]
+	return down && o.now.Before(since.Add(millis(o.spec.Deadlines.Stall)))
 }
 
 // giveUp waits no longer for a member in this attempt; what it delivered
