@@ -25,6 +25,7 @@ type member struct {
 	beat     wire.Heartbeat
 	seen     time.Time // last word
 	fresh    bool      // admitted in this reign and not heard of since
+	returned bool      // had the slot before this reign
 	away     string    // why it is not connected; "" when it is
 	leaveAt  time.Time // while away: when its slot ends
 	leaving  string    // why its slot is being ended; "" when it is not
@@ -391,10 +392,14 @@ func (m *Machine) visitors() []wire.PeerID {
 
 func comparePeers(a, b wire.PeerID) int { return bytes.Compare(a[:], b[:]) }
 
-// active reports whether rounds wait for a slot.
+// active reports whether rounds wait for a slot. One that had it before this reign
+// trained through the coordinator's absence, until its first heartbeat says otherwise:
+// were it not waited for, whoever is back first would make a round alone.
 func (m *Machine) active(b *member) bool {
-	return b.away == "" && b.leaving == "" && !m.silent(b) &&
-		(b.beat.State == wire.StateWarming || b.beat.State == wire.StateTraining)
+	if b.away != "" || b.leaving != "" || m.silent(b) {
+		return false
+	}
+	return b.beat.State == wire.StateWarming || b.beat.State == wire.StateTraining || b.beat.State == 0 && b.returned
 }
 
 // tellMembers says who is in the run whenever that changes, and notes when it may

@@ -87,12 +87,15 @@ func (m *Machine) advanceReign() {
 // askedUntil returns until when peers may tell their heads. A worker notices
 // after a while that it lost this coordinator, and dials again after another: as
 // long as one that the log names has not spoken, it may be the one that knows
-// more.
+// more. When all of several have, nobody else is waited for.
 func (m *Machine) askedUntil() time.Time {
 	for _, b := range m.members {
 		if _, told := m.reign.claims[b.peer]; !told {
 			return m.reign.since.Add(askLongest)
 		}
+	}
+	if len(m.members) > 1 {
+		return m.reign.since
 	}
 	return m.reign.since.Add(askWindow)
 }
@@ -132,7 +135,7 @@ func (m *Machine) termRaised(e TermRaised) {
 	r.enter(leading, m.now)
 	m.do(Lead(e))
 	for _, b := range m.members {
-		b.seen = m.now
+		b.seen, b.returned = m.now, true
 		b.leaveAt = m.now.Add(max(returnWindow, milliseconds(m.deadlines().Leave)))
 	}
 	for _, peer := range m.visitors() {
