@@ -77,8 +77,8 @@ check-parity: build ## train a small model with dunlin and with PyTorch: the los
 interop: build ## send models to transformers and back and compare logits
 	tools/interop/run.sh
 
-netns-test: ## real processes in network namespaces behind slow, lossy links (Linux and root; REPEAT=n deaths of each kind)
-	NETNS=1 REPEAT=$(REPEAT) $(GO) test -count=1 -timeout 60m -v -run 'Netns|Router' ./internal/world ./internal/world/link
+netns-test: ## real processes in network namespaces behind slow, lossy links (Linux and root; REPEAT=n deaths of each kind, ONLY=regexp of some)
+	NETNS=1 REPEAT=$(REPEAT) ONLY='$(ONLY)' $(GO) test -count=1 -timeout 60m -v -run '$(if $(ONLY),NetnsDeaths,Netns|Router)' ./internal/world ./internal/world/link
 
 bench-link: ## what rounds, and newcomers, cost on links that just carry them (Linux and root; PRESET, RECIPE, WINDOWS, JOINS, WINDOW in seconds)
 	BENCH_LINK=1 $(GO) test -count=1 -timeout 60m -v -run 'TestLink(Efficiency|Join)' ./internal/world

@@ -151,7 +151,7 @@ func (h *Host) up(r *remote) *session {
 		r.keeper.nudge() // it may be pausing between attempts
 	}
 	h.mu.Unlock()
-	h.log.Debug("session began", "peer", r.id.Short())
+	h.log.Debug("session began", "peer", r.id.Short(), "at", h.ends(r.pid))
 	h.cfg.Handler.Connected(r.id)
 	return s
 }
@@ -252,6 +252,15 @@ func (h *Host) connectionClosed(c network.Conn) {
 	if !h.alive(r.pid) {
 		h.downLocked(r, r.session.Load(), "connection closed")
 	}
+}
+
+// ends lists where the connections to pid lead.
+func (h *Host) ends(pid p2ppeer.ID) []string {
+	var ends []string
+	for _, c := range h.p2p.Network().ConnsToPeer(pid) {
+		ends = append(ends, c.RemoteMultiaddr().String())
+	}
+	return ends
 }
 
 // alive reports whether a connection to pid is open, if only through a relay.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,7 +106,7 @@ func (w *town) resident(name string, path link.Path) *resident {
 // coordinate starts the coordinator, for the first time or again.
 func (w *town) coordinate(flags ...string) {
 	w.t.Helper()
-	args := []string{"coordinator", "--json", "--mdns=false", "--port", "7300", "--listen", "127.0.0.1:7310", "--data-dir", w.lead.dir}
+	args := append([]string{"coordinator", "--json", "--mdns=false", "--port", "7300", "--listen", "127.0.0.1:7310", "--data-dir", w.lead.dir}, logging()...)
 	w.lead.process = beginBy(w.t, w.start, w.binary, append(args, flags...)...)
 	w.invite, w.page = w.lead.where(w.t)
 }
@@ -117,7 +118,15 @@ func (w *town) join(r *resident) {
 		"join", w.invite, "--mdns=false", "--pause-on-battery=false", "--name", filepath.Base(r.dir), "--threads", "1",
 		"--listen", "127.0.0.1:7310", "--data-dir", r.dir,
 	}
-	r.process = beginBy(w.t, r.host.Start, w.binary, append(args, w.flags...)...)
+	r.process = beginBy(w.t, r.host.Start, w.binary, slices.Concat(args, logging(), w.flags)...)
+}
+
+// logging has processes log every decision where ONLY picks deaths to look into.
+func logging() []string {
+	if os.Getenv("ONLY") == "" {
+		return nil
+	}
+	return []string{"--verbose"}
 }
 
 // look fetches the coordinator's snapshot, or returns nil while it cannot be had.
@@ -284,9 +293,14 @@ func (w *town) signal(r *resident, s syscall.Signal) {
 // TestNetnsDeaths measures how long a fragment waits for its next commit when a worker, which owns slabs, or the
 // coordinator is killed, frozen or silently cut off in each phase of a round: at most 1.5 times its interval, and 2 s when
 // the kernel tells of the death, 5 s when nobody does. Nothing is committed without the coordinator, so its time counts
-// from its return. REPEAT is how often each is tried.
+// from its return. REPEAT is how often each is tried; with ONLY, a regular expression, those whose names match, and all
+// peers log every decision.
 func TestNetnsDeaths(t *testing.T) {
 	repeat, _ := strconv.Atoi(os.Getenv("REPEAT"))
+	only, err := regexp.Compile(os.Getenv("ONLY"))
+	if err != nil {
+		t.Fatalf("ONLY: %v", err)
+	}
 	w := newTown(t, 4, homeLink(), "--preset", "pico", "--h", "400")
 	ways := []struct {
 		name  string
@@ -303,6 +317,10 @@ func TestNetnsDeaths(t *testing.T) {
 		for _, phase := range []string{"collecting", "summing", "spreading"} {
 			for _, way := range ways {
 				for _, who := range []string{"a worker", "the coordinator"} {
+					key := fmt.Sprintf("%s of %s while %s", way.name, who, phase)
+					if !only.MatchString(key) {
+						continue
+					}
 					intervals := w.settle()
 					shot := w.until(phase, time.Minute, func(s *status.Snapshot) bool { return inPhase(s, phase) != nil })
 					f := inPhase(shot, phase).Fragment
@@ -317,11 +335,10 @@ func TestNetnsDeaths(t *testing.T) {
 						way.mend(victim)
 						began = time.Now()
 					}
-					key := fmt.Sprintf("%s of %s while %s", way.name, who, phase)
-					w.until("the next commit after "+key, 2*time.Minute, func(s *status.Snapshot) bool { return f < len(s.Run.Versions) && s.Run.Versions[f] > version })
+					after := w.until("the next commit after "+key, 2*time.Minute, func(s *status.Snapshot) bool { return f < len(s.Run.Versions) && s.Run.Versions[f] > version })
 					took, bound := time.Since(began), intervals[f]*3/2+way.grace
 					worst[key] = max(worst[key], took)
-					t.Logf("%s: commit of fragment %d after %.1f s, at most %.1f s (interval %.1f s)", key, f, took.Seconds(), bound.Seconds(), intervals[f].Seconds())
+					t.Logf("%s at %s: commit of fragment %d after %.1f s, at most %.1f s (interval %.1f s)%s", key, began.UTC().Format("15:04:05.000"), f, took.Seconds(), bound.Seconds(), intervals[f].Seconds(), course(after, f, version))
 					if took > bound {
 						t.Errorf("%s: commit of fragment %d after %v, at most %v", key, f, took, bound)
 					}
@@ -336,6 +353,35 @@ func TestNetnsDeaths(t *testing.T) {
 		t.Logf("worst of %s: %.1f s", key, worst[key].Seconds())
 	}
 	w.leave()
+}
+
+// course says when each attempt at a fragment's version was where, in seconds before its commit, and why those failed that did.
+func course(s *status.Snapshot, fragment int, version uint64) string {
+	var b strings.Builder
+	var end float64
+	for _, r := range s.Rounds {
+		if r.Fragment == fragment && r.Base == version && r.Closed != nil {
+			end = *r.Closed
+		}
+	}
+	for _, r := range s.Rounds {
+		if r.Fragment != fragment || r.Base != version {
+			continue
+		}
+		fmt.Fprintf(&b, "; attempt %s of %d", r.Attempt, r.Members)
+		for _, at := range []struct {
+			what string
+			when *float64
+		}{{"ready", r.Ready}, {"opened", r.Opened}, {"summed", r.Summed}, {"held", r.Held}, {"over", r.Closed}} {
+			if at.when != nil {
+				fmt.Fprintf(&b, ", %s at %.2f", at.what, *at.when-end)
+			}
+		}
+		if r.Failed != "" {
+			fmt.Fprintf(&b, ", failed: %s", r.Failed)
+		}
+	}
+	return b.String()
 }
 
 // absence is how long a coordinator is away: long enough for all to notice.
