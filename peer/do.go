@@ -19,7 +19,7 @@ import (
 func (p *Peer) do(ctx context.Context, effect core.Effect) {
 	switch e := effect.(type) {
 	case core.Send:
-		p.figures.own.told(e.Message, time.Now())
+		p.figures.Own.Told(e.Message, time.Now())
 		message := wire.EncodeMessage(e.Message)
 		for _, to := range e.To {
 			p.send(to, message)
@@ -29,7 +29,7 @@ func (p *Peer) do(ctx context.Context, effect core.Effect) {
 	case core.SendReady:
 		p.sendReady(e.Ready)
 	case core.Moved:
-		p.figures.moved(e)
+		p.figures.Moved(e)
 		p.log.Info("move", "peer", e.Peer.Short(), "from", e.From, "to", e.To, "reason", e.Reason)
 	case core.MoveTo:
 		p.moving = &MoveError{Stage: e.Stage, Reason: e.Reason}
@@ -87,7 +87,7 @@ func (p *Peer) append(e core.Append) {
 
 func (p *Peer) sendReady(r wire.Ready) {
 	signed := &wire.SignedReady{Ready: r, Sig: wire.Sign(p.cfg.Key, wire.ReadyKind(p.cfg.Run), wire.Encode(&r))}
-	p.figures.own.told(signed, time.Now())
+	p.figures.Own.Told(signed, time.Now())
 	if p.lead == p.self {
 		p.next(core.Message{From: p.self, Message: signed})
 		return
@@ -105,23 +105,23 @@ func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
 		p.advanced(e)
 	case catchup.Follow:
 		p.keeper.orders.put(e)
-		p.life.height = max(p.life.height, e.Height)
+		p.life.Height = max(p.life.Height, e.Height)
 	case catchup.Jumped:
-		p.life.height = max(p.life.height, e.At)
+		p.life.Height = max(p.life.Height, e.At)
 		p.restart = true
 	case catchup.Reread:
 		p.reread(e.From)
 	case catchup.Holds:
-		p.life.holds = e.At
+		p.life.Holds = e.At
 		p.remember()
 	case catchup.Repair:
-		p.figures.diverged++
+		p.figures.Diverged++
 		p.restart = true
 		p.log.Error("this peer's state differs from the run's; repairing it by replay", "reason", e.Reason)
 		p.note("repairing the replica: " + e.Reason)
 	case catchup.CaughtUp:
 		select {
-		case p.caughtUp <- p.figures.commits > 0:
+		case p.caughtUp <- p.figures.Commits > 0:
 		default: // it is known
 		}
 	case catchup.GetEntries, catchup.SendHave, catchup.Note: // the core's
@@ -188,7 +188,7 @@ func (p *Peer) merge(e round.Merge) {
 	}
 	if e.Contributed {
 		included := e.Included
-		p.figures.own.merging(e.Fragment, e.Version, included)
+		p.figures.Own.Merging(e.Fragment, e.Version, included)
 		order.commit.Included = func(slab int) bool { return slab < len(included) && included[slab] }
 	}
 	p.worker.orders.put(order)
@@ -231,7 +231,7 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 	case coordinator.TakeSlot:
 		p.slot, p.begun, p.granted = e.Slot, false, nil
 	case coordinator.SetState:
-		p.life.state, p.life.reason = e.State, e.Reason
+		p.life.State, p.life.Reason = e.State, e.Reason
 		p.log.Info("state", "is", e.State.String(), "reason", e.Reason)
 	case coordinator.StartSync:
 		p.loadData(ctx)
@@ -245,7 +245,7 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 		if p.pipe != nil {
 			p.pipe.inbox.put(unserved{})
 		}
-		p.life.halted = e.Reason
+		p.life.Halted = e.Reason
 	case coordinator.SendHeartbeat:
 		p.heartbeat(e)
 	case coordinator.Finished:
@@ -296,7 +296,7 @@ func (p *Peer) helloTo(to wire.PeerID, slot wire.Slot) {
 	height, head := p.ledger.Head()
 	h := &wire.Hello{
 		Protocol: wire.Protocol, Version: p.cfg.Version, Run: p.cfg.Run, Role: wire.RoleWorker, Slot: slot, Head: height, HeadHash: head,
-		Addrs: firstAddrs(p.transport.Addrs()), Secret: p.cfg.Secret, Name: p.cfg.Name, StepTime: p.life.stepTime(), HeadTerm: p.terms, Stage: uint64(max(0, p.cfg.Stage)),
+		Addrs: firstAddrs(p.transport.Addrs()), Secret: p.cfg.Secret, Name: p.cfg.Name, StepTime: p.life.StepTime(), HeadTerm: p.terms, Stage: uint64(max(0, p.cfg.Stage)),
 		Upload: p.cfg.Upload,
 	}
 	if to == p.self {

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,7 +61,7 @@ func (p *Peer) entry(height uint64) (*status.EntryDetail, error) {
 		return nil, err
 	}
 	detail := &status.EntryDetail{
-		Entry: status.Entry{Height: e.Height, Kind: e.Kind.String(), Text: DescribeEntry(body)}, Hash: e.Hash(), Term: e.Term,
+		Entry: status.Entry{Height: e.Height, Kind: e.Kind.String(), Text: status.DescribeEntry(body)}, Hash: e.Hash(), Term: e.Term,
 	}
 	commit, ok := body.(*wire.Commit)
 	if !ok {
@@ -76,11 +77,11 @@ func (p *Peer) entry(height uint64) (*status.EntryDetail, error) {
 		detail.Missing = "its table is older than what this peer keeps"
 		return detail, nil //nolint:nilerr // the entry is here without it
 	}
-	name := func(id wire.PeerID) string { return firstOf(p.nameOf(id), id.Short()) }
+	name := func(id wire.PeerID) string { return cmp.Or(p.figures.NameOf(id), id.Short()) }
 	for i := range table.Contributors {
 		c := &table.Contributors[i]
 		row := status.Contributor{Rank: i, Slot: uint64(c.Slot), Tokens: c.Tokens, From: c.From, To: c.To, Weight: c.Weight, Clip: float64(c.Clip.Value())}
-		if id, known := p.thanks.slots[c.Slot]; known {
+		if id, known := p.thanks.Of(c.Slot); known {
 			row.Name = name(id)
 		}
 		detail.Contributors = append(detail.Contributors, row)

@@ -10,6 +10,7 @@ import (
 
 	"dunlin/catchup"
 	"dunlin/folder"
+	"dunlin/peer/figures"
 	"dunlin/round"
 	"dunlin/store"
 	"dunlin/wire"
@@ -135,7 +136,7 @@ func (p *Peer) fetch(e catchup.Fetch) {
 		return
 	}
 	if e.Class == wire.ClassJoin && e.Ref.What == wire.WhatBlob {
-		p.figures.transferring(transferBegun{transferCheckpoint, 8 * p.spec.Parameters()}) // weights and outer momentum
+		p.figures.Transferring(figures.TransferBegun{What: figures.TransferCheckpoint, Total: 8 * p.spec.Parameters()}) // weights and outer momentum
 	}
 	j := fetchJob{from: e.Peer, request: e.Request(), limit: store.MaxBlob}
 	switch e.Ref.What {
@@ -159,7 +160,7 @@ func (p *Peer) fetch(e catchup.Fetch) {
 			return
 		}
 		if e.Class == wire.ClassJoin {
-			p.inbox.put(transferMoved{transferCheckpoint, e.Peer, len(b)})
+			p.inbox.put(figures.TransferMoved{What: figures.TransferCheckpoint, From: e.Peer, Bytes: len(b)})
 		}
 		p.inbox.put(fetched(e, b))
 	}

@@ -12,6 +12,7 @@ import (
 	"dunlin/engine"
 	"dunlin/folder"
 	"dunlin/peer/core"
+	"dunlin/peer/figures"
 	"dunlin/round"
 	"dunlin/status"
 	"dunlin/wire"
@@ -25,16 +26,16 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case stepDone:
 		p.stepped(ev)
 	case snapshotTaken:
-		p.figures.own.snapped(uint64(ev.order.fragment), ev.order.base, time.Now())
+		p.figures.Own.Snapped(uint64(ev.order.fragment), ev.order.base, time.Now())
 		p.codecs.orders.put(ev.order)
 	case encodeDone:
 		p.encoded(ev)
 	case sumDone:
 		p.summed(ev)
 	case commitMerged:
-		p.figures.merges++
-		p.figures.own.merge(uint64(ev.fragment), ev.version, ev.overlap, time.Now())
-		p.life.overlapped(ev.overlap)
+		p.figures.Merges++
+		p.figures.Own.Merge(uint64(ev.fragment), ev.version, ev.overlap, time.Now())
+		p.life.Overlapped(ev.overlap)
 		p.next(round.Merged{Fragment: uint64(ev.fragment), Version: ev.version})
 	case workerFailed:
 		p.failure = fmt.Errorf("training stopped: %w", ev.err)
@@ -55,7 +56,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case committed:
 		p.weights[ev.fragment] = ev
 	case saved:
-		if err := errors.Join(p.retention.Keep(p.store, ev.at, ev.head), p.thanks.save()); err != nil {
+		if err := errors.Join(p.retention.Keep(p.store, ev.at, ev.head), p.thanks.Save()); err != nil {
 			p.failure = err
 		}
 	case weightsGiven:
@@ -72,20 +73,20 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.note(ev.text)
 	case leasesLeft:
 		p.leasesLeft(ev.windows)
-	case flow:
-		p.life.flow = ev
+	case figures.Flow:
+		p.life.Flow = ev
 	case stageAsked:
 		p.askStage(ev)
 	case pullAsked:
 		p.pull(ctx, ev)
 	case baselines:
-		p.figures.unigram, p.figures.bigram, p.figures.prompt = &ev.unigram, &ev.bigram, ev.prompt
+		p.figures.Baselines(ev.unigram, ev.bigram, ev.prompt)
 	case judged:
 		p.judged(ev)
 	case Organise:
 		p.organise(ev)
-	case transferBegun, transferMoved:
-		p.figures.transferring(ev)
+	case figures.TransferBegun, figures.TransferMoved:
+		p.figures.Transferring(ev)
 	case entryAsked:
 		detail, err := p.entry(ev.height)
 		ev.answer <- entryTold{detail, err}
@@ -115,16 +116,13 @@ func (p *Peer) judged(j judged) {
 		return
 	}
 	p.judgeFrom = time.Now().Add(time.Duration(float64(j.took) / judgeShare))
-	f := p.figures
-	f.heldOut = thin(append(f.heldOut, status.Point{Tokens: j.tokens, Loss: j.loss, At: f.since(time.Now())}))
-	f.judgedLast = j.last
-	f.sample(status.Sample{Height: j.height, Tokens: j.tokens, Loss: j.loss, Prompt: f.prompt, Text: j.wrote})
+	p.figures.Judged(status.Sample{Height: j.height, Tokens: j.tokens, Loss: j.loss, Text: j.wrote}, j.last)
 	p.log.Info("held-out", "loss", j.loss, "tokens", j.tokens)
 }
 
 // leasesLeft notes how many leased windows were not read yet.
 func (p *Peer) leasesLeft(windows uint64) {
-	p.life.left = windows
+	p.life.Left = windows
 	p.next(coordinator.WindowsLeft{Windows: windows})
 }
 
@@ -132,15 +130,15 @@ func (p *Peer) leasesLeft(windows uint64) {
 const warmSteps = 3
 
 func (p *Peer) stepped(s stepDone) {
-	p.life.stepped(s)
+	p.life.Stepped(figures.Step{Step: s.step, Tokens: s.tokens, Loss: s.loss, Took: s.took, Training: s.training, Since: s.since})
 	p.next(round.StepDone{
-		Step: s.step, Tokens: s.tokens, Windows: s.windows, StepTime: p.life.stepTime(),
+		Step: s.step, Tokens: s.tokens, Windows: s.windows, StepTime: p.life.StepTime(),
 	})
 	if p.pipe == nil {
 		p.leasesLeft(s.left)
 	}
-	if p.life.warming++; p.life.warming == warmSteps {
-		p.next(coordinator.Warmed{StepTime: p.life.stepTime()})
+	if p.life.Warming++; p.life.Warming == warmSteps {
+		p.next(coordinator.Warmed{StepTime: p.life.StepTime()})
 	}
 }
 
@@ -154,7 +152,7 @@ func (p *Peer) encoded(e encodeDone) {
 	}
 	c := e.contribution
 	p.slabs.keepOwn(e.order.fragment, c)
-	p.figures.contributed += uint64(c.Bytes())
+	p.figures.Contributed += uint64(c.Bytes())
 	p.next(round.Encoded{Fragment: uint64(e.order.fragment), Base: c.Base, Step: e.order.step, Root: c.Root, Norm: c.Norm})
 }
 
@@ -200,7 +198,7 @@ func (p *Peer) begin(w weightsGiven) {
 		return
 	}
 	fresh := !p.begun
-	p.begun, p.restart, p.life.warming = true, false, 0
+	p.begun, p.restart, p.life.Warming = true, false, 0
 	leases := p.granted
 	if p.pipe != nil { // they are the trainer's
 		if len(leases) > 0 {
@@ -210,7 +208,7 @@ func (p *Peer) begin(w weightsGiven) {
 	}
 	p.worker.orders.put(begin{
 		slot: p.slot, fresh: fresh, versions: w.versions, weights: w.weights, leases: leases,
-		tokens: p.figures.tokens, members: p.figures.workers(p.cfg.Stage),
+		tokens: p.figures.Tokens, members: p.figures.Workers(p.cfg.Stage),
 	})
 	p.granted = nil
 }
@@ -219,7 +217,7 @@ func (p *Peer) begin(w weightsGiven) {
 // of the step that was running, which belongs to what was before.
 func (p *Peer) beganSteps(b begun) {
 	if b.fresh {
-		p.life.begin()
+		p.life.Begin()
 		p.next(round.Assigned{Slot: b.slot, Versions: b.versions})
 	} else {
 		p.next(round.Resumed{Versions: b.versions})
@@ -237,10 +235,10 @@ func (p *Peer) advanced(e catchup.Advanced) {
 		p.weights[int(c.Fragment)] = w
 	}
 	if c.Base > 0 {
-		p.figures.ownerRestarts += uint64(e.Table.Restarts())
+		p.figures.OwnerRestarts += uint64(e.Table.Restarts())
 	}
-	p.life.height = e.Height
-	if p.judgeDue && e.Height >= p.figures.commitHeight && time.Now().After(p.judgeFrom) {
+	p.life.Height = e.Height
+	if p.judgeDue && e.Height >= p.figures.CommitHeight && time.Now().After(p.judgeFrom) {
 		p.judgeDue = false
 		p.ask(false)
 	}
@@ -271,7 +269,7 @@ func (p *Peer) dataLoaded(ctx context.Context, d dataLoaded) {
 		p.worker.staged = &stageWorker{engine: stage, tell: p.pipe.inbox.put}
 		p.pipe.inbox.put(equipped{p.worker, d.text})
 	}
-	p.life.device = d.engine.Name()
+	p.life.Device = d.engine.Name()
 	p.wg.Go(func() { p.worker.run(ctx) })
 	p.next(core.DataReady{})
 }

@@ -170,7 +170,7 @@ func shardNames(shards []wire.ShardSpec) []wire.Hash {
 // checkpoints and at the end.
 func (p *Peer) ask(last bool) {
 	if p.judge != nil {
-		p.judge.orders.put(judgeOrder{height: p.life.height, tokens: p.figures.tokens, tensors: p.replica.Tensors(), last: last})
+		p.judge.orders.put(judgeOrder{height: p.life.Height, tokens: p.figures.Tokens, tensors: p.replica.Tensors(), last: last})
 	}
 }
 
@@ -180,7 +180,7 @@ func (p *Peer) export() error {
 	if p.cfg.Export == "" {
 		return nil
 	}
-	c, err := folder.ModelAt(p.replica, p.life.height)
+	c, err := folder.ModelAt(p.replica, p.life.Height)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
@@ -191,7 +191,7 @@ func (p *Peer) export() error {
 // checkEnd closes a run whose last commit is applied here: the model is
 // exported and measured once.
 func (p *Peer) checkEnd() {
-	if p.settingsIn.Phase != wire.PhaseEnded || p.ended || p.life.height < p.figures.commitHeight {
+	if p.settingsIn.Phase != wire.PhaseEnded || p.ended || p.life.Height < p.figures.CommitHeight {
 		return
 	}
 	p.ended = true

@@ -183,7 +183,7 @@ func (p *Peer) message(from wire.PeerID, m wire.Message) {
 	switch m := m.(type) {
 	case *wire.Hello:
 		p.terms = max(p.terms, m.HeadTerm)
-		p.figures.named(from, m.Name)
+		p.figures.Named(from, m.Name)
 		p.learned(from, true)
 		p.next(coordinator.HelloFrom{Peer: from, Hello: *m, Fork: p.forked(m)})
 	case *wire.Entries:
@@ -197,12 +197,12 @@ func (p *Peer) message(from wire.PeerID, m wire.Message) {
 	case *wire.Change:
 		p.wanting(from, m)
 	case *wire.Heartbeat:
-		p.figures.heard(from, m)
+		p.figures.Heard(from, m)
 		p.learned(from, false)
 		p.next(core.Message{From: from, Message: m})
 	default:
 		if from == p.lead {
-			p.figures.own.told(m, time.Now())
+			p.figures.Own.Told(m, time.Now())
 		}
 		p.next(core.Message{From: from, Message: m})
 	}
@@ -341,10 +341,10 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 		if b.Op != wire.MemberAdmit {
 			p.toPipe(unlisted{b.Slot})
 		}
-		p.figures.member(b)
+		p.figures.Member(b)
 	case *wire.Commit:
 		delete(p.newest, b.Fragment)
-		p.figures.commit(height, b)
+		p.figures.Commit(height, b)
 	case *wire.Checkpoint:
 		p.judgeDue = p.judgeDue || !b.Complete
 		if below, ok := p.retention.Complete(b); ok && p.lead != p.self {
@@ -362,7 +362,7 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 		p.newest[b.Fragment] = b.ID
 		p.fresh = p.self == p.lead
 	}
-	p.figures.entry(height, body)
+	p.figures.Entry(height, body)
 }
 
 // leased passes windows of the own slot on to the inner loop.
@@ -377,5 +377,5 @@ func (p *Peer) leased(l *wire.Lease) {
 	default:
 		p.granted = append(p.granted, l.Ranges...)
 	}
-	p.life.left += wire.Windows(l.Ranges)
+	p.life.Left += wire.Windows(l.Ranges)
 }

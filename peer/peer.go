@@ -22,6 +22,7 @@ import (
 	"dunlin/folder"
 	"dunlin/ledger"
 	"dunlin/peer/core"
+	"dunlin/peer/figures"
 	"dunlin/recipe"
 	"dunlin/replica"
 	"dunlin/status"
@@ -109,9 +110,9 @@ type Peer struct {
 	weights map[int]committed     // newest commit of each fragment, for merging
 	configs []contribution.Config // by fragment
 
-	life      life
-	figures   *figures
-	thanks    *thanks
+	life      figures.Life
+	figures   *figures.Figures
+	thanks    *figures.Thanks
 	published time.Time  // when the newest snapshot was made
 	fresh     bool       // something happened that is shown at once
 	ended     bool       // the run\'s end was seen to
@@ -286,8 +287,10 @@ func (p *Peer) open() error {
 		p.log.Warn("a saved state is damaged and was let go: an older one, or other peers, have what is needed; look after this disk", "height", at)
 	}
 	p.book = folder.OpenBook(filepath.Join(p.cfg.Dir, "peers"))
-	p.figures = newFigures(time.Now())
-	p.thanks = openThanks(p.cfg.Dir)
+	p.figures = figures.New(figures.Subject{
+		Self: p.self, Run: p.cfg.Run, Spec: p.spec, Name: p.cfg.Name, Version: p.cfg.Version, Works: p.cfg.NewEngine != nil,
+	}, time.Now())
+	p.thanks = figures.OpenThanks(p.cfg.Dir)
 	p.governor, p.paced = training.NewGovernor(p.cfg.Limits, p.cfg.Duty), p.cfg.Duty
 	return nil
 }
@@ -583,9 +586,9 @@ func (p *Peer) logged(c *wire.Certified, table []byte) error {
 	}
 	p.learn(c.Entry.Height, body)
 	if p.begun && p.worker != nil && p.serves(body) {
-		p.figures.own.entry(body, table, time.Now())
+		p.figures.Own.Entry(body, table, time.Now())
 	}
-	p.thank(c.Entry.Height, body, table)
+	p.thanks.Entry(c.Entry.Height, body, table)
 	p.term = c.Entry.Term
 	p.pending = append(p.pending, core.Logged{Height: c.Entry.Height, Term: c.Entry.Term, Body: body, Table: table})
 	return nil

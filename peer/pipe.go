@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"dunlin/engine"
+	"dunlin/peer/figures"
 	"dunlin/pipeline"
 	"dunlin/recipe"
 	"dunlin/wire"
@@ -163,9 +164,9 @@ func (p *pipe) run(ctx context.Context) {
 // tellFlow tells how calls and micro-batches fare.
 func (p *pipe) tellFlow() {
 	view := p.server.Snapshot()
-	f := flow{wait: time.Duration(view.Wait * float64(time.Second)), pass: time.Duration(view.Seconds * float64(time.Second))}
+	f := figures.Flow{Wait: time.Duration(view.Wait * float64(time.Second)), Pass: time.Duration(view.Seconds * float64(time.Second))}
 	if p.trainer != nil && p.trainer.machine != nil {
-		f.totals = p.trainer.machine.Snapshot().Totals
+		f.Totals = p.trainer.machine.Snapshot().Totals
 	}
 	p.report(f)
 }
@@ -502,9 +503,4 @@ func (p *pipe) reportLeases() {
 type (
 	remark     struct{ text string }
 	leasesLeft struct{ windows uint64 }
-	flow       struct {
-		wait   time.Duration // of calls in the server's queue, moving average
-		pass   time.Duration // of a forward pass, moving average
-		totals pipeline.Totals
-	}
 )

@@ -28,7 +28,7 @@ func (p *Peer) spread(entry *wire.Certified, table []byte) {
 func (p *Peer) concerned(entry *wire.Certified) (one wire.PeerID, single bool) {
 	switch body, _ := entry.Entry.Body(); b := body.(type) {
 	case *wire.Lease:
-		return p.figures.slots[b.Slot], true
+		return p.figures.Slots[b.Slot], true
 	case *wire.Member:
 		return b.Peer, true
 	default:

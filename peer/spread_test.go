@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"dunlin/peer/figures"
 	"dunlin/wire"
 )
 
@@ -32,10 +33,10 @@ func (p *post) Send(to wire.PeerID, message []byte) error {
 func TestLeasesTravelTogether(t *testing.T) {
 	for _, peers := range []int{3, largeRun} {
 		mail := &post{entries: map[wire.PeerID][]uint64{}}
-		p := &Peer{crew: crew{transport: mail}, peers: map[wire.PeerID]bool{}, figures: newFigures(time.Now())}
+		p := &Peer{crew: crew{transport: mail}, peers: map[wire.PeerID]bool{}, figures: figures.New(figures.Subject{}, time.Now())}
 		id := func(i int) wire.PeerID { return wire.PeerID{byte(i), 1} }
 		for i := range peers {
-			p.peers[id(i)], p.figures.slots[wire.Slot(i+1)] = true, id(i)
+			p.peers[id(i)], p.figures.Slots[wire.Slot(i+1)] = true, id(i)
 		}
 		height := uint64(0)
 		spread := func(body wire.Body) {

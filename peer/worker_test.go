@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dunlin/engine"
+	"dunlin/peer/figures"
 	"dunlin/status"
 	"dunlin/training"
 	"dunlin/wire"
@@ -72,7 +73,7 @@ func TestWorkerRests(t *testing.T) {
 // TestWorkerKeepsPace gives a worker that trains all the time a duty of a quarter.
 func TestWorkerKeepsPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &Peer{log: slog.New(slog.DiscardHandler), cfg: Config{Limits: training.CardLimits{Temperature: 70}}, figures: newFigures(time.Now())}
+		p := &Peer{log: slog.New(slog.DiscardHandler), cfg: Config{Limits: training.CardLimits{Temperature: 70}}, figures: figures.New(figures.Subject{}, time.Now())}
 		p.governor = training.NewGovernor(p.cfg.Limits, 0)
 		p.worker = &worker{orders: newMailbox[any]()}
 		p.cardsTold(cardsSeen{cards: []status.Card{{Name: "card", Temperature: 60}}})
@@ -82,8 +83,8 @@ func TestWorkerKeepsPace(t *testing.T) {
 		time.Sleep(training.CardsEvery)
 		p.cardsTold(cardsSeen{cards: []status.Card{{Name: "card", Temperature: 75}}})
 		orders := p.worker.orders.take()
-		if len(orders) != 1 || len(p.figures.notes) != 1 || !strings.Contains(p.figures.notes[0].Text, "card is at 75 °C") {
-			t.Fatalf("orders %v, notes %v", orders, p.figures.notes)
+		if len(orders) != 1 || len(p.figures.Notes) != 1 || !strings.Contains(p.figures.Notes[0].Text, "card is at 75 °C") {
+			t.Fatalf("orders %v, notes %v", orders, p.figures.Notes)
 		}
 		if err := p.worker.obey(orders[0]); err != nil || p.worker.duty == 0 || p.worker.duty > 0.8 {
 			t.Errorf("duty %v, %v", p.worker.duty, err)

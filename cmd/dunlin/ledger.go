@@ -15,8 +15,8 @@ import (
 
 	"dunlin/folder"
 	"dunlin/ledger"
-	"dunlin/peer"
 	"dunlin/replica"
+	"dunlin/status"
 	"dunlin/swarm"
 	"dunlin/wire"
 )
@@ -130,9 +130,9 @@ func (t *terminal) ledgerLog(ctx context.Context, c *Config, args []string) (err
 				return err
 			}
 			if c.JSON {
-				err = out.Encode(map[string]any{"height": e.Height, "term": e.Term, "kind": e.Kind.String(), "hash": e.Hash(), "text": peer.DescribeEntry(body)})
+				err = out.Encode(map[string]any{"height": e.Height, "term": e.Term, "kind": e.Kind.String(), "hash": e.Hash(), "text": status.DescribeEntry(body)})
 			} else {
-				_, err = fmt.Fprintf(t.out, "%6d  %2d  %-10s  %s\n", e.Height, e.Term, e.Kind, peer.DescribeEntry(body))
+				_, err = fmt.Fprintf(t.out, "%6d  %2d  %-10s  %s\n", e.Height, e.Term, e.Kind, status.DescribeEntry(body))
 			}
 			if err != nil {
 				return err

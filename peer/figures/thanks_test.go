@@ -1,4 +1,4 @@
-package peer
+package figures
 
 import (
 	"os"
@@ -23,17 +23,17 @@ func TestThanks(t *testing.T) {
 		return &out
 	}
 	names := func(id wire.PeerID) string { return map[wire.PeerID]string{ana: "Ana"}[id] }
-	first := openThanks(dir)
+	first := OpenThanks(dir)
 	first.member(&wire.Member{Op: wire.MemberAdmit, Slot: 1, Peer: ana})
 	first.member(&wire.Member{Op: wire.MemberAdmit, Slot: 2, Peer: bo})
 	first.commit(10, table(100, 200))
 	first.member(&wire.Member{Op: wire.MemberLeave, Slot: 1, Peer: ana})
 	first.commit(11, table(400))
-	if err := first.save(); err != nil {
+	if err := first.Save(); err != nil {
 		t.Fatal(err)
 	}
 
-	again := openThanks(dir)
+	again := OpenThanks(dir)
 	again.member(&wire.Member{Op: wire.MemberAdmit, Slot: 2, Peer: bo})
 	again.commit(11, table(400, 400)) // was counted
 	again.commit(12, table(0, 100, 900))
@@ -50,14 +50,14 @@ func TestThanks(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "thanks"), []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := openThanks(dir); len(got.given) > 0 || got.height > 0 {
+		if got := OpenThanks(dir); len(got.given) > 0 || got.height > 0 {
 			t.Errorf("%q gave %+v", bad, got)
 		}
 	}
 }
 
 func TestThanksShowYouWhereverYouStand(t *testing.T) {
-	b := openThanks(t.TempDir())
+	b := OpenThanks(t.TempDir())
 	var table wire.CommitTable
 	for i := range 150 {
 		b.member(&wire.Member{Op: wire.MemberAdmit, Slot: wire.Slot(i + 1), Peer: wire.PeerID{byte(i)}})

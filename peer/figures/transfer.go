@@ -1,4 +1,4 @@
-package peer
+package figures
 
 import (
 	"time"
@@ -9,8 +9,8 @@ import (
 
 // What a joiner fetches before it trains.
 const (
-	transferData       = "data"
-	transferCheckpoint = "checkpoint"
+	TransferData       = "data"
+	TransferCheckpoint = "checkpoint"
 )
 
 // transfer counts bytes that come in before training can begin.
@@ -21,21 +21,23 @@ type transfer struct {
 	began       time.Time
 }
 
-// Reports of transfers to the loop.
+// Reports of transfers.
 type (
-	transferBegun struct {
-		what  string
-		total uint64 // bytes
+	// TransferBegun says how much there is to fetch, in bytes.
+	TransferBegun struct {
+		What  string
+		Total uint64
 	}
-	transferMoved struct {
-		what  string
-		from  wire.PeerID
-		bytes int
+	// TransferMoved says that so many bytes came from a peer.
+	TransferMoved struct {
+		What  string
+		From  wire.PeerID
+		Bytes int
 	}
 )
 
-// transferring takes in a report.
-func (f *figures) transferring(ev any) {
+// Transferring takes in a report.
+func (f *Figures) Transferring(ev any) {
 	find := func(what string) *transfer {
 		for _, t := range f.transfers {
 			if t.what == what {
@@ -45,20 +47,20 @@ func (f *figures) transferring(ev any) {
 		return nil
 	}
 	switch ev := ev.(type) {
-	case transferBegun:
-		if t := find(ev.what); t == nil {
-			f.transfers = append(f.transfers, &transfer{what: ev.what, total: ev.total, donors: map[wire.PeerID]bool{}, began: time.Now()})
+	case TransferBegun:
+		if t := find(ev.What); t == nil {
+			f.transfers = append(f.transfers, &transfer{what: ev.What, total: ev.Total, donors: map[wire.PeerID]bool{}, began: time.Now()})
 		}
-	case transferMoved:
-		if t := find(ev.what); t != nil {
-			t.done = min(t.done+uint64(ev.bytes), t.total) // a retry may come twice
-			t.donors[ev.from] = true
+	case TransferMoved:
+		if t := find(ev.What); t != nil {
+			t.done = min(t.done+uint64(ev.Bytes), t.total) // a retry may come twice
+			t.donors[ev.From] = true
 		}
 	}
 }
 
 // transferStatus lists what is still under way.
-func (f *figures) transferStatus(now time.Time) []status.Transfer {
+func (f *Figures) transferStatus(now time.Time) []status.Transfer {
 	out := []status.Transfer{}
 	for _, t := range f.transfers {
 		if t.done >= t.total {

@@ -1,4 +1,4 @@
-package peer
+package figures
 
 import (
 	"math"
@@ -15,19 +15,19 @@ func TestOwnRounds(t *testing.T) {
 	o := newOwnRounds()
 	began := time.Now()
 	at := func(s float64) time.Time { return began.Add(time.Duration(s * float64(time.Second))) }
-	o.snapped(1, 7, at(1))
-	o.told(&wire.SignedReady{Ready: wire.Ready{Fragment: 1, Base: 7}}, at(2))
-	o.told(&wire.SignedReady{Ready: wire.Ready{Fragment: 1, Base: 7}}, at(2.5)) // sent again
-	o.entry(&wire.Attempt{Fragment: 1, Base: 7, ID: wire.AttemptID{Term: 1, Counter: 5}}, wire.Encode(&wire.AttemptTable{Members: make([]wire.AttemptMember, 3)}), at(3))
-	o.entry(&wire.Attempt{Fragment: 1, Base: 7, ID: wire.AttemptID{Term: 1, Counter: 6}}, nil, at(4))
-	o.told(&wire.Results{Fragment: 1, Base: 6}, at(4.5)) // of another version
-	o.told(&wire.Results{Fragment: 1, Base: 7}, at(5))
-	o.told(&wire.Have{Fragment: 1, Base: 7}, at(6))
-	o.entry(&wire.Commit{Fragment: 1, Base: 7}, nil, at(7))
-	o.told(&wire.Have{Fragment: 1, Base: 7}, at(7.5))
-	o.merging(1, 8, []bool{true, false, true})
-	o.merge(1, 8, 12, at(8))
-	o.entry(&wire.Commit{Fragment: 0, Base: 3}, nil, at(9)) // without this worker
+	o.Snapped(1, 7, at(1))
+	o.Told(&wire.SignedReady{Ready: wire.Ready{Fragment: 1, Base: 7}}, at(2))
+	o.Told(&wire.SignedReady{Ready: wire.Ready{Fragment: 1, Base: 7}}, at(2.5)) // sent again
+	o.Entry(&wire.Attempt{Fragment: 1, Base: 7, ID: wire.AttemptID{Term: 1, Counter: 5}}, wire.Encode(&wire.AttemptTable{Members: make([]wire.AttemptMember, 3)}), at(3))
+	o.Entry(&wire.Attempt{Fragment: 1, Base: 7, ID: wire.AttemptID{Term: 1, Counter: 6}}, nil, at(4))
+	o.Told(&wire.Results{Fragment: 1, Base: 6}, at(4.5)) // of another version
+	o.Told(&wire.Results{Fragment: 1, Base: 7}, at(5))
+	o.Told(&wire.Have{Fragment: 1, Base: 7}, at(6))
+	o.Entry(&wire.Commit{Fragment: 1, Base: 7}, nil, at(7))
+	o.Told(&wire.Have{Fragment: 1, Base: 7}, at(7.5))
+	o.Merging(1, 8, []bool{true, false, true})
+	o.Merge(1, 8, 12, at(8))
+	o.Entry(&wire.Commit{Fragment: 0, Base: 3}, nil, at(9)) // without this worker
 
 	rows := o.rows(func(t time.Time) float64 { return t.Sub(began).Seconds() })
 	if len(rows) != 3 {
@@ -56,7 +56,7 @@ func TestOwnRounds(t *testing.T) {
 		}
 	}
 	for base := range uint64(2 * maxOwnRounds) {
-		o.snapped(0, 100+base, at(10))
+		o.Snapped(0, 100+base, at(10))
 	}
 	if got := len(o.rows(func(time.Time) float64 { return 0 })); got != maxOwnRounds+2 {
 		t.Errorf("%d rounds are kept, want %d", got, maxOwnRounds+2)
@@ -76,7 +76,7 @@ func TestDeviceClass(t *testing.T) {
 
 // Of many classes the last place takes in the rest, and none changes its place.
 func TestRateByClass(t *testing.T) {
-	f := newFigures(time.Now())
+	f := New(Subject{}, time.Now())
 	now := time.Now()
 	for i := range 9 {
 		f.members[wire.PeerID{byte(i)}] = &memberFigures{alive: true, seen: now, heartbeat: wire.Heartbeat{
@@ -97,10 +97,10 @@ func TestRateByClass(t *testing.T) {
 // where they are further apart, until none comes.
 func TestCommittedRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFigures(time.Now())
+		f := New(Subject{}, time.Now())
 		commit := func(after time.Duration, tokens uint64) {
 			time.Sleep(after)
-			f.commit(1, &wire.Commit{Tokens: tokens})
+			f.Commit(1, &wire.Commit{Tokens: tokens})
 		}
 		holds := func(want float64) {
 			t.Helper()

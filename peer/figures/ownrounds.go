@@ -1,4 +1,4 @@
-package peer
+package figures
 
 import (
 	"fmt"
@@ -9,9 +9,9 @@ import (
 	"dunlin/wire"
 )
 
-// ownRounds is what a worker sees of its rounds, for its page: what it does itself, and the entries and messages that
+// OwnRounds is what a worker sees of its rounds, for its page: what it does itself, and the entries and messages that
 // reach it. The coordinator that leads knows more (round.LeaderSnapshot).
-type ownRounds struct {
+type OwnRounds struct {
 	open map[uint64]*ownRound // by fragment, the newest one
 	past []*ownRound          // oldest first
 }
@@ -35,10 +35,10 @@ type ownRound struct {
 	failed          string
 }
 
-func newOwnRounds() ownRounds { return ownRounds{open: map[uint64]*ownRound{}} }
+func newOwnRounds() OwnRounds { return OwnRounds{open: map[uint64]*ownRound{}} }
 
 // of returns the newest round of a fragment; one of another base version takes its place.
-func (o *ownRounds) of(fragment, base uint64) *ownRound {
+func (o *OwnRounds) of(fragment, base uint64) *ownRound {
 	r := o.open[fragment]
 	if r == nil || r.base != base {
 		o.shelve(fragment)
@@ -49,7 +49,7 @@ func (o *ownRounds) of(fragment, base uint64) *ownRound {
 }
 
 // shelve ends a fragment's newest round.
-func (o *ownRounds) shelve(fragment uint64) {
+func (o *OwnRounds) shelve(fragment uint64) {
 	if r := o.open[fragment]; r != nil {
 		o.past = append(o.past, r)
 		o.past = o.past[max(0, len(o.past)-maxOwnRounds):]
@@ -58,7 +58,7 @@ func (o *ownRounds) shelve(fragment uint64) {
 }
 
 // attempted takes in an attempt; the one before it has failed, its contributions stand.
-func (o *ownRounds) attempted(a *wire.Attempt, members int, now time.Time) {
+func (o *OwnRounds) attempted(a *wire.Attempt, members int, now time.Time) {
 	r := o.of(a.Fragment, a.Base)
 	if r.attempt.Counter != 0 {
 		next := *r
@@ -72,8 +72,8 @@ func (o *ownRounds) attempted(a *wire.Attempt, members int, now time.Time) {
 	r.attempt, r.members, r.opened = a.ID, members, now
 }
 
-// entry takes in what the ledger says of rounds while this worker trains. Table is the entry's; it may be missing.
-func (o *ownRounds) entry(body wire.Body, table []byte, now time.Time) {
+// Entry takes in what the ledger says of rounds while this worker trains. Table is the entry's; it may be missing.
+func (o *OwnRounds) Entry(body wire.Body, table []byte, now time.Time) {
 	switch b := body.(type) {
 	case *wire.Attempt:
 		var t wire.AttemptTable
@@ -85,28 +85,13 @@ func (o *ownRounds) entry(body wire.Body, table []byte, now time.Time) {
 	}
 }
 
-// serves tells whether an entry about a round concerns what this peer trains: the
-// rounds of other stages are not its own.
-func (p *Peer) serves(body wire.Body) bool {
-	var fragment uint64
-	switch b := body.(type) {
-	case *wire.Attempt:
-		fragment = b.Fragment
-	case *wire.Commit:
-		fragment = b.Fragment
-	default:
-		return true
-	}
-	return p.cfg.Stage == wire.AllStages || p.spec.StageOf(int(fragment)) == p.cfg.Stage //nolint:gosec // the ledger's rules bound it
-}
-
-// snapped takes in a snapshot of this worker's weights.
-func (o *ownRounds) snapped(fragment, base uint64, now time.Time) {
+// Snapped takes in a snapshot of this worker's weights.
+func (o *OwnRounds) Snapped(fragment, base uint64, now time.Time) {
 	o.of(fragment, base).snapshot = now
 }
 
-// told takes in a message about a round, sent here or from here.
-func (o *ownRounds) told(m wire.Message, now time.Time) {
+// Told takes in a message about a round, sent here or from here.
+func (o *OwnRounds) Told(m wire.Message, now time.Time) {
 	mark := func(fragment, base uint64, of func(*ownRound) *time.Time) {
 		if r := o.open[fragment]; r != nil && r.base == base && r.closed.IsZero() {
 			if at := of(r); at.IsZero() { // messages are sent again
@@ -125,8 +110,8 @@ func (o *ownRounds) told(m wire.Message, now time.Time) {
 	}
 }
 
-// merging takes in which slabs of a commit have this worker's contribution.
-func (o *ownRounds) merging(fragment, version uint64, included []bool) {
+// Merging takes in which slabs of a commit have this worker's contribution.
+func (o *OwnRounds) Merging(fragment, version uint64, included []bool) {
 	if r := o.open[fragment]; r != nil && r.base+1 == version {
 		r.slabs, r.shares = len(included), 0
 		for _, in := range included {
@@ -137,15 +122,15 @@ func (o *ownRounds) merging(fragment, version uint64, included []bool) {
 	}
 }
 
-// merge takes in that a commit is in the live weights.
-func (o *ownRounds) merge(fragment, version, overlap uint64, now time.Time) {
+// Merge takes in that a commit is in the live weights.
+func (o *OwnRounds) Merge(fragment, version, overlap uint64, now time.Time) {
 	if r := o.open[fragment]; r != nil && r.base+1 == version {
 		r.merged, r.overlap = now, overlap
 	}
 }
 
 // rows are what the page shows, by their beginnings.
-func (o *ownRounds) rows(since func(time.Time) float64) []status.Round {
+func (o *OwnRounds) rows(since func(time.Time) float64) []status.Round {
 	at := instants(since)
 	rounds := slices.Clone(o.past)
 	for _, r := range o.open {

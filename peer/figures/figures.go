@@ -1,4 +1,4 @@
-package peer
+package figures
 
 import (
 	"fmt"
@@ -13,21 +13,22 @@ import (
 	"dunlin/wire"
 )
 
-// figures counts what the page, the demo and the benchmarks show.
-type figures struct {
-	started         time.Time
-	merges          uint64 // commits merged into live weights, over all fragments
-	contributed     uint64 // bytes of contributions encoded here
-	diverged        uint64
-	ownerRestarts   uint64 // slabs whose sum began with empty error feedback, but for first versions
-	commits         uint64
-	commitHeight    uint64 // of the newest
+// Figures counts what the page, the demo and the benchmarks show.
+type Figures struct {
+	of              Subject
+	Started         time.Time
+	Merges          uint64 // commits merged into live weights, over all fragments
+	Contributed     uint64 // bytes of contributions encoded here
+	Diverged        uint64
+	OwnerRestarts   uint64 // slabs whose sum began with empty error feedback, but for first versions
+	Commits         uint64
+	CommitHeight    uint64 // of the newest
 	unigram, bigram *float64
 	judgedLast      bool   // the last held-out loss is of the run's end
-	tokens          uint64 // committed in the run
+	Tokens          uint64 // committed in the run
 	members         map[wire.PeerID]*memberFigures
-	slots           map[wire.Slot]wire.PeerID
-	names           map[wire.PeerID]string // that peers give themselves
+	Slots           map[wire.Slot]wire.PeerID // that hold
+	names           map[wire.PeerID]string    // that peers give themselves
 	lost            []lost
 	curve           []status.Point
 	pace            []status.Point // tokens of the commits of the last minute, of two at least; without their losses
@@ -38,10 +39,19 @@ type figures struct {
 	moves           []status.Move // newest last
 	rates           []status.Rate
 	classes         []string       // of devices, in the order of the rates
-	own             ownRounds      // of a worker
+	Own             OwnRounds      // of a worker
 	stageMoves      []status.Note  // of peers between stages, newest last
 	ledger          []status.Entry // newest last
-	notes           []status.Note  // newest last
+	Notes           []status.Note  // newest last
+}
+
+// Subject is whose figures they are.
+type Subject struct {
+	Self          wire.PeerID
+	Run           wire.Hash
+	Spec          *wire.RunSpec
+	Name, Version string // of the peer, for people; of the program
+	Works         bool   // it is there to train
 }
 
 // memberFigures is what the coordinator has heard of one worker.
@@ -71,22 +81,26 @@ const (
 	paceOver, paceStep = 60.0, 0.5
 )
 
-func newFigures(now time.Time) *figures {
-	return &figures{started: now, members: map[wire.PeerID]*memberFigures{}, slots: map[wire.Slot]wire.PeerID{}, names: map[wire.PeerID]string{}, own: newOwnRounds()}
+// New begins to count.
+func New(of Subject, now time.Time) *Figures {
+	return &Figures{of: of, Started: now, members: map[wire.PeerID]*memberFigures{}, Slots: map[wire.Slot]wire.PeerID{}, names: map[wire.PeerID]string{}, Own: newOwnRounds()}
 }
+
+// coordinates tells whether the peer is one of the run's coordinators.
+func (f *Figures) coordinates() bool { return slices.Contains(f.of.Spec.Coordinators, f.of.Self) }
 
 // since is in seconds, to the millisecond: snapshots hold hundreds of these as text.
-func (f *figures) since(now time.Time) float64 {
-	return float64(now.Sub(f.started).Milliseconds()) / 1000
+func (f *Figures) since(now time.Time) float64 {
+	return float64(now.Sub(f.Started).Milliseconds()) / 1000
 }
 
-// member follows the membership log.
-func (f *figures) member(m *wire.Member) {
-	if f.moves = append(f.moves, status.Move{Tokens: f.tokens, Joined: m.Op == wire.MemberAdmit, Text: DescribeEntry(m)}); len(f.moves) > maxNotes {
+// Member follows the membership log.
+func (f *Figures) Member(m *wire.Member) {
+	if f.moves = append(f.moves, status.Move{Tokens: f.Tokens, Joined: m.Op == wire.MemberAdmit, Text: status.DescribeEntry(m)}); len(f.moves) > maxNotes {
 		f.moves = f.moves[1:]
 	}
 	if m.Op == wire.MemberAdmit {
-		f.slots[m.Slot] = m.Peer
+		f.Slots[m.Slot] = m.Peer
 		f.members[m.Peer] = &memberFigures{seen: time.Now(), alive: true, stage: int(m.Stage), heartbeat: wire.Heartbeat{Slot: m.Slot, State: wire.StateSyncing}}
 		f.forgetGone()
 		return
@@ -101,13 +115,13 @@ func (f *figures) member(m *wire.Member) {
 			f.lost = f.lost[1:]
 		}
 	}
-	delete(f.slots, m.Slot)
+	delete(f.Slots, m.Slot)
 }
 
-// workers counts who has a slot in a stage.
-func (f *figures) workers(stage int) int {
+// Workers counts who has a slot in a stage.
+func (f *Figures) Workers(stage int) int {
 	n := 0
-	for _, id := range f.slots {
+	for _, id := range f.Slots {
 		if m := f.members[id]; m != nil && m.stage == stage {
 			n++
 		}
@@ -116,8 +130,8 @@ func (f *figures) workers(stage int) int {
 }
 
 // forgetGone bounds the memory of workers that left.
-func (f *figures) forgetGone() {
-	if len(f.members) < len(f.slots)+maxGone {
+func (f *Figures) forgetGone() {
+	if len(f.members) < len(f.Slots)+maxGone {
 		return
 	}
 	var oldest wire.PeerID
@@ -131,19 +145,19 @@ func (f *figures) forgetGone() {
 	delete(f.names, oldest)
 }
 
-// named notes what a peer calls itself. Names beyond a bound are not kept, so that
+// Named notes what a peer calls itself. Names beyond a bound are not kept, so that
 // a crowd of strangers costs nothing.
-func (f *figures) named(peer wire.PeerID, name string) {
+func (f *Figures) Named(peer wire.PeerID, name string) {
 	if name == "" {
 		delete(f.names, peer)
 		return
 	}
-	if _, known := f.names[peer]; known || len(f.names) < len(f.slots)+2*maxGone {
+	if _, known := f.names[peer]; known || len(f.names) < len(f.Slots)+2*maxGone {
 		f.names[peer] = name
 	}
 }
 
-func (f *figures) heard(from wire.PeerID, h *wire.Heartbeat) {
+func (f *Figures) Heard(from wire.PeerID, h *wire.Heartbeat) {
 	if g := f.members[from]; g != nil && g.alive && (h.Slot == g.heartbeat.Slot || h.Slot == 0) {
 		slot := g.heartbeat.Slot
 		g.heartbeat, g.seen = *h, time.Now()
@@ -151,11 +165,11 @@ func (f *figures) heard(from wire.PeerID, h *wire.Heartbeat) {
 	}
 }
 
-// commit adds a point to the loss curve.
-func (f *figures) commit(height uint64, c *wire.Commit) {
-	f.commits++
-	f.commitHeight = height
-	f.tokens = c.Tokens
+// Commit adds a point to the loss curve.
+func (f *Figures) Commit(height uint64, c *wire.Commit) {
+	f.Commits++
+	f.CommitHeight = height
+	f.Tokens = c.Tokens
 	now := f.since(time.Now())
 	if n := len(f.pace); n == 0 || now-f.pace[n-1].At > paceStep {
 		f.pace = append(f.pace, status.Point{Tokens: c.Tokens, At: now})
@@ -188,33 +202,38 @@ func thin[T any](points []T) []T {
 	return kept
 }
 
-// moved keeps a move between stages and its reason.
-func (f *figures) moved(m core.Moved) {
+// Moved keeps a move between stages and its reason.
+func (f *Figures) Moved(m core.Moved) {
 	f.stageMoves = append(f.stageMoves, status.Note{At: time.Now(), Text: fmt.Sprintf("%s moves: %s", m.Peer.Short(), m.Reason)})
 	f.stageMoves = f.stageMoves[max(0, len(f.stageMoves)-maxNotes):]
 }
 
-func (f *figures) entry(height uint64, body wire.Body) {
-	f.ledger = append(f.ledger, status.Entry{Height: height, Kind: body.Kind().String(), Text: DescribeEntry(body)})
+func (f *Figures) Entry(height uint64, body wire.Body) {
+	f.ledger = append(f.ledger, status.Entry{Height: height, Kind: body.Kind().String(), Text: status.DescribeEntry(body)})
 	if len(f.ledger) > maxLedger {
 		f.ledger = f.ledger[1:]
 	}
 }
 
-// sample keeps what the model wrote: the first text, and the newest ones.
-func (f *figures) sample(s status.Sample) {
-	f.samples = append(f.samples, s)
-	if len(f.samples) > maxSamples {
-		f.samples = slices.Delete(f.samples, 1, 2)
+// Judged takes in a held-out loss, what it is of and what the model wrote then; last says that it is of the run's end.
+func (f *Figures) Judged(sample status.Sample, last bool) {
+	f.heldOut = thin(append(f.heldOut, status.Point{Tokens: sample.Tokens, Loss: sample.Loss, At: f.since(time.Now())}))
+	f.judgedLast = last
+	sample.Prompt = f.prompt
+	if f.samples = append(f.samples, sample); len(f.samples) > maxSamples {
+		f.samples = slices.Delete(f.samples, 1, 2) // the first text stays
 	}
 }
 
-// note keeps a decision and its reason for the page, and logs it.
-func (p *Peer) note(text string) {
-	p.log.Debug("decision", "text", text)
-	f := p.figures
-	f.notes = append(f.notes, status.Note{At: time.Now(), Text: text})
-	if len(f.notes) > maxNotes {
-		f.notes = f.notes[1:]
+// Baselines takes in the losses of what only counts tokens and pairs of them, and what samples continue.
+func (f *Figures) Baselines(unigram, bigram float64, prompt string) {
+	f.unigram, f.bigram, f.prompt = &unigram, &bigram, prompt
+}
+
+// Note keeps a decision and its reason for the page.
+func (f *Figures) Note(text string) {
+	f.Notes = append(f.Notes, status.Note{At: time.Now(), Text: text})
+	if len(f.Notes) > maxNotes {
+		f.Notes = f.Notes[1:]
 	}
 }

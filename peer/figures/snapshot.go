@@ -1,6 +1,7 @@
-package peer
+package figures
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -8,48 +9,36 @@ import (
 	"time"
 
 	"dunlin/coordinator"
-	"dunlin/replica"
+	"dunlin/peer/core"
 	"dunlin/round"
 	"dunlin/status"
 	"dunlin/wire"
 )
 
-// publishEvery is the pace of snapshots; a new attempt is shown at once, but for
-// the least gap between two.
-const (
-	publishEvery = 500 * time.Millisecond
-	publishGap   = 100 * time.Millisecond
-)
-
-func (p *Peer) publish() {
-	now := time.Now()
-	p.published, p.fresh = now, false
-	f := p.figures
-	if n := len(f.rates); n == 0 || f.since(now)-f.rates[n-1].At >= 1 {
-		total, training := p.total(now)
-		f.rates = thin(append(f.rates, status.Rate{At: f.since(now), Rate: math.Round(total), Peers: training, Own: math.Round(p.ownRate(now)), Classes: f.rateByClass(now)}))
-	}
-	if p.cfg.Publish != nil {
-		p.cfg.Publish(p.snapshot())
+// Look takes down what is sampled: the rates, once a second.
+func (f *Figures) Look(v View) {
+	if n := len(f.rates); n == 0 || f.since(v.Now)-f.rates[n-1].At >= 1 {
+		total, training := f.total(v.Now)
+		f.rates = thin(append(f.rates, status.Rate{At: f.since(v.Now), Rate: math.Round(total), Peers: training, Own: math.Round(v.ownRate()), Classes: f.rateByClass(v.Now)}))
 	}
 }
 
 // ownRate is this worker's tokens a second; 0 where there is none.
-func (p *Peer) ownRate(now time.Time) float64 {
-	if p.worker == nil {
+func (v *View) ownRate() float64 {
+	if !v.Trains {
 		return 0
 	}
-	return p.life.rate.perSecond(now)
+	return v.Life.Rate.PerSecond(v.Now)
 }
 
 // total returns the sum of the live workers' rates and how many train. A worker hears of no other worker's rate; it goes by
 // what the ledger says: tokens committed of late, and who has a slot.
-func (p *Peer) total(now time.Time) (rate float64, training int) {
-	if !p.isCoordinator(p.self) {
-		return p.figures.committedRate(now), len(p.figures.slots)
+func (f *Figures) total(now time.Time) (rate float64, training int) {
+	if !f.coordinates() {
+		return f.committedRate(now), len(f.Slots)
 	}
-	stale := p.figures.staleAfter()
-	for _, m := range p.figures.members {
+	stale := f.staleAfter()
+	for _, m := range f.members {
 		if m.trains(now, stale) {
 			if m.stage == 0 { // the same tokens pass every stage
 				rate += float64(m.heartbeat.TokensPerSecond.Value())
@@ -62,7 +51,7 @@ func (p *Peer) total(now time.Time) (rate float64, training int) {
 
 // committedRate is the tokens a second of the commits of the last minute, or of the last two where they come more seldom; 0
 // without two, or once none came for longer than those two were apart.
-func (f *figures) committedRate(now time.Time) float64 {
+func (f *Figures) committedRate(now time.Time) float64 {
 	if len(f.pace) < 2 {
 		return 0
 	}
@@ -74,8 +63,8 @@ func (f *figures) committedRate(now time.Time) float64 {
 }
 
 // staleAfter is the age at which a worker's figures no longer count as live: in a large run they come more seldom.
-func (f *figures) staleAfter() time.Duration {
-	return max(staleAfter, coordinator.BeatEvery(true, len(f.slots), time.Minute)*3/2)
+func (f *Figures) staleAfter() time.Duration {
+	return max(staleAfter, coordinator.BeatEvery(true, len(f.Slots), time.Minute)*3/2)
 }
 
 // trains tells whether a worker does, by figures that are not stale.
@@ -90,7 +79,7 @@ const (
 )
 
 // rateByClass is what total sums, by class of device. A class keeps its place once it has one.
-func (f *figures) rateByClass(now time.Time) []float64 {
+func (f *Figures) rateByClass(now time.Time) []float64 {
 	rates, stale := make([]float64, len(f.classes), maxClasses), f.staleAfter()
 	for _, m := range f.members {
 		if !m.trains(now, stale) || m.stage > 0 {
@@ -134,20 +123,38 @@ func deviceClass(device string) string {
 // staleAfter is the age at which a worker's figures no longer count as live.
 const staleAfter = 20 * time.Second
 
-// snapshot builds what every view shows. Everything in it is a copy.
-func (p *Peer) snapshot() *status.Snapshot {
-	now := time.Now()
-	f, c := p.figures, p.core.Snapshot()
-	s := &status.Snapshot{At: now, Version: p.cfg.Version, Self: p.self.String(), Role: "worker"}
-	if p.isCoordinator(p.self) {
+// View is what a snapshot shows of a peer besides what was counted. The snapshot keeps cards and hashes, and nothing else of it.
+type View struct {
+	Now       time.Time
+	Core      *core.Snapshot
+	Life      *Life
+	Thanks    *Thanks
+	Cards     []status.Card
+	Settings  *wire.Settings
+	State     wire.Hash   // of the replica
+	Stages    []wire.Hash // of its stages, once the run has ended, where all are held
+	Term      uint64      // of the newest entry
+	Lead      wire.PeerID
+	Leads     wire.Leads
+	Connected map[wire.PeerID]bool
+	Trains    bool // it has a worker
+	Judges    bool // held-out loss is measured here
+	Ended     bool // the run's end was seen to
+}
+
+// Snapshot builds what every view shows. Everything in it is a copy.
+func (f *Figures) Snapshot(v View) *status.Snapshot {
+	c := v.Core
+	s := &status.Snapshot{At: v.Now, Version: f.of.Version, Self: f.of.Self.String(), Role: "worker"}
+	if f.coordinates() {
 		s.Role = "coordinator"
 	}
-	s.Run = p.runStatus(&c.Height)
+	s.Run = f.runStatus(v)
 	for _, h := range c.Heads {
 		s.Run.Versions = append(s.Run.Versions, h.Version)
 	}
-	s.Peers, s.Cards = p.peerStatus(now), slices.Clone(p.cards)
-	s.Stages = p.stageStatus()
+	s.Peers, s.Cards = f.peerStatus(v.Now), v.Cards
+	s.Stages = f.stageStatus(v.Stages)
 	for _, n := range slices.Backward(f.stageMoves) {
 		s.StageMoves = append(s.StageMoves, n)
 	}
@@ -155,37 +162,37 @@ func (p *Peer) snapshot() *status.Snapshot {
 		Train: lastLoss(f.curve), HeldOut: lastLoss(f.heldOut), Curve: slices.Clone(f.curve), HeldOuts: slices.Clone(f.heldOut), Moves: slices.Clone(f.moves),
 		Unigram: f.unigram, Bigram: f.bigram,
 	}
-	s.Run.Done = p.ended && len(f.slots) == 0 && (p.judge == nil || f.judgedLast)
-	rate, training := p.total(now)
+	s.Run.Done = v.Ended && len(f.Slots) == 0 && (!v.Judges || f.judgedLast)
+	rate, training := f.total(v.Now)
 	s.Speed.History, s.Speed.Classes = slices.Clone(f.rates), slices.Clone(f.classes)
-	if training > 0 && (rate > 0 || p.isCoordinator(p.self)) {
+	if training > 0 && (rate > 0 || f.coordinates()) {
 		s.Speed.TokensPerSecond = &rate
-		if left := float64(p.spec.TokenBudget) - float64(f.tokens); rate > 0 && left > 0 {
+		if left := float64(f.of.Spec.TokenBudget) - float64(f.Tokens); rate > 0 && left > 0 {
 			seconds := left / rate
 			s.Speed.SecondsLeft = &seconds
 		}
 	}
-	if p.worker != nil {
-		own := p.ownRate(now)
+	if v.Trains {
+		own := v.ownRate()
 		s.Speed.Own = &own
 	}
-	s.Health = p.health(now)
-	s.Cost = p.cost(s.Peers)
-	if p.life.state == wire.StateSyncing {
-		s.Transfers = f.transferStatus(now)
+	s.Health = f.health(v)
+	s.Cost = f.cost(s.Peers)
+	if v.Life.State == wire.StateSyncing {
+		s.Transfers = f.transferStatus(v.Now)
 	}
 	s.Samples = slices.Clone(f.samples)
-	s.Thanks = p.thanks.ranks(p.self, p.spec.Fragments, p.nameOf)
+	s.Thanks = v.Thanks.ranks(f.of.Self, f.of.Spec.Fragments, f.NameOf)
 	if c.Rounds != nil {
 		s.Health.FailedAttempts = c.Rounds.Failed
 		s.Rounds = f.rounds(c.Rounds, &s.Health)
-	} else if p.cfg.NewEngine != nil {
-		s.Rounds = f.own.rows(f.since)
+	} else if f.of.Works {
+		s.Rounds = f.Own.rows(f.since)
 	}
 	for _, e := range slices.Backward(f.ledger) {
 		s.Ledger = append(s.Ledger, e)
 	}
-	for _, n := range slices.Backward(f.notes) {
+	for _, n := range slices.Backward(f.Notes) {
 		s.Notes = append(s.Notes, n)
 	}
 	return s
@@ -206,56 +213,54 @@ func lastLoss(points []status.Point) *float64 {
 	return &points[len(points)-1].Loss
 }
 
-func (p *Peer) runStatus(height *uint64) status.Run {
-	m := p.spec.Model
+func (f *Figures) runStatus(v View) status.Run {
+	spec := f.of.Spec
+	m := spec.Model
 	r := status.Run{
-		ID: p.cfg.Run, Name: p.spec.Name, Model: fmt.Sprintf("%s %dL/%dH/%d", m.Family, m.Layers, m.Heads, m.Width),
-		Parameters: p.spec.Parameters(), Height: *height, Tokens: p.figures.tokens, TokenBudget: p.spec.TokenBudget,
-		Started: p.figures.started, Fragments: int(p.spec.Fragments), H: int(p.spec.H), StepTokens: p.spec.StepTokens(),
-		Codec: codecNames(p.spec), StateHash: replica.HashHeads(p.replica.Heads()), Phase: "waiting", Term: p.term,
+		ID: f.of.Run, Name: spec.Name, Model: fmt.Sprintf("%s %dL/%dH/%d", m.Family, m.Layers, m.Heads, m.Width),
+		Parameters: spec.Parameters(), Height: v.Core.Height, Tokens: f.Tokens, TokenBudget: spec.TokenBudget,
+		Started: f.Started, Fragments: int(spec.Fragments), H: int(spec.H), StepTokens: spec.StepTokens(),
+		Codec: codecNames(spec), StateHash: v.State, Phase: "waiting", Term: v.Term,
 	}
-	if s := &p.settingsIn; s.Solo || s.Phase != wire.PhaseTraining { // else it says what was changed, not what goes on
+	if s := v.Settings; s.Solo || s.Phase != wire.PhaseTraining { // else it says what was changed, not what goes on
 		r.Reason = s.Reason
 	}
-	if t := p.settingsIn.Tuning; t != nil {
+	if t := v.Settings.Tuning; t != nil {
 		r.H = int(t.H)
 	}
-	if p.life.state != 0 {
-		r.Phase = p.life.state.String()
-		if p.life.state != wire.StateTraining {
-			r.Reason = firstOf(r.Reason, p.life.reason)
+	if v.Life.State != 0 {
+		r.Phase = v.Life.State.String()
+		if v.Life.State != wire.StateTraining {
+			r.Reason = cmp.Or(r.Reason, v.Life.Reason)
 		}
-	} else if p.figures.tokens > 0 || len(p.figures.slots) > 0 {
+	} else if f.Tokens > 0 || len(f.Slots) > 0 {
 		r.Phase = wire.PhaseTraining.String()
 	}
-	if p.settingsIn.Phase != 0 && p.settingsIn.Phase != wire.PhaseTraining {
-		r.Phase = p.settingsIn.Phase.String()
+	if v.Settings.Phase != 0 && v.Settings.Phase != wire.PhaseTraining {
+		r.Phase = v.Settings.Phase.String()
 	}
-	if p.settingsIn.Phase == wire.PhaseEnded {
-		r.StateHash = p.stateHash()
-	}
-	if p.several() {
-		r.Term = max(r.Term, p.leads.Term)
-		for _, id := range p.spec.Coordinators {
-			you := id == p.self
+	if len(spec.Coordinators) > 1 {
+		r.Term = max(r.Term, v.Leads.Term)
+		for _, id := range spec.Coordinators {
+			you := id == f.of.Self
 			r.Coordinators = append(r.Coordinators, status.Coordinator{
-				ID: id.String(), You: you, Leads: id == p.lead && p.leads.Term > 0, Connected: p.peers[id] || you,
+				ID: id.String(), You: you, Leads: id == v.Lead && v.Leads.Term > 0, Connected: v.Connected[id] || you,
 			})
 		}
 	}
 	return r
 }
 
-func (p *Peer) peerStatus(now time.Time) []status.Peer {
-	out := make([]status.Peer, 0, len(p.figures.members))
-	for id, m := range p.figures.members {
+func (f *Figures) peerStatus(now time.Time) []status.Peer {
+	out := make([]status.Peer, 0, len(f.members))
+	for id, m := range f.members {
 		h := &m.heartbeat
 		state := h.State.String()
-		if m.alive && id != p.self && !p.isCoordinator(p.self) {
+		if m.alive && id != f.of.Self && !f.coordinates() {
 			state = "" // workers tell only coordinators how they do
 		}
 		out = append(out, status.Peer{
-			ID: id.String(), Name: p.nameOf(id), Slot: uint64(h.Slot), Stage: m.stage, You: id == p.self, Alive: m.alive, State: state, Reason: firstOf(m.reason, h.Reason),
+			ID: id.String(), Name: f.NameOf(id), Slot: uint64(h.Slot), Stage: m.stage, You: id == f.of.Self, Alive: m.alive, State: state, Reason: cmp.Or(m.reason, h.Reason),
 			Device: h.Device, Class: deviceClass(h.Device), Step: h.Step, Tokens: h.Tokens, Loss: float64(h.Loss.Value()), TokensPerSecond: float64(h.TokensPerSecond.Value()),
 			Utilisation: float64(h.Utilisation.Value()), Sent: h.Sent, Received: h.Received, Height: h.Height, StateHash: h.StateHash,
 			OuterSteps: h.OuterSteps, Overlap: h.Overlap, Clock: h.Clock, SeenSeconds: now.Sub(m.seen).Seconds(),
@@ -266,24 +271,25 @@ func (p *Peer) peerStatus(now time.Time) []status.Peer {
 	return out
 }
 
-// nameOf is what a peer calls itself.
-func (p *Peer) nameOf(id wire.PeerID) string {
-	if id == p.self {
-		return p.cfg.Name
+// NameOf is what a peer calls itself.
+func (f *Figures) NameOf(id wire.PeerID) string {
+	if id == f.of.Self {
+		return f.of.Name
 	}
-	return p.figures.names[id]
+	return f.names[id]
 }
 
 // stageStatus sums up the stages of a model that is spread over peers.
-func (p *Peer) stageStatus() []status.Stage {
-	if !p.spec.Staged() {
+func (f *Figures) stageStatus(hashes []wire.Hash) []status.Stage {
+	spec := f.of.Spec
+	if !spec.Staged() {
 		return nil
 	}
-	out, waits := make([]status.Stage, p.spec.StageCount()), map[int]float64{}
-	for i, t := range p.spec.Tensors {
-		out[p.spec.StageOf(int(t.Fragment))].Parameters += uint64(p.spec.Tensors[i].Size())
+	out, waits := make([]status.Stage, spec.StageCount()), map[int]float64{}
+	for i, t := range spec.Tensors {
+		out[spec.StageOf(int(t.Fragment))].Parameters += uint64(spec.Tensors[i].Size())
 	}
-	for _, m := range p.figures.members {
+	for _, m := range f.members {
 		if s := &out[min(m.stage, len(out)-1)]; m.alive {
 			s.Peers++
 			if m.heartbeat.State == wire.StateTraining {
@@ -299,10 +305,6 @@ func (p *Peer) stageStatus() []status.Stage {
 			out[i].Wait = &w
 		}
 	}
-	var hashes []wire.Hash
-	if p.cfg.Stage == wire.AllStages && p.settingsIn.Phase == wire.PhaseEnded {
-		hashes = p.replica.HashStages()
-	}
 	for i := range out {
 		out[i].Stage = i
 		if hashes != nil {
@@ -312,16 +314,8 @@ func (p *Peer) stageStatus() []status.Stage {
 	return out
 }
 
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
-func (p *Peer) health(now time.Time) status.Health {
-	f := p.figures
-	h := status.Health{Commits: f.commits, Diverged: f.diverged, OwnerRestarts: f.ownerRestarts}
+func (f *Figures) health(v View) status.Health {
+	h := status.Health{Commits: f.Commits, Diverged: f.Diverged, OwnerRestarts: f.OwnerRestarts}
 	type place struct {
 		height uint64
 		stage  int
@@ -329,7 +323,7 @@ func (p *Peer) health(now time.Time) status.Health {
 	states := map[place]wire.Hash{}
 	agree, compared := true, false
 	for _, m := range f.members {
-		if !m.alive && (!p.ended || m.heartbeat.Height != p.life.height) { // the goodbye at a run's end counts
+		if !m.alive && (!v.Ended || m.heartbeat.Height != v.Life.Height) { // the goodbye at a run's end counts
 			continue
 		}
 		switch m.heartbeat.State {
@@ -352,15 +346,15 @@ func (p *Peer) health(now time.Time) status.Health {
 	if compared {
 		h.StatesAgree = &agree
 	}
-	if !p.isCoordinator(p.self) {
-		h.Training, h.Syncing = len(f.slots), 0
+	if !f.coordinates() {
+		h.Training, h.Syncing = len(f.Slots), 0
 	}
 	for _, m := range f.members {
 		h.MicroBatches += m.heartbeat.Micros
 		h.PartlyCounted += m.heartbeat.Partly
 	}
 	for _, l := range f.lost {
-		if now.Sub(l.at) < 10*time.Minute {
+		if v.Now.Sub(l.at) < 10*time.Minute {
 			h.Lost++
 			h.LastLost = l.text
 		}
@@ -370,7 +364,7 @@ func (p *Peer) health(now time.Time) status.Health {
 
 // cost sums what workers report, by the protocol's definitions: upload counts
 // contributions, results and round control, once a merged outer step.
-func (p *Peer) cost(peers []status.Peer) status.Cost {
+func (f *Figures) cost(peers []status.Peer) status.Cost {
 	var round, contributions, steps, inner, sent float64
 	var seconds float64
 	for _, w := range peers {
@@ -385,14 +379,14 @@ func (p *Peer) cost(peers []status.Peer) status.Cost {
 	if steps < 1 || seconds < 1 {
 		return c
 	}
-	parameters := float64(p.spec.Parameters())
+	parameters := float64(f.of.Spec.Parameters())
 	bits, upload := contributions*8/(parameters*steps), round*8/(parameters*steps)
 	ratio, day := inner*4*parameters/round, sent/seconds*86400
 	return status.Cost{BitsPerParameter: &bits, UploadBitsPerParameter: &upload, BytesRatio: &ratio, BytesPerPeerDay: &day}
 }
 
 // rounds turns the leader's view into rows, newest last.
-func (f *figures) rounds(l *round.LeaderSnapshot, h *status.Health) []status.Round {
+func (f *Figures) rounds(l *round.LeaderSnapshot, h *status.Health) []status.Round {
 	at := instants(f.since)
 	var out []status.Round
 	for _, r := range append(slices.Clone(l.Closed), l.Rounds...) {
@@ -427,31 +421,4 @@ func instants(since func(time.Time) float64) func(time.Time) *float64 {
 		s := since(t)
 		return &s
 	}
-}
-
-// DescribeEntry is a ledger entry in a few words.
-func DescribeEntry(body wire.Body) string {
-	switch b := body.(type) {
-	case *wire.Member:
-		verb := map[wire.MemberOp]string{wire.MemberAdmit: "joins as", wire.MemberLeave: "leaves", wire.MemberBan: "is banned from"}[b.Op]
-		text := fmt.Sprintf("%s %s slot %d", b.Peer.Short(), verb, b.Slot)
-		if b.Reason != "" {
-			text += ": " + b.Reason
-		}
-		return text
-	case *wire.Lease:
-		return fmt.Sprintf("%d windows to slot %d", wire.Windows(b.Ranges), b.Slot)
-	case *wire.Attempt:
-		return fmt.Sprintf("fragment %d version %d, attempt %s", b.Fragment, b.Base, b.ID)
-	case *wire.Commit:
-		return fmt.Sprintf("fragment %d to version %d, %d tokens, state %s", b.Fragment, b.Base+1, b.Tokens, b.State.Short())
-	case *wire.Settings:
-		return fmt.Sprintf("%s: %s", b.Phase, b.Reason)
-	case *wire.Checkpoint:
-		if b.Complete {
-			return fmt.Sprintf("state at height %d is held by enough peers", b.At)
-		}
-		return fmt.Sprintf("keep the state at height %d", b.At)
-	}
-	return ""
 }

@@ -1,4 +1,4 @@
-package peer
+package figures
 
 import (
 	"cmp"
@@ -20,10 +20,10 @@ const (
 	maxSlots  = 4 * maxGivers // slots whose peers are remembered
 )
 
-// thanks counts what each peer gave a run: tokens of its contributions in commits. It follows the ledger, so every
+// Thanks counts what each peer gave a run: tokens of its contributions in commits. It follows the ledger, so every
 // peer that has followed it from the same height counts the same, and it is kept beside the checkpoints, since commits
 // before them are let go.
-type thanks struct {
+type Thanks struct {
 	path   string
 	since  uint64 // height of the first commit counted
 	height uint64 // of the newest
@@ -45,9 +45,9 @@ type thanksFile struct {
 	Given  map[string]*gift `json:"given"`
 }
 
-// openThanks goes on from a run's folder. A file that is missing or damaged costs the counts before it.
-func openThanks(dir string) *thanks {
-	t := &thanks{path: filepath.Join(dir, "thanks"), given: map[wire.PeerID]*gift{}, slots: map[wire.Slot]wire.PeerID{}}
+// OpenThanks goes on from a run's folder. A file that is missing or damaged costs the counts before it.
+func OpenThanks(dir string) *Thanks {
+	t := &Thanks{path: filepath.Join(dir, "thanks"), given: map[wire.PeerID]*gift{}, slots: map[wire.Slot]wire.PeerID{}}
 	var f thanksFile
 	b, err := os.ReadFile(t.path)
 	if err != nil || json.Unmarshal(b, &f) != nil || len(f.Given) > maxGivers {
@@ -65,8 +65,8 @@ func openThanks(dir string) *thanks {
 	return t
 }
 
-// save keeps the counts.
-func (t *thanks) save() error {
+// Save keeps the counts.
+func (t *Thanks) Save() error {
 	f := thanksFile{Since: t.since, Height: t.height, Given: map[string]*gift{}}
 	for id, g := range t.given {
 		f.Given[id.String()] = g
@@ -79,7 +79,7 @@ func (t *thanks) save() error {
 }
 
 // member remembers whose a slot is; a commit may count it after its end.
-func (t *thanks) member(m *wire.Member) {
+func (t *Thanks) member(m *wire.Member) {
 	t.slots[m.Slot] = m.Peer
 	for ; len(t.slots) > maxSlots; t.oldest++ {
 		delete(t.slots, t.oldest)
@@ -87,7 +87,7 @@ func (t *thanks) member(m *wire.Member) {
 }
 
 // commit counts a commit's contributors once.
-func (t *thanks) commit(height uint64, table *wire.CommitTable) {
+func (t *Thanks) commit(height uint64, table *wire.CommitTable) {
 	if height <= t.height {
 		return
 	}
@@ -114,25 +114,31 @@ func (t *thanks) commit(height uint64, table *wire.CommitTable) {
 	}
 }
 
-// thank feeds an entry of the ledger.
-func (p *Peer) thank(height uint64, body wire.Body, encoded []byte) {
+// Entry takes in an entry of the ledger and, of a commit, its table, nil where it is not here.
+func (t *Thanks) Entry(height uint64, body wire.Body, encoded []byte) {
 	switch b := body.(type) {
 	case *wire.Member:
-		p.thanks.member(b)
+		t.member(b)
 	case *wire.Commit:
 		var table wire.CommitTable
 		if encoded != nil && wire.Decode(encoded, &table) == nil {
-			if p.thanks.since == 0 && b.Base == 0 {
-				p.thanks.since = 1 // nothing came before the first version
+			if t.since == 0 && b.Base == 0 {
+				t.since = 1 // nothing came before the first version
 			}
-			p.thanks.commit(height, &table)
+			t.commit(height, &table)
 		}
 	case *wire.Lease, *wire.Attempt, *wire.Settings, *wire.Checkpoint:
 	}
 }
 
+// Of is whose a slot is or was.
+func (t *Thanks) Of(slot wire.Slot) (id wire.PeerID, known bool) {
+	id, known = t.slots[slot]
+	return id, known
+}
+
 // ranks lists the givers of most, and self wherever it stands. Each of a run's fragments counts the same tokens.
-func (t *thanks) ranks(self wire.PeerID, fragments uint64, name func(wire.PeerID) string) status.Thanks {
+func (t *Thanks) ranks(self wire.PeerID, fragments uint64, name func(wire.PeerID) string) status.Thanks {
 	ids := make([]wire.PeerID, 0, len(t.given))
 	for id := range t.given {
 		ids = append(ids, id)

@@ -1,0 +1,51 @@
+package peer
+
+import (
+	"slices"
+	"time"
+
+	"dunlin/peer/figures"
+	"dunlin/replica"
+	"dunlin/wire"
+)
+
+// publishEvery is the pace of snapshots; a new attempt is shown at once, but for
+// the least gap between two.
+const (
+	publishEvery = 500 * time.Millisecond
+	publishGap   = 100 * time.Millisecond
+)
+
+func (p *Peer) publish() {
+	now := time.Now()
+	p.published, p.fresh = now, false
+	v := p.view(now)
+	p.figures.Look(v)
+	if p.cfg.Publish != nil {
+		p.cfg.Publish(p.figures.Snapshot(v))
+	}
+}
+
+// view is what the figures need to know of this peer besides what they counted.
+func (p *Peer) view(now time.Time) figures.View {
+	c := p.core.Snapshot()
+	v := figures.View{
+		Now: now, Core: &c, Life: &p.life, Thanks: p.thanks, Cards: slices.Clone(p.cards), Settings: &p.settingsIn, Term: p.term,
+		Lead: p.lead, Leads: p.leads, Connected: p.peers, Trains: p.worker != nil, Judges: p.judge != nil, Ended: p.ended,
+	}
+	if p.settingsIn.Phase != wire.PhaseEnded {
+		v.State = replica.HashHeads(p.replica.Heads())
+		return v
+	}
+	v.State = p.stateHash()
+	if p.spec.Staged() && p.cfg.Stage == wire.AllStages {
+		v.Stages = p.replica.HashStages()
+	}
+	return v
+}
+
+// note keeps a decision and its reason for the page, and logs it.
+func (p *Peer) note(text string) {
+	p.log.Debug("decision", "text", text)
+	p.figures.Note(text)
+}
