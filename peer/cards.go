@@ -20,7 +20,7 @@ func (p *Peer) watchCards(ctx context.Context) {
 	defer every.Stop()
 	for {
 		cards, err := p.cfg.Cards()
-		p.inbox.put(cardsSeen{cards, err})
+		p.inbox.Put(cardsSeen{cards, err})
 		select {
 		case <-ctx.Done():
 			return
@@ -48,7 +48,7 @@ func (p *Peer) cardsTold(c cardsSeen) {
 	}
 	p.paced = duty
 	if p.worker != nil {
-		p.worker.orders.put(pace{duty})
+		p.worker.orders.Put(pace{duty})
 	}
 }
 

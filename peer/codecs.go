@@ -6,6 +6,7 @@ import (
 
 	"dunlin/contribution"
 	"dunlin/folder"
+	"dunlin/peer/mailbox"
 	"dunlin/store"
 	"dunlin/wire"
 )
@@ -54,13 +55,13 @@ type (
 type codecs struct {
 	configs []contribution.Config
 	owner   *contribution.Owner
-	orders  *mailbox[any]
+	orders  *mailbox.Mailbox[any]
 	store   store.Store
 	report  func(any)
 }
 
 func newCodecs(configs []contribution.Config, owner *contribution.Owner, s store.Store, report func(any)) *codecs {
-	return &codecs{configs: configs, owner: owner, store: s, orders: newMailbox[any](), report: report}
+	return &codecs{configs: configs, owner: owner, store: s, orders: mailbox.New[any](), report: report}
 }
 
 func (c *codecs) run(ctx context.Context) {
@@ -68,10 +69,10 @@ func (c *codecs) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-c.orders.ready:
+		case <-c.orders.Ready:
 		}
 		var sums []sumDone
-		for _, order := range c.orders.take() {
+		for _, order := range c.orders.Take() {
 			if ctx.Err() != nil {
 				return
 			}

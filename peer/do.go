@@ -100,11 +100,11 @@ func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
 	case catchup.Fetch:
 		p.fetch(e)
 	case catchup.Prepare, catchup.Promote, catchup.Apply, catchup.DropShadow, catchup.SaveCheckpoint, catchup.LoadCheckpoint:
-		p.keeper.orders.put(e)
+		p.keeper.orders.Put(e)
 	case catchup.Advanced:
 		p.advanced(e)
 	case catchup.Follow:
-		p.keeper.orders.put(e)
+		p.keeper.orders.Put(e)
 		p.life.Height = max(p.life.Height, e.Height)
 	case catchup.Jumped:
 		p.life.Height = max(p.life.Height, e.At)
@@ -158,14 +158,14 @@ func (p *Peer) doRound(_ context.Context, effect round.Effect) {
 	case round.FetchSlab:
 		p.fetchSlab(e)
 	case round.SumSlab:
-		p.codecs.orders.put(p.sumOrder(e))
+		p.codecs.orders.Put(p.sumOrder(e))
 	case round.Settle:
-		p.codecs.orders.put(settleOrder{e.Fragment, e.Base, e.Table})
+		p.codecs.orders.Put(settleOrder{e.Fragment, e.Base, e.Table})
 	case round.DropSlabs:
 		p.slabs.drop(e.Roots)
 	case round.TakeSnapshot:
 		if p.worker != nil {
-			p.worker.orders.put(takeSnapshot{fragment: int(e.Fragment)})
+			p.worker.orders.Put(takeSnapshot{fragment: int(e.Fragment)})
 		}
 	case round.Merge:
 		p.merge(e)
@@ -191,7 +191,7 @@ func (p *Peer) merge(e round.Merge) {
 		p.figures.Own.Merging(e.Fragment, e.Version, included)
 		order.commit.Included = func(slab int) bool { return slab < len(included) && included[slab] }
 	}
-	p.worker.orders.put(order)
+	p.worker.orders.Put(order)
 }
 
 func (p *Peer) doCoordinator(effect coordinator.Effect) {
@@ -239,11 +239,11 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 		p.startTraining()
 	case coordinator.StopTraining:
 		if p.worker != nil {
-			p.worker.orders.put(halt{})
+			p.worker.orders.Put(halt{})
 			p.remember()
 		}
 		if p.pipe != nil {
-			p.pipe.inbox.put(unserved{})
+			p.pipe.inbox.Put(unserved{})
 		}
 		p.life.Halted = e.Reason
 	case coordinator.SendHeartbeat:
@@ -257,7 +257,7 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 // remember has the worker keep what a restart goes on from.
 func (p *Peer) remember() {
 	if p.worker != nil {
-		p.worker.orders.put(remember{})
+		p.worker.orders.Put(remember{})
 	}
 }
 
@@ -265,15 +265,15 @@ func (p *Peer) remember() {
 // on where they were halted.
 func (p *Peer) startTraining() {
 	if p.begun && !p.restart {
-		p.worker.orders.put(resume{})
+		p.worker.orders.Put(resume{})
 		if p.pipe != nil {
-			p.pipe.inbox.put(served{p.slot})
+			p.pipe.inbox.Put(served{p.slot})
 		}
 		return
 	}
 	if !p.asked {
 		p.asked = true
-		p.keeper.orders.put(weightsAsked{})
+		p.keeper.orders.Put(weightsAsked{})
 	}
 }
 
@@ -285,7 +285,7 @@ func (p *Peer) dial(ctx context.Context) {
 	lead, told := p.lead, p.addrs[p.lead]
 	p.wg.Go(func() {
 		if err := p.reachLead(ctx, lead, told); err != nil {
-			p.inbox.put(coordinator.Lost{Reason: err.Error()})
+			p.inbox.Put(coordinator.Lost{Reason: err.Error()})
 		}
 	})
 }

@@ -33,7 +33,7 @@ func (p *Peer) Entry(ctx context.Context, height uint64) (*status.EntryDetail, e
 	default:
 	}
 	asked := entryAsked{height, make(chan entryTold, 1)}
-	p.inbox.put(asked)
+	p.inbox.Put(asked)
 	select {
 	case told := <-asked.answer:
 		return told.detail, told.err

@@ -11,6 +11,7 @@ import (
 	"dunlin/catchup"
 	"dunlin/folder"
 	"dunlin/peer/figures"
+	"dunlin/peer/mailbox"
 	"dunlin/round"
 	"dunlin/store"
 	"dunlin/wire"
@@ -31,7 +32,7 @@ type fetchJob struct {
 // fetcher runs bulk requests, a bounded number at a time.
 type fetcher struct {
 	transport Transport
-	jobs      *mailbox[fetchJob]
+	jobs      *mailbox.Mailbox[fetchJob]
 	wg        sync.WaitGroup
 }
 
@@ -47,9 +48,9 @@ func (f *fetcher) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-f.jobs.ready:
+		case <-f.jobs.Ready:
 		}
-		for _, job := range f.jobs.take() {
+		for _, job := range f.jobs.Take() {
 			select {
 			case <-ctx.Done():
 				return
@@ -114,7 +115,7 @@ func (p *Peer) request(j fetchJob) {
 	case len(j.addrs) == 0:
 		j.addrs = p.addrs[j.from]
 	}
-	p.fetcher.jobs.put(j)
+	p.fetcher.jobs.Put(j)
 }
 
 // fetch carries out a request of the catch-up, from the own store where it can.
@@ -156,13 +157,13 @@ func (p *Peer) fetch(e catchup.Fetch) {
 			_, err = p.store.Put(b)
 		}
 		if err != nil {
-			p.inbox.put(failed(err))
+			p.inbox.Put(failed(err))
 			return
 		}
 		if e.Class == wire.ClassJoin {
-			p.inbox.put(figures.TransferMoved{What: figures.TransferCheckpoint, From: e.Peer, Bytes: len(b)})
+			p.inbox.Put(figures.TransferMoved{What: figures.TransferCheckpoint, From: e.Peer, Bytes: len(b)})
 		}
-		p.inbox.put(fetched(e, b))
+		p.inbox.Put(fetched(e, b))
 	}
 	p.request(j)
 }
@@ -195,11 +196,11 @@ func (p *Peer) fetchSlab(e round.FetchSlab) {
 		},
 		done: func(_ []byte, err error) {
 			if err != nil {
-				p.inbox.put(round.FetchFailed{Peer: e.Peer, Root: e.Root, Slab: e.Slab, Reason: err.Error()})
+				p.inbox.Put(round.FetchFailed{Peer: e.Peer, Root: e.Root, Slab: e.Slab, Reason: err.Error()})
 				return
 			}
 			p.slabs.keep(e.Root, int(e.Slab), slab.Frame)
-			p.inbox.put(round.SlabFetched{Peer: e.Peer, Root: e.Root, Slab: e.Slab})
+			p.inbox.Put(round.SlabFetched{Peer: e.Peer, Root: e.Root, Slab: e.Slab})
 		},
 	})
 }

@@ -136,7 +136,7 @@ func (p *Peer) seekCoordinators(ctx context.Context) {
 	}
 	p.sought = true
 	p.wg.Go(func() {
-		defer p.inbox.put(soughtAll{})
+		defer p.inbox.Put(soughtAll{})
 		ctx, cancel := context.WithTimeout(ctx, askWithin)
 		defer cancel()
 		for _, id := range there {

@@ -13,6 +13,7 @@ import (
 	"dunlin/folder"
 	"dunlin/peer/core"
 	"dunlin/peer/figures"
+	"dunlin/peer/mailbox"
 	"dunlin/round"
 	"dunlin/status"
 	"dunlin/wire"
@@ -27,7 +28,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.stepped(ev)
 	case snapshotTaken:
 		p.figures.Own.Snapped(uint64(ev.order.fragment), ev.order.base, time.Now())
-		p.codecs.orders.put(ev.order)
+		p.codecs.orders.Put(ev.order)
 	case encodeDone:
 		p.encoded(ev)
 	case sumDone:
@@ -50,9 +51,9 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.next(core.DataReady{})
 	case cardsSeen:
 		p.cardsTold(ev)
-	case complaint:
-		p.log.Warn("going on with a fault", "text", ev.text)
-		p.note(ev.text)
+	case mailbox.Complaint:
+		p.log.Warn("going on with a fault", "text", ev.Text)
+		p.note(ev.Text)
 	case committed:
 		p.weights[ev.fragment] = ev
 	case saved:
@@ -202,11 +203,11 @@ func (p *Peer) begin(w weightsGiven) {
 	leases := p.granted
 	if p.pipe != nil { // they are the trainer's
 		if len(leases) > 0 {
-			p.pipe.inbox.put(grant{leases})
+			p.pipe.inbox.Put(grant{leases})
 		}
 		leases = nil
 	}
-	p.worker.orders.put(begin{
+	p.worker.orders.Put(begin{
 		slot: p.slot, fresh: fresh, versions: w.versions, weights: w.weights, leases: leases,
 		tokens: p.figures.Tokens, members: p.figures.Workers(p.cfg.Stage),
 	})
@@ -223,7 +224,7 @@ func (p *Peer) beganSteps(b begun) {
 		p.next(round.Resumed{Versions: b.versions})
 	}
 	if p.pipe != nil {
-		p.pipe.inbox.put(served{b.slot})
+		p.pipe.inbox.Put(served{b.slot})
 	}
 }
 
@@ -259,15 +260,15 @@ func (p *Peer) dataLoaded(ctx context.Context, d dataLoaded) {
 		p.failure = d.err
 		return
 	}
-	p.worker = newWorker(p.spec, d.engine, p.configs, p.paced, p.inbox.put)
+	p.worker = newWorker(p.spec, d.engine, p.configs, p.paced, p.inbox.Put)
 	if p.pipe != nil {
 		stage, ok := d.engine.(*engine.Stage)
 		if !ok {
 			p.failure = fmt.Errorf("engine %T computes no stage", d.engine)
 			return
 		}
-		p.worker.staged = &stageWorker{engine: stage, tell: p.pipe.inbox.put}
-		p.pipe.inbox.put(equipped{p.worker, d.text})
+		p.worker.staged = &stageWorker{engine: stage, tell: p.pipe.inbox.Put}
+		p.pipe.inbox.Put(equipped{p.worker, d.text})
 	}
 	p.life.Device = d.engine.Name()
 	p.wg.Go(func() { p.worker.run(ctx) })
@@ -286,7 +287,7 @@ func (p *Peer) loadData(ctx context.Context) {
 		start := time.Now()
 		tokens, text, err := p.loadText(ctx, from)
 		if err != nil {
-			p.inbox.put(dataLoaded{err: err})
+			p.inbox.Put(dataLoaded{err: err})
 			return
 		}
 		var joiner bool // only the ledger tells, up to its head
@@ -297,7 +298,7 @@ func (p *Peer) loadData(ctx context.Context) {
 		}
 		e, err := p.cfg.NewEngine(p.spec, tokens, joiner)
 		p.log.Debug("data ready", "tokens", len(tokens), "seconds", time.Since(start).Seconds())
-		p.inbox.put(dataLoaded{engine: e, text: text, err: err})
+		p.inbox.Put(dataLoaded{engine: e, text: text, err: err})
 	})
 }
 

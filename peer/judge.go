@@ -12,6 +12,7 @@ import (
 	"dunlin/data"
 	"dunlin/folder"
 	"dunlin/model"
+	"dunlin/peer/mailbox"
 	"dunlin/recipe"
 	"dunlin/training"
 	"dunlin/wire"
@@ -24,7 +25,7 @@ type judge struct {
 	device  compute.Device
 	windows int // most held-out windows to measure on
 	text    func(names []wire.Hash) ([]byte, error)
-	orders  *mailbox[judgeOrder]
+	orders  *mailbox.Mailbox[judgeOrder]
 	report  func(any)
 
 	model   *model.Model
@@ -72,9 +73,9 @@ func (j *judge) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-j.orders.ready:
+		case <-j.orders.Ready:
 		}
-		for _, o := range j.orders.take() {
+		for _, o := range j.orders.Take() {
 			done := judged{height: o.height, tokens: o.tokens, last: o.last, err: err}
 			if err == nil {
 				began := time.Now()
@@ -170,7 +171,7 @@ func shardNames(shards []wire.ShardSpec) []wire.Hash {
 // checkpoints and at the end.
 func (p *Peer) ask(last bool) {
 	if p.judge != nil {
-		p.judge.orders.put(judgeOrder{height: p.life.Height, tokens: p.figures.Tokens, tensors: p.replica.Tensors(), last: last})
+		p.judge.orders.Put(judgeOrder{height: p.life.Height, tokens: p.figures.Tokens, tensors: p.replica.Tensors(), last: last})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"dunlin/catchup"
 	"dunlin/folder"
+	"dunlin/peer/mailbox"
 	"dunlin/replica"
 	"dunlin/store"
 	"dunlin/wire"
@@ -47,7 +48,7 @@ type keeper struct {
 	stage   int // that the replica holds
 	replica *replica.Replica
 	store   store.Store
-	orders  *mailbox[any]
+	orders  *mailbox.Mailbox[any]
 	report  func(any)
 	shadows map[shadowKey]*replica.Shadow
 	// settings of the log so far: a replica that is loaded must know them, too.
@@ -61,7 +62,7 @@ type shadowKey struct {
 }
 
 func newKeeper(r *replica.Replica, stage int, s store.Store, report func(any)) *keeper {
-	return &keeper{run: r.Spec().ID(), stage: stage, replica: r, store: s, orders: newMailbox[any](), report: report, shadows: map[shadowKey]*replica.Shadow{}}
+	return &keeper{run: r.Spec().ID(), stage: stage, replica: r, store: s, orders: mailbox.New[any](), report: report, shadows: map[shadowKey]*replica.Shadow{}}
 }
 
 func (k *keeper) loop(ctx context.Context) {
@@ -69,9 +70,9 @@ func (k *keeper) loop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-k.orders.ready:
+		case <-k.orders.Ready:
 		}
-		for _, order := range k.orders.take() {
+		for _, order := range k.orders.Take() {
 			if ctx.Err() != nil {
 				return
 			}
@@ -99,7 +100,7 @@ func (k *keeper) obey(order any) {
 		k.replica.Govern(o.settings)
 	case catchup.Follow:
 		if err := k.replica.Follow(o.Commit); err != nil {
-			k.report(complaint{err.Error()}) // the log is certified: only this program can be wrong
+			k.report(mailbox.Complaint{Text: err.Error()}) // the log is certified: only this program can be wrong
 		}
 	case weightsAsked:
 		given := weightsGiven{}

@@ -102,7 +102,7 @@ func (p *Peer) pullFrom(ctx context.Context, from wire.PeerID, name wire.Hash) (
 		return nil, errNotHere
 	}
 	answer := make(chan *wire.Pulled, 1)
-	p.inbox.put(pullAsked{ctx, from, name, answer})
+	p.inbox.Put(pullAsked{ctx, from, name, answer})
 	select {
 	case pulled := <-answer:
 		if pulled == nil {

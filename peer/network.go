@@ -109,7 +109,7 @@ func (p *Peer) offerStage(ctx context.Context, from wire.PeerID) ([]byte, error)
 		return nil, errNotHere
 	}
 	answer := make(chan *wire.Offer, 1)
-	p.inbox.put(stageAsked{from, answer})
+	p.inbox.Put(stageAsked{from, answer})
 	select {
 	case offer := <-answer:
 		if offer == nil {
@@ -131,7 +131,7 @@ func (p *Peer) Passed(from wire.PeerID, message []byte) {
 	}
 	m, cargo, err := wire.DecodePassed(message)
 	if err != nil {
-		p.inbox.put(remark{fmt.Sprintf("dropped from %s: %v", from.Short(), err)})
+		p.inbox.Put(remark{fmt.Sprintf("dropped from %s: %v", from.Short(), err)})
 		return
 	}
 	select {
@@ -143,7 +143,7 @@ func (p *Peer) Passed(from wire.PeerID, message []byte) {
 // toPipe tells the pipe of something, where there is one.
 func (p *Peer) toPipe(ev any) {
 	if p.pipe != nil {
-		p.pipe.inbox.put(ev)
+		p.pipe.inbox.Put(ev)
 	}
 }
 
@@ -353,7 +353,7 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 	case *wire.Settings:
 		p.settingsIn = *b
 		p.inForce.Store(b)
-		p.keeper.orders.put(governed{b})
+		p.keeper.orders.Put(governed{b})
 		p.answerOrganiser()
 	case *wire.Lease:
 		p.leased(b)
@@ -371,9 +371,9 @@ func (p *Peer) leased(l *wire.Lease) {
 	case p.slot == 0 || l.Slot != p.slot:
 		return
 	case p.begun && p.pipe != nil:
-		p.pipe.inbox.put(grant{ranges: l.Ranges})
+		p.pipe.inbox.Put(grant{ranges: l.Ranges})
 	case p.begun:
-		p.worker.orders.put(grant{ranges: l.Ranges})
+		p.worker.orders.Put(grant{ranges: l.Ranges})
 	default:
 		p.granted = append(p.granted, l.Ranges...)
 	}

@@ -21,7 +21,7 @@ type Organise struct {
 }
 
 // Tell hands a wish of the organiser to the peer's loop.
-func (p *Peer) Tell(o Organise) { p.inbox.put(o) }
+func (p *Peer) Tell(o Organise) { p.inbox.Put(o) }
 
 func (p *Peer) organise(o Organise) {
 	if o.Answer == nil {

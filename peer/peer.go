@@ -23,6 +23,7 @@ import (
 	"dunlin/ledger"
 	"dunlin/peer/core"
 	"dunlin/peer/figures"
+	"dunlin/peer/mailbox"
 	"dunlin/recipe"
 	"dunlin/replica"
 	"dunlin/status"
@@ -135,10 +136,10 @@ type durable struct {
 
 // queues is what waits to be taken in.
 type queues struct {
-	network chan any      // from the transport; bounded, so that a flood waits
-	done    chan struct{} // closed when nothing more is taken from network
-	inbox   *mailbox[any] // from this peer's own goroutines
-	pending []core.Event  // not yet stepped
+	network chan any              // from the transport; bounded, so that a flood waits
+	done    chan struct{}         // closed when nothing more is taken from network
+	inbox   *mailbox.Mailbox[any] // from this peer's own goroutines
+	pending []core.Event          // not yet stepped
 }
 
 // crew is who works beside the loop, each on a goroutine of its own.
@@ -202,7 +203,7 @@ func New(cfg Config) (*Peer, error) {
 	}
 	p := &Peer{
 		cfg: cfg, self: wire.PeerIDOf(cfg.Key), lead: spec.Coordinators[0], spec: spec, log: cfg.Logger,
-		queues: queues{network: make(chan any, 1024), done: make(chan struct{}), inbox: newMailbox[any]()},
+		queues: queues{network: make(chan any, 1024), done: make(chan struct{}), inbox: mailbox.New[any]()},
 		peers:  map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, asking: map[wire.PeerID][]chan *wire.Offer{}, slabs: newSlabs(), weights: map[int]committed{},
 		crew:   crew{pulling: make(chan struct{}, 1)},
 		tenure: tenure{caughtUp: make(chan bool, 1)}, known: known{newest: map[uint64]wire.AttemptID{}},
@@ -228,7 +229,7 @@ func (p *Peer) open() error {
 		return err
 	}
 	if p.spec.Staged() && p.cfg.NewEngine != nil {
-		if p.pipe, err = newPipe(p.spec, p.self, p.cfg.Stage, p.cfg.Seed, p.inbox.put); err != nil {
+		if p.pipe, err = newPipe(p.spec, p.self, p.cfg.Stage, p.cfg.Seed, p.inbox.Put); err != nil {
 			return err
 		}
 	}
@@ -239,7 +240,7 @@ func (p *Peer) open() error {
 	if err != nil {
 		return err
 	}
-	p.store = disk{opened, p.inbox.put}
+	p.store = disk{opened, p.inbox.Put}
 	p.closers = append(p.closers, p.store.Sync) // what was put lately is in memory
 	for _, s := range append(slices.Clone(p.spec.Data.Train), p.spec.Data.HeldOut...) {
 		p.store.Pin(pinData, s.Hash)
@@ -277,9 +278,9 @@ func (p *Peer) open() error {
 	if p.core, err = core.New(cc); err != nil {
 		return err
 	}
-	p.keeper = newKeeper(p.replica, p.cfg.Stage, p.store, p.inbox.put)
-	p.fetcher = &fetcher{jobs: newMailbox[fetchJob]()}
-	p.codecs = newCodecs(p.configs, owner, p.store, p.inbox.put)
+	p.keeper = newKeeper(p.replica, p.cfg.Stage, p.store, p.inbox.Put)
+	p.fetcher = &fetcher{jobs: mailbox.New[fetchJob]()}
+	p.codecs = newCodecs(p.configs, owner, p.store, p.inbox.Put)
 	if p.retention, err = folder.OpenRetention(p.cfg.Dir, p.store); err != nil {
 		return err
 	}
@@ -382,7 +383,7 @@ func (p *Peer) startJudge(ctx context.Context) {
 	if p.cfg.Judge == nil || p.judge != nil {
 		return
 	}
-	p.judge = &judge{spec: p.spec, device: p.cfg.Judge, windows: p.cfg.HeldOutWindows, orders: newMailbox[judgeOrder](), report: p.inbox.put}
+	p.judge = &judge{spec: p.spec, device: p.cfg.Judge, windows: p.cfg.HeldOutWindows, orders: mailbox.New[judgeOrder](), report: p.inbox.Put}
 	p.judge.text = p.text
 	if from := p.coordinators(); len(from) > 0 {
 		p.judge.text = func(names []wire.Hash) ([]byte, error) {
@@ -480,8 +481,8 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 			return fmt.Errorf("the round under way did not end within %s: left without a goodbye, nothing committed is lost", drainWithin)
 		case ev := <-p.network:
 			p.handle(ctx, ev)
-		case <-p.inbox.ready:
-			for _, ev := range p.inbox.take() {
+		case <-p.inbox.Ready:
+			for _, ev := range p.inbox.Take() {
 				p.handle(ctx, ev)
 				p.drainPending(ctx)
 			}

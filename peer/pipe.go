@@ -11,6 +11,7 @@ import (
 
 	"dunlin/engine"
 	"dunlin/peer/figures"
+	"dunlin/peer/mailbox"
 	"dunlin/pipeline"
 	"dunlin/recipe"
 	"dunlin/wire"
@@ -26,7 +27,7 @@ type pipe struct {
 	seed      uint64
 	transport Transport
 	report    func(any) // to the peer's loop
-	inbox     *mailbox[any]
+	inbox     *mailbox.Mailbox[any]
 	network   chan passed     // from the transport; bounded, so that a flood waits
 	ctx       context.Context //nolint:containedctx // run's
 	dials     sync.WaitGroup
@@ -112,7 +113,7 @@ const (
 
 func newPipe(spec *wire.RunSpec, self wire.PeerID, stage int, seed uint64, report func(any)) (*pipe, error) {
 	p := &pipe{
-		spec: spec, self: self, stage: stage, seed: seed, report: report, inbox: newMailbox[any](), network: make(chan passed, 64),
+		spec: spec, self: self, stage: stage, seed: seed, report: report, inbox: mailbox.New[any](), network: make(chan passed, 64),
 		calls: map[wire.StageKey]*wire.Cargo{}, answers: map[wire.StageKey][]byte{}, windows: map[pipeline.MicroID][]wire.Range{},
 		listed: map[wire.Slot]listed{}, up: map[wire.PeerID]bool{},
 	}
@@ -145,8 +146,8 @@ func (p *pipe) run(ctx context.Context) {
 			return
 		case m := <-p.network:
 			p.take(m)
-		case <-p.inbox.ready:
-			for _, ev := range p.inbox.take() {
+		case <-p.inbox.Ready:
+			for _, ev := range p.inbox.Take() {
 				p.handle(ev)
 				p.step()
 			}
@@ -309,7 +310,7 @@ func (p *pipe) succeed() {
 		}
 	}
 	if err := p.trainer.begin(p, slot); err != nil {
-		p.report(complaint{"no trainer: " + err.Error()})
+		p.report(mailbox.Complaint{Text: "no trainer: " + err.Error()})
 		p.trainer = nil
 		return
 	}
@@ -386,27 +387,27 @@ func (p *pipe) do(effect pipeline.Effect) {
 	case pipeline.Outage:
 		p.report(remark{fmt.Sprintf("stage %d has no peer that can be reached for %s", e.Stage, e.For.Round(time.Second))})
 	case pipeline.Compute:
-		p.worker.orders.put(passOrder{key: e.Key, backward: e.Backward, cargo: p.calls[e.Key]})
+		p.worker.orders.Put(passOrder{key: e.Key, backward: e.Backward, cargo: p.calls[e.Key]})
 	case pipeline.Add:
-		p.worker.orders.put(addOrder{e.Key})
+		p.worker.orders.Put(addOrder{e.Key})
 	case pipeline.Drop:
 		delete(p.calls, e.Key)
 		if p.worker != nil {
-			p.worker.orders.put(dropOrder{e.Key})
+			p.worker.orders.Put(dropOrder{e.Key})
 		}
 	case pipeline.InnerStep:
 		p.innerStep(e.Micros)
 	case pipeline.Reduce:
 		p.reduction = reduction{close: e.Close, sums: p.reduction.sums}
-		p.worker.orders.put(sumOrderOf{e.Close})
+		p.worker.orders.Put(sumOrderOf{e.Close})
 	case pipeline.ApplyStep:
 		p.stepping = true
 		o := p.taken(nil)
 		o.sync, o.micros = &e, int(p.reduction.close.Total)
-		p.worker.orders.put(o)
+		p.worker.orders.Put(o)
 	case pipeline.Clear:
 		clear(p.windows)
-		p.worker.orders.put(clearOrder{})
+		p.worker.orders.Put(clearOrder{})
 	case pipeline.Decide: // the next rounds bring peers together that did not all hear of it
 		p.toTrainer(pipeline.Decided{Step: e.Step, Try: e.Try, Edition: e.Edition})
 	case pipeline.Drained, pipeline.StepDone:
@@ -460,7 +461,7 @@ func (p *pipe) computed(e passComputed) {
 
 func (p *pipe) added(e gradientAdded) {
 	if e.err != nil {
-		p.report(complaint{e.err.Error()})
+		p.report(mailbox.Complaint{Text: e.err.Error()})
 	}
 	if c := p.calls[e.key]; c != nil {
 		p.windows[pipeline.MicroID{Trainer: e.key.Trainer, Micro: e.key.Micro}] = c.Windows
@@ -470,7 +471,7 @@ func (p *pipe) added(e gradientAdded) {
 }
 
 // innerStep has the worker step on what was counted.
-func (p *pipe) innerStep(micros []pipeline.MicroID) { p.worker.orders.put(p.taken(micros)) }
+func (p *pipe) innerStep(micros []pipeline.MicroID) { p.worker.orders.Put(p.taken(micros)) }
 
 // taken takes what an inner step claims out of what was counted: the windows of these
 // micro-batches, or of all.

@@ -83,7 +83,7 @@ func (p *pipe) reduce() {
 		sums[i] = p.reduction.sums[j].sum
 	}
 	p.reduction.added = true
-	p.worker.orders.put(reduceOrder{c, sums})
+	p.worker.orders.Put(reduceOrder{c, sums})
 }
 
 func (p *pipe) reduced(ev sumsReduced) {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"time"
 
+	"dunlin/peer/mailbox"
 	"dunlin/wire"
 )
 
@@ -22,7 +23,7 @@ func (p *Peer) learned(id wire.PeerID, met bool) {
 	}
 	p.wg.Go(func() {
 		if err := p.book.Save(); err != nil {
-			p.inbox.put(complaint{err.Error()})
+			p.inbox.Put(mailbox.Complaint{Text: err.Error()})
 		}
 	})
 }

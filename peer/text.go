@@ -60,7 +60,7 @@ func (p *Peer) fetchShards(ctx context.Context, names []wire.Hash, from []wire.P
 	if len(missing) == 0 {
 		return nil
 	}
-	p.inbox.put(figures.TransferBegun{What: figures.TransferData, Total: p.bytesOf(missing)})
+	p.inbox.Put(figures.TransferBegun{What: figures.TransferData, Total: p.bytesOf(missing)})
 	donors := p.donors(ctx, from)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -138,7 +138,7 @@ func (p *Peer) fetchShard(ctx context.Context, name wire.Hash, donors []wire.Pee
 				err = errWrongBytes
 			}
 			if err == nil {
-				p.inbox.put(figures.TransferMoved{What: figures.TransferData, From: donor, Bytes: len(b)})
+				p.inbox.Put(figures.TransferMoved{What: figures.TransferData, From: donor, Bytes: len(b)})
 				_, err = p.store.Put(b)
 				return err
 			}

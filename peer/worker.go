@@ -9,6 +9,7 @@ import (
 	"dunlin/compute"
 	"dunlin/contribution"
 	"dunlin/engine"
+	"dunlin/peer/mailbox"
 	"dunlin/training"
 	"dunlin/wire"
 )
@@ -78,8 +79,6 @@ type (
 	// by an order to begin from committed weights.
 	deviceLost struct{ err error }
 	deviceBack struct{}
-	// complaint is a fault that training goes on with.
-	complaint struct{ text string }
 )
 
 // worker is the inner loop. It never waits for the network while there is data
@@ -91,7 +90,7 @@ type worker struct {
 	configs  []contribution.Config
 	live     [][][]float32 // by fragment, tensors in layout order
 	tensors  [][]int       // by fragment: their numbers
-	orders   *mailbox[any]
+	orders   *mailbox.Mailbox[any]
 	report   func(any)
 	duty     training.Duty
 	staged   *stageWorker // nil in a run without stages
@@ -110,7 +109,7 @@ type worker struct {
 }
 
 func newWorker(spec *wire.RunSpec, e engine.Engine, configs []contribution.Config, duty training.Duty, report func(any)) *worker {
-	w := &worker{spec: spec, engine: e, configs: configs, orders: newMailbox[any](), report: report, duty: duty, members: 1, snapshots: make([]uint64, spec.Fragments)}
+	w := &worker{spec: spec, engine: e, configs: configs, orders: mailbox.New[any](), report: report, duty: duty, members: 1, snapshots: make([]uint64, spec.Fragments)}
 	live := e.Live()
 	for f := range int(spec.Fragments) {
 		var tensors [][]float32
@@ -128,7 +127,7 @@ func (w *worker) run(ctx context.Context) {
 	positions := make([]uint64, w.spec.Data.Batch)
 	var rested <-chan time.Time // nil when it may train
 	for ctx.Err() == nil {
-		for _, order := range w.orders.take() {
+		for _, order := range w.orders.Take() {
 			if err := w.obey(order); err != nil {
 				w.fail(err)
 			}
@@ -145,7 +144,7 @@ func (w *worker) run(ctx context.Context) {
 		if !ok {
 			select {
 			case <-ctx.Done():
-			case <-w.orders.ready:
+			case <-w.orders.Ready:
 			case <-rested:
 				rested = nil
 			}
@@ -189,7 +188,7 @@ func (w *worker) reopen(ctx context.Context) {
 	}
 	if err := w.engine.Reopen(); err != nil {
 		w.patience = min(2*w.patience, lastPatience)
-		w.report(complaint{fmt.Sprintf("the device is not back, trying again in %v: %v", w.patience, err)})
+		w.report(mailbox.Complaint{Text: fmt.Sprintf("the device is not back, trying again in %v: %v", w.patience, err)})
 		return
 	}
 	w.patience = 0
@@ -253,7 +252,7 @@ func (w *worker) obey(order any) error {
 		w.duty = o.duty
 	case remember:
 		if err := w.engine.Remember(); err != nil {
-			w.report(complaint{"moments not kept, a restart begins without them: " + err.Error()})
+			w.report(mailbox.Complaint{Text: "moments not kept, a restart begins without them: " + err.Error()})
 		}
 	case grant:
 		w.leases = append(w.leases, o.ranges...)

@@ -10,6 +10,7 @@ import (
 
 	"dunlin/engine"
 	"dunlin/peer/figures"
+	"dunlin/peer/mailbox"
 	"dunlin/status"
 	"dunlin/training"
 	"dunlin/wire"
@@ -36,7 +37,7 @@ func TestWorkerRests(t *testing.T) {
 		var took time.Duration
 		e := &slow{}
 		w := &worker{
-			spec: spec, engine: e, orders: newMailbox[any](), duty: 0.25, running: true, members: 1, started: time.Now(),
+			spec: spec, engine: e, orders: mailbox.New[any](), duty: 0.25, running: true, members: 1, started: time.Now(),
 			leases: []wire.Range{{From: 0, To: 100}},
 			report: func(r any) {
 				if s, ok := r.(stepDone); ok {
@@ -55,9 +56,9 @@ func TestWorkerRests(t *testing.T) {
 		if e.steps != 5 || took.Round(time.Millisecond) != 4*time.Second {
 			t.Errorf("%d steps in 18 s of %v each with their rest, want 5 of 4 s", e.steps, took)
 		}
-		w.orders.put(halt{})
+		w.orders.Put(halt{})
 		synctest.Wait()
-		if w.orders.take() != nil {
+		if w.orders.Take() != nil {
 			t.Error("an order was left until the end of the rest")
 		}
 		<-time.After(20 * time.Second)
@@ -75,14 +76,14 @@ func TestWorkerKeepsPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &Peer{log: slog.New(slog.DiscardHandler), cfg: Config{Limits: training.CardLimits{Temperature: 70}}, figures: figures.New(figures.Subject{}, time.Now())}
 		p.governor = training.NewGovernor(p.cfg.Limits, 0)
-		p.worker = &worker{orders: newMailbox[any]()}
+		p.worker = &worker{orders: mailbox.New[any]()}
 		p.cardsTold(cardsSeen{cards: []status.Card{{Name: "card", Temperature: 60}}})
-		if got := p.worker.orders.take(); len(got) != 0 {
+		if got := p.worker.orders.Take(); len(got) != 0 {
 			t.Errorf("a cool card: %v", got)
 		}
 		time.Sleep(training.CardsEvery)
 		p.cardsTold(cardsSeen{cards: []status.Card{{Name: "card", Temperature: 75}}})
-		orders := p.worker.orders.take()
+		orders := p.worker.orders.Take()
 		if len(orders) != 1 || len(p.figures.Notes) != 1 || !strings.Contains(p.figures.Notes[0].Text, "card is at 75 °C") {
 			t.Fatalf("orders %v, notes %v", orders, p.figures.Notes)
 		}

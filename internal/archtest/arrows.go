@@ -15,7 +15,7 @@ func arrows() map[string][]string {
 	return map[string][]string{
 		"cmd/dunlin": {everything},
 		"peer": {
-			"peer/core", "peer/figures", "coordinator", "round", "pipeline", "catchup", "contribution", "replica", "ledger", "store", "status",
+			"peer/core", "peer/figures", "peer/mailbox", "coordinator", "round", "pipeline", "catchup", "contribution", "replica", "ledger", "store", "status",
 			"engine", "folder", "recipe", "training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "wire",
 		},
 		"engine": {"recipe", "training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "store", "wire"},
@@ -30,6 +30,7 @@ func arrows() map[string][]string {
 		},
 		"peer/core":      {"coordinator", "round", "pipeline", "catchup", "wire"},
 		"peer/figures":   {"peer/core", "coordinator", "round", "pipeline", "status", "store", "wire"},
+		"peer/mailbox":   {},
 		"coordinator":    {"wire", "invite"},
 		"round":          {"wire"},
 		"pipeline":       {"wire"},
