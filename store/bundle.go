@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ const (
 	spillAbove  = 16 << 20 // bytes of small blobs that may wait in memory for Sync
 	cacheBytes  = 16 << 20 // bytes of small blobs kept in memory after it
 	bundleFull  = 4 << 20  // and this is what a bundle grows to
+	tidyAtOnce  = 4        // bundles that are written anew in one flush because the disk is full
 	batchMagic  = "dunlinb1"
 	batchHead   = len(batchMagic) + 4
 	bundleEntry = 32 + 4 // hash, length
@@ -41,7 +43,11 @@ type bundle struct {
 }
 
 // sparse reports whether most of the file is blobs that are gone.
-func (b *bundle) sparse() bool { return b.file == nil && b.live < b.size/2 }
+func (b *bundle) sparse() bool { return b.live < b.size/2 }
+
+// holed reports whether an eighth of the file is, which is worth a copy of the
+// rest once the quota is reached.
+func (b *bundle) holed() bool { return b.live < b.size/8*7 }
 
 func (d *Disk) bundles() string { return filepath.Join(d.root, "bundles") }
 
@@ -94,9 +100,8 @@ func (d *Disk) scanBundle(path string) error {
 	if len(in.blobs) == 0 {
 		return os.Remove(path)
 	}
-	if in.sparse() {
-		d.thin[in] = struct{}{}
-	}
+	d.full[in] = struct{}{}
+	d.dead += in.size - in.live
 	return nil
 }
 
@@ -186,7 +191,7 @@ func (d *Disk) append(items []item) (in *bundle, at int64, err error) {
 		return nil, 0, errors.Join(err, d.closeBundle()) // its end is not known any more
 	}
 	in.end += int64(len(batch))
-	if in.end >= d.full {
+	if in.end >= d.fullAt {
 		err = d.closeBundle()
 	}
 	return in, at, err
@@ -216,9 +221,7 @@ func (d *Disk) closeBundle() error {
 	if in.end == 0 { // nothing in it counts
 		return errors.Join(err, os.Remove(in.path))
 	}
-	if in.sparse() {
-		d.thin[in] = struct{}{}
-	}
+	d.full[in] = struct{}{}
 	return err
 }
 
@@ -247,21 +250,47 @@ func (d *Disk) flushSmall() error {
 	defer d.mu.Unlock()
 	var errs []error
 	for _, in := range thin {
-		delete(d.thin, in)
-		if len(in.blobs) == 0 {
-			errs = append(errs, removed(in.path))
+		_, still := d.full[in]
+		delete(d.full, in) // what is left in it is damaged
+		if still && len(in.blobs) == 0 {
+			errs = append(errs, d.unlink(in))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// gather lists what the next batch should hold. The caller holds d.mu.
+// tidy lists the bundles to write anew: those of which most is gone, and where
+// blobs and what is left of others would exceed the quota, the emptiest. The
+// caller holds d.mu.
+func (d *Disk) tidy() []*bundle {
+	var thin, holed []*bundle
+	over := d.idx.over(d.dead)
+	for in := range d.full {
+		switch {
+		case in.sparse():
+			thin = append(thin, in)
+			over -= in.size - in.live
+		case in.holed():
+			holed = append(holed, in)
+		}
+	}
+	slices.SortFunc(holed, func(a, b *bundle) int { return cmp.Compare(a.live*b.size, b.live*a.size) })
+	for _, in := range holed[:min(len(holed), tidyAtOnce)] {
+		if over > 0 {
+			thin = append(thin, in)
+			over -= in.size - in.live
+		}
+	}
+	return thin
+}
+
+// gather lists what the next batch should hold, and the bundles that are empty then. The caller holds d.mu.
 func (d *Disk) gather() (items []item, thin []*bundle, err error) {
 	for h, b := range d.waiting {
 		items = append(items, item{h, b, b.data})
 	}
-	for in := range d.thin {
-		thin = append(thin, in)
+	thin = d.tidy()
+	for _, in := range thin {
 		for h, b := range in.blobs {
 			data, err := d.read(b)
 			if errors.Is(err, fs.ErrNotExist) || err == nil && HashLeaf(data) != h {
@@ -282,6 +311,7 @@ func (d *Disk) settle(in *bundle, at int64, items []item) error {
 	for _, i := range items {
 		size := int64(len(i.data))
 		in.size += size
+		d.dead += size
 		if d.idx.blobs[i.hash] == i.blob { // not removed meanwhile
 			if i.blob.in != nil {
 				errs = append(errs, d.leave(i.hash, i.blob))
@@ -289,6 +319,7 @@ func (d *Disk) settle(in *bundle, at int64, items []item) error {
 			i.blob.in, i.blob.at, i.blob.durable = in, at, true
 			in.blobs[i.hash] = i.blob
 			in.live += size
+			d.dead -= size
 			if d.waiting[i.hash] == i.blob {
 				delete(d.waiting, i.hash)
 				d.unwritten -= size
@@ -296,9 +327,6 @@ func (d *Disk) settle(in *bundle, at int64, items []item) error {
 			}
 		}
 		at += size
-	}
-	if in.sparse() { // it is full, and some went meanwhile
-		d.thin[in] = struct{}{}
 	}
 	return errors.Join(errs...)
 }
@@ -310,19 +338,18 @@ func (d *Disk) leave(h Hash, b *blob) error {
 	b.in = nil
 	delete(in.blobs, h)
 	in.live -= b.size
+	d.dead += b.size
 	if len(in.blobs) > 0 || in.file != nil {
-		if in.sparse() {
-			d.thin[in] = struct{}{}
-		}
 		return nil
 	}
-	delete(d.thin, in)
-	return removed(in.path)
+	return d.unlink(in)
 }
 
-// removed deletes a bundle's file, unless it is gone.
-func removed(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// unlink deletes an empty bundle's file, unless it is gone. The caller holds d.mu.
+func (d *Disk) unlink(in *bundle) error {
+	delete(d.full, in)
+	d.dead -= in.size
+	if err := os.Remove(in.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove bundle: %w", err)
 	}
 	return nil

@@ -28,10 +28,11 @@ type Disk struct {
 	pending   map[Hash]*blob       // files put since Open and not yet flushed
 	waiting   map[Hash]*blob       // small blobs in memory that no bundle has yet
 	unwritten int64                // their bytes
-	thin      map[*bundle]struct{} // bundles of which most is gone
+	full      map[*bundle]struct{} // bundles that take no more batches
+	dead      int64                // bytes in bundles of blobs that are gone
 	last      uint64               // number of the newest bundle
 	small     int                  // blobs up to this size are bundled
-	full      int64                // a bundle of this size takes no more batches
+	fullAt    int64                // a bundle of this size takes no more batches
 
 	cached      []Hash // small blobs kept in memory after they were written, oldest first
 	cachedBytes int64
@@ -46,8 +47,8 @@ func Open(root string, quota int64) (*Disk, error) { return openDisk(root, quota
 
 func openDisk(root string, quota int64, small int) (*Disk, error) {
 	d := &Disk{
-		root: root, idx: newIndex(quota), pending: make(map[Hash]*blob), waiting: make(map[Hash]*blob), thin: make(map[*bundle]struct{}),
-		small: small, full: bundleFull,
+		root: root, idx: newIndex(quota), pending: make(map[Hash]*blob), waiting: make(map[Hash]*blob), full: make(map[*bundle]struct{}),
+		small: small, fullAt: bundleFull,
 	}
 	if err := os.RemoveAll(d.tmp()); err != nil {
 		return nil, fmt.Errorf("open store: clean temporary files: %w", err)
