@@ -66,6 +66,8 @@ func (b Ints) Slice(from, to int) Ints {
 type Device interface {
 	// Name says what computes, for people: "cpu avx512, 2 threads".
 	Name() string
+	// Precision says how matrices are multiplied.
+	Precision() Precision
 	// Alloc returns n zeroed values, n >= 0, or an error when memory is short.
 	Alloc(n int) (Buffer, error)
 	// AllocInts returns n zeroed token numbers.
@@ -159,11 +161,17 @@ func (f Form) String() string {
 //
 // gelu(x) = x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))), "gelu_new" of GPT-2
 // (Hendrycks and Gimpel 2016, section 2). Residual may be C.
+//
+// With Symmetric, M = N and the caller knows that C becomes symmetric but for
+// rounding, as a Gram matrix does or a product of polynomials of one: a device may
+// compute the half at and above the diagonal and copy it. What C starts from and
+// Residual are then symmetric too, and there is no Bias, Pre or GELU.
 type MatMul struct {
 	Form       Form
 	M, N, K    int
 	A, B, C    Buffer
 	Accumulate bool
+	Symmetric  bool
 	Epilogue   Epilogue
 }
 

@@ -30,6 +30,9 @@ func (t *Tally) add(n int) error {
 // Name implements Device.
 func (t *Tally) Name() string { return "tally" }
 
+// Precision returns FP32, with which nothing more is allocated than with others.
+func (t *Tally) Precision() Precision { return FP32 }
+
 // Alloc implements Device.
 func (t *Tally) Alloc(n int) (Buffer, error) { return Buffer{Addr: nowhere, N: n}, t.add(n) }
 

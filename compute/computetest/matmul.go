@@ -34,6 +34,9 @@ func matmulScenarios() []scenario {
 			}})
 		}
 	}
+	for _, s := range [][2]int{{1, 1}, {2, 5}, {7, 3}, {16, 40}, {33, 65}, {50, 20}, {97, 31}, {128, 128}} {
+		all = append(all, scenario{named("symmetric product/%dx%d", s[0], s[1]), func(r *rig) { matmulSymmetric(r, s[0], s[1]) }})
+	}
 	for _, s := range [][2]int{{1, 1}, {5, 3}, {33, 65}, {200, 130}} {
 		all = append(all, scenario{named("bias gradient/%dx%d", s[0], s[1]), func(r *rig) { biasGrad(r, s[0], s[1]) }})
 	}
@@ -128,6 +131,41 @@ func matmulEpilogue(r *rig, form compute.Form, m, n, k int) {
 	r.dev.MatMul(op)
 	curve.abs = 4e-6
 	r.check("bias, gelu and residual", op.C, full, curve)
+}
+
+// matmulSymmetric multiplies a matrix with its transpose, both ways round, and adds
+// to a symmetric matrix.
+func matmulSymmetric(r *rig, n, k int) {
+	a := r.normal(n*k, 1)
+	start := r.normal(n*n, 1)
+	for i := range n {
+		for j := range i {
+			start[i*n+j] = start[j*n+i]
+		}
+	}
+	for _, form := range []compute.Form{compute.NT, compute.TN} {
+		want, magnitude := r.product(form, n, n, k, a, a)
+		op := compute.MatMul{Form: form, M: n, N: n, K: k, A: r.in(a), B: r.in(a), C: r.out(n * n), Symmetric: true}
+		r.dev.MatMul(op)
+		r.check("symmetric product", op.C, want, sumTolerance(k, magnitude))
+
+		for i := range want {
+			want[i] += float64(start[i])
+			magnitude[i] += math.Abs(float64(start[i]))
+		}
+		tol := sumTolerance(k, magnitude)
+		op.C, op.Accumulate = r.buffer(start), true
+		r.dev.MatMul(op)
+		r.check("accumulated symmetric product", op.C, want, tol)
+		op.C, op.Accumulate, op.Epilogue.Residual = r.out(n*n), false, r.in(start)
+		r.dev.MatMul(op)
+		r.check("symmetric product and residual", op.C, want, tol)
+	}
+	square := r.in(start)
+	want, magnitude := r.product(compute.NN, n, n, n, start, start)
+	op := compute.MatMul{Form: compute.NN, M: n, N: n, K: n, A: square, B: square, C: r.out(n * n), Symmetric: true}
+	r.dev.MatMul(op)
+	r.check("square of a symmetric matrix", op.C, want, sumTolerance(n, magnitude))
 }
 
 func biasGrad(r *rig, rows, n int) {

@@ -101,6 +101,7 @@ type matmul struct {
 	words                    int // of its depth
 	split                    split
 	packing, direct, last    bool
+	mirroring                bool
 	rows, groups             int       // of a part; groups of panels
 	sums                     []float32 // [M,N], what micro-kernels write
 
@@ -142,6 +143,11 @@ func (m *multiplier) run(d *Device, op *compute.MatMul) {
 			d.run(g, parts(op.M, g.rows)*g.groups)
 		}
 	}
+	if op.Symmetric {
+		g.mirroring = true
+		d.run(g, parts(op.N, mirrorRows))
+		g.mirroring = false
+	}
 }
 
 // cut chooses the parts of a block: enough for all threads. A value of C does
@@ -166,6 +172,10 @@ func (g *matmul) part(d *Device, worker, i int) {
 		g.packPanel(i, &d.scratch[worker])
 		return
 	}
+	if g.mirroring {
+		g.mirror(i)
+		return
+	}
 	op := g.op
 	from, to := span(op.M, g.rows, i/g.groups)
 	group := i % g.groups
@@ -173,9 +183,19 @@ func (g *matmul) part(d *Device, worker, i int) {
 	if first == end {
 		return
 	}
+	if op.Symmetric {
+		to = min(to, g.below(end-1))
+		if from >= to {
+			return
+		}
+	}
 	a, lda := g.left(from, to, &d.scratch[worker])
 	for p := first; p < end; p++ {
-		g.multiply(p, from, to, a, lda)
+		if op.Symmetric {
+			g.triangle(p, from, to, a, lda)
+		} else {
+			g.multiply(p, 0, from, to, a, lda)
+		}
 	}
 	if g.last {
 		left, _, _ := g.split.panel(first)
@@ -238,11 +258,12 @@ func (g *matmul) left(from, to int, s *scratch) (a []float32, lda int) {
 }
 
 // multiply adds the block's products to rows [from, to), whose A is given, of
-// panel p.
-func (g *matmul) multiply(p, from, to int, a []float32, lda int) {
+// panel p without its first vectors.
+func (g *matmul) multiply(p, without, from, to int, a []float32, lda int) {
 	op, e := g.op, &g.op.Epilogue
 	column, vectors, tail := g.split.panel(p)
-	at := from*op.N + g.column + column
+	skip := without * g.m.lanes
+	at := from*op.N + g.column + column + skip
 	t := tile{a: &a[0], lda: 4 * lda, c: &g.sums[at], ldc: 4 * op.N, ldinit: 4 * op.N, k: g.words, tail: tail}
 	switch {
 	case g.depthFrom > 0:
@@ -253,14 +274,14 @@ func (g *matmul) multiply(p, from, to int, a []float32, lda int) {
 		t.init = &e.Residual.Host[at]
 	}
 	if g.depthFrom == 0 && e.Bias.Len() > 0 {
-		t.bias = &e.Bias.Host[g.column+column]
+		t.bias = &e.Bias.Host[g.column+column+skip]
 	}
 	if g.direct {
-		t.b, t.ldb = &op.B.Host[g.depthFrom*op.N+g.column+column], 4*op.N
+		t.b, t.ldb = &op.B.Host[g.depthFrom*op.N+g.column+column+skip], 4*op.N
 	} else {
-		t.b, t.ldb = &g.packed[column*g.words], 4*vectors*g.m.lanes
+		t.b, t.ldb = &g.packed[column*g.words+skip], 4*vectors*g.m.lanes
 	}
-	g.m.panel(op.Form == compute.TN, vectors, to-from, &t)
+	g.m.panel(op.Form == compute.TN, vectors-without, to-from, &t)
 }
 
 // foldsResidual says whether the residual is what the sums start from.
