@@ -5,7 +5,7 @@
 //   - inner.go: [Inner], one local step, and [New], which makes any of them;
 //     adamw.go, muon.go, lamb.go, sgd.go, rmsprop.go and adagrad.go are the
 //     kinds. Weight decay is decoupled in all of them but LAMB, whose trust
-//     ratio covers it.
+//     ratio covers it. orthogonal.go: what Muon makes of a matrix.
 //   - schedule.go: [Schedule], learning rates as pure functions of progress, so
 //     that late, slow and resumed workers agree (protocol, R3a).
 //   - average.go: [Average], a moving average of the weights, by data read and

@@ -95,7 +95,7 @@ func kinds() map[string]optimizer.Config {
 		"rmsprop":      optimizer.RMSPropConfig{Alpha: 0.95, Eps: 1e-8, Clip: 1},
 		"lamb":         optimizer.LAMBConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-6, Clip: 1},
 		"adagrad":      optimizer.AdaGradConfig{Start: 0.25, Clip: 1},
-		"muon":         optimizer.MuonConfig{Momentum: 0.95, AdamW: defaults},
+		"muon":         optimizer.MuonConfig{Momentum: 0.95, Every: 1, AdamW: defaults},
 	}
 }
 
@@ -108,7 +108,9 @@ func eachKind(t *testing.T, test func(t *testing.T, cfg optimizer.Config)) {
 }
 
 func TestGolden(t *testing.T) {
-	for name, cfg := range kinds() {
+	all := kinds()
+	all["muon_every2"] = optimizer.MuonConfig{Momentum: 0.95, Every: 2, AdamW: defaults}
+	for name, cfg := range all {
 		t.Run(name, func(t *testing.T) { golden(t, name, cfg) })
 	}
 }

@@ -2,6 +2,7 @@ package optimizer
 
 import (
 	"errors"
+	"fmt"
 	"math"
 
 	"dunlin/compute"
@@ -17,17 +18,37 @@ import (
 // The factor gives a step about the size of AdamW's, 0.2 in the mean square of its
 // values, so that both take the same learning rate and weight decay (Liu et al.,
 // arXiv 2502.16982, section 2.2).
+//
+// With Every above 1 each hidden matrix takes up every gradient, but moves only in one
+// of so many steps, as many times as far: its momentum turns little from one step to
+// the next, and the orthogonal factor costs as much for a step of few tokens as for one
+// of many. The matrices take turns, so that steps take the same time.
 type MuonConfig struct {
 	Momentum float64     // decay of the running mean of gradients, [0, 1)
+	Every    int         // steps between two moves of a hidden matrix, 1 to 4
 	AdamW    AdamWConfig // of everything else; its Clip is that of the whole gradient
 }
+
+// MuonEvery returns the Every with which a move comes after about eight tokens for each
+// value of a model's width, so that orthogonal factors add a seventh to the step's
+// operations, up to the most.
+func MuonEvery(width, tokens int) int {
+	return min(max(1, (8*width+tokens-1)/tokens), mostMuonEvery)
+}
+
+// mostMuonEvery is a few of the twenty or so steps that a momentum of 0.95 remembers.
+const mostMuonEvery = 4
 
 // Name implements Config.
 func (c MuonConfig) Name() string { return "muon" }
 
 // Validate implements Config.
 func (c MuonConfig) Validate() error {
-	return errors.Join(checkDecay(c.Name(), "momentum", c.Momentum), c.AdamW.validate(c.Name()))
+	var every error
+	if c.Every < 1 || c.Every > mostMuonEvery {
+		every = fmt.Errorf("%s moves every %d steps: allowed are 1 to %d", c.Name(), c.Every, mostMuonEvery)
+	}
+	return errors.Join(every, checkDecay(c.Name(), "momentum", c.Momentum), c.AdamW.validate(c.Name()))
 }
 
 // RateFactor implements Config, as AdamW does.
@@ -44,7 +65,7 @@ type muon struct {
 	hidden []hidden
 	others []compute.AdamW // a step of every other tensor
 	update compute.Buffer  // as large as the largest hidden matrix
-	newton *newtonSchulz   // nil without hidden matrices
+	turner *turner         // nil without hidden matrices
 }
 
 // hidden is a matrix that Muon steps.
@@ -69,7 +90,7 @@ func (c MuonConfig) open(core *core) (Inner, error) {
 	var err3, err4 error
 	if largest > 0 {
 		m.update, err3 = core.alloc(largest)
-		m.newton, err4 = openNewtonSchulz(core, largest, gram)
+		m.turner, err4 = openTurner(core, largest, gram)
 	}
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return nil, err
@@ -118,88 +139,22 @@ func (m *muon) Step(learningRate, weightDecay, gradScale float64) (float64, erro
 		op.Step, op.GradScale, op.LR, op.WeightDecay = m.steps, float32(scale), learningRate, weightDecay
 		m.device.AdamW(*op)
 	}
-	for _, h := range m.hidden {
-		m.turn(h, learningRate, weightDecay, scale)
+	beta := m.cfg.Momentum
+	own := float32((1 - beta) * scale)
+	for i, h := range m.hidden {
+		m.device.Combine(h.momentum, float32(beta), h.momentum, own, h.grads)
+		if every := m.cfg.Every; (m.steps+i+i/every)%every == 0 { // not all of one kind at a time
+			m.move(h, own, learningRate*float64(every), weightDecay)
+		}
 	}
 	return norm, nil
 }
 
-// turn steps one hidden matrix.
-func (m *muon) turn(h hidden, learningRate, weightDecay, scale float64) {
-	beta := m.cfg.Momentum
-	own := float32((1 - beta) * scale)
+// move moves one hidden matrix; own is the gradient's share in its momentum.
+func (m *muon) move(h hidden, own float32, learningRate, weightDecay float64) {
 	update := m.update.Slice(0, h.params.Len())
-	m.device.Combine(h.momentum, float32(beta), h.momentum, own, h.grads)
-	m.device.Combine(update, float32(beta), h.momentum, own, h.grads)
-	turned := m.newton.orthogonal(update, h.rows, h.columns)
-	size := muonSize * math.Sqrt(float64(max(h.rows, h.columns)))
-	m.device.Combine(h.params, float32(1-learningRate*weightDecay), h.params, float32(-learningRate*size), turned)
-}
-
-// newtonSchulz holds the scratch of the iteration.
-type newtonSchulz struct {
-	device       compute.Device
-	next         compute.Buffer // as large as the largest matrix
-	gram, square compute.Buffer // as large as the largest Gram matrix
-}
-
-// Newton-Schulz by Jordan et al.: a polynomial of degree five whose repetition
-// moves every singular value in (0, 1] into about [0.7, 1.2], fastest from near 0.
-const (
-	newtonSteps = 5
-	newtonA     = 3.4445
-	newtonB     = -4.7750
-	newtonC     = 2.0315
-)
-
-// vanishing is the norm below which a matrix counts as zero: its squares are at the
-// end of float32.
-const vanishing = 1e-30
-
-func openNewtonSchulz(c *core, values, gram int) (*newtonSchulz, error) {
-	n := &newtonSchulz{device: c.device}
-	var err1, err2, err3 error
-	n.next, err1 = c.alloc(values)
-	n.gram, err2 = c.alloc(gram * gram)
-	n.square, err3 = c.alloc(gram * gram)
-	return n, errors.Join(err1, err2, err3)
-}
-
-// orthogonal replaces x [rows, columns] and returns, in x or in scratch of its
-// size, a matrix with x's singular vectors whose singular values are about 1; zero
-// for a vanishing x. The result does not depend on x's scale.
-func (n *newtonSchulz) orthogonal(x compute.Buffer, rows, columns int) compute.Buffer {
-	norm := math.Sqrt(n.device.SumSquares(x))
-	if norm < vanishing {
-		n.device.Zero(x)
-		return x
-	}
-	n.device.Scale(x, float32(1/norm))
-	y := n.next.Slice(0, x.Len())
-	for range newtonSteps {
-		n.step(y, x, rows, columns)
-		x, y = y, x
-	}
-	return x
-}
-
-// step sets y to a·x + (b·A + c·A²)·x with A = x·xᵀ, or for a tall x to the
-// transpose of that of its transpose, a·x + x·(b·A + c·A²) with A = xᵀ·x, so that A
-// is the smaller Gram matrix.
-func (n *newtonSchulz) step(y, x compute.Buffer, rows, columns int) {
-	small, tall := min(rows, columns), rows > columns
-	gram, square := n.gram.Slice(0, small*small), n.square.Slice(0, small*small)
-	product := compute.MatMul{Form: compute.NT, M: rows, N: rows, K: columns, A: x, B: x, C: gram}
-	if tall {
-		product = compute.MatMul{Form: compute.TN, M: columns, N: columns, K: rows, A: x, B: x, C: gram}
-	}
-	n.device.MatMul(product)
-	n.device.MatMul(compute.MatMul{Form: compute.NN, M: small, N: small, K: small, A: gram, B: gram, C: square})
-	n.device.Combine(gram, newtonB, gram, newtonC, square)
-	product = compute.MatMul{Form: compute.NN, M: rows, N: columns, K: small, A: gram, B: x, C: y}
-	if tall {
-		product.A, product.B = x, gram
-	}
-	n.device.MatMul(product)
-	n.device.Combine(y, 1, y, newtonA, x)
+	m.device.Combine(update, float32(m.cfg.Momentum), h.momentum, own, h.grads)
+	turned, factor := m.turner.orthogonal(update, h.rows, h.columns)
+	factor *= learningRate * muonSize * math.Sqrt(float64(max(h.rows, h.columns)))
+	m.device.Combine(h.params, float32(1-learningRate*weightDecay), h.params, float32(-factor), turned)
 }

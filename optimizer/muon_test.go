@@ -11,16 +11,20 @@ import (
 )
 
 // orthogonal runs the iteration on one matrix.
-func orthogonal(t *testing.T, x []float32, rows, columns int) []float32 {
+func orthogonal(t *testing.T, x []float32, rows, columns int, precision ...compute.Precision) []float32 {
 	t.Helper()
-	d, err := cpu.New(cpu.Options{Threads: 1})
+	options := cpu.Options{Threads: 1}
+	if len(precision) > 0 {
+		options.Precision = precision[0]
+	}
+	d, err := cpu.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
 	c := &core{device: d}
 	small := min(rows, columns)
-	n, err := openNewtonSchulz(c, len(x), small)
+	n, err := openTurner(c, len(x), small)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,8 +34,12 @@ func orthogonal(t *testing.T, x []float32, rows, columns int) []float32 {
 	}
 	d.Upload(b, x)
 	out := make([]float32, len(x))
-	if err := d.Download(out, n.orthogonal(b, rows, columns)); err != nil {
+	turned, factor := n.orthogonal(b, rows, columns)
+	if err := d.Download(out, turned); err != nil {
 		t.Fatal(err)
+	}
+	for i := range out {
+		out[i] *= float32(factor)
 	}
 	return out
 }
@@ -49,13 +57,7 @@ func normal(rng *rand.Rand, n int) []float32 {
 // values.
 func singular(x []float32, rows, columns int) []float64 {
 	if rows > columns {
-		turned := make([]float32, len(x))
-		for i := range rows {
-			for j := range columns {
-				turned[j*rows+i] = x[i*columns+j]
-			}
-		}
-		return singular(turned, columns, rows)
+		return singular(transposed(x, rows, columns), columns, rows)
 	}
 	m := make([][]float64, rows)
 	for i := range m {
@@ -103,28 +105,117 @@ func dot(x, y []float64) float64 {
 	return sum
 }
 
-// TestOrthogonal: singular values end around 1 whatever the shape. Five steps
-// multiply a share of the norm by at most newtonA⁵, so that smaller ones than 0.01
-// stay below; a random matrix that is not square has none.
-func TestOrthogonal(t *testing.T) {
-	const seed, enough = 21, 0.01
-	rng := rand.New(rand.NewPCG(seed, 0))
-	for _, shape := range [][2]int{{1, 1}, {1, 7}, {7, 1}, {16, 48}, {48, 16}, {24, 24}, {64, 33}, {80, 128}} {
-		rows, columns := shape[0], shape[1]
-		x := normal(rng, rows*columns)
-		before, after := singular(x, rows, columns), singular(orthogonal(t, x, rows, columns), rows, columns)
-		norm := math.Sqrt(dot(before, before))
-		large := 0
-		for _, s := range before {
-			if s > enough*norm {
-				large++
+// straightforward is what orthogonal approximates, in float64: the norm of the
+// singular values' eighth powers, then the polynomials on the matrix itself.
+func straightforward(x []float32, rows, columns int) []float64 {
+	y := make([]float64, len(x))
+	for i, v := range x {
+		y[i] = float64(v)
+	}
+	gram := func(y []float64) []float64 {
+		g := make([]float64, rows*rows)
+		for i := range rows {
+			for j := range rows {
+				g[i*rows+j] = dot(y[i*columns:(i+1)*columns], y[j*columns:(j+1)*columns])
 			}
 		}
-		if rows != columns && large != min(rows, columns) {
-			t.Errorf("seed %d, %d×%d: singular values %v are no test", seed, rows, columns, before)
+		return g
+	}
+	square := func(g []float64) []float64 {
+		s := make([]float64, len(g))
+		for i := range rows {
+			for j := range rows {
+				s[i*rows+j] = dot(g[i*rows:(i+1)*rows], g[j*rows:(j+1)*rows])
+			}
 		}
-		if after[0] > 1.3 || after[large-1] < 0.6 {
-			t.Errorf("seed %d, %d×%d: singular values from %g to %g", seed, rows, columns, after[large-1], after[0])
+		return s
+	}
+	fourth := square(gram(y))
+	bound := math.Pow(dot(fourth, fourth), 1.0/8)
+	for i := range y {
+		y[i] /= bound
+	}
+	for _, p := range polynomials {
+		g := gram(y)
+		s := square(g)
+		next := make([]float64, len(y))
+		for i := range rows {
+			for k := range rows {
+				z := p.b*g[i*rows+k] + p.c*s[i*rows+k]
+				if i == k {
+					z += p.a
+				}
+				for j := range columns {
+					next[i*columns+j] += z * y[k*columns+j]
+				}
+			}
+		}
+		y = next
+	}
+	return y
+}
+
+func transposed(x []float32, rows, columns int) []float32 {
+	y := make([]float32, len(x))
+	for i := range rows {
+		for j := range columns {
+			y[j*rows+i] = x[i*columns+j]
+		}
+	}
+	return y
+}
+
+// bf16Slack is how far outside of the band singular values may be on a device that
+// rounds the operands of its products.
+const bf16Slack = 0.12
+
+// TestOrthogonalIsTheIteration: what is computed on the Gram matrix in float32 is the
+// iteration on the matrix to rounding, and singular values from a hundredth of the
+// largest end in the band, whatever the shape and however small the smallest are.
+func TestOrthogonalIsTheIteration(t *testing.T) {
+	const seed = 21
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for _, shape := range [][2]int{{1, 1}, {1, 7}, {7, 1}, {16, 48}, {48, 16}, {24, 24}, {64, 33}, {80, 128}} {
+		for _, smallest := range []float64{1, 1e-2, 1e-4, 1e-8} {
+			rows, columns := shape[0], shape[1]
+			x := normal(rng, rows*columns)
+			for i := range rows { // rows from 1 down to the smallest
+				for j := range columns {
+					x[i*columns+j] *= float32(math.Pow(smallest, float64(i)/float64(max(1, rows-1))))
+				}
+			}
+			got := orthogonal(t, x, rows, columns)
+			wide, turned := got, x
+			if rows > columns {
+				wide, turned = transposed(got, rows, columns), transposed(x, rows, columns)
+			}
+			want := straightforward(turned, min(rows, columns), max(rows, columns))
+			var off, size float64
+			for i, v := range want {
+				off += (float64(wide[i]) - v) * (float64(wide[i]) - v)
+				size += v * v
+			}
+			if off = math.Sqrt(off / size); !(off < 1e-4) {
+				t.Errorf("seed %d, %d×%d, rows down to %g: %g off the iteration in float64", seed, rows, columns, smallest, off)
+			}
+			before, after := singular(x, rows, columns), singular(got, rows, columns)
+			rounded := singular(orthogonal(t, x, rows, columns, compute.BF16), rows, columns)
+			large := 0
+			var eighth float64
+			for _, s := range before {
+				eighth += math.Pow(s, 8)
+			}
+			for _, s := range before {
+				if s >= 0.01*math.Pow(eighth, 1.0/8) {
+					large++
+				}
+			}
+			if after[0] > turnedTo+1e-3 || after[large-1] < turnedFrom-1e-3 {
+				t.Errorf("seed %d, %d×%d, rows down to %g: singular values from %g to %g", seed, rows, columns, smallest, after[large-1], after[0])
+			}
+			if rounded[0] > turnedTo+bf16Slack || rounded[large-1] < turnedFrom-bf16Slack {
+				t.Errorf("seed %d, %d×%d, rows down to %g, bf16: singular values from %g to %g", seed, rows, columns, smallest, rounded[large-1], rounded[0])
+			}
 		}
 	}
 }
@@ -211,7 +302,7 @@ func TestMuonLeavesLookupsToAdamW(t *testing.T) {
 		Device: d, Params: buffers[0], Grads: buffers[1], Lookups: []string{"table"},
 		Tensors: []compute.Tensor{{Name: "table", Shape: []int{rows, columns}}, {Name: "w", Shape: []int{rows, columns}}},
 	}
-	inner, err := New(target, MuonConfig{Momentum: 0.95, AdamW: AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8}})
+	inner, err := New(target, MuonConfig{Momentum: 0.95, Every: 1, AdamW: AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,5 +328,19 @@ func TestMuonLeavesLookupsToAdamW(t *testing.T) {
 	// singular values that are not quite 1.
 	if adam, muon := size(0), size(rows*columns); math.Abs(adam-0.01) > 1e-5 || muon < 0.7*muonSize*0.01 || muon > 1.2*muonSize*0.01 {
 		t.Errorf("steps of %g by adamw and %g by muon", adam, muon)
+	}
+}
+
+// TestMuonEvery: fewer moves for steps of fewer tokens, within what a momentum remembers.
+func TestMuonEvery(t *testing.T) {
+	for _, c := range []struct{ width, tokens, want int }{{128, 256, 4}, {128, 512, 2}, {128, 1024, 1}, {384, 1024, 3}, {768, 256, 4}, {64, 1 << 20, 1}} {
+		if got := MuonEvery(c.width, c.tokens); got != c.want {
+			t.Errorf("width %d, %d tokens: every %d, want %d", c.width, c.tokens, got, c.want)
+		}
+	}
+	for _, every := range []int{-1, 0, 5} {
+		if (MuonConfig{Every: every, AdamW: AdamWConfig{Eps: 1e-8}}).Validate() == nil {
+			t.Errorf("every %d is allowed", every)
+		}
 	}
 }

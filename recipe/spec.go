@@ -88,7 +88,9 @@ func Trainer(spec *wire.RunSpec, joiner bool) (training.TrainerConfig, error) {
 		},
 	}
 	if spec.Inner.Kind == wire.InnerMuon {
-		cfg.Inner = optimizer.MuonConfig{Momentum: rate(spec.Inner.Momentum), AdamW: cfg.AdamW}
+		cfg.Inner = optimizer.MuonConfig{
+			Momentum: rate(spec.Inner.Momentum), Every: optimizer.MuonEvery(m.Width, cfg.Batch*m.Context), AdamW: cfg.AdamW,
+		}
 	}
 	return cfg, cfg.Validate()
 }

@@ -14,7 +14,7 @@ import (
 func inners() map[string]optimizer.Config {
 	adamw := optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1}
 	return map[string]optimizer.Config{
-		"muon":    optimizer.MuonConfig{Momentum: 0.95, AdamW: adamw},
+		"muon":    optimizer.MuonConfig{Momentum: 0.95, Every: 2, AdamW: adamw},
 		"lamb":    optimizer.LAMBConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-6, Clip: 1},
 		"sgd":     optimizer.SGDConfig{Momentum: 0.9, Nesterov: true, Clip: 1},
 		"rmsprop": optimizer.RMSPropConfig{Alpha: 0.95, Eps: 1e-8, Clip: 1},

@@ -19,7 +19,7 @@ func optimizers() []optimizer.Config {
 	adam := optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1}
 	return []optimizer.Config{
 		adam,
-		optimizer.MuonConfig{Momentum: 0.95, AdamW: adam},
+		optimizer.MuonConfig{Momentum: 0.95, Every: 1, AdamW: adam},
 		optimizer.LAMBConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-6, Clip: 1},
 		optimizer.SGDConfig{Momentum: 0.9, Clip: 1},
 		optimizer.RMSPropConfig{Alpha: 0.95, Eps: 1e-8, Clip: 1},

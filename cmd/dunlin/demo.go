@@ -279,7 +279,7 @@ func (d *demo) workerSpeed(ctx context.Context) (speed float64, atOnce int, err 
 		AdamW: optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1},
 	}
 	if recipe.Inner == wire.InnerMuon {
-		trainer.Inner = optimizer.MuonConfig{Momentum: 0.95, AdamW: trainer.AdamW}
+		trainer.Inner = optimizer.MuonConfig{Momentum: 0.95, Every: optimizer.MuonEvery(shape.Width, c.WorkerBatch*shape.Context), AdamW: trainer.AdamW}
 	}
 	s, err := training.MeasureSpeed(ctx, device.on, trainer, min(speedTest, seconds(c.Seconds/10)), nil)
 	return s.TokensPerSecond, atOnce, err

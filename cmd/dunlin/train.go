@@ -209,7 +209,7 @@ func (c *Config) beginning() (shape model.Config, weights *checkpoint.Checkpoint
 
 // trainer turns settings into an inner step.
 func (c *Config) trainer(shape model.Config) training.TrainerConfig {
-	inner, rate := c.inner()
+	inner, rate := c.inner(shape)
 	if c.LR > 0 {
 		rate = c.LR
 	}
@@ -234,11 +234,12 @@ func optimizerNames() []string { return []string{adamW, "muon", "lamb", "sgd", "
 
 // inner returns the optimizer and its own peak learning rate. AdamW's constants are those of the convergence study that
 // the defaults come from; the others' rates are the best of a sweep by factors of about three over 800 steps of pico.
-func (c *Config) inner() (optimizer.Config, float64) {
+func (c *Config) inner(shape model.Config) (optimizer.Config, float64) {
 	adam := optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: c.Clip}
 	switch c.Optimizer {
 	case "muon":
-		return optimizer.MuonConfig{Momentum: 0.95, AdamW: adam}, 1e-2
+		tokens := c.Batch * max(1, c.Micros) * shape.Context
+		return optimizer.MuonConfig{Momentum: 0.95, Every: optimizer.MuonEvery(shape.Width, tokens), AdamW: adam}, 1e-2
 	case "lamb":
 		return optimizer.LAMBConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-6, Clip: c.Clip}, 1e-2
 	case "sgd":

@@ -111,11 +111,22 @@ class AdaGradNorm:
             p.sub_(p.grad, alpha=rate)
 
 
-class Muon:
-    """Jordan et al. 2024 with the scale of Liu et al., arXiv 2502.16982; AdamW for the rest."""
+# Of optimizer/orthogonal.go.
+POLYNOMIALS = [
+    (7.857639, -21.616040, 15.049204),
+    (3.530666, -2.490949, 0.462830),
+    (2.583786, -1.809376, 0.390431),
+]
 
-    def __init__(self, params, decay, momentum, hidden, betas, eps):
+
+class Muon:
+    """Jordan et al. 2024 with the scale of Liu et al., arXiv 2502.16982; AdamW for the rest.
+
+    A hidden matrix moves in one of every steps, as many times as far; they take turns."""
+
+    def __init__(self, params, decay, momentum, every, hidden, betas, eps):
         self.params, self.decay, self.momentum, self.hidden = params, decay, momentum, hidden
+        self.every, self.steps = every, 0
         self.m = {k: torch.zeros_like(params[k]) for k in hidden}
         rest = [p for k, p in params.items() if k not in hidden]
         self.opt = torch.optim.AdamW(
@@ -128,15 +139,19 @@ class Muon:
         for group in self.opt.param_groups:
             group["lr"] = lr
         self.opt.step()
-        for k in self.hidden:
+        self.steps += 1
+        for i, k in enumerate(self.hidden):
             p, m = self.params[k], self.m[k]
             m.lerp_(p.grad, 1 - self.momentum)
+            if (self.steps + i + i // self.every) % self.every:
+                continue
+            rate = lr * self.every
             u = p.grad.lerp(m, self.momentum)
             left, s, right = torch.linalg.svd(u, full_matrices=False)
-            s = s / u.norm()
-            for _ in range(5):
-                s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
-            p.mul_(1 - lr * self.decay).sub_(left @ torch.diag(s) @ right, alpha=lr * 0.2 * math.sqrt(max(p.shape)))
+            s = s / s.pow(8).sum().pow(1 / 8)
+            for a, b, c in POLYNOMIALS:
+                s = a * s + b * s**3 + c * s**5
+            p.mul_(1 - rate * self.decay).sub_(left @ torch.diag(s) @ right, alpha=rate * 0.2 * math.sqrt(max(p.shape)))
 
 
 def inner(seed, shapes, make, clip=1.0, count=8):
@@ -188,8 +203,8 @@ def adagrad():
     return inner(14, SMALL, lambda p: AdaGradNorm(p, 0.1, 0.25))
 
 
-def muon():
-    return inner(15, MATRICES, lambda p: Muon(p, 0.1, 0.95, ["wide", "tall", "square"], (0.9, 0.95), 1e-8))
+def muon(every):
+    return inner(15, MATRICES, lambda p: Muon(p, 0.1, 0.95, every, ["wide", "tall", "square"], (0.9, 0.95), 1e-8))
 
 
 def nesterov(dtype):
@@ -216,7 +231,8 @@ GOLDEN = {
     "rmsprop": rmsprop,
     "lamb": lamb,
     "adagrad": adagrad,
-    "muon": muon,
+    "muon": lambda: muon(1),
+    "muon_every2": lambda: muon(2),
     "nesterov32": lambda: nesterov(torch.float32),
     "nesterov64": lambda: nesterov(torch.float64),
 }
