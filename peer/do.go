@@ -11,6 +11,8 @@ import (
 	"dunlin/coordinator"
 	"dunlin/ledger"
 	"dunlin/peer/core"
+	"dunlin/peer/keeper"
+	"dunlin/peer/slabs"
 	"dunlin/round"
 	"dunlin/wire"
 )
@@ -100,11 +102,11 @@ func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
 	case catchup.Fetch:
 		p.fetch(e)
 	case catchup.Prepare, catchup.Promote, catchup.Apply, catchup.DropShadow, catchup.SaveCheckpoint, catchup.LoadCheckpoint:
-		p.keeper.orders.Put(e)
+		p.keeper.Orders.Put(e)
 	case catchup.Advanced:
 		p.advanced(e)
 	case catchup.Follow:
-		p.keeper.orders.Put(e)
+		p.keeper.Orders.Put(e)
 		p.life.Height = max(p.life.Height, e.Height)
 	case catchup.Jumped:
 		p.life.Height = max(p.life.Height, e.At)
@@ -158,11 +160,11 @@ func (p *Peer) doRound(_ context.Context, effect round.Effect) {
 	case round.FetchSlab:
 		p.fetchSlab(e)
 	case round.SumSlab:
-		p.codecs.orders.Put(p.sumOrder(e))
+		p.codecs.Orders.Put(p.sumOrder(e))
 	case round.Settle:
-		p.codecs.orders.Put(settleOrder{e.Fragment, e.Base, e.Table})
+		p.codecs.Orders.Put(slabs.SettleOrder{Fragment: e.Fragment, Base: e.Base, Table: e.Table})
 	case round.DropSlabs:
-		p.slabs.drop(e.Roots)
+		p.slabs.Drop(e.Roots)
 	case round.TakeSnapshot:
 		if p.worker != nil {
 			p.worker.orders.Put(takeSnapshot{fragment: int(e.Fragment)})
@@ -178,13 +180,13 @@ func (p *Peer) doRound(_ context.Context, effect round.Effect) {
 // merge gives the newest commit of a fragment to the inner loop.
 func (p *Peer) merge(e round.Merge) {
 	w, ok := p.weights[int(e.Fragment)]
-	if !ok || w.version < e.Version || p.worker == nil {
+	if !ok || w.Version < e.Version || p.worker == nil {
 		p.note(fmt.Sprintf("merge of fragment %d version %d: its weights are not here", e.Fragment, e.Version))
 		return
 	}
 	order := takeCommit{
-		fragment: int(e.Fragment), asked: e.Version, commit: contribution.Commit{Version: w.version, Weights: w.weights},
-		tokens: w.tokens, members: w.members,
+		fragment: int(e.Fragment), asked: e.Version, commit: contribution.Commit{Version: w.Version, Weights: w.Weights},
+		tokens: w.Tokens, members: w.Members,
 	}
 	if e.Contributed {
 		included := e.Included
@@ -273,7 +275,7 @@ func (p *Peer) startTraining() {
 	}
 	if !p.asked {
 		p.asked = true
-		p.keeper.orders.Put(weightsAsked{})
+		p.keeper.Orders.Put(keeper.WeightsAsked{})
 	}
 }
 

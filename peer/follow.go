@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"dunlin/peer/contact"
 	"dunlin/peer/core"
 	"dunlin/wire"
 )
@@ -95,10 +96,10 @@ const seedPause = 5 * time.Second
 // seedData has a coordinator among several hold the run's text, so that it can
 // give it to workers and measure held-out loss when it leads.
 func (p *Peer) seedData(ctx context.Context) {
-	names := append(shardNames(p.spec.Data.Train), shardNames(p.spec.Data.HeldOut)...)
+	shards := append(slices.Clone(p.spec.Data.Train), p.spec.Data.HeldOut...)
 	from := p.coordinators()
 	p.wg.Go(func() {
-		for p.fetchShards(ctx, names, from) != nil {
+		for p.fetchShards(ctx, shards, from) != nil {
 			select {
 			case <-ctx.Done():
 				return
@@ -140,7 +141,7 @@ func (p *Peer) seekCoordinators(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, askWithin)
 		defer cancel()
 		for _, id := range there {
-			for _, k := range hearsay(ctx, p.transport, id) {
+			for _, k := range contact.Hearsay(ctx, p.transport, id) {
 				if slices.Contains(missing, k.Peer) {
 					p.reach(ctx, k.Peer, k.Addrs)
 				}

@@ -13,7 +13,10 @@ import (
 	"dunlin/folder"
 	"dunlin/peer/core"
 	"dunlin/peer/figures"
+	"dunlin/peer/judge"
+	"dunlin/peer/keeper"
 	"dunlin/peer/mailbox"
+	"dunlin/peer/slabs"
 	"dunlin/round"
 	"dunlin/status"
 	"dunlin/wire"
@@ -27,11 +30,11 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case stepDone:
 		p.stepped(ev)
 	case snapshotTaken:
-		p.figures.Own.Snapped(uint64(ev.order.fragment), ev.order.base, time.Now())
-		p.codecs.orders.Put(ev.order)
-	case encodeDone:
+		p.figures.Own.Snapped(uint64(ev.order.Fragment), ev.order.Base, time.Now())
+		p.codecs.Orders.Put(ev.order)
+	case slabs.EncodeDone:
 		p.encoded(ev)
-	case sumDone:
+	case slabs.SumDone:
 		p.summed(ev)
 	case commitMerged:
 		p.figures.Merges++
@@ -54,18 +57,18 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case mailbox.Complaint:
 		p.log.Warn("going on with a fault", "text", ev.Text)
 		p.note(ev.Text)
-	case committed:
-		p.weights[ev.fragment] = ev
-	case saved:
-		if err := errors.Join(p.retention.Keep(p.store, ev.at, ev.head), p.thanks.Save()); err != nil {
+	case keeper.Committed:
+		p.weights[ev.Fragment] = ev
+	case keeper.Saved:
+		if err := errors.Join(p.retention.Keep(p.store, ev.At, ev.Head), p.thanks.Save()); err != nil {
 			p.failure = err
 		}
-	case weightsGiven:
+	case keeper.WeightsGiven:
 		p.begin(ev)
 	case begun:
 		p.beganSteps(ev)
-	case replicaReplaced:
-		p.replica = ev.replica
+	case keeper.ReplicaReplaced:
+		p.replica = ev.Replica
 	case dataLoaded:
 		p.dataLoaded(ctx, ev)
 	case diskFailed:
@@ -80,9 +83,9 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.askStage(ev)
 	case pullAsked:
 		p.pull(ctx, ev)
-	case baselines:
-		p.figures.Baselines(ev.unigram, ev.bigram, ev.prompt)
-	case judged:
+	case judge.Baselines:
+		p.figures.Baselines(ev.Unigram, ev.Bigram, ev.Prompt)
+	case judge.Judged:
 		p.judged(ev)
 	case Organise:
 		p.organise(ev)
@@ -111,14 +114,14 @@ func (p *Peer) askStage(ev stageAsked) {
 	p.next(coordinator.StageAsked{Peer: ev.peer})
 }
 
-func (p *Peer) judged(j judged) {
-	if j.err != nil {
-		p.failure = fmt.Errorf("held-out loss: %w", j.err)
+func (p *Peer) judged(j judge.Judged) {
+	if j.Err != nil {
+		p.failure = fmt.Errorf("held-out loss: %w", j.Err)
 		return
 	}
-	p.judgeFrom = time.Now().Add(time.Duration(float64(j.took) / judgeShare))
-	p.figures.Judged(status.Sample{Height: j.height, Tokens: j.tokens, Loss: j.loss, Text: j.wrote}, j.last)
-	p.log.Info("held-out", "loss", j.loss, "tokens", j.tokens)
+	p.judgeFrom = time.Now().Add(time.Duration(float64(j.Took) / judge.Share))
+	p.figures.Judged(status.Sample{Height: j.Height, Tokens: j.Tokens, Loss: j.Loss, Text: j.Wrote}, j.Last)
+	p.log.Info("held-out", "loss", j.Loss, "tokens", j.Tokens)
 }
 
 // leasesLeft notes how many leased windows were not read yet.
@@ -143,57 +146,57 @@ func (p *Peer) stepped(s stepDone) {
 	}
 }
 
-func (p *Peer) encoded(e encodeDone) {
-	if e.err != nil {
-		if errors.Is(e.err, contribution.ErrNotFinite) {
-			p.failure = fmt.Errorf("fragment %d: %w: the weights of this machine are no longer numbers; start it again to go on from the run's", e.order.fragment, e.err)
+func (p *Peer) encoded(e slabs.EncodeDone) {
+	if e.Err != nil {
+		if errors.Is(e.Err, contribution.ErrNotFinite) {
+			p.failure = fmt.Errorf("fragment %d: %w: the weights of this machine are no longer numbers; start it again to go on from the run's", e.Order.Fragment, e.Err)
 		}
-		p.next(round.EncodeFailed{Fragment: uint64(e.order.fragment), Base: e.order.base, Reason: e.err.Error()})
+		p.next(round.EncodeFailed{Fragment: uint64(e.Order.Fragment), Base: e.Order.Base, Reason: e.Err.Error()})
 		return
 	}
-	c := e.contribution
-	p.slabs.keepOwn(e.order.fragment, c)
+	c := e.Contribution
+	p.slabs.KeepOwn(e.Order.Fragment, c)
 	p.figures.Contributed += uint64(c.Bytes())
-	p.next(round.Encoded{Fragment: uint64(e.order.fragment), Base: c.Base, Step: e.order.step, Root: c.Root, Norm: c.Norm})
+	p.next(round.Encoded{Fragment: uint64(e.Order.Fragment), Base: c.Base, Step: e.Order.Step, Root: c.Root, Norm: c.Norm})
 }
 
 // sumOrder gathers what the owner pulled; a rank whose slab is not here is left out.
-func (p *Peer) sumOrder(e round.SumSlab) sumOrder {
-	o := sumOrder{fragment: e.Fragment, attempt: e.Attempt, slab: e.Slab, base: e.Base}
+func (p *Peer) sumOrder(e round.SumSlab) slabs.SumOrder {
+	o := slabs.SumOrder{Fragment: e.Fragment, Attempt: e.Attempt, Slab: e.Slab, Base: e.Base}
 	for rank, m := range e.Members {
 		if e.Ranks>>uint(rank)&1 == 0 {
 			continue
 		}
-		o.ranks = append(o.ranks, rank)
-		o.shares = append(o.shares, contribution.Share{
-			Frame: p.slabs.frame(m.Ready.Ready.Root, int(e.Slab)), Weight: m.Weight, Clip: m.Clip.Value(), Norm: m.Ready.Ready.Norm.Value(),
+		o.Ranks = append(o.Ranks, rank)
+		o.Shares = append(o.Shares, contribution.Share{
+			Frame: p.slabs.Frame(m.Ready.Ready.Root, int(e.Slab)), Weight: m.Weight, Clip: m.Clip.Value(), Norm: m.Ready.Ready.Norm.Value(),
 		})
 	}
 	return o
 }
 
-func (p *Peer) summed(d sumDone) {
-	if p.newest[d.order.fragment] != d.order.attempt { // decided meanwhile
-		p.store.Unpin(folder.PinSummed(d.order.attempt))
+func (p *Peer) summed(d slabs.SumDone) {
+	if p.newest[d.Order.Fragment] != d.Order.Attempt { // decided meanwhile
+		p.store.Unpin(folder.PinSummed(d.Order.Attempt))
 	}
-	for _, fault := range d.sum.Faults {
+	for _, fault := range d.Sum.Faults {
 		if fault != nil {
-			p.note(fmt.Sprintf("attempt %s, slab %d: %v", d.order.attempt, d.order.slab, fault))
+			p.note(fmt.Sprintf("attempt %s, slab %d: %v", d.Order.Attempt, d.Order.Slab, fault))
 		}
 	}
-	if d.err != nil {
-		p.next(round.SumFailed{Fragment: d.order.fragment, Attempt: d.order.attempt, Slab: d.order.slab, Reason: d.err.Error()})
+	if d.Err != nil {
+		p.next(round.SumFailed{Fragment: d.Order.Fragment, Attempt: d.Order.Attempt, Slab: d.Order.Slab, Reason: d.Err.Error()})
 		return
 	}
 	p.next(round.Summed{
-		Fragment: d.order.fragment, Attempt: d.order.attempt, Slab: d.order.slab,
-		Hash: d.hash, Length: uint64(len(d.sum.Frame)), Members: d.members, Before: d.sum.Before, After: d.sum.After,
+		Fragment: d.Order.Fragment, Attempt: d.Order.Attempt, Slab: d.Order.Slab,
+		Hash: d.Hash, Length: uint64(len(d.Sum.Frame)), Members: d.Members, Before: d.Sum.Before, After: d.Sum.After,
 	})
 }
 
 // begin starts inner steps from committed weights: those of a new slot, or,
 // after a repair, the slot's next ones.
-func (p *Peer) begin(w weightsGiven) {
+func (p *Peer) begin(w keeper.WeightsGiven) {
 	p.asked = false
 	if p.worker == nil || p.slot == 0 {
 		return
@@ -208,7 +211,7 @@ func (p *Peer) begin(w weightsGiven) {
 		leases = nil
 	}
 	p.worker.orders.Put(begin{
-		slot: p.slot, fresh: fresh, versions: w.versions, weights: w.weights, leases: leases,
+		slot: p.slot, fresh: fresh, versions: w.Versions, weights: w.Weights, leases: leases,
 		tokens: p.figures.Tokens, members: p.figures.Workers(p.cfg.Stage),
 	})
 	p.granted = nil
@@ -231,8 +234,8 @@ func (p *Peer) beganSteps(b begun) {
 // advanced notes an applied commit.
 func (p *Peer) advanced(e catchup.Advanced) {
 	c := e.Commit
-	if w, ok := p.weights[int(c.Fragment)]; ok && w.version == c.Base+1 {
-		w.tokens, w.members = c.Tokens, len(e.Table.Contributors)
+	if w, ok := p.weights[int(c.Fragment)]; ok && w.Version == c.Base+1 {
+		w.Tokens, w.Members = c.Tokens, len(e.Table.Contributors)
 		p.weights[int(c.Fragment)] = w
 	}
 	if c.Base > 0 {

@@ -11,7 +11,9 @@ import (
 	"dunlin/coordinator"
 	"dunlin/folder"
 	"dunlin/ledger"
+	"dunlin/peer/contact"
 	"dunlin/peer/core"
+	"dunlin/peer/keeper"
 	"dunlin/store"
 	"dunlin/wire"
 )
@@ -43,11 +45,8 @@ func (p *Peer) bring(ev any) {
 	}
 }
 
-// What a requester is told: about bytes that are not here, and when it shall come again.
-var (
-	errNotHere = errors.New("not here")
-	errCrowded = errors.New("others join from here now; ask elsewhere, or again in a moment")
-)
+// errCrowded tells a requester when it shall come again.
+var errCrowded = errors.New("others join from here now; ask elsewhere, or again in a moment")
 
 // Serve answers a bulk request; the transport calls it on any goroutine.
 func (p *Peer) Serve(ctx context.Context, from wire.PeerID, request []byte) ([]byte, error) {
@@ -64,11 +63,11 @@ func (p *Peer) Serve(ctx context.Context, from wire.PeerID, request []byte) ([]b
 	case wire.WhatBlob:
 		b, err := p.store.Get(store.Hash(r.Hash), store.MaxBlob)
 		if err != nil {
-			return nil, errNotHere
+			return nil, contact.ErrNotHere
 		}
 		return b, nil
 	case wire.WhatSlab:
-		if s := p.slabs.serve(r.Hash, int(r.Index)); s != nil {
+		if s := p.slabs.Serve(r.Hash, int(r.Index)); s != nil {
 			return wire.Encode(s), nil
 		}
 	case wire.WhatManifest:
@@ -82,7 +81,7 @@ func (p *Peer) Serve(ctx context.Context, from wire.PeerID, request []byte) ([]b
 	case wire.WhatPeers:
 		return wire.Encode(&wire.Peers{Known: p.book.List()}), nil
 	}
-	return nil, errNotHere
+	return nil, contact.ErrNotHere
 }
 
 // donor is a catchup.Donor for many goroutines.
@@ -106,20 +105,20 @@ type stageAsked struct {
 // offerStage has the machine of the coordinator that leads answer, on any goroutine.
 func (p *Peer) offerStage(ctx context.Context, from wire.PeerID) ([]byte, error) {
 	if !p.isCoordinator(p.self) || !p.spec.Staged() {
-		return nil, errNotHere
+		return nil, contact.ErrNotHere
 	}
 	answer := make(chan *wire.Offer, 1)
 	p.inbox.Put(stageAsked{from, answer})
 	select {
 	case offer := <-answer:
 		if offer == nil {
-			return nil, errNotHere
+			return nil, contact.ErrNotHere
 		}
 		return wire.Encode(offer), nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-p.done:
-		return nil, errNotHere
+		return nil, contact.ErrNotHere
 	}
 }
 
@@ -353,7 +352,7 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 	case *wire.Settings:
 		p.settingsIn = *b
 		p.inForce.Store(b)
-		p.keeper.orders.Put(governed{b})
+		p.keeper.Orders.Put(keeper.Governed{Settings: b})
 		p.answerOrganiser()
 	case *wire.Lease:
 		p.leased(b)

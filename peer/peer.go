@@ -21,9 +21,13 @@ import (
 	"dunlin/engine"
 	"dunlin/folder"
 	"dunlin/ledger"
+	"dunlin/peer/contact"
 	"dunlin/peer/core"
 	"dunlin/peer/figures"
+	"dunlin/peer/judge"
+	"dunlin/peer/keeper"
 	"dunlin/peer/mailbox"
+	"dunlin/peer/slabs"
 	"dunlin/recipe"
 	"dunlin/replica"
 	"dunlin/status"
@@ -106,10 +110,10 @@ type Peer struct {
 	peers   map[wire.PeerID]bool     // sessions
 	addrs   map[wire.PeerID][]string // from the log
 	asking  map[wire.PeerID][]chan *wire.Offer
-	slabs   *slabs                // contributions, own and others'
-	donor   donor                 // of those who join
-	weights map[int]committed     // newest commit of each fragment, for merging
-	configs []contribution.Config // by fragment
+	slabs   *slabs.Slabs             // contributions, own and others'
+	donor   donor                    // of those who join
+	weights map[int]keeper.Committed // newest commit of each fragment, for merging
+	configs []contribution.Config    // by fragment
 
 	life      figures.Life
 	figures   *figures.Figures
@@ -145,16 +149,16 @@ type queues struct {
 // crew is who works beside the loop, each on a goroutine of its own.
 type crew struct {
 	transport Transport
-	keeper    *keeper
+	keeper    *keeper.Keeper
 	replica   *replica.Replica // the keeper's; read only here
-	fetcher   *fetcher
-	codecs    *codecs
+	fetcher   *contact.Fetcher
+	codecs    *slabs.Codecs
 	worker    *worker            // nil until the data are here
 	pipe      *pipe              // nil but on a worker of a run with stages
 	governor  *training.Governor // of the worker's duty
 	paced     training.Duty      // what it allows now
 	cards     []status.Card      // as last seen
-	judge     *judge             // nil but on a coordinator with a device
+	judge     *judge.Judge       // nil but on a coordinator with a device
 	judgeDue  bool               // the next state that stands at the head is measured
 	judgeFrom time.Time          // earliest, see judgeShare
 	pulling   chan struct{}      // has a token while a newcomer's link is measured
@@ -204,7 +208,7 @@ func New(cfg Config) (*Peer, error) {
 	p := &Peer{
 		cfg: cfg, self: wire.PeerIDOf(cfg.Key), lead: spec.Coordinators[0], spec: spec, log: cfg.Logger,
 		queues: queues{network: make(chan any, 1024), done: make(chan struct{}), inbox: mailbox.New[any]()},
-		peers:  map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, asking: map[wire.PeerID][]chan *wire.Offer{}, slabs: newSlabs(), weights: map[int]committed{},
+		peers:  map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, asking: map[wire.PeerID][]chan *wire.Offer{}, slabs: slabs.New(), weights: map[int]keeper.Committed{},
 		crew:   crew{pulling: make(chan struct{}, 1)},
 		tenure: tenure{caughtUp: make(chan bool, 1)}, known: known{newest: map[uint64]wire.AttemptID{}},
 	}
@@ -278,9 +282,9 @@ func (p *Peer) open() error {
 	if p.core, err = core.New(cc); err != nil {
 		return err
 	}
-	p.keeper = newKeeper(p.replica, p.cfg.Stage, p.store, p.inbox.Put)
-	p.fetcher = &fetcher{jobs: mailbox.New[fetchJob]()}
-	p.codecs = newCodecs(p.configs, owner, p.store, p.inbox.Put)
+	p.keeper = keeper.New(p.replica, p.cfg.Stage, p.store, p.inbox.Put)
+	p.fetcher = contact.NewFetcher()
+	p.codecs = slabs.NewCodecs(p.configs, owner, p.store, p.inbox.Put)
 	if p.retention, err = folder.OpenRetention(p.cfg.Dir, p.store); err != nil {
 		return err
 	}
@@ -340,7 +344,7 @@ const drainWithin = 8 * time.Second
 // drains: finishes or gives up the running rounds and says goodbye) or the
 // peer is refused. It closes everything it opened before it returns.
 func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
-	p.transport, p.fetcher.transport = t, t
+	p.transport = t
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		cancel()
@@ -354,9 +358,9 @@ func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 		}
 		err = errors.Join(err, p.close())
 	}()
-	p.wg.Go(func() { p.keeper.loop(inner) })
-	p.wg.Go(func() { p.fetcher.run(inner) })
-	p.wg.Go(func() { p.codecs.run(inner) })
+	p.wg.Go(func() { p.keeper.Loop(inner) })
+	p.wg.Go(func() { p.fetcher.Run(inner, t) })
+	p.wg.Go(func() { p.codecs.Run(inner) })
 	if p.pipe != nil {
 		p.pipe.transport = t
 		p.wg.Go(func() { p.pipe.run(inner) })
@@ -383,17 +387,17 @@ func (p *Peer) startJudge(ctx context.Context) {
 	if p.cfg.Judge == nil || p.judge != nil {
 		return
 	}
-	p.judge = &judge{spec: p.spec, device: p.cfg.Judge, windows: p.cfg.HeldOutWindows, orders: mailbox.New[judgeOrder](), report: p.inbox.Put}
-	p.judge.text = p.text
+	text := p.text
 	if from := p.coordinators(); len(from) > 0 {
-		p.judge.text = func(names []wire.Hash) ([]byte, error) {
-			if err := p.fetchShards(ctx, names, from); err != nil {
+		text = func(shards []wire.ShardSpec) ([]byte, error) {
+			if err := p.fetchShards(ctx, shards, from); err != nil {
 				return nil, err
 			}
-			return p.text(names)
+			return p.text(shards)
 		}
 	}
-	p.wg.Go(func() { p.judge.run(ctx) })
+	p.judge = judge.New(p.spec, p.cfg.Judge, p.cfg.HeldOutWindows, text, p.inbox.Put)
+	p.wg.Go(func() { p.judge.Run(ctx) })
 	if p.ledger.Height() == 0 {
 		p.ask(false)
 	}

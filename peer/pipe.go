@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"dunlin/engine"
+	"dunlin/peer/contact"
 	"dunlin/peer/figures"
 	"dunlin/peer/mailbox"
 	"dunlin/pipeline"
@@ -282,7 +283,7 @@ func (p *pipe) announce(id wire.PeerID) {
 // dial has the transport keep a connection up until the log says that the slot ended.
 func (p *pipe) dial(l listed) {
 	p.dials.Go(func() {
-		ctx, cancel := context.WithTimeout(p.ctx, reachWithin)
+		ctx, cancel := context.WithTimeout(p.ctx, contact.ReachWithin)
 		defer cancel()
 		if err := p.transport.Connect(ctx, l.peer, l.addrs); err != nil {
 			p.report(remark{fmt.Sprintf("stage %d: %s is not reached yet: %v", l.stage, l.peer.Short(), err)})

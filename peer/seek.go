@@ -2,9 +2,9 @@ package peer
 
 import (
 	"context"
-	"crypto/rand"
 	"time"
 
+	"dunlin/peer/contact"
 	"dunlin/peer/mailbox"
 	"dunlin/wire"
 )
@@ -77,27 +77,12 @@ func (p *Peer) whereIs(ctx context.Context, lead wire.PeerID, k wire.Known) []st
 		p.transport.Forget(k.Peer)
 		return nil
 	}
-	for _, other := range hearsay(ctx, p.transport, k.Peer) {
+	for _, other := range contact.Hearsay(ctx, p.transport, k.Peer) {
 		if other.Peer == lead {
 			return other.Addrs
 		}
 	}
 	return nil
-}
-
-// hearsay asks a connected peer whom it knows; nil when it does not say.
-func hearsay(ctx context.Context, t Transport, id wire.PeerID) []wire.Known {
-	request := wire.Request{Class: wire.ClassControl, What: wire.WhatPeers}
-	rand.Read(request.Hash[:])
-	b, err := t.Fetch(ctx, id, request.Class, wire.Encode(&request), wire.MaxMessage)
-	if err != nil {
-		return nil
-	}
-	known, err := wire.DecodePeers(b)
-	if err != nil {
-		return nil
-	}
-	return known.Known
 }
 
 // gather has a coordinator that starts again connect to the members in the log:

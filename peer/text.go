@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dunlin/data"
+	"dunlin/peer/contact"
 	"dunlin/peer/figures"
 	"dunlin/wire"
 )
@@ -27,18 +28,18 @@ const (
 // trainingText reads the run's training tokens, fetching the shards that are
 // not in the store from donors. It runs on a goroutine of its own.
 func (p *Peer) trainingText(ctx context.Context, from []wire.PeerID) ([]byte, error) {
-	var names []wire.Hash
-	for _, s := range p.spec.Data.Train {
-		names = append(names, s.Hash)
-	}
-	if err := p.fetchShards(ctx, names, from); err != nil {
+	if err := p.fetchShards(ctx, p.spec.Data.Train, from); err != nil {
 		return nil, err
 	}
-	return p.text(names)
+	return p.text(p.spec.Data.Train)
 }
 
 // text reads token shards that are here.
-func (p *Peer) text(names []wire.Hash) ([]byte, error) {
+func (p *Peer) text(shards []wire.ShardSpec) ([]byte, error) {
+	names := make([]wire.Hash, len(shards))
+	for i, s := range shards {
+		names[i] = s.Hash
+	}
 	return data.OpenShards(names, func(name wire.Hash) ([]byte, error) {
 		b, err := p.store.Get(name, data.MaxShard)
 		if err != nil {
@@ -50,17 +51,19 @@ func (p *Peer) text(names []wire.Hash) ([]byte, error) {
 
 // fetchShards has all shards here when it returns nil; each donor is asked for
 // some of them first.
-func (p *Peer) fetchShards(ctx context.Context, names []wire.Hash, from []wire.PeerID) error {
+func (p *Peer) fetchShards(ctx context.Context, shards []wire.ShardSpec, from []wire.PeerID) error {
 	var missing []wire.Hash
-	for _, n := range names {
-		if !p.store.Has(n) {
-			missing = append(missing, n)
+	var bytes uint64
+	for _, s := range shards {
+		if !p.store.Has(s.Hash) {
+			missing = append(missing, s.Hash)
+			bytes += s.Tokens + data.ShardHeader // a byte a token
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	p.inbox.Put(figures.TransferBegun{What: figures.TransferData, Total: p.bytesOf(missing)})
+	p.inbox.Put(figures.TransferBegun{What: figures.TransferData, Total: bytes})
 	donors := p.donors(ctx, from)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -82,16 +85,6 @@ func (p *Peer) fetchShards(ctx context.Context, names []wire.Hash, from []wire.P
 	return context.Cause(ctx)
 }
 
-// bytesOf is the size of token shards, which are a byte a token and a header.
-func (p *Peer) bytesOf(names []wire.Hash) (sum uint64) {
-	for _, s := range append(slices.Clone(p.spec.Data.Train), p.spec.Data.HeldOut...) {
-		if slices.Contains(names, s.Hash) {
-			sum += s.Tokens + data.ShardHeader
-		}
-	}
-	return sum
-}
-
 // donors are who may give token shards: the coordinators, first, and peers that
 // one of them knows and that can be reached soon, since every worker keeps the
 // shards of its run.
@@ -101,7 +94,7 @@ func (p *Peer) donors(ctx context.Context, from []wire.PeerID) []wire.PeerID {
 	defer cancel()
 	var known []wire.Known
 	for _, id := range from {
-		if known = hearsay(ctx, p.transport, id); known != nil {
+		if known = contact.Hearsay(ctx, p.transport, id); known != nil {
 			break
 		}
 	}
@@ -135,7 +128,7 @@ func (p *Peer) fetchShard(ctx context.Context, name wire.Hash, donors []wire.Pee
 			donor := donors[(from+i)%len(donors)]
 			b, err := p.transport.Fetch(ctx, donor, wire.ClassData, request, data.MaxShard)
 			if err == nil && wire.HashLeaf(b) != name {
-				err = errWrongBytes
+				err = contact.ErrWrongBytes
 			}
 			if err == nil {
 				p.inbox.Put(figures.TransferMoved{What: figures.TransferData, From: donor, Bytes: len(b)})

@@ -10,6 +10,7 @@ import (
 	"dunlin/contribution"
 	"dunlin/engine"
 	"dunlin/peer/mailbox"
+	"dunlin/peer/slabs"
 	"dunlin/training"
 	"dunlin/wire"
 )
@@ -66,7 +67,7 @@ type (
 		left     uint64        // leased windows not yet read
 	}
 	snapshotTaken struct {
-		order encodeOrder
+		order slabs.EncodeOrder
 	}
 	commitMerged struct {
 		fragment int
@@ -323,7 +324,7 @@ func (w *worker) snapshot(fragment int) error {
 	}
 	t := w.trackers[fragment]
 	w.snapshots[fragment] = w.step
-	w.report(snapshotTaken{encodeOrder{fragment: fragment, base: t.Version(), step: w.step, tracker: t}})
+	w.report(snapshotTaken{slabs.EncodeOrder{Fragment: fragment, Base: t.Version(), Step: w.step, Tracker: t}})
 	return nil
 }
 

@@ -18,7 +18,7 @@ import (
 	"dunlin/folder"
 	"dunlin/invite"
 	"dunlin/machine"
-	"dunlin/peer"
+	"dunlin/peer/contact"
 	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm"
@@ -214,12 +214,12 @@ func (c *Config) fetchSpec(ctx context.Context, home folder.Folder, key ed25519.
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return signed, err
 	}
-	host, err := c.host(ctx, key, token.Run, peer.Deaf{}, log, swarm.Reach{})
+	host, err := c.host(ctx, key, token.Run, contact.Deaf{}, log, swarm.Reach{})
 	if err != nil {
 		return nil, err
 	}
 	defer closing(&err, host.Close)
-	if signed, err = peer.FetchSpec(ctx, transport{host}, token.Coordinators(), token.Run); err != nil {
+	if signed, err = contact.FetchSpec(ctx, transport{host}, token.Coordinators(), token.Run); err != nil {
 		return nil, err
 	}
 	return signed, home.Save(token.Run, signed, token.Secret)

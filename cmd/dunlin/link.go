@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"dunlin/invite"
-	"dunlin/peer"
+	"dunlin/peer/contact"
 	"dunlin/status"
 	"dunlin/swarm"
 )
@@ -31,7 +31,7 @@ func (c *Config) lookCoordinator(ctx context.Context, token *invite.Token) []sta
 	reach := status.Finding{Name: "coordinator", State: status.OK}
 	_, key, err := ed25519.GenerateKey(nil)
 	var host *swarm.Host
-	newcomer := peer.NewNewcomer()
+	newcomer := contact.NewNewcomer()
 	if err == nil {
 		host, err = (&Config{Loopback: c.Loopback}).host(ctx, key, token.Run, newcomer, slog.New(slog.DiscardHandler), swarm.Reach{})
 	}
@@ -41,7 +41,7 @@ func (c *Config) lookCoordinator(ctx context.Context, token *invite.Token) []sta
 	}
 	defer host.Close()
 	began := time.Now()
-	signed, err := peer.FetchSpec(ctx, transport{host}, token.Coordinators(), token.Run)
+	signed, err := contact.FetchSpec(ctx, transport{host}, token.Coordinators(), token.Run)
 	if err != nil {
 		reach.State, reach.Detail, reach.Mend = status.Fail, err.Error(), "ask the organiser for the newest invite and whether the coordinator runs; let TCP and UDP out through this machine's firewall"
 		return []status.Finding{reach}
@@ -51,7 +51,7 @@ func (c *Config) lookCoordinator(ctx context.Context, token *invite.Token) []sta
 	if err != nil {
 		return []status.Finding{reach}
 	}
-	got, took, err := peer.MeasureDown(ctx, transport{host}, token.Coordinator, spec, probeBytes, probeFor)
+	got, took, err := contact.MeasureDown(ctx, transport{host}, token.Coordinator, spec, probeBytes, probeFor)
 	down := judgeWay("down from", got, took, err)
 	got, took, err = newcomer.MeasureUp(ctx, transport{host}, token.Coordinator)
 	return []status.Finding{reach, down, judgeWay("up to", got, took, err)}
@@ -86,7 +86,7 @@ func (s *stay) measureLink(ctx context.Context, c *Config) (text string, attrs [
 			text += " · " + how
 		}
 	}()
-	newcomer := peer.NewNewcomer()
+	newcomer := contact.NewNewcomer()
 	host, err := c.host(ctx, s.key, s.token.Run, newcomer, s.log, swarm.Reach{})
 	if err != nil {
 		s.log.Info("the link is not measured", "reason", err)
@@ -112,7 +112,7 @@ func (s *stay) measureLink(ctx context.Context, c *Config) (text string, attrs [
 		}
 		bytes, took, err := newcomer.MeasureUp(ctx, transport{host}, k.Peer)
 		add("up", bytes, took, err)
-		bytes, took, err = peer.MeasureDown(ctx, transport{host}, k.Peer, s.spec, greetBytes, greetWithin)
+		bytes, took, err = contact.MeasureDown(ctx, transport{host}, k.Peer, s.spec, greetBytes, greetWithin)
 		add("down", bytes, took, err)
 		break
 	}

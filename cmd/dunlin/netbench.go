@@ -16,7 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"dunlin/peer"
+	"dunlin/peer/contact"
 	"dunlin/swarm"
 	"dunlin/wire"
 )
@@ -130,7 +130,7 @@ func rawSpeed(ctx context.Context, d time.Duration) (carried, error) {
 
 // giver serves one blob.
 type giver struct {
-	peer.Deaf
+	contact.Deaf
 	blob []byte
 }
 
@@ -146,7 +146,7 @@ func (s *netSpeed) measure(ctx context.Context, c *Config) (err error) {
 		return err
 	}
 	defer closing(&err, from.Close)
-	to, err := swarm.New(ctx, swarm.Config{Key: key(2), Protocol: protocol, Handler: peer.Deaf{}, Down: c.Down})
+	to, err := swarm.New(ctx, swarm.Config{Key: key(2), Protocol: protocol, Handler: contact.Deaf{}, Down: c.Down})
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"dunlin/folder"
 	"dunlin/invite"
 	"dunlin/peer"
+	"dunlin/peer/contact"
 	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm"
@@ -151,12 +152,12 @@ func (s *stay) fetchStage(ctx context.Context, c *Config, say func(any)) (_ int,
 	if !s.spec.Staged() {
 		return 0, nil
 	}
-	host, err := c.host(ctx, s.key, s.token.Run, peer.Deaf{}, s.log, swarm.Reach{})
+	host, err := c.host(ctx, s.key, s.token.Run, contact.Deaf{}, s.log, swarm.Reach{})
 	if err != nil {
 		return 0, err
 	}
 	defer closing(&err, host.Close)
-	offer, err := peer.FetchStage(ctx, transport{host}, s.token.Coordinators(), s.spec)
+	offer, err := contact.FetchStage(ctx, transport{host}, s.token.Coordinators(), s.spec)
 	if err != nil {
 		if last, known := s.folder.Stage(s.token.Run); known {
 			s.log.Warn("serving the stage of last time", "stage", last, "err", err)

@@ -15,8 +15,9 @@ func arrows() map[string][]string {
 	return map[string][]string{
 		"cmd/dunlin": {everything},
 		"peer": {
-			"peer/core", "peer/figures", "peer/mailbox", "coordinator", "round", "pipeline", "catchup", "contribution", "replica", "ledger", "store", "status",
-			"engine", "folder", "recipe", "training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "wire",
+			"peer/core", "peer/keeper", "peer/slabs", "peer/contact", "peer/judge", "peer/figures", "peer/mailbox",
+			"coordinator", "round", "pipeline", "catchup", "contribution", "replica", "ledger", "store", "status",
+			"engine", "folder", "recipe", "training", "checkpoint", "compress", "compute", "data", "wire",
 		},
 		"engine": {"recipe", "training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "store", "wire"},
 		"folder": {"recipe", "training", "replica", "ledger", "checkpoint", "store", "wire"},
@@ -30,6 +31,10 @@ func arrows() map[string][]string {
 		},
 		"peer/core":      {"coordinator", "round", "pipeline", "catchup", "wire"},
 		"peer/figures":   {"peer/core", "coordinator", "round", "pipeline", "status", "store", "wire"},
+		"peer/keeper":    {"peer/mailbox", "folder", "catchup", "replica", "store", "wire"},
+		"peer/slabs":     {"peer/mailbox", "folder", "contribution", "store", "wire"},
+		"peer/contact":   {"peer/mailbox", "recipe", "data", "wire"},
+		"peer/judge":     {"peer/mailbox", "recipe", "training", "model", "compute", "data", "wire"},
 		"peer/mailbox":   {},
 		"coordinator":    {"wire", "invite"},
 		"round":          {"wire"},

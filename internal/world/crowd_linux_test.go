@@ -19,6 +19,7 @@ import (
 	"dunlin/coordinator"
 	"dunlin/invite"
 	"dunlin/peer"
+	"dunlin/peer/contact"
 	"dunlin/status"
 	"dunlin/swarm"
 	"dunlin/wire"
@@ -35,7 +36,7 @@ const (
 // guest is a member of a run that never trains: it says hello, takes a slot and
 // gives signs of life.
 type guest struct {
-	peer.Deaf
+	contact.Deaf
 	host *swarm.Host
 	slot atomic.Uint64
 	in   chan struct{} // closed when it has a slot
@@ -198,12 +199,12 @@ func (m *member) train(ctx context.Context, step time.Duration) error {
 // firstContact fetches the run's spec.
 func firstContact(t *testing.T, token *invite.Token) *wire.SignedSpec {
 	t.Helper()
-	host, err := swarm.New(t.Context(), swarm.Config{Key: crowdKey(1 << 20), Protocol: swarm.ProtocolOf(token.Run), Secret: token.Run[:], Handler: peer.Deaf{}})
+	host, err := swarm.New(t.Context(), swarm.Config{Key: crowdKey(1 << 20), Protocol: swarm.ProtocolOf(token.Run), Secret: token.Run[:], Handler: contact.Deaf{}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer host.Close()
-	signed, err := peer.FetchSpec(t.Context(), transport{Host: host}, token.Coordinators(), token.Run)
+	signed, err := contact.FetchSpec(t.Context(), transport{Host: host}, token.Coordinators(), token.Run)
 	if err != nil {
 		t.Fatal(err)
 	}

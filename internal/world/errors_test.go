@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"dunlin/peer"
+	"dunlin/peer/contact"
 	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm"
@@ -15,7 +16,7 @@ import (
 
 // stranger speaks to a coordinator without being a peer.
 type stranger struct {
-	peer.Deaf
+	contact.Deaf
 	mu       sync.Mutex
 	messages []wire.Message
 	heard    chan struct{} // holds a token after a message
@@ -121,12 +122,12 @@ func TestFirstContact(t *testing.T) {
 	w.start(place{})
 	ask := func(run wire.Hash, addrs []string) error {
 		t.Helper()
-		host, err := swarm.New(t.Context(), swarm.Config{Key: testKey(30), Protocol: "/dunlin/1/" + run.String(), Handler: peer.Deaf{}})
+		host, err := swarm.New(t.Context(), swarm.Config{Key: testKey(30), Protocol: "/dunlin/1/" + run.String(), Handler: contact.Deaf{}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer host.Close()
-		_, err = peer.FetchSpec(t.Context(), transport{Host: host}, []wire.Known{{Peer: w.lead.host.ID(), Addrs: addrs}}, run)
+		_, err = contact.FetchSpec(t.Context(), transport{Host: host}, []wire.Known{{Peer: w.lead.host.ID(), Addrs: addrs}}, run)
 		return err
 	}
 	var addrs []string

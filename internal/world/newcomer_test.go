@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dunlin/peer"
+	"dunlin/peer/contact"
 	"dunlin/recipe"
 )
 
@@ -14,7 +15,7 @@ func TestNewcomerMeasuresItsLink(t *testing.T) {
 	w := newWorld(t, nil, func(*recipe.Run) {})
 	w.start(place{})
 	defer w.lead.halt()
-	n := peer.NewNewcomer()
+	n := contact.NewNewcomer()
 	host := w.host(peer.Config{Key: testKey(31), Run: w.id}, place{}, n)
 	defer host.Close()
 	lead := w.lead.host
@@ -25,10 +26,10 @@ func TestNewcomerMeasuresItsLink(t *testing.T) {
 	if err != nil || bytes != 1<<20 || took <= 0 || took > 10*time.Second {
 		t.Errorf("%d bytes up in %s, %v", bytes, took, err)
 	}
-	if bytes, _, err := peer.NewNewcomer().MeasureUp(t.Context(), transport{Host: host}, lead.ID()); err == nil || bytes != 0 {
+	if bytes, _, err := contact.NewNewcomer().MeasureUp(t.Context(), transport{Host: host}, lead.ID()); err == nil || bytes != 0 {
 		t.Errorf("noise under another name: %d bytes, %v", bytes, err)
 	}
-	if bytes, took, err := peer.MeasureDown(t.Context(), transport{Host: host}, lead.ID(), w.spec, 1<<20, 10*time.Second); err != nil || bytes == 0 || took <= 0 {
+	if bytes, took, err := contact.MeasureDown(t.Context(), transport{Host: host}, lead.ID(), w.spec, 1<<20, 10*time.Second); err != nil || bytes == 0 || took <= 0 {
 		t.Errorf("%d bytes down in %s, %v", bytes, took, err)
 	}
 }

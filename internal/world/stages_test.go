@@ -8,6 +8,7 @@ import (
 	"dunlin/engine"
 	"dunlin/model"
 	"dunlin/peer"
+	"dunlin/peer/contact"
 	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
@@ -200,9 +201,9 @@ func (c *council) whatStage(key byte, lead int) int {
 			known = append(known, wire.Known{Peer: n.host.ID(), Addrs: n.host.Addrs()})
 		}
 	}
-	host := c.host(peer.Config{Key: testKey(key), Run: c.id}, place{key: key}, peer.Deaf{})
+	host := c.host(peer.Config{Key: testKey(key), Run: c.id}, place{key: key}, contact.Deaf{})
 	defer func() { _ = host.Close() }()
-	offer, err := peer.FetchStage(c.t.Context(), transport{host, hooks{}}, known, c.spec)
+	offer, err := contact.FetchStage(c.t.Context(), transport{host, hooks{}}, known, c.spec)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -1,9 +1,8 @@
-package peer
+package contact
 
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -24,7 +23,7 @@ const (
 
 // MeasureDown fetches a run's token shards from one peer, one by one, until so many bytes have come or so much time has
 // passed, and returns what came in how long. The bytes are thrown away. With an error it returns what came before it.
-func MeasureDown(ctx context.Context, t Transport, from wire.PeerID, spec *wire.RunSpec, enough int, within time.Duration) (bytes int, took time.Duration, err error) {
+func MeasureDown(ctx context.Context, t Network, from wire.PeerID, spec *wire.RunSpec, enough int, within time.Duration) (bytes int, took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	began := time.Now()
@@ -32,7 +31,7 @@ func MeasureDown(ctx context.Context, t Transport, from wire.PeerID, spec *wire.
 		request := wire.Encode(&wire.Request{Class: wire.ClassData, What: wire.WhatBlob, Hash: s.Hash})
 		b, err := t.Fetch(ctx, from, wire.ClassData, request, data.MaxShard)
 		if err == nil && wire.HashLeaf(b) != s.Hash {
-			err = errWrongBytes
+			err = ErrWrongBytes
 		}
 		if err != nil {
 			return bytes, took, fmt.Errorf("token shard %s: %w", s.Hash.Short(), err)
@@ -66,14 +65,14 @@ func (n *Newcomer) Serve(_ context.Context, _ wire.PeerID, request []byte) ([]by
 		return nil, err
 	}
 	if r.What != wire.WhatSlab || r.Hash != n.name {
-		return nil, errNotHere
+		return nil, ErrNotHere
 	}
 	return n.noise, nil
 }
 
 // MeasureUp has the coordinator pull noise from here and returns how much it had in how long. A coordinator of an earlier
 // release, or one with other newcomers to measure, refuses.
-func (n *Newcomer) MeasureUp(ctx context.Context, t Transport, coordinator wire.PeerID) (bytes int, took time.Duration, err error) {
+func (n *Newcomer) MeasureUp(ctx context.Context, t Network, coordinator wire.PeerID) (bytes int, took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pullFor+2*pullLate)
 	defer cancel()
 	request := wire.Encode(&wire.Request{Class: wire.ClassJoin, What: wire.WhatPull, Hash: n.name})
@@ -88,54 +87,8 @@ func (n *Newcomer) MeasureUp(ctx context.Context, t Transport, coordinator wire.
 	return int(p.Bytes), time.Duration(p.Micros) * time.Microsecond, nil
 }
 
-// pullAsked is a newcomer's wish to be measured.
-type pullAsked struct {
-	ctx    context.Context //nolint:containedctx // of the request
-	peer   wire.PeerID
-	name   wire.Hash
-	answer chan *wire.Pulled // takes one; nil is a refusal
-}
-
-// pullFrom has a coordinator pull from a newcomer, on any goroutine.
-func (p *Peer) pullFrom(ctx context.Context, from wire.PeerID, name wire.Hash) ([]byte, error) {
-	if !p.isCoordinator(p.self) {
-		return nil, errNotHere
-	}
-	answer := make(chan *wire.Pulled, 1)
-	p.inbox.Put(pullAsked{ctx, from, name, answer})
-	select {
-	case pulled := <-answer:
-		if pulled == nil {
-			return nil, errors.New("others are measured now")
-		}
-		return wire.Encode(pulled), nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-p.done:
-		return nil, errNotHere
-	}
-}
-
-// pull measures one newcomer at a time, so that a crowd of them takes little of the coordinator's link.
-func (p *Peer) pull(ctx context.Context, asked pullAsked) {
-	select {
-	case p.pulling <- struct{}{}:
-	default:
-		asked.answer <- nil
-		return
-	}
-	t := p.transport
-	p.wg.Go(func() {
-		defer func() { <-p.pulling }()
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		defer context.AfterFunc(asked.ctx, cancel)()
-		asked.answer <- pullNoise(ctx, t, asked.peer, asked.name)
-	})
-}
-
-// pullNoise fetches slabs, some at a time, until there are enough or the time is over; nil when nothing came.
-func pullNoise(ctx context.Context, t Transport, from wire.PeerID, name wire.Hash) *wire.Pulled {
+// PullNoise fetches slabs, some at a time, until there are enough or the time is over; nil when nothing came.
+func PullNoise(ctx context.Context, t Network, from wire.PeerID, name wire.Hash) *wire.Pulled {
 	ctx, cancel := context.WithTimeout(ctx, pullFor+pullLate)
 	defer cancel()
 	var mu sync.Mutex

@@ -1,4 +1,4 @@
-package peer
+package contact
 
 import (
 	"context"
@@ -25,14 +25,14 @@ func (Deaf) Disconnected(wire.PeerID) {}
 func (Deaf) Message(wire.PeerID, []byte) {}
 
 // Serve has nothing to give.
-func (Deaf) Serve(context.Context, wire.PeerID, []byte) ([]byte, error) { return nil, errNotHere }
+func (Deaf) Serve(context.Context, wire.PeerID, []byte) ([]byte, error) { return nil, ErrNotHere }
 
 // specWithin bounds the whole first contact.
 const specWithin = 30 * time.Second
 
 // FetchSpec asks a run's coordinators, one after another, for the RunSpec and
 // checks that it is the one of the invite, signed, and one that this program can train.
-func FetchSpec(ctx context.Context, t Transport, coordinators []wire.Known, run wire.Hash) (*wire.SignedSpec, error) {
+func FetchSpec(ctx context.Context, t Network, coordinators []wire.Known, run wire.Hash) (*wire.SignedSpec, error) {
 	ctx, cancel := context.WithTimeout(ctx, specWithin)
 	defer cancel()
 	var errs []error
@@ -46,7 +46,7 @@ func FetchSpec(ctx context.Context, t Transport, coordinators []wire.Known, run 
 	return nil, errors.Join(errs...)
 }
 
-func fetchSpec(ctx context.Context, t Transport, coordinator wire.PeerID, addrs []string, run wire.Hash) (*wire.SignedSpec, error) {
+func fetchSpec(ctx context.Context, t Network, coordinator wire.PeerID, addrs []string, run wire.Hash) (*wire.SignedSpec, error) {
 	if err := t.Connect(ctx, coordinator, addrs); err != nil {
 		return nil, fmt.Errorf("the coordinator of run %s cannot be reached at %v: %w; check that it runs, that the invite is its newest and that this machine is online, then try again", run.Short(), addrs, err)
 	}
@@ -68,7 +68,7 @@ func fetchSpec(ctx context.Context, t Transport, coordinator wire.PeerID, addrs 
 
 // FetchStage asks a run's coordinators, one after another, which stage they want this
 // peer in. Of several only the one that leads knows: it is looked for until it answers.
-func FetchStage(ctx context.Context, t Transport, coordinators []wire.Known, spec *wire.RunSpec) (*wire.Offer, error) {
+func FetchStage(ctx context.Context, t Network, coordinators []wire.Known, spec *wire.RunSpec) (*wire.Offer, error) {
 	ctx, cancel := context.WithTimeout(ctx, specWithin)
 	defer cancel()
 	known := slices.Clone(coordinators)
@@ -97,9 +97,9 @@ func FetchStage(ctx context.Context, t Transport, coordinators []wire.Known, spe
 }
 
 // otherCoordinators asks one coordinator where those are that are not known.
-func otherCoordinators(ctx context.Context, t Transport, of wire.PeerID, known []wire.Known, spec *wire.RunSpec) []wire.Known {
+func otherCoordinators(ctx context.Context, t Network, of wire.PeerID, known []wire.Known, spec *wire.RunSpec) []wire.Known {
 	var out []wire.Known
-	for _, k := range hearsay(ctx, t, of) {
+	for _, k := range Hearsay(ctx, t, of) {
 		if slices.Contains(spec.Coordinators, k.Peer) && !slices.ContainsFunc(known, func(o wire.Known) bool { return o.Peer == k.Peer }) {
 			out = append(out, k)
 		}
@@ -107,7 +107,7 @@ func otherCoordinators(ctx context.Context, t Transport, of wire.PeerID, known [
 	return out
 }
 
-func fetchStage(ctx context.Context, t Transport, coordinator wire.PeerID, addrs []string, spec *wire.RunSpec) (*wire.Offer, error) {
+func fetchStage(ctx context.Context, t Network, coordinator wire.PeerID, addrs []string, spec *wire.RunSpec) (*wire.Offer, error) {
 	if err := t.Connect(ctx, coordinator, addrs); err != nil {
 		return nil, fmt.Errorf("ask which stage to serve: %w", err)
 	}

@@ -1,4 +1,4 @@
-package peer
+package contact
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 
 // giver answers requests with what it has, one after the other.
 type giver struct {
-	Transport
+	Network
 	answers [][]byte
 }
 
@@ -41,21 +41,21 @@ func TestWrongBytesAreAskedForOnceMore(t *testing.T) {
 			}
 			var got []byte
 			var failed error
-			f := &fetcher{transport: g}
-			f.fetch(t.Context(), fetchJob{
-				timeout: time.Minute,
-				check: func(b []byte) error {
+			f := &Fetcher{network: g}
+			f.fetch(t.Context(), Job{
+				Timeout: time.Minute,
+				Check: func(b []byte) error {
 					if !bytes.Equal(b, []byte("right")) {
 						return errors.New("not right")
 					}
 					return nil
 				},
-				done: func(b []byte, err error) { got, failed = b, err },
+				Done: func(b []byte, err error) { got, failed = b, err },
 			})
 			if string(got) != c.want || (failed == nil) != (c.want != "") || len(g.answers) > 0 {
 				t.Errorf("answer %q, error %v, %d answers not asked for; want %q", got, failed, len(g.answers), c.want)
 			}
-			if failed != nil && !errors.Is(failed, errWrongBytes) {
+			if failed != nil && !errors.Is(failed, ErrWrongBytes) {
 				t.Errorf("error %v does not say that the bytes are wrong", failed)
 			}
 		})

@@ -1,4 +1,4 @@
-package peer
+package keeper
 
 import (
 	"context"
@@ -13,45 +13,45 @@ import (
 	"dunlin/wire"
 )
 
-// weightsAsked asks the keeper for the committed weights of every fragment.
-type weightsAsked struct{}
+// WeightsAsked asks the keeper for the committed weights of every fragment.
+type WeightsAsked struct{}
 
-// weightsGiven answers it. The slices are never written again.
-type weightsGiven struct {
-	versions []uint64
-	weights  [][]float32
+// WeightsGiven answers it. The slices are never written again.
+type WeightsGiven struct {
+	Versions []uint64
+	Weights  [][]float32
 }
 
-// committed comes before catchup.Applied: what a worker merges.
-type committed struct {
+// Committed comes before catchup.Applied: what a worker merges.
+type Committed struct {
 	height   uint64
-	fragment int
-	version  uint64
-	weights  []float32
-	tokens   uint64 // of the run by then; filled in by the loop
-	members  int    // contributors; filled in by the loop
+	Fragment int
+	Version  uint64
+	Weights  []float32
+	Tokens   uint64 // of the run by then; filled in by the loop
+	Members  int    // contributors; filled in by the loop
 }
 
-// saved comes before catchup.CheckpointSaved: what the checkpoint needs.
-type saved struct {
-	at   uint64
-	head []byte // of replica.Head
+// Saved comes before catchup.CheckpointSaved: what the checkpoint needs.
+type Saved struct {
+	At   uint64
+	Head []byte // of replica.Head
 }
 
-// governed hands the keeper a settings entry of the log.
-type governed struct{ settings *wire.Settings }
+// Governed hands the keeper a settings entry of the log.
+type Governed struct{ Settings *wire.Settings }
 
-// keeper owns the replica. It alone computes outer steps, on one goroutine, in
+// Keeper owns the replica. It alone computes outer steps, on one goroutine, in
 // the order of the orders; results are durable before it says so (R8).
-type keeper struct {
+type Keeper struct {
 	run     wire.Hash
 	stage   int // that the replica holds
 	replica *replica.Replica
 	store   store.Store
-	orders  *mailbox.Mailbox[any]
+	Orders  *mailbox.Mailbox[any]
 	report  func(any)
 	shadows map[shadowKey]*replica.Shadow
-	// settings of the log so far: a replica that is loaded must know them, too.
+	// Settings of the log so far: a replica that is loaded must know them, too.
 	settings []*wire.Settings
 }
 
@@ -61,18 +61,18 @@ type shadowKey struct {
 	result   wire.Hash
 }
 
-func newKeeper(r *replica.Replica, stage int, s store.Store, report func(any)) *keeper {
-	return &keeper{run: r.Spec().ID(), stage: stage, replica: r, store: s, orders: mailbox.New[any](), report: report, shadows: map[shadowKey]*replica.Shadow{}}
+func New(r *replica.Replica, stage int, s store.Store, report func(any)) *Keeper {
+	return &Keeper{run: r.Spec().ID(), stage: stage, replica: r, store: s, Orders: mailbox.New[any](), report: report, shadows: map[shadowKey]*replica.Shadow{}}
 }
 
-func (k *keeper) loop(ctx context.Context) {
+func (k *Keeper) Loop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-k.orders.Ready:
+		case <-k.Orders.Ready:
 		}
-		for _, order := range k.orders.Take() {
+		for _, order := range k.Orders.Take() {
 			if ctx.Err() != nil {
 				return
 			}
@@ -81,7 +81,7 @@ func (k *keeper) loop(ctx context.Context) {
 	}
 }
 
-func (k *keeper) obey(order any) {
+func (k *Keeper) obey(order any) {
 	switch o := order.(type) {
 	case catchup.Prepare:
 		k.report(k.prepare(o))
@@ -95,26 +95,26 @@ func (k *keeper) obey(order any) {
 		k.report(k.save(o))
 	case catchup.LoadCheckpoint:
 		k.report(k.load(o))
-	case governed:
-		k.settings = append(k.settings, o.settings)
-		k.replica.Govern(o.settings)
+	case Governed:
+		k.settings = append(k.settings, o.Settings)
+		k.replica.Govern(o.Settings)
 	case catchup.Follow:
 		if err := k.replica.Follow(o.Commit); err != nil {
 			k.report(mailbox.Complaint{Text: err.Error()}) // the log is certified: only this program can be wrong
 		}
-	case weightsAsked:
-		given := weightsGiven{}
+	case WeightsAsked:
+		given := WeightsGiven{}
 		for f := range k.replica.Fragments() {
 			version, weights := k.replica.Weights(f) // none of another stage's
-			given.versions = append(given.versions, version)
-			given.weights = append(given.weights, weights)
+			given.Versions = append(given.Versions, version)
+			given.Weights = append(given.Weights, weights)
 		}
 		k.report(given)
 	}
 }
 
 // frames reads the result's frames, which are in the store.
-func (k *keeper) frames(table *wire.CommitTable) ([][]byte, error) {
+func (k *Keeper) frames(table *wire.CommitTable) ([][]byte, error) {
 	frames := make([][]byte, len(table.Slabs))
 	for i, s := range table.Slabs {
 		frame, err := k.store.Get(s.Hash, wire.MaxFrame)
@@ -126,7 +126,7 @@ func (k *keeper) frames(table *wire.CommitTable) ([][]byte, error) {
 	return frames, nil
 }
 
-func (k *keeper) prepare(o catchup.Prepare) any {
+func (k *Keeper) prepare(o catchup.Prepare) any {
 	result := o.Table.ResultRoot()
 	key := shadowKey{o.Fragment, o.Attempt, result}
 	fail := func(err error) any {
@@ -152,7 +152,7 @@ func (k *keeper) prepare(o catchup.Prepare) any {
 	return catchup.Prepared{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, Result: result, State: shadow.State()}
 }
 
-func (k *keeper) drop(key shadowKey) {
+func (k *Keeper) drop(key shadowKey) {
 	if s := k.shadows[key]; s != nil {
 		s.Drop()
 		delete(k.shadows, key)
@@ -160,12 +160,12 @@ func (k *keeper) drop(key shadowKey) {
 }
 
 // letGo drops a shadow and the frames behind it.
-func (k *keeper) letGo(key shadowKey) {
+func (k *Keeper) letGo(key shadowKey) {
 	k.drop(key)
 	k.store.Unpin(folder.PinHeld(key.attempt, key.result))
 }
 
-func (k *keeper) promote(o catchup.Promote) any {
+func (k *Keeper) promote(o catchup.Promote) any {
 	key := shadowKey{o.Commit.Fragment, o.Commit.Attempt, o.Commit.Result}
 	shadow := k.shadows[key]
 	if shadow == nil {
@@ -181,7 +181,7 @@ func (k *keeper) promote(o catchup.Promote) any {
 	return k.applied(o.Height, o.Commit, err)
 }
 
-func (k *keeper) apply(o catchup.Apply) any {
+func (k *Keeper) apply(o catchup.Apply) any {
 	frames, err := k.frames(o.Table)
 	if err != nil {
 		return catchup.ApplyFailed{Height: o.Height, Reason: err.Error()}
@@ -201,18 +201,18 @@ func (k *keeper) apply(o catchup.Apply) any {
 	return k.applied(o.Height, o.Commit, err)
 }
 
-func (k *keeper) applied(height uint64, c *wire.Commit, err error) any {
+func (k *Keeper) applied(height uint64, c *wire.Commit, err error) any {
 	if err != nil {
 		return catchup.ApplyFailed{Height: height, Reason: err.Error()}
 	}
 	version, weights := k.replica.Weights(int(c.Fragment))
-	k.report(committed{height: height, fragment: int(c.Fragment), version: version, weights: weights})
+	k.report(Committed{height: height, Fragment: int(c.Fragment), Version: version, Weights: weights})
 	return catchup.Applied{Height: height, State: c.State}
 }
 
 // save pins nothing itself: the loop pins what saved lists, before it hears
 // that the checkpoint is durable.
-func (k *keeper) save(o catchup.SaveCheckpoint) any {
+func (k *Keeper) save(o catchup.SaveCheckpoint) any {
 	var head []byte
 	if _, err := k.replica.Save(k.store, o.At, func(b []byte) error {
 		head = b
@@ -220,11 +220,11 @@ func (k *keeper) save(o catchup.SaveCheckpoint) any {
 	}); err != nil {
 		return catchup.SaveFailed{At: o.At, Reason: err.Error()}
 	}
-	k.report(saved{at: o.At, head: head})
+	k.report(Saved{At: o.At, Head: head})
 	return catchup.CheckpointSaved{At: o.At}
 }
 
-func (k *keeper) load(o catchup.LoadCheckpoint) any {
+func (k *Keeper) load(o catchup.LoadCheckpoint) any {
 	loaded, err := k.restore(o)
 	if err != nil {
 		return catchup.LoadFailed{At: o.At, Reason: err.Error()}
@@ -234,14 +234,14 @@ func (k *keeper) load(o catchup.LoadCheckpoint) any {
 	}
 	loaded.Govern(k.settings...)
 	k.replica = loaded
-	k.report(replicaReplaced{loaded})
+	k.report(ReplicaReplaced{loaded})
 	return catchup.Loaded{At: o.At}
 }
 
-// replicaReplaced hands the loop the replica to serve and to hash.
-type replicaReplaced struct{ replica *replica.Replica }
+// ReplicaReplaced hands the loop the replica to serve and to hash.
+type ReplicaReplaced struct{ Replica *replica.Replica }
 
-func (k *keeper) restore(o catchup.LoadCheckpoint) (*replica.Replica, error) {
+func (k *Keeper) restore(o catchup.LoadCheckpoint) (*replica.Replica, error) {
 	if o.At == 0 {
 		return replica.NewStage(k.replica.Spec(), k.stage)
 	}

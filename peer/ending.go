@@ -1,0 +1,47 @@
+package peer
+
+import (
+	"errors"
+	"fmt"
+
+	"dunlin/checkpoint"
+	"dunlin/folder"
+	"dunlin/peer/judge"
+	"dunlin/wire"
+)
+
+// ask has the present state measured; the coordinator asks at the start, at
+// checkpoints and at the end.
+func (p *Peer) ask(last bool) {
+	if p.judge != nil {
+		p.judge.Orders.Put(judge.Order{Height: p.life.Height, Tokens: p.figures.Tokens, Tensors: p.replica.Tensors(), Last: last})
+	}
+}
+
+// export writes the run's model as a checkpoint folder that `dunlin sample` and
+// `dunlin eval` open.
+func (p *Peer) export() error {
+	if p.cfg.Export == "" {
+		return nil
+	}
+	c, err := folder.ModelAt(p.replica, p.life.Height)
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	_, err = checkpoint.Save(p.cfg.Export, c, 1)
+	return err
+}
+
+// checkEnd closes a run whose last commit is applied here: the model is
+// exported and measured once.
+func (p *Peer) checkEnd() {
+	if p.settingsIn.Phase != wire.PhaseEnded || p.ended || p.life.Height < p.figures.CommitHeight {
+		return
+	}
+	p.ended = true
+	if err := p.export(); err != nil {
+		p.failure = errors.Join(p.failure, err)
+		return
+	}
+	p.ask(true)
+}
