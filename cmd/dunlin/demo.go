@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dunlin/cmd/dunlin/localswarm"
 	"dunlin/data"
 	"dunlin/optimizer"
 	"dunlin/status"
@@ -41,9 +42,9 @@ const (
 // demo is one `dunlin demo` under way.
 type demo struct {
 	cfg     *Config
-	swarm   *localSwarm
+	swarm   *localswarm.Swarm
 	line    *progress
-	chaos   *chaos // nil without --chaos
+	chaos   *localswarm.Chaos // nil without --chaos
 	started time.Time
 	trained time.Time // first step seen
 	ended   time.Time // the log says that the run has ended
@@ -82,8 +83,8 @@ func (d *demo) run(ctx context.Context) (*demoResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.swarm = &localSwarm{dir: c.Out, threads: c.Threads, device: c.Device, up: c.Up, down: c.Down, verbose: c.Verbose, listen: c.Listen, fault: os.Getenv("DUNLIN_FAULT")}
-	if err := d.swarm.prepare(); err != nil {
+	d.swarm = &localswarm.Swarm{Dir: c.Out, Threads: c.Threads, Device: c.Device, Up: limitText(c.Up), Down: limitText(c.Down), Verbose: c.Verbose, Listen: c.Listen, Fault: os.Getenv("DUNLIN_FAULT")}
+	if err := d.swarm.Prepare(); err != nil {
 		return nil, err
 	}
 	d.line.say("data           "+corpus.Description, "data", slog.String("description", corpus.Description))
@@ -95,20 +96,20 @@ func (d *demo) run(ctx context.Context) (*demoResult, error) {
 	budget := cmp.Or(c.Tokens, max(1, int(budgetShare*all*c.Seconds)))
 	d.line.say(fmt.Sprintf("this machine   %d CPUs · a worker alone makes %s tokens/s · budget %s tokens in %s", runtime.NumCPU(), rate(speed),
 		grouped(budget), status.Duration(c.Seconds)), "machine", slog.Int("cpus", runtime.NumCPU()), slog.Float64("worker_tokens_per_second", speed), slog.Int("budget", budget))
-	d.swarm.flags = append(append(c.runFlags("demo", budget), "--coordinators", strconv.Itoa(c.Coordinators)), c.spreadFlags()...)
-	defer d.swarm.stop()
-	if err := d.swarm.start(ctx, c.Coordinators, c.Workers); err != nil {
+	d.swarm.Flags = append(append(c.runFlags("demo", budget), "--coordinators", strconv.Itoa(c.Coordinators)), c.spreadFlags()...)
+	defer d.swarm.Stop()
+	if err := d.swarm.Start(ctx, c.Coordinators, c.Workers); err != nil {
 		return nil, err
 	}
-	d.line.say(fmt.Sprintf("swarm          %s and %d workers · page %s · logs in %s", coordinators(c.Coordinators), c.Workers, d.swarm.page, d.swarm.path("logs")), "swarm",
-		slog.Int("workers", c.Workers), slog.String("page", d.swarm.page), slog.String("invite", d.swarm.invite))
+	d.line.say(fmt.Sprintf("swarm          %s and %d workers · page %s · logs in %s", coordinators(c.Coordinators), c.Workers, d.swarm.Page, d.swarm.Path("logs")), "swarm",
+		slog.Int("workers", c.Workers), slog.String("page", d.swarm.Page), slog.String("invite", d.swarm.Invite))
 	d.started = time.Now()
 	if c.Chaos {
-		d.chaos = newChaos(d.swarm, rand.New(rand.NewPCG(c.Seed, 3)), d.started, c.Seconds, c.Stages)
+		d.chaos = localswarm.NewChaos(d.swarm, rand.New(rand.NewPCG(c.Seed, 3)), d.started, seconds(c.Seconds), c.Stages)
 	}
 	reason := d.follow(ctx)
 	if d.chaos != nil {
-		d.chaos.endHunt() // a frozen worker could not leave
+		d.chaos.EndHunt() // a frozen worker could not leave
 	}
 	return d.report(reason), nil
 }
@@ -137,8 +138,8 @@ func (d *demo) follow(ctx context.Context) error {
 		if d.last != nil && d.last.Run.Done {
 			return d.leave(stopped)
 		}
-		if !ordered && now.After(until) && d.ended.IsZero() && d.swarm.coordinator.running() {
-			if err := d.swarm.order(orderEnd); err != nil {
+		if !ordered && now.After(until) && d.ended.IsZero() && d.swarm.Coordinator.Running() {
+			if err := d.swarm.Order(orderEnd); err != nil {
 				return err
 			}
 			ordered, until = true, now
@@ -159,10 +160,10 @@ func coordinators(n int) string {
 
 // leave waits for the goodbyes.
 func (d *demo) leave(stopped bool) error {
-	if err := d.swarm.awaitWorkers(); err != nil {
+	if err := d.swarm.AwaitWorkers(); err != nil {
 		return err
 	}
-	shot, err := d.swarm.look(context.Background()) // with every goodbye in it
+	shot, err := d.swarm.Look(context.Background()) // with every goodbye in it
 	if err != nil {
 		return err
 	}
@@ -175,7 +176,7 @@ func (d *demo) leave(stopped bool) error {
 
 // pace is the time to the next look: short while chaos waits for a moment to strike.
 func (d *demo) pace() time.Duration {
-	if d.chaos != nil && d.chaos.hunting {
+	if d.chaos != nil && d.chaos.Hunting {
 		return 30 * time.Millisecond
 	}
 	return 250 * time.Millisecond
@@ -184,15 +185,15 @@ func (d *demo) pace() time.Duration {
 // step looks at the swarm once, and lets chaos act.
 func (d *demo) step(ctx context.Context) error {
 	if d.chaos != nil {
-		if err := d.chaos.act(ctx, d.last); err != nil {
+		if err := d.chaos.Act(ctx, d.last); err != nil {
 			return err
 		}
 	}
-	if d.chaos == nil || !d.chaos.down {
-		if err := d.swarm.check(); err != nil {
+	if d.chaos == nil || !d.chaos.Down {
+		if err := d.swarm.Check(); err != nil {
 			return err
 		}
-		if shot, err := d.swarm.look(ctx); err == nil { // else the next look tells
+		if shot, err := d.swarm.Look(ctx); err == nil { // else the next look tells
 			d.take(shot)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"dunlin/cmd/dunlin/localswarm"
 	"dunlin/compute/cpu"
 	"dunlin/model"
 	"dunlin/status"
@@ -102,45 +103,45 @@ func (r *demoResult) fill(d *demo, s *status.Snapshot) {
 	r.InnerStepsPerOuter, r.Stages = s.Run.H, len(s.Stages)
 	r.MicroBatches, r.PartlyCounted = s.Health.MicroBatches, s.Health.PartlyCounted
 	r.shown = status.Snapshot{Run: s.Run, Stages: s.Stages}
-	var sum counters
-	for _, w := range d.swarm.workers {
-		n, last := w.tally.total(), &w.tally.last
-		alive := !w.killed && (w.running() || w.err == nil) && w.tally.present() // else the run ended before it came, or came back
+	var sum localswarm.Counters
+	for _, w := range d.swarm.Workers {
+		n, last := w.Tally.Total(), &w.Tally.Last
+		alive := !w.Killed && (w.Running() || w.Err == nil) && w.Tally.Present() // else the run ended before it came, or came back
 		if alive {
 			r.Height = max(r.Height, last.Height)
 		}
 		r.Workers = append(r.Workers, demoWorker{
-			ID: w.id, Tokens: n.tokens, TokensPerSecond: w.tally.tokensPerSecond(), Sent: n.sent, Received: n.received,
+			ID: w.ID, Tokens: n.Tokens, TokensPerSecond: w.Tally.TokensPerSecond(), Sent: n.Sent, Received: n.Received,
 			Utilisation: last.Utilisation, StateHash: last.StateHash, Alive: alive,
 		})
 		shown := *last
-		shown.Name, shown.Alive, shown.Tokens, shown.Sent, shown.Received = w.name, alive, n.tokens, n.sent, n.received
-		shown.TokensPerSecond, shown.State, shown.Reason = w.tally.tokensPerSecond(), "", ""
+		shown.Name, shown.Alive, shown.Tokens, shown.Sent, shown.Received = w.Name, alive, n.Tokens, n.Sent, n.Received
+		shown.TokensPerSecond, shown.State, shown.Reason = w.Tally.TokensPerSecond(), "", ""
 		if !alive {
 			shown.Reason = "had no part in the end"
-			if w.killed {
+			if w.Killed {
 				shown.Reason = "killed"
 			}
 		}
 		r.shown.Peers = append(r.shown.Peers, shown)
-		sum.steps += n.steps
-		sum.outer += n.outer
-		sum.round += n.round
-		sum.contributed += n.contributed
+		sum.Steps += n.Steps
+		sum.Outer += n.Outer
+		sum.Round += n.Round
+		sum.Contributed += n.Contributed
 	}
 	r.costs(&sum)
 }
 
 // costs computes the protocol's figures from all workers' sums.
-func (r *demoResult) costs(sum *counters) {
+func (r *demoResult) costs(sum *localswarm.Counters) {
 	workers, parameters := float64(len(r.Workers)), float64(r.Parameters)
-	r.InnerSteps, r.OuterSteps = float64(sum.steps)/workers, float64(sum.outer)/workers
-	if sum.outer > 0 {
-		merged := parameters * float64(sum.outer)
-		r.BitsPerParameter, r.UploadBitsPerParameter = float64(sum.contributed)*8/merged, float64(sum.round)*8/merged
+	r.InnerSteps, r.OuterSteps = float64(sum.Steps)/workers, float64(sum.Outer)/workers
+	if sum.Outer > 0 {
+		merged := parameters * float64(sum.Outer)
+		r.BitsPerParameter, r.UploadBitsPerParameter = float64(sum.Contributed)*8/merged, float64(sum.Round)*8/merged
 	}
-	if sum.round > 0 {
-		r.BytesRatio = float64(sum.steps) * 4 * parameters / float64(sum.round)
+	if sum.Round > 0 {
+		r.BytesRatio = float64(sum.Steps) * 4 * parameters / float64(sum.Round)
 	}
 }
 
@@ -152,20 +153,20 @@ func (r *demoResult) judge(d *demo) error {
 	}
 	alive := 0
 	for i, w := range r.Workers {
-		local := d.swarm.workers[i]
+		local := d.swarm.Workers[i]
 		if !w.Alive {
 			continue
 		}
 		alive++
-		if h := local.tally.last.Height; h != r.Height {
-			return fmt.Errorf("%s drained to height %d, others to %d", local.name, h, r.Height)
+		if h := local.Tally.Last.Height; h != r.Height {
+			return fmt.Errorf("%s drained to height %d, others to %d", local.Name, h, r.Height)
 		}
 		want := s.Run.StateHash
 		if len(s.Stages) > 0 {
-			want = s.Stages[local.tally.last.Stage].StateHash
+			want = s.Stages[local.Tally.Last.Stage].StateHash
 		}
 		if w.StateHash != want {
-			return fmt.Errorf("%s ends with state %s in its memory, the coordinator with %s", local.name, w.StateHash.Short(), want.Short())
+			return fmt.Errorf("%s ends with state %s in its memory, the coordinator with %s", local.Name, w.StateHash.Short(), want.Short())
 		}
 	}
 	if alive == 0 {
@@ -187,7 +188,7 @@ func (d *demo) sample() (string, error) {
 		return "", err
 	}
 	defer device.Close()
-	saved, err := training.OpenSaved(device, d.swarm.model(), training.Newest, 1)
+	saved, err := training.OpenSaved(device, d.swarm.Model(), training.Newest, 1)
 	if err != nil {
 		return "", err
 	}
@@ -222,7 +223,7 @@ func (r *demoResult) text(d *demo) string {
 			status.Percent(float64(r.PartlyCounted)/float64(max(1, r.MicroBatches))))
 	}
 	if r.Sample != "" {
-		fmt.Fprintf(&b, "\n%s\n\n the model is in %s · more: dunlin sample %s --prompt %q\n", indent(r.Sample), d.swarm.model(), d.swarm.model(), samplePrompt)
+		fmt.Fprintf(&b, "\n%s\n\n the model is in %s · more: dunlin sample %s --prompt %q\n", indent(r.Sample), d.swarm.Model(), d.swarm.Model(), samplePrompt)
 	}
 	return b.String()
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"dunlin/cmd/dunlin/localswarm"
 	"dunlin/machine"
 	"dunlin/status"
 	"dunlin/swarm"
@@ -22,7 +23,7 @@ func (c *Config) lookPorts() []status.Finding {
 	if c.Port != 0 {
 		ports.Detail = fmt.Sprintf("TCP and UDP %d and %d are free", c.Port, c.Port+1)
 		for _, port := range []int{c.Port, c.Port + 1} {
-			if err := tryPort("", port); err != nil {
+			if err := localswarm.TryPort("", port); err != nil {
 				ports.State, ports.Detail = status.Fail, err.Error()
 				ports.Mend = fmt.Sprintf("stop the program that has it (ss -lntup sport = :%d shows it), or choose another --port", port)
 				break

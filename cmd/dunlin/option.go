@@ -120,6 +120,14 @@ func parseRate(text string) (float64, error) {
 // formatRate is parseRate's inverse for whole bits.
 func formatRate(bits int) string { return strconv.FormatFloat(float64(bits)/1e3, 'f', -1, 64) + "kbit" }
 
+// limitText is formatRate where 0, no limit, is no text.
+func limitText(bits int) string {
+	if bits == 0 {
+		return ""
+	}
+	return formatRate(bits)
+}
+
 // choice is one of a few words.
 func choice(to *string, key, fallback, usage string, words ...string) option {
 	return option{key, usage, "name", fallback, strings.Join(words, ", "), func(text string) error {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -50,9 +51,15 @@ func (t *terminal) steering(name, short string, pause bool) *cobra.Command {
 		text(&c.DataDir, "data-dir", "", "path", "folder of the worker; without it, this machine's"))
 }
 
+// Bounds of an exchange with a page.
+const (
+	steerWithin = 2 * time.Second
+	maxAnswer   = 1 << 20 // bytes
+)
+
 // steer sends a change to the page of a worker on this machine.
 func steer(ctx context.Context, page string, change status.Change) error {
-	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	ctx, cancel := context.WithTimeout(ctx, steerWithin)
 	defer cancel()
 	base, err := url.Parse(page)
 	if err != nil {
@@ -91,7 +98,7 @@ func exchange(ctx context.Context, method, address string, body []byte, header h
 		return fmt.Errorf("nobody answers, so it does not run any more: %w", err)
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxSnapshot))
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
 		return err
 	}

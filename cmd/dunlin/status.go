@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -30,10 +27,7 @@ func newStatus(t *terminal) *cobra.Command {
 		yes(&c.Watch, "watch", "show it again every second until Ctrl-C, on a terminal in place"))
 }
 
-const (
-	statusEvery = time.Second
-	maxSnapshot = 16 << 20 // bytes
-)
+const statusEvery = time.Second
 
 func (t *terminal) status(ctx context.Context, c *Config, args []string) error {
 	pages, err := c.pages(args)
@@ -94,43 +88,13 @@ func (c *Config) pages(args []string) ([]string, error) {
 func askPages(ctx context.Context, pages []string) (*status.Snapshot, []byte, error) {
 	var errs []error
 	for _, page := range pages {
-		shot, body, err := askPage(ctx, page)
+		shot, body, err := status.Ask(ctx, page)
 		if err == nil {
 			return shot, body, nil
 		}
 		errs = append(errs, fmt.Errorf("no answer from %s: %w", page, err))
 	}
 	return nil, nil, errors.Join(errs...)
-}
-
-func askPage(ctx context.Context, page string) (*status.Snapshot, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, askWithin)
-	defer cancel()
-	u, err := url.Parse(page)
-	if err != nil {
-		return nil, nil, err
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.JoinPath("api/v1/snapshot").String(), http.NoBody)
-	if err != nil {
-		return nil, nil, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxSnapshot))
-	if err != nil {
-		return nil, nil, err
-	}
-	if response.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("%s: %s", response.Status, shorten(strings.TrimSpace(string(body))))
-	}
-	shot := new(status.Snapshot)
-	if err := json.Unmarshal(body, shot); err != nil {
-		return nil, nil, fmt.Errorf("read snapshot: %w", err)
-	}
-	return shot, body, nil
 }
 
 // showStatus prints a snapshot; again says that it takes the place of the one before.

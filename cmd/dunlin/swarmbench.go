@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dunlin/cmd/dunlin/localswarm"
 	"dunlin/data"
 	"dunlin/status"
 )
@@ -77,17 +78,17 @@ func (c *Config) measureSwarm(ctx context.Context, line *progress) (*swarmSpeed,
 	if err != nil {
 		return nil, err
 	}
-	s := &localSwarm{dir: c.Out, threads: c.Threads, device: c.Device, up: c.Up, down: c.Down, verbose: c.Verbose, listen: c.Listen}
-	if err := s.prepare(); err != nil {
+	s := &localswarm.Swarm{Dir: c.Out, Threads: c.Threads, Device: c.Device, Up: limitText(c.Up), Down: limitText(c.Down), Verbose: c.Verbose, Listen: c.Listen}
+	if err := s.Prepare(); err != nil {
 		return nil, err
 	}
-	s.flags = c.runFlags("bench swarm", 1<<50) // a budget that is never reached: rates stay at their peak
-	defer s.stop()
-	if err := s.start(ctx, 1, c.Workers); err != nil {
+	s.Flags = c.runFlags("bench swarm", 1<<50) // a budget that is never reached: rates stay at their peak
+	defer s.Stop()
+	if err := s.Start(ctx, 1, c.Workers); err != nil {
 		return nil, err
 	}
-	line.say(fmt.Sprintf("swarm          a coordinator and %d workers · page %s · logs in %s", c.Workers, s.page, s.path("logs")), "swarm", slog.String("page", s.page))
-	if _, err := s.awaitTraining(ctx, c.Workers, startShare); err != nil {
+	line.say(fmt.Sprintf("swarm          a coordinator and %d workers · page %s · logs in %s", c.Workers, s.Page, s.Path("logs")), "swarm", slog.String("page", s.Page))
+	if _, err := s.AwaitTraining(ctx, c.Workers, startShare); err != nil {
 		return nil, err
 	}
 	r := &swarmSpeed{Preset: c.Preset, Workers: c.Workers, Threads: c.Threads, InnerStepsPerOuter: recipe.H, Fragments: recipe.Fragments}
@@ -95,7 +96,7 @@ func (c *Config) measureSwarm(ctx context.Context, line *progress) (*swarmSpeed,
 	for i := range count {
 		w := swarmWindow{Rounds: i%4 == 0 || i%4 == 3} // on off off on: a drift of the machine's speed cancels
 		var err error
-		if w.TokensPerSecond, err = s.window(ctx, w.Rounds, length); err != nil {
+		if w.TokensPerSecond, err = window(ctx, s, w.Rounds, length); err != nil {
 			return nil, err
 		}
 		r.Windows = append(r.Windows, w)
@@ -103,7 +104,7 @@ func (c *Config) measureSwarm(ctx context.Context, line *progress) (*swarmSpeed,
 		line.step(fmt.Sprintf("measuring      window %d of %d · rounds %s · %s tokens/s", i+1, count, word, rate(w.TokensPerSecond)),
 			slog.Int("window", i+1), slog.Bool("rounds", w.Rounds), slog.Float64("tokens_per_second", w.TokensPerSecond))
 	}
-	shot, err := s.look(ctx)
+	shot, err := s.Look(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -122,63 +123,31 @@ func windowPlan(whole time.Duration) (count int, length time.Duration) {
 	return count, max(leastWindow, whole/time.Duration(count)-settleWithin)
 }
 
-// awaitTraining waits until so many workers train.
-func (s *localSwarm) awaitTraining(ctx context.Context, workers int, within time.Duration) (*status.Snapshot, error) {
-	var shot *status.Snapshot
-	err := s.watch(ctx, within, func(now *status.Snapshot) bool {
-		shot = now
-		return now.Health.Training >= workers
-	})
-	return shot, err
-}
-
-// watch looks until a snapshot is as wanted, or time is up, which is an error.
-func (s *localSwarm) watch(ctx context.Context, within time.Duration, wanted func(*status.Snapshot) bool) error {
-	limit := time.After(within)
-	pace := time.NewTicker(200 * time.Millisecond)
-	defer pace.Stop()
-	for {
-		if err := s.check(); err != nil {
-			return err
-		}
-		if shot, err := s.look(ctx); err == nil && wanted(shot) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("watch the swarm: %w", ctx.Err())
-		case <-limit:
-			return fmt.Errorf("the swarm did not get on within %s; its logs are in %s", within, s.path("logs"))
-		case <-pace.C:
-		}
-	}
-}
-
 // reading is one heartbeat's counters.
 type reading struct{ tokens, clock uint64 }
 
 // window switches rounds on or off, lets that settle and measures for a while: the sum of the workers' rates, each by
 // its own clock, between the first heartbeat after settling and the newest one at the end.
-func (s *localSwarm) window(ctx context.Context, rounds bool, length time.Duration) (float64, error) {
+func window(ctx context.Context, s *localswarm.Swarm, rounds bool, length time.Duration) (float64, error) {
 	order := orderSoloOn
 	if rounds {
 		order = orderSoloOff
 	}
-	if err := s.order(order); err != nil {
+	if err := s.Order(order); err != nil {
 		return 0, err
 	}
 	begin := time.Now()
-	before := s.readings()
+	before := readings(s)
 	first := map[string]reading{}
-	err := s.watch(ctx, settleWithin+length+leastWindow, func(*status.Snapshot) bool {
+	err := s.Watch(ctx, settleWithin+length+leastWindow, func(*status.Snapshot) bool {
 		since := time.Since(begin)
-		for id, now := range s.readings() {
+		for id, now := range readings(s) {
 			if _, taken := first[id]; !taken && since >= settleWithin && now.clock > before[id].clock {
 				first[id] = now
 			}
 		}
 		if since < settleWithin {
-			before = s.readings()
+			before = readings(s)
 		}
 		return since >= settleWithin+length
 	})
@@ -186,7 +155,7 @@ func (s *localSwarm) window(ctx context.Context, rounds bool, length time.Durati
 		return 0, err
 	}
 	sum := 0.0
-	for id, last := range s.readings() {
+	for id, last := range readings(s) {
 		start, ok := first[id]
 		if !ok || last.clock <= start.clock || last.tokens < start.tokens {
 			return 0, fmt.Errorf("worker %s said nothing for %s", id, length)
@@ -197,10 +166,10 @@ func (s *localSwarm) window(ctx context.Context, rounds bool, length time.Durati
 }
 
 // readings returns every worker's newest counters.
-func (s *localSwarm) readings() map[string]reading {
+func readings(s *localswarm.Swarm) map[string]reading {
 	out := map[string]reading{}
-	for _, w := range s.workers {
-		out[w.id] = reading{tokens: w.tally.last.Tokens, clock: w.tally.last.Clock}
+	for _, w := range s.Workers {
+		out[w.ID] = reading{tokens: w.Tally.Last.Tokens, clock: w.Tally.Last.Clock}
 	}
 	return out
 }

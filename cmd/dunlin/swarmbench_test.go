@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"dunlin/cmd/dunlin/localswarm"
 	"dunlin/status"
 )
 
@@ -46,7 +47,7 @@ func TestWindowPlanAlternatesAtLeastTen(t *testing.T) {
 // TestTallySumsSlotsAndProcesses follows one worker through a new slot, a
 // restart and a coordinator that has not heard of it yet.
 func TestTallySumsSlotsAndProcesses(t *testing.T) {
-	var w tally
+	var w localswarm.Tally
 	for _, p := range []status.Peer{
 		{Slot: 1, Clock: 1000, Tokens: 100, Step: 10, Sent: 50, OuterSteps: 1},
 		{Slot: 1, Clock: 3000, Tokens: 300, Step: 30, Sent: 70, OuterSteps: 3},
@@ -55,13 +56,13 @@ func TestTallySumsSlotsAndProcesses(t *testing.T) {
 		{Slot: 3, Clock: 500, Tokens: 10, Step: 1, Sent: 5, OuterSteps: 0},   // a new one
 		{Slot: 3, Clock: 1500, Tokens: 210, Step: 21, Sent: 9, OuterSteps: 2},
 	} {
-		w.heard(&p)
+		w.Heard(&p)
 	}
-	want := counters{tokens: 300 + 40 + 210, steps: 30 + 4 + 21, outer: 3 + 2, sent: 80 + 9}
-	if got := w.total(); got != want {
+	want := localswarm.Counters{Tokens: 300 + 40 + 210, Steps: 30 + 4 + 21, Outer: 3 + 2, Sent: 80 + 9}
+	if got := w.Total(); got != want {
 		t.Errorf("total %+v, want %+v", got, want)
 	}
-	if rate := w.tokensPerSecond(); rate != 200 {
+	if rate := w.TokensPerSecond(); rate != 200 {
 		t.Errorf("%v tokens/s in the last slot, want 200", rate)
 	}
 }
@@ -69,23 +70,23 @@ func TestTallySumsSlotsAndProcesses(t *testing.T) {
 // TestTallyHearsAProcessOnlyInItsOwnSlot has a worker come back to its folder after the run has ended: the coordinator's
 // page still shows the heartbeat of the process that was killed.
 func TestTallyHearsAProcessOnlyInItsOwnSlot(t *testing.T) {
-	var w tally
-	w.restart() // the first process
-	if w.present() {
+	var w localswarm.Tally
+	w.Restart() // the first process
+	if w.Present() {
 		t.Error("present before anything was heard")
 	}
 	killed := status.Peer{Slot: 0, Clock: 3000, Tokens: 300}
-	w.heard(&killed)
-	if !w.present() {
+	w.Heard(&killed)
+	if !w.Present() {
 		t.Error("absent although it was heard")
 	}
-	w.restart()
-	w.heard(&killed)
-	if w.present() {
+	w.Restart()
+	w.Heard(&killed)
+	if w.Present() {
 		t.Error("present by the heartbeat of the process before")
 	}
-	w.heard(&status.Peer{Slot: 4, Clock: 500, Tokens: 10})
-	if total := w.total().tokens; !w.present() || total != 310 {
-		t.Errorf("present %v with %d tokens, want true with 310", w.present(), total)
+	w.Heard(&status.Peer{Slot: 4, Clock: 500, Tokens: 10})
+	if total := w.Total().Tokens; !w.Present() || total != 310 {
+		t.Errorf("present %v with %d tokens, want true with 310", w.Present(), total)
 	}
 }

@@ -13,7 +13,8 @@ const everything = "*"
 // that end in /... cover everything below them. internal/invariants may be imported by all.
 func arrows() map[string][]string {
 	return map[string][]string{
-		"cmd/dunlin": {everything},
+		"cmd/dunlin":            {everything, "cmd/dunlin/localswarm"},
+		"cmd/dunlin/localswarm": {"folder", "round", "status", "swarm", "wire"},
 		"peer": {
 			"peer/core", "peer/keeper", "peer/slabs", "peer/contact", "peer/judge", "peer/figures", "peer/mailbox",
 			"coordinator", "round", "pipeline", "catchup", "contribution", "replica", "ledger", "store", "status",

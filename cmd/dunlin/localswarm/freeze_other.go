@@ -1,6 +1,6 @@
 //go:build !unix
 
-package main
+package localswarm
 
 // freeze would stop the process where it stands; this system has no way to.
 func (p *process) freeze() bool { return false }

@@ -1,4 +1,4 @@
-package main
+package localswarm
 
 import (
 	"context"
@@ -25,24 +25,24 @@ const (
 	calmAfter   = 0.7                     // share after which nobody is
 )
 
-// chaos kills and replaces processes of a local swarm while it trains: workers at random times, at least one of them
+// Chaos kills and replaces processes of a local swarm while it trains: workers at random times, at least one of them
 // while it owes slabs of a round, one that comes back to its own folder, and the coordinator once.
-type chaos struct {
-	swarm *localSwarm
+type Chaos struct {
+	swarm *Swarm
 	rng   *rand.Rand
 
 	start     time.Time
-	length    float64   // seconds
+	length    time.Duration
 	next      time.Time // kill of a worker
 	every     time.Duration
-	hunting   bool // the next victim is to be an owner in mid-round
+	Hunting   bool // the next victim is to be an owner in mid-round
 	huntUntil time.Time
-	frozen    *localWorker // by the hunt, until it owes slabs
+	frozen    *Worker // by the hunt, until it owes slabs
 	frozenAt  time.Time
-	killedAt  time.Time  // the newest death of a worker
-	lead      bool       // the coordinator has had its turn
-	fallen    *localSeat // the coordinator that is dead
-	down      bool       // and with it the only one
+	killedAt  time.Time // the newest death of a worker
+	lead      bool      // the coordinator has had its turn
+	fallen    *Seat     // the coordinator that is dead
+	Down      bool      // and with it the only one
 	leadBack  time.Time
 	returns   []comeback
 
@@ -53,32 +53,32 @@ type chaos struct {
 // comeback is a worker to start again, in its own folder or in a fresh one.
 type comeback struct {
 	at     time.Time
-	worker *localWorker // nil for a new one
+	worker *Worker // nil for a new one
 }
 
-func newChaos(s *localSwarm, rng *rand.Rand, start time.Time, length float64, stages int) *chaos {
-	c := &chaos{swarm: s, rng: rng, start: start, length: length, every: min(killEvery, seconds(length/4))}
+func NewChaos(s *Swarm, rng *rand.Rand, start time.Time, length time.Duration, stages int) *Chaos {
+	c := &Chaos{swarm: s, rng: rng, start: start, length: length, every: min(killEvery, length/4)}
 	if stages > 1 {
 		c.stages = make([]int, stages)
-		c.every = min(c.every, seconds(length*calmAfter/float64(stages+2))) // each is to be struck
+		c.every = min(c.every, time.Duration(float64(length)*calmAfter/float64(stages+2))) // each is to be struck
 	}
 	c.next = start.Add(c.every)
 	return c
 }
 
 // share is how much of the run is over, by its time or by its budget.
-func (c *chaos) share(now time.Time, shot *status.Snapshot) float64 {
-	return max(now.Sub(c.start).Seconds()/c.length, float64(shot.Run.Tokens)/float64(max(1, shot.Run.TokenBudget)))
+func (c *Chaos) share(now time.Time, shot *status.Snapshot) float64 {
+	return max(float64(now.Sub(c.start))/float64(c.length), float64(shot.Run.Tokens)/float64(max(1, shot.Run.TokenBudget)))
 }
 
-// act does what is due. shot is the newest snapshot, or nil.
-func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
+// Act does what is due. shot is the newest snapshot, or nil.
+func (c *Chaos) Act(ctx context.Context, shot *status.Snapshot) error {
 	now := time.Now()
 	if err := c.revive(ctx, now); err != nil {
 		return err
 	}
-	if c.down || shot == nil || shot.Run.Phase != "training" {
-		c.endHunt()
+	if c.Down || shot == nil || shot.Run.Phase != "training" {
+		c.EndHunt()
 		return nil
 	}
 	share := c.share(now, shot)
@@ -88,39 +88,39 @@ func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
 			return nil
 		}
 	}
-	if leadDue && len(c.returns) == 0 && !c.hunting {
-		c.fallen = c.swarm.coordinator
+	if leadDue && len(c.returns) == 0 && !c.Hunting {
+		c.fallen = c.swarm.Coordinator
 		c.fallen.killed = true
 		c.fallen.kill()
-		c.lead, c.down, c.leadBack = true, len(c.swarm.seats) == 1, now.Add(c.absence())
+		c.lead, c.Down, c.leadBack = true, len(c.swarm.seats) == 1, now.Add(c.absence())
 		return nil
 	}
 	// A replacement needs a while to join, and to have a part in the end.
 	if share > calmAfter {
-		c.endHunt()
+		c.EndHunt()
 		return nil
 	}
 	early := c.killed == 0 && share > huntedFirst
 	if now.Before(c.next) && !early || len(c.returns) > 0 || shot.Health.Training < min(3, len(c.alive())) {
 		return nil
 	}
-	if c.owners == 0 && !c.hunting {
-		c.hunting, c.huntUntil = true, now.Add(min(huntWithin, c.every))
+	if c.owners == 0 && !c.Hunting {
+		c.Hunting, c.huntUntil = true, now.Add(min(huntWithin, c.every))
 	}
 	victim := c.victim(shot, now)
 	if victim == nil {
 		return nil
 	}
-	victim.killed = true
+	victim.Killed = true
 	victim.kill()
-	if c.hunting && c.owed(ctx, victim, shot) {
+	if c.Hunting && c.owed(ctx, victim, shot) {
 		c.owners++
 	}
-	c.endHunt()
+	c.EndHunt()
 	c.killedAt = now
 	c.killed++
 	if c.stages != nil {
-		c.stages[victim.tally.last.Stage]++
+		c.stages[victim.Tally.Last.Stage]++
 	}
 	c.next = now.Add(c.every*3/4 + time.Duration(c.rng.Int64N(int64(c.every/2))))
 	back := comeback{at: now.Add(reviveAfter)}
@@ -132,23 +132,23 @@ func (c *chaos) act(ctx context.Context, shot *status.Snapshot) error {
 }
 
 // absence is how long the coordinator stays away: of several, long enough that the others have to do without.
-func (c *chaos) absence() time.Duration {
+func (c *Chaos) absence() time.Duration {
 	if len(c.swarm.seats) == 1 {
 		return reviveAfter
 	}
-	return seconds(c.length / 8)
+	return c.length / 8
 }
 
 // revive starts what was killed a while ago.
-func (c *chaos) revive(ctx context.Context, now time.Time) error {
+func (c *Chaos) revive(ctx context.Context, now time.Time) error {
 	if c.fallen != nil && now.After(c.leadBack) {
 		if err := c.swarm.startCoordinator(ctx, c.fallen); err != nil {
 			return fmt.Errorf("restart the coordinator: %w", err)
 		}
-		c.fallen, c.down = nil, false
+		c.fallen, c.Down = nil, false
 		c.restarts++
 	}
-	if c.down || len(c.returns) == 0 || now.Before(c.returns[0].at) {
+	if c.Down || len(c.returns) == 0 || now.Before(c.returns[0].at) {
 		return nil
 	}
 	back := c.returns[0]
@@ -161,10 +161,10 @@ func (c *chaos) revive(ctx context.Context, now time.Time) error {
 }
 
 // alive returns the workers that run.
-func (c *chaos) alive() []*localWorker {
-	var out []*localWorker
-	for _, w := range c.swarm.workers {
-		if !w.killed && w.running() {
+func (c *Chaos) alive() []*Worker {
+	var out []*Worker
+	for _, w := range c.swarm.Workers {
+		if !w.Killed && w.Running() {
 			out = append(out, w)
 		}
 	}
@@ -172,23 +172,23 @@ func (c *chaos) alive() []*localWorker {
 }
 
 // victim chooses whom to kill: one that owes slabs of a round while hunting, else anyone.
-func (c *chaos) victim(shot *status.Snapshot, now time.Time) *localWorker {
-	if c.hunting && now.Before(c.huntUntil) {
+func (c *Chaos) victim(shot *status.Snapshot, now time.Time) *Worker {
+	if c.Hunting && now.Before(c.huntUntil) {
 		return c.hunt(shot, now)
 	}
 	alive := c.alive()
 	c.rng.Shuffle(len(alive), func(i, j int) { alive[i], alive[j] = alive[j], alive[i] })
 	if c.stages != nil { // one of the stage that was struck least
-		slices.SortStableFunc(alive, func(a, b *localWorker) int { return c.stages[a.tally.last.Stage] - c.stages[b.tally.last.Stage] })
+		slices.SortStableFunc(alive, func(a, b *Worker) int { return c.stages[a.Tally.Last.Stage] - c.stages[b.Tally.Last.Stage] })
 	}
 	return alive[0]
 }
 
 // hunt looks for a worker that owes slabs. Owners sum within milliseconds, and a snapshot is older than that, so a
 // worker that has said Ready is frozen first: a round that opens with it stands still until it is killed.
-func (c *chaos) hunt(shot *status.Snapshot, now time.Time) *localWorker {
+func (c *Chaos) hunt(shot *status.Snapshot, now time.Time) *Worker {
 	if c.frozen != nil {
-		if owes(shot, c.frozen.id) != "" && shot.At.Sub(c.frozenAt) > snapshotLag {
+		if owes(shot, c.frozen.ID) != "" && shot.At.Sub(c.frozenAt) > snapshotLag {
 			return c.frozen
 		}
 		if now.Sub(c.frozenAt) > frozenFor {
@@ -197,8 +197,8 @@ func (c *chaos) hunt(shot *status.Snapshot, now time.Time) *localWorker {
 		return nil
 	}
 	for _, w := range c.alive() {
-		owing := owes(shot, w.id) != ""
-		if !owing && !saidReady(shot, w.id) {
+		owing := owes(shot, w.ID) != ""
+		if !owing && !saidReady(shot, w.ID) {
 			continue
 		}
 		if w.freeze() {
@@ -212,13 +212,13 @@ func (c *chaos) hunt(shot *status.Snapshot, now time.Time) *localWorker {
 	return nil
 }
 
-// endHunt lets go of whom the hunt holds.
-func (c *chaos) endHunt() {
-	c.hunting = false
+// EndHunt lets go of whom the hunt holds.
+func (c *Chaos) EndHunt() {
+	c.Hunting = false
 	c.thaw()
 }
 
-func (c *chaos) thaw() {
+func (c *Chaos) thaw() {
 	if c.frozen != nil {
 		c.frozen.thaw()
 		c.frozen = nil
@@ -226,9 +226,9 @@ func (c *chaos) thaw() {
 }
 
 // owed reports whether a killed worker died owing slabs: the round that it owed them to still waits for it.
-func (c *chaos) owed(ctx context.Context, w *localWorker, before *status.Snapshot) bool {
-	attempt := owes(before, w.id)
-	after, err := c.swarm.look(ctx)
+func (c *Chaos) owed(ctx context.Context, w *Worker, before *status.Snapshot) bool {
+	attempt := owes(before, w.ID)
+	after, err := c.swarm.Look(ctx)
 	if attempt == "" || err != nil {
 		return false
 	}
@@ -276,7 +276,7 @@ func waitedFor(waiting []string, slot uint64) bool {
 }
 
 // String sums up what was done to the swarm.
-func (c *chaos) String() string {
+func (c *Chaos) String() string {
 	struck := ""
 	if c.stages != nil {
 		struck = fmt.Sprintf(" (in each stage: %s)", strings.Trim(fmt.Sprint(c.stages), "[]"))

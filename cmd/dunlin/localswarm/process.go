@@ -1,4 +1,4 @@
-package main
+package localswarm
 
 import (
 	"bytes"
@@ -15,13 +15,13 @@ import (
 // process is a child that runs this same binary. It stands in a process group of its own, so that Ctrl-C reaches the
 // parent alone, which lets its children drain by closing their standard input.
 type process struct {
-	name  string
+	Name  string
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	log   string // file of its standard error
 	first *firstLine
 	ended chan struct{}
-	err   error // how it ended, once ended is closed
+	Err   error // how it ended, once ended is closed
 }
 
 // startProcess runs the binary with these arguments; its standard error is appended to a log file, and env to an
@@ -32,7 +32,7 @@ func startProcess(name, binary, log string, env []string, args ...string) (*proc
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	defer out.Close()
-	p := &process{name: name, log: log, first: &firstLine{line: make(chan string, 1)}, ended: make(chan struct{})}
+	p := &process{Name: name, log: log, first: &firstLine{line: make(chan string, 1)}, ended: make(chan struct{})}
 	p.cmd = exec.Command(binary, args...)
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.SysProcAttr = p.first, out, childAttributes()
 	for _, v := range os.Environ() {
@@ -48,14 +48,14 @@ func startProcess(name, binary, log string, env []string, args ...string) (*proc
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() {
-		p.err = p.cmd.Wait()
+		p.Err = p.cmd.Wait()
 		close(p.ended)
 	}()
 	return p, nil
 }
 
-// running reports whether the process has not ended.
-func (p *process) running() bool {
+// Running reports whether the process has not ended.
+func (p *process) Running() bool {
 	select {
 	case <-p.ended:
 		return false
@@ -76,7 +76,7 @@ func (p *process) release() { _ = p.stdin.Close() } // it may be gone already
 // order sends a line to the process.
 func (p *process) order(line string) error {
 	if _, err := io.WriteString(p.stdin, line+"\n"); err != nil {
-		return fmt.Errorf("order %q to %s: %w", line, p.name, err)
+		return fmt.Errorf("order %q to %s: %w", line, p.Name, err)
 	}
 	return nil
 }
@@ -87,9 +87,9 @@ func (p *process) await(limit <-chan time.Time) error {
 	case <-p.ended:
 	case <-limit:
 		p.kill()
-		return fmt.Errorf("%s did not end in time and was killed", p.name)
+		return fmt.Errorf("%s did not end in time and was killed", p.Name)
 	}
-	if p.err != nil {
+	if p.Err != nil {
 		return p.failed()
 	}
 	return nil
@@ -98,10 +98,10 @@ func (p *process) await(limit <-chan time.Time) error {
 // failed says how the process ended, with the end of its log.
 func (p *process) failed() error {
 	how := "exit code 0"
-	if p.err != nil {
-		how = p.err.Error()
+	if p.Err != nil {
+		how = p.Err.Error()
 	}
-	text := fmt.Sprintf("%s ended by itself: %s", p.name, how)
+	text := fmt.Sprintf("%s ended by itself: %s", p.Name, how)
 	if tail := lastLines(p.log, 5); tail != "" {
 		text += "\nthe end of " + p.log + ":\n" + tail
 	}
@@ -118,7 +118,7 @@ func lastLines(path string, n int) string {
 	var out strings.Builder
 	for _, l := range lines[max(0, len(lines)-n):] {
 		if l != "" {
-			out.WriteString("  " + shortenTo(l, 300) + "\n")
+			fmt.Fprintf(&out, "  %.300s\n", l)
 		}
 	}
 	return strings.TrimRight(out.String(), "\n")
