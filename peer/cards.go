@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"dunlin/peer/worker"
 	"dunlin/status"
 	"dunlin/training"
 )
@@ -48,7 +49,7 @@ func (p *Peer) cardsTold(c cardsSeen) {
 	}
 	p.paced = duty
 	if p.worker != nil {
-		p.worker.orders.Put(pace{duty})
+		p.worker.Orders.Put(worker.Pace{Duty: duty})
 	}
 }
 

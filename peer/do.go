@@ -13,6 +13,8 @@ import (
 	"dunlin/peer/core"
 	"dunlin/peer/keeper"
 	"dunlin/peer/slabs"
+	"dunlin/peer/stage"
+	"dunlin/peer/worker"
 	"dunlin/round"
 	"dunlin/wire"
 )
@@ -167,7 +169,7 @@ func (p *Peer) doRound(_ context.Context, effect round.Effect) {
 		p.slabs.Drop(e.Roots)
 	case round.TakeSnapshot:
 		if p.worker != nil {
-			p.worker.orders.Put(takeSnapshot{fragment: int(e.Fragment)})
+			p.worker.Orders.Put(worker.TakeSnapshot{Fragment: int(e.Fragment)})
 		}
 	case round.Merge:
 		p.merge(e)
@@ -184,16 +186,16 @@ func (p *Peer) merge(e round.Merge) {
 		p.note(fmt.Sprintf("merge of fragment %d version %d: its weights are not here", e.Fragment, e.Version))
 		return
 	}
-	order := takeCommit{
-		fragment: int(e.Fragment), asked: e.Version, commit: contribution.Commit{Version: w.Version, Weights: w.Weights},
-		tokens: w.Tokens, members: w.Members,
+	order := worker.TakeCommit{
+		Fragment: int(e.Fragment), Asked: e.Version, Commit: contribution.Commit{Version: w.Version, Weights: w.Weights},
+		Tokens: w.Tokens, Members: w.Members,
 	}
 	if e.Contributed {
 		included := e.Included
 		p.figures.Own.Merging(e.Fragment, e.Version, included)
-		order.commit.Included = func(slab int) bool { return slab < len(included) && included[slab] }
+		order.Commit.Included = func(slab int) bool { return slab < len(included) && included[slab] }
 	}
-	p.worker.orders.Put(order)
+	p.worker.Orders.Put(order)
 }
 
 func (p *Peer) doCoordinator(effect coordinator.Effect) {
@@ -241,11 +243,11 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 		p.startTraining()
 	case coordinator.StopTraining:
 		if p.worker != nil {
-			p.worker.orders.Put(halt{})
+			p.worker.Orders.Put(worker.Halt{})
 			p.remember()
 		}
 		if p.pipe != nil {
-			p.pipe.inbox.Put(unserved{})
+			p.pipe.Inbox.Put(stage.Unserved{})
 		}
 		p.life.Halted = e.Reason
 	case coordinator.SendHeartbeat:
@@ -259,7 +261,7 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 // remember has the worker keep what a restart goes on from.
 func (p *Peer) remember() {
 	if p.worker != nil {
-		p.worker.orders.Put(remember{})
+		p.worker.Orders.Put(worker.Remember{})
 	}
 }
 
@@ -267,9 +269,9 @@ func (p *Peer) remember() {
 // on where they were halted.
 func (p *Peer) startTraining() {
 	if p.begun && !p.restart {
-		p.worker.orders.Put(resume{})
+		p.worker.Orders.Put(worker.Resume{})
 		if p.pipe != nil {
-			p.pipe.inbox.Put(served{p.slot})
+			p.pipe.Inbox.Put(stage.Served{Slot: p.slot})
 		}
 		return
 	}

@@ -17,6 +17,8 @@ import (
 	"dunlin/peer/keeper"
 	"dunlin/peer/mailbox"
 	"dunlin/peer/slabs"
+	"dunlin/peer/stage"
+	"dunlin/peer/worker"
 	"dunlin/round"
 	"dunlin/status"
 	"dunlin/wire"
@@ -27,28 +29,28 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	switch ev := ev.(type) {
 	case sessionUp, sessionDown, received, agreed, leading, unknown, condense, restored:
 		p.hear(ctx, ev)
-	case stepDone:
+	case worker.StepDone:
 		p.stepped(ev)
-	case snapshotTaken:
-		p.figures.Own.Snapped(uint64(ev.order.Fragment), ev.order.Base, time.Now())
-		p.codecs.Orders.Put(ev.order)
+	case worker.SnapshotTaken:
+		p.figures.Own.Snapped(uint64(ev.Order.Fragment), ev.Order.Base, time.Now())
+		p.codecs.Orders.Put(ev.Order)
 	case slabs.EncodeDone:
 		p.encoded(ev)
 	case slabs.SumDone:
 		p.summed(ev)
-	case commitMerged:
+	case worker.CommitMerged:
 		p.figures.Merges++
-		p.figures.Own.Merge(uint64(ev.fragment), ev.version, ev.overlap, time.Now())
-		p.life.Overlapped(ev.overlap)
-		p.next(round.Merged{Fragment: uint64(ev.fragment), Version: ev.version})
-	case workerFailed:
-		p.failure = fmt.Errorf("training stopped: %w", ev.err)
-	case deviceLost:
+		p.figures.Own.Merge(uint64(ev.Fragment), ev.Version, ev.Overlap, time.Now())
+		p.life.Overlapped(ev.Overlap)
+		p.next(round.Merged{Fragment: uint64(ev.Fragment), Version: ev.Version})
+	case worker.Failed:
+		p.failure = fmt.Errorf("training stopped: %w", ev.Err)
+	case worker.DeviceLost:
 		p.restart = true
-		p.log.Error("the device is lost; opening it again", "err", ev.err)
-		p.note("the device is lost: " + ev.err.Error())
-		p.next(core.DeviceLost{Reason: ev.err.Error()})
-	case deviceBack:
+		p.log.Error("the device is lost; opening it again", "err", ev.Err)
+		p.note("the device is lost: " + ev.Err.Error())
+		p.next(core.DeviceLost{Reason: ev.Err.Error()})
+	case worker.DeviceBack:
 		p.log.Info("the device is back")
 		p.note("the device is back")
 		p.next(core.DataReady{})
@@ -65,7 +67,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		}
 	case keeper.WeightsGiven:
 		p.begin(ev)
-	case begun:
+	case worker.Begun:
 		p.beganSteps(ev)
 	case keeper.ReplicaReplaced:
 		p.replica = ev.Replica
@@ -73,10 +75,10 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.dataLoaded(ctx, ev)
 	case diskFailed:
 		p.diskFailed(ev.err)
-	case remark:
-		p.note(ev.text)
-	case leasesLeft:
-		p.leasesLeft(ev.windows)
+	case stage.Remark:
+		p.note(ev.Text)
+	case stage.LeasesLeft:
+		p.leasesLeft(ev.Windows)
 	case figures.Flow:
 		p.life.Flow = ev
 	case stageAsked:
@@ -133,13 +135,13 @@ func (p *Peer) leasesLeft(windows uint64) {
 // warmSteps are timed before a worker counts as training.
 const warmSteps = 3
 
-func (p *Peer) stepped(s stepDone) {
-	p.life.Stepped(figures.Step{Step: s.step, Tokens: s.tokens, Loss: s.loss, Took: s.took, Training: s.training, Since: s.since})
+func (p *Peer) stepped(s worker.StepDone) {
+	p.life.Stepped(figures.Step{Step: s.Step, Tokens: s.Tokens, Loss: s.Loss, Took: s.Took, Training: s.Training, Since: s.Since})
 	p.next(round.StepDone{
-		Step: s.step, Tokens: s.tokens, Windows: s.windows, StepTime: p.life.StepTime(),
+		Step: s.Step, Tokens: s.Tokens, Windows: s.Windows, StepTime: p.life.StepTime(),
 	})
 	if p.pipe == nil {
-		p.leasesLeft(s.left)
+		p.leasesLeft(s.Left)
 	}
 	if p.life.Warming++; p.life.Warming == warmSteps {
 		p.next(coordinator.Warmed{StepTime: p.life.StepTime()})
@@ -206,28 +208,28 @@ func (p *Peer) begin(w keeper.WeightsGiven) {
 	leases := p.granted
 	if p.pipe != nil { // they are the trainer's
 		if len(leases) > 0 {
-			p.pipe.inbox.Put(grant{leases})
+			p.pipe.Inbox.Put(worker.Grant{Ranges: leases})
 		}
 		leases = nil
 	}
-	p.worker.orders.Put(begin{
-		slot: p.slot, fresh: fresh, versions: w.Versions, weights: w.Weights, leases: leases,
-		tokens: p.figures.Tokens, members: p.figures.Workers(p.cfg.Stage),
+	p.worker.Orders.Put(worker.Begin{
+		Slot: p.slot, Fresh: fresh, Versions: w.Versions, Weights: w.Weights, Leases: leases,
+		Tokens: p.figures.Tokens, Members: p.figures.Workers(p.cfg.Stage),
 	})
 	p.granted = nil
 }
 
 // beganSteps tells the round that inner steps begin. It comes behind the report
 // of the step that was running, which belongs to what was before.
-func (p *Peer) beganSteps(b begun) {
-	if b.fresh {
+func (p *Peer) beganSteps(b worker.Begun) {
+	if b.Fresh {
 		p.life.Begin()
-		p.next(round.Assigned{Slot: b.slot, Versions: b.versions})
+		p.next(round.Assigned{Slot: b.Slot, Versions: b.Versions})
 	} else {
-		p.next(round.Resumed{Versions: b.versions})
+		p.next(round.Resumed{Versions: b.Versions})
 	}
 	if p.pipe != nil {
-		p.pipe.inbox.Put(served{b.slot})
+		p.pipe.Inbox.Put(stage.Served{Slot: b.Slot})
 	}
 }
 
@@ -254,7 +256,7 @@ func (p *Peer) advanced(e catchup.Advanced) {
 // dataLoaded comes when the training text is here, or when it could not be had.
 type dataLoaded struct {
 	engine engine.Engine
-	text   *textWindows // of a trainer in a run with stages
+	text   *stage.Text // of a trainer in a run with stages
 	err    error
 }
 
@@ -263,18 +265,18 @@ func (p *Peer) dataLoaded(ctx context.Context, d dataLoaded) {
 		p.failure = d.err
 		return
 	}
-	p.worker = newWorker(p.spec, d.engine, p.configs, p.paced, p.inbox.Put)
+	p.worker = worker.New(p.spec, d.engine, p.configs, p.paced, p.inbox.Put)
 	if p.pipe != nil {
-		stage, ok := d.engine.(*engine.Stage)
+		e, ok := d.engine.(*engine.Stage)
 		if !ok {
 			p.failure = fmt.Errorf("engine %T computes no stage", d.engine)
 			return
 		}
-		p.worker.staged = &stageWorker{engine: stage, tell: p.pipe.inbox.Put}
-		p.pipe.inbox.Put(equipped{p.worker, d.text})
+		p.worker.Serve(e, p.pipe.Inbox.Put)
+		p.pipe.Inbox.Put(stage.Equipped{Worker: p.worker.Orders, Text: d.text})
 	}
 	p.life.Device = d.engine.Name()
-	p.wg.Go(func() { p.worker.run(ctx) })
+	p.wg.Go(func() { p.worker.Run(ctx) })
 	p.next(core.DataReady{})
 }
 
@@ -307,12 +309,12 @@ func (p *Peer) loadData(ctx context.Context) {
 
 // loadText reads the training text where it is needed: peers of later stages do
 // without.
-func (p *Peer) loadText(ctx context.Context, from []wire.PeerID) (tokens []byte, text *textWindows, err error) {
+func (p *Peer) loadText(ctx context.Context, from []wire.PeerID) (tokens []byte, text *stage.Text, err error) {
 	if p.cfg.Stage > 0 {
 		return nil, nil, nil
 	}
 	if tokens, err = p.trainingText(ctx, from); err == nil && p.pipe != nil {
-		text, err = newTextWindows(p.spec, tokens)
+		text, err = stage.NewText(p.spec, tokens)
 	}
 	return tokens, text, err
 }

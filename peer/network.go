@@ -14,6 +14,8 @@ import (
 	"dunlin/peer/contact"
 	"dunlin/peer/core"
 	"dunlin/peer/keeper"
+	"dunlin/peer/stage"
+	"dunlin/peer/worker"
 	"dunlin/store"
 	"dunlin/wire"
 )
@@ -130,11 +132,11 @@ func (p *Peer) Passed(from wire.PeerID, message []byte) {
 	}
 	m, cargo, err := wire.DecodePassed(message)
 	if err != nil {
-		p.inbox.Put(remark{fmt.Sprintf("dropped from %s: %v", from.Short(), err)})
+		p.inbox.Put(stage.Remark{Text: fmt.Sprintf("dropped from %s: %v", from.Short(), err)})
 		return
 	}
 	select {
-	case p.pipe.network <- passed{from, m, cargo}:
+	case p.pipe.Network <- stage.Passed{From: from, Message: m, Cargo: cargo}:
 	case <-p.done:
 	}
 }
@@ -142,7 +144,7 @@ func (p *Peer) Passed(from wire.PeerID, message []byte) {
 // toPipe tells the pipe of something, where there is one.
 func (p *Peer) toPipe(ev any) {
 	if p.pipe != nil {
-		p.pipe.inbox.Put(ev)
+		p.pipe.Inbox.Put(ev)
 	}
 }
 
@@ -150,7 +152,7 @@ func (p *Peer) toPipe(ev any) {
 func (p *Peer) hear(ctx context.Context, ev any) {
 	switch ev := ev.(type) {
 	case sessionUp:
-		p.toPipe(ev)
+		p.toPipe(stage.PeerUp{Peer: ev.peer})
 		p.peers[ev.peer] = true
 		p.learned(ev.peer, true) // as far as its address is known by now
 		p.next(core.PeerUp{Peer: ev.peer})
@@ -159,7 +161,7 @@ func (p *Peer) hear(ctx context.Context, ev any) {
 		}
 		p.meetCoordinator(ctx, ev.peer)
 	case sessionDown:
-		p.toPipe(ev)
+		p.toPipe(stage.PeerDown{Peer: ev.peer})
 		delete(p.peers, ev.peer)
 		if ev.peer == p.lead {
 			p.conveyAgain()
@@ -330,7 +332,7 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 	case *wire.Member:
 		if b.Op == wire.MemberAdmit {
 			p.addrs[b.Peer] = b.Addrs
-			p.toPipe(listed{b.Slot, b.Peer, int(b.Stage), b.Addrs})
+			p.toPipe(stage.Listed{Slot: b.Slot, Peer: b.Peer, Stage: int(b.Stage), Addrs: b.Addrs})
 		} else if !p.isCoordinator(b.Peer) && b.Peer != p.self {
 			delete(p.addrs, b.Peer)
 			if p.transport != nil {
@@ -338,7 +340,7 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 			}
 		}
 		if b.Op != wire.MemberAdmit {
-			p.toPipe(unlisted{b.Slot})
+			p.toPipe(stage.Unlisted{Slot: b.Slot})
 		}
 		p.figures.Member(b)
 	case *wire.Commit:
@@ -370,9 +372,9 @@ func (p *Peer) leased(l *wire.Lease) {
 	case p.slot == 0 || l.Slot != p.slot:
 		return
 	case p.begun && p.pipe != nil:
-		p.pipe.inbox.Put(grant{ranges: l.Ranges})
+		p.pipe.Inbox.Put(worker.Grant{Ranges: l.Ranges})
 	case p.begun:
-		p.worker.orders.Put(grant{ranges: l.Ranges})
+		p.worker.Orders.Put(worker.Grant{Ranges: l.Ranges})
 	default:
 		p.granted = append(p.granted, l.Ranges...)
 	}

@@ -28,6 +28,8 @@ import (
 	"dunlin/peer/keeper"
 	"dunlin/peer/mailbox"
 	"dunlin/peer/slabs"
+	"dunlin/peer/stage"
+	"dunlin/peer/worker"
 	"dunlin/recipe"
 	"dunlin/replica"
 	"dunlin/status"
@@ -153,8 +155,8 @@ type crew struct {
 	replica   *replica.Replica // the keeper's; read only here
 	fetcher   *contact.Fetcher
 	codecs    *slabs.Codecs
-	worker    *worker            // nil until the data are here
-	pipe      *pipe              // nil but on a worker of a run with stages
+	worker    *worker.Worker     // nil until the data are here
+	pipe      *stage.Pipe        // nil but on a worker of a run with stages
 	governor  *training.Governor // of the worker's duty
 	paced     training.Duty      // what it allows now
 	cards     []status.Card      // as last seen
@@ -233,7 +235,7 @@ func (p *Peer) open() error {
 		return err
 	}
 	if p.spec.Staged() && p.cfg.NewEngine != nil {
-		if p.pipe, err = newPipe(p.spec, p.self, p.cfg.Stage, p.cfg.Seed, p.inbox.Put); err != nil {
+		if p.pipe, err = stage.New(p.spec, p.self, p.cfg.Stage, p.cfg.Seed, p.inbox.Put); err != nil {
 			return err
 		}
 	}
@@ -354,7 +356,7 @@ func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 			err = errors.Join(err, p.council.agreement.Close())
 		}
 		if p.worker != nil {
-			err = errors.Join(err, p.worker.engine.Close())
+			err = errors.Join(err, p.worker.Close())
 		}
 		err = errors.Join(err, p.close())
 	}()
@@ -362,8 +364,7 @@ func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 	p.wg.Go(func() { p.fetcher.Run(inner, t) })
 	p.wg.Go(func() { p.codecs.Run(inner) })
 	if p.pipe != nil {
-		p.pipe.transport = t
-		p.wg.Go(func() { p.pipe.run(inner) })
+		p.wg.Go(func() { p.pipe.Run(inner, t) })
 	}
 	if p.cfg.Cards != nil {
 		p.wg.Go(func() { p.watchCards(inner) })
@@ -473,7 +474,7 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 	interrupted := outer.Done()
 	var giveUp <-chan time.Time
 	for p.finished == nil && p.failure == nil {
-		arm(timer, p.core.Deadline())
+		mailbox.Arm(timer, p.core.Deadline())
 		select {
 		case <-interrupted:
 			interrupted = nil
@@ -553,15 +554,6 @@ func (p *Peer) drain(ended context.Context) bool {
 	errors.As(context.Cause(ended), &why)
 	p.pending = append(p.pending, coordinator.Drained{Reason: why.Reason})
 	return true
-}
-
-// arm sets the timer to a deadline; the zero time means none.
-func arm(timer *time.Timer, deadline time.Time) {
-	if deadline.IsZero() {
-		timer.Reset(time.Hour)
-		return
-	}
-	timer.Reset(max(0, time.Until(deadline)))
 }
 
 // drainPending steps the core until nothing is left to do now.

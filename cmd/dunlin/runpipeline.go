@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"dunlin/model"
-	"dunlin/peer"
+	"dunlin/peer/stage"
 	"dunlin/pipeline"
 	"dunlin/plan"
 	"dunlin/recipe"
@@ -65,7 +65,7 @@ func planPipeline(groups []plan.Group, shape model.Config, stages, micro int, bi
 	if err != nil {
 		return nil, err
 	}
-	look.InFlight = len(look.Trainers) * peer.InFlight(stages)
+	look.InFlight = len(look.Trainers) * stage.InFlight(stages)
 	f, err := look.Forecast()
 	if err != nil {
 		return nil, err

@@ -15,7 +15,7 @@ import (
 	"dunlin/compute/cpu"
 	"dunlin/internal/world/link"
 	"dunlin/model"
-	"dunlin/peer"
+	"dunlin/peer/stage"
 	"dunlin/pipeline"
 	"dunlin/recipe"
 	"dunlin/status"
@@ -39,7 +39,7 @@ func TestPipelineThroughput(t *testing.T) {
 		t.Fatal(err)
 	}
 	far := link.Path{Up: 100e6, Down: 100e6, Delay: 12500 * time.Microsecond}
-	look := pipeline.Outlook{Tokens: shape.Context, InFlight: peer.InFlight(stages), Accept: 4 * far.Delay}
+	look := pipeline.Outlook{Tokens: shape.Context, InFlight: stage.InFlight(stages), Accept: 4 * far.Delay}
 	for s := range stages {
 		part := model.Part{From: s * blocks, To: (s + 1) * blocks}
 		w := pipeline.Worker{Forward: passTime(t, shape, part)}

@@ -1,4 +1,4 @@
-package peer
+package worker
 
 import (
 	"context"
@@ -17,81 +17,85 @@ import (
 
 // Orders to the worker's goroutine.
 type (
-	// begin hands over the committed weights of every fragment and starts steps.
-	begin struct {
-		slot     wire.Slot
-		fresh    bool // a new slot: steps count from 0 and older leases are gone
-		versions []uint64
-		weights  [][]float32 // by fragment, block order, never written again
-		leases   []wire.Range
-		tokens   uint64 // committed in the run by then
-		members  int    // workers in the run
+	// Begin hands over the committed weights of every fragment and starts steps.
+	Begin struct {
+		Slot     wire.Slot
+		Fresh    bool // a new slot: steps count from 0 and older leases are gone
+		Versions []uint64
+		Weights  [][]float32 // by fragment, block order, never written again
+		Leases   []wire.Range
+		Tokens   uint64 // committed in the run by then
+		Members  int    // workers in the run
 	}
-	// halt stops steps after the one that runs; orders are still carried out.
-	halt struct{}
-	// resume goes on where halt stopped.
-	resume struct{}
-	// pace changes the share of the time to train.
-	pace struct{ duty training.Duty }
-	// remember keeps the moments for a restart.
-	remember struct{}
-	// grant adds leased windows.
-	grant struct{ ranges []wire.Range }
-	// takeSnapshot ends an interval of a fragment.
-	takeSnapshot struct{ fragment int }
-	// takeCommit merges a committed version.
-	takeCommit struct {
-		fragment int
-		asked    uint64              // version that the round's machine asked to merge
-		commit   contribution.Commit // of that version or a newer one
-		tokens   uint64              // committed in the run by then
-		members  int                 // contributors of that commit
+	// Halt stops steps after the one that runs; orders are still carried out.
+	Halt struct{}
+	// Resume goes on where halt stopped.
+	Resume struct{}
+	// Pace changes the share of the time to train.
+	Pace struct{ Duty training.Duty }
+	// Remember keeps the moments for a restart.
+	Remember struct{}
+	// Grant adds leased windows.
+	Grant struct{ Ranges []wire.Range }
+	// TakeSnapshot ends an interval of a fragment.
+	TakeSnapshot struct{ Fragment int }
+	// TakeCommit merges a committed version.
+	TakeCommit struct {
+		Fragment int
+		Asked    uint64              // version that the round's machine asked to merge
+		Commit   contribution.Commit // of that version or a newer one
+		Tokens   uint64              // committed in the run by then
+		Members  int                 // contributors of that commit
 	}
 )
 
 // Reports of the worker's goroutine to the loop.
 type (
-	begun struct { // answers begin
-		slot     wire.Slot
-		fresh    bool
-		versions []uint64
+	// Begun answers Begin.
+	Begun struct {
+		Slot     wire.Slot
+		Fresh    bool
+		Versions []uint64
 	}
-	stepDone struct {
-		step     uint64 // inner steps of this slot, from 1
-		windows  []wire.Range
-		tokens   uint64
-		loss     float64
-		took     time.Duration // with the rest that follows
-		training time.Duration // in steps since begin
-		since    time.Duration // since begin
-		left     uint64        // leased windows not yet read
+	// StepDone says that an inner step was made.
+	StepDone struct {
+		Step     uint64 // inner steps of this slot, from 1
+		Windows  []wire.Range
+		Tokens   uint64
+		Loss     float64
+		Took     time.Duration // with the rest that follows
+		Training time.Duration // in steps since begin
+		Since    time.Duration // since begin
+		Left     uint64        // leased windows not yet read
 	}
-	snapshotTaken struct {
-		order slabs.EncodeOrder
+	// SnapshotTaken hands on what a contribution is encoded from.
+	SnapshotTaken struct {
+		Order slabs.EncodeOrder
 	}
-	commitMerged struct {
-		fragment int
-		version  uint64
-		outcome  contribution.Outcome
-		overlap  uint64 // τ: inner steps since the snapshot; 0 without one
+	// CommitMerged says that a committed version is in the live weights.
+	CommitMerged struct {
+		Fragment int
+		Version  uint64
+		Overlap  uint64 // τ: inner steps since the snapshot; 0 without one
 	}
-	workerFailed struct{ err error }
-	// deviceLost says that steps stand still until deviceBack; both are followed
+	// Failed says that training has stopped for good.
+	Failed struct{ Err error }
+	// DeviceLost says that steps stand still until DeviceBack; both are followed
 	// by an order to begin from committed weights.
-	deviceLost struct{ err error }
-	deviceBack struct{}
+	DeviceLost struct{ Err error }
+	DeviceBack struct{}
 )
 
-// worker is the inner loop. It never waits for the network while there is data
+// Worker is the inner loop. It never waits for the network while there is data
 // to train on: orders are carried out between two steps.
-type worker struct {
+type Worker struct {
 	spec     *wire.RunSpec
 	engine   engine.Engine
 	trackers []*contribution.Tracker
 	configs  []contribution.Config
 	live     [][][]float32 // by fragment, tensors in layout order
 	tensors  [][]int       // by fragment: their numbers
-	orders   *mailbox.Mailbox[any]
+	Orders   *mailbox.Mailbox[any]
 	report   func(any)
 	duty     training.Duty
 	staged   *stageWorker // nil in a run without stages
@@ -109,8 +113,8 @@ type worker struct {
 	training  time.Duration
 }
 
-func newWorker(spec *wire.RunSpec, e engine.Engine, configs []contribution.Config, duty training.Duty, report func(any)) *worker {
-	w := &worker{spec: spec, engine: e, configs: configs, orders: mailbox.New[any](), report: report, duty: duty, members: 1, snapshots: make([]uint64, spec.Fragments)}
+func New(spec *wire.RunSpec, e engine.Engine, configs []contribution.Config, duty training.Duty, report func(any)) *Worker {
+	w := &Worker{spec: spec, engine: e, configs: configs, Orders: mailbox.New[any](), report: report, duty: duty, members: 1, snapshots: make([]uint64, spec.Fragments)}
 	live := e.Live()
 	for f := range int(spec.Fragments) {
 		var tensors [][]float32
@@ -122,13 +126,16 @@ func newWorker(spec *wire.RunSpec, e engine.Engine, configs []contribution.Confi
 	return w
 }
 
-// run trains until the context ends. It reports what it did and never closes
+// Close gives the device back, once run has ended.
+func (w *Worker) Close() error { return w.engine.Close() }
+
+// Run trains until the context ends. It reports what it did and never closes
 // over another goroutine's state.
-func (w *worker) run(ctx context.Context) {
+func (w *Worker) Run(ctx context.Context) {
 	positions := make([]uint64, w.spec.Data.Batch)
 	var rested <-chan time.Time // nil when it may train
 	for ctx.Err() == nil {
-		for _, order := range w.orders.Take() {
+		for _, order := range w.Orders.Take() {
 			if err := w.obey(order); err != nil {
 				w.fail(err)
 			}
@@ -145,7 +152,7 @@ func (w *worker) run(ctx context.Context) {
 		if !ok {
 			select {
 			case <-ctx.Done():
-			case <-w.orders.Ready:
+			case <-w.Orders.Ready:
 			case <-rested:
 				rested = nil
 			}
@@ -168,20 +175,20 @@ const (
 )
 
 // fail stops steps: for good, or until a lost device is back.
-func (w *worker) fail(err error) {
+func (w *Worker) fail(err error) {
 	w.running = false
 	if !errors.Is(err, compute.ErrLost) {
-		w.report(workerFailed{err})
+		w.report(Failed{err})
 		return
 	}
 	if !w.adrift {
-		w.report(deviceLost{err})
+		w.report(DeviceLost{err})
 	}
 	w.adrift, w.patience = true, firstPatience
 }
 
 // reopen waits and tries to get a lost device back.
-func (w *worker) reopen(ctx context.Context) {
+func (w *Worker) reopen(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 		return
@@ -193,11 +200,11 @@ func (w *worker) reopen(ctx context.Context) {
 		return
 	}
 	w.patience = 0
-	w.report(deviceBack{})
+	w.report(DeviceBack{})
 }
 
 // next takes one batch of leased windows.
-func (w *worker) next(positions []uint64) (wire.Range, bool) {
+func (w *Worker) next(positions []uint64) (wire.Range, bool) {
 	batch := uint64(len(positions))
 	if !w.running {
 		return wire.Range{}, false
@@ -221,7 +228,7 @@ func (w *worker) next(positions []uint64) (wire.Range, bool) {
 }
 
 // train makes a step and returns how long to rest after it.
-func (w *worker) train(positions []uint64, windows wire.Range) (rest time.Duration, err error) {
+func (w *Worker) train(positions []uint64, windows wire.Range) (rest time.Duration, err error) {
 	start := time.Now()
 	tokens := w.spec.StepTokens()
 	w.own += tokens
@@ -234,32 +241,32 @@ func (w *worker) train(positions []uint64, windows wire.Range) (rest time.Durati
 	rest = w.duty.Rest(took)
 	w.step++
 	w.training += took
-	w.report(stepDone{
-		step: w.step, windows: []wire.Range{windows}, tokens: tokens, loss: loss, took: took + rest,
-		training: w.training, since: time.Since(w.started), left: wire.Windows(w.leases),
+	w.report(StepDone{
+		Step: w.step, Windows: []wire.Range{windows}, Tokens: tokens, Loss: loss, Took: took + rest,
+		Training: w.training, Since: time.Since(w.started), Left: wire.Windows(w.leases),
 	})
 	return rest, nil
 }
 
-func (w *worker) obey(order any) error {
+func (w *Worker) obey(order any) error {
 	switch o := order.(type) {
-	case begin:
+	case Begin:
 		return w.begin(o)
-	case halt:
+	case Halt:
 		w.running = false
-	case resume:
+	case Resume:
 		w.running = w.trackers != nil && !w.adrift
-	case pace:
-		w.duty = o.duty
-	case remember:
+	case Pace:
+		w.duty = o.Duty
+	case Remember:
 		if err := w.engine.Remember(); err != nil {
 			w.report(mailbox.Complaint{Text: "moments not kept, a restart begins without them: " + err.Error()})
 		}
-	case grant:
-		w.leases = append(w.leases, o.ranges...)
-	case takeSnapshot:
-		return w.snapshot(o.fragment)
-	case takeCommit:
+	case Grant:
+		w.leases = append(w.leases, o.Ranges...)
+	case TakeSnapshot:
+		return w.snapshot(o.Fragment)
+	case TakeCommit:
 		return w.merge(o)
 	default:
 		return w.obeyPipe(order)
@@ -269,26 +276,26 @@ func (w *worker) obey(order any) error {
 
 // begin takes the committed weights over as live ones; everything local before
 // it is gone.
-func (w *worker) begin(o begin) error {
+func (w *Worker) begin(o Begin) error {
 	if w.trackers == nil {
 		w.trackers = make([]*contribution.Tracker, len(w.live))
 	}
 	for f := range w.live {
-		if o.weights[f] == nil {
+		if o.Weights[f] == nil {
 			continue // of another stage
 		}
 		if w.trackers[f] == nil {
-			t, err := contribution.New(w.configs[f], o.versions[f], o.weights[f])
+			t, err := contribution.New(w.configs[f], o.Versions[f], o.Weights[f])
 			if err != nil {
 				return err
 			}
 			w.trackers[f] = t
 		}
-		if err := w.trackers[f].Restart(w.live[f], o.versions[f], o.weights[f]); err != nil {
+		if err := w.trackers[f].Restart(w.live[f], o.Versions[f], o.Weights[f]); err != nil {
 			return err
 		}
 	}
-	if o.fresh {
+	if o.Fresh {
 		w.step, w.leases, w.training = 0, nil, 0
 		w.started = time.Now()
 	}
@@ -302,14 +309,14 @@ func (w *worker) begin(o begin) error {
 	}
 	w.adrift = false
 	clear(w.snapshots)
-	w.committed, w.members, w.own = max(w.committed, o.tokens), max(1, o.members), 0
-	w.leases = append(w.leases, o.leases...)
+	w.committed, w.members, w.own = max(w.committed, o.Tokens), max(1, o.Members), 0
+	w.leases = append(w.leases, o.Leases...)
 	w.running = true
-	w.report(begun{slot: o.slot, fresh: o.fresh, versions: o.versions})
+	w.report(Begun{Slot: o.Slot, Fresh: o.Fresh, Versions: o.Versions})
 	return nil
 }
 
-func (w *worker) snapshot(fragment int) error {
+func (w *Worker) snapshot(fragment int) error {
 	if w.adrift {
 		return nil // the round's machine was told that nothing is contributed
 	}
@@ -324,48 +331,48 @@ func (w *worker) snapshot(fragment int) error {
 	}
 	t := w.trackers[fragment]
 	w.snapshots[fragment] = w.step
-	w.report(snapshotTaken{slabs.EncodeOrder{Fragment: fragment, Base: t.Version(), Step: w.step, Tracker: t}})
+	w.report(SnapshotTaken{slabs.EncodeOrder{Fragment: fragment, Base: t.Version(), Step: w.step, Tracker: t}})
 	return nil
 }
 
-func (w *worker) merge(o takeCommit) error {
-	t := w.trackers[o.fragment]
-	if o.commit.Version <= t.Version() { // begin or a newer commit took it along
-		w.report(commitMerged{fragment: o.fragment, version: o.asked})
+func (w *Worker) merge(o TakeCommit) error {
+	t := w.trackers[o.Fragment]
+	if o.Commit.Version <= t.Version() { // begin or a newer commit took it along
+		w.report(CommitMerged{Fragment: o.Fragment, Version: o.Asked})
 		return nil
 	}
 	if w.adrift {
 		return nil // begin takes it along
 	}
-	if err := w.engine.Pull(w.tensors[o.fragment]); err != nil {
+	if err := w.engine.Pull(w.tensors[o.Fragment]); err != nil {
 		return err
 	}
-	outcome, err := t.Merge(w.live[o.fragment], o.commit)
+	outcome, err := t.Merge(w.live[o.Fragment], o.Commit)
 	if err == nil && w.spec.Synchronous && outcome.Included < outcome.Slabs {
 		// The others made the same steps: what the commit has of theirs must not be added to it once more.
-		err = t.Restart(w.live[o.fragment], o.commit.Version, o.commit.Weights)
+		err = t.Restart(w.live[o.Fragment], o.Commit.Version, o.Commit.Weights)
 	}
 	if err == nil {
-		err = w.engine.Push(w.tensors[o.fragment])
+		err = w.engine.Push(w.tensors[o.Fragment])
 	}
 	if err != nil {
 		return err
 	}
-	if o.tokens > w.committed {
-		w.committed, w.members, w.own = o.tokens, max(1, o.members), w.uncounted(o.fragment)
+	if o.Tokens > w.committed {
+		w.committed, w.members, w.own = o.Tokens, max(1, o.Members), w.uncounted(o.Fragment)
 	}
-	merged := commitMerged{fragment: o.fragment, version: o.asked, outcome: outcome}
-	if at := w.snapshots[o.fragment]; at > 0 {
-		merged.overlap = w.step - at
+	merged := CommitMerged{Fragment: o.Fragment, Version: o.Asked}
+	if at := w.snapshots[o.Fragment]; at > 0 {
+		merged.Overlap = w.step - at
 	}
-	w.snapshots[o.fragment] = 0
+	w.snapshots[o.Fragment] = 0
 	w.report(merged)
 	return nil
 }
 
 // uncounted returns the tokens trained since a fragment's undecided snapshot, which
 // its commit cannot have counted; 0 when there was none.
-func (w *worker) uncounted(fragment int) uint64 {
+func (w *Worker) uncounted(fragment int) uint64 {
 	if at := w.snapshots[fragment]; at > 0 {
 		return (w.step - at) * w.spec.StepTokens()
 	}

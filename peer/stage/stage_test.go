@@ -1,4 +1,4 @@
-package peer
+package stage
 
 import (
 	"math"
@@ -7,9 +7,9 @@ import (
 
 	"dunlin/compute"
 	"dunlin/compute/cpu"
-	"dunlin/contribution"
 	"dunlin/engine"
 	"dunlin/model"
+	"dunlin/peer/worker"
 	"dunlin/recipe"
 	"dunlin/recipe/recipetest"
 	"dunlin/wire"
@@ -54,7 +54,7 @@ func TestStageEnginesEqualOneMachine(t *testing.T) {
 		stages = append(stages, e)
 	}
 	trainer := &trainer{slot: 1, micros: map[uint64]*microBatch{}, leases: []wire.Range{{From: 0, To: 100}}}
-	windows, err := newTextWindows(spec, text)
+	windows, err := NewText(spec, text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,9 +75,9 @@ func TestStageEnginesEqualOneMachine(t *testing.T) {
 			}
 			var body []byte
 			var loss float32
-			kind := byte(answerForward)
+			kind := byte(worker.AnswerForward)
 			if backward {
-				kind = answerBackward
+				kind = worker.AnswerBackward
 				body, loss, err = stages[stage].Backward(key, cargo)
 			} else {
 				body, err = stages[stage].Forward(cargo)
@@ -85,7 +85,7 @@ func TestStageEnginesEqualOneMachine(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !trainer.answered(&wire.StageAnswer{Key: key}, makeAnswer(kind, loss, body), len(stages)) {
+			if !trainer.answered(&wire.StageAnswer{Key: key}, worker.MakeAnswer(kind, loss, body), len(stages)) {
 				t.Fatalf("the answer of stage %d is not taken", stage)
 			}
 			if backward {
@@ -141,7 +141,7 @@ func TestSynchronousStepsEqualOneMachine(t *testing.T) {
 			stages[s][i] = e
 		}
 	}
-	windows, err := newTextWindows(spec, text)
+	windows, err := NewText(spec, text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,16 +161,16 @@ func TestSynchronousStepsEqualOneMachine(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				kind, body, loss := byte(answerForward), []byte(nil), float32(0)
+				kind, body, loss := byte(worker.AnswerForward), []byte(nil), float32(0)
 				if backward {
-					kind = answerBackward
+					kind = worker.AnswerBackward
 					if body, loss, err = e.Backward(key, cargo); err == nil {
 						err = e.Add(key)
 					}
 				} else {
 					body, err = e.Forward(cargo)
 				}
-				if err != nil || !walk.answered(&wire.StageAnswer{Key: key}, makeAnswer(kind, loss, body), len(stages)) {
+				if err != nil || !walk.answered(&wire.StageAnswer{Key: key}, worker.MakeAnswer(kind, loss, body), len(stages)) {
 					t.Fatalf("stage %d: %v", stage, err)
 				}
 			}
@@ -211,52 +211,5 @@ func TestSynchronousStepsEqualOneMachine(t *testing.T) {
 	}
 	if _, err := stages[0][0].Reduce([][]byte{make([]byte, 3)}, 4); err == nil {
 		t.Error("a sum of another size is added")
-	}
-}
-
-// TestSynchronousMissIsNotAddedTwice: a member whose contribution a commit left out has made the same steps as the others,
-// so that it takes the commit over as it is; with local steps its own steps are not in the commit and stay.
-func TestSynchronousMissIsNotAddedTwice(t *testing.T) {
-	for _, together := range []bool{false, true} {
-		spec, _ := stagedSpec(t, 4, 1)
-		spec.Synchronous = together
-		e, err := engine.NewStage(spec, 1, cpuDevice(t), false, "", model.Room{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer e.Close()
-		configs, err := recipe.Contributions(spec)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := newWorker(spec, e, configs, 1, func(any) {})
-		fragment := slices.Index(spec.Stages, 1)
-		weights := make([][]float32, spec.Fragments)
-		weights[fragment] = make([]float32, configs[fragment].Layout.Values())
-		if err := w.begin(begin{slot: 1, fresh: true, versions: make([]uint64, spec.Fragments), weights: weights, members: 2}); err != nil {
-			t.Fatal(err)
-		}
-		w.live[fragment][0][0] = 3 // steps
-		if err := w.snapshot(fragment); err != nil {
-			t.Fatal(err)
-		}
-		committed := make([]float32, configs[fragment].Layout.Values())
-		tensors := make([][]float32, 0, len(w.live[fragment]))
-		for _, live := range w.live[fragment] {
-			tensors = append(tensors, make([]float32, len(live)))
-		}
-		tensors[0][0] = 3 // as the others came to
-		configs[fragment].Layout.Gather(committed, tensors)
-		w.live[fragment][0][0] = 4 // and one more
-		if err := w.merge(takeCommit{fragment: fragment, asked: 1, commit: contribution.Commit{Version: 1, Weights: committed}}); err != nil {
-			t.Fatal(err)
-		}
-		want := float32(4)
-		if together {
-			want = 3
-		}
-		if got := w.live[fragment][0][0]; got != want {
-			t.Errorf("steps together %v: a weight of %v, want %v", together, got, want)
-		}
 	}
 }

@@ -1,11 +1,10 @@
-package peer
+package stage
 
 import (
-	"encoding/binary"
-	"math"
 	"math/rand/v2"
 
 	"dunlin/engine"
+	"dunlin/peer/worker"
 	"dunlin/pipeline"
 	"dunlin/wire"
 )
@@ -14,7 +13,7 @@ import (
 type trainer struct {
 	machine *pipeline.Trainer
 	slot    wire.Slot
-	text    textWindows
+	text    Text
 	leases  []wire.Range
 	micros  map[uint64]*microBatch
 	losses  []float32 // newest
@@ -32,7 +31,7 @@ type microBatch struct {
 func InFlight(stages int) int { return stages + 1 }
 
 // begin starts over under a new slot. Leases of the old one are gone with it.
-func (t *trainer) begin(p *pipe, slot wire.Slot) error {
+func (t *trainer) begin(p *Pipe, slot wire.Slot) error {
 	stages := p.spec.StageCount()
 	values := p.spec.Micro * p.spec.Model.Context * p.spec.Model.Width
 	batch, flight := int(p.spec.Data.Batch/p.spec.Micro), InFlight(stages)
@@ -94,38 +93,18 @@ func (t *trainer) answered(a *wire.StageAnswer, cargo []byte, stages int) bool {
 	if m == nil || a.Key.Trainer != t.slot || stage >= stages {
 		return false
 	}
-	kind, body, ok := readAnswer(cargo)
+	kind, loss, body, ok := worker.ReadAnswer(cargo)
 	if !ok {
 		return false
 	}
 	switch {
-	case kind == answerForward && stage+1 < stages:
+	case kind == worker.AnswerForward && stage+1 < stages:
 		m.inputs[stage+1] = body
-	case kind == answerBackward && stage > 0:
+	case kind == worker.AnswerBackward && stage > 0:
 		m.gradients[stage-1] = body
 	}
-	if kind == answerBackward && stage == stages-1 && len(t.losses) < 1024 {
-		t.losses = append(t.losses, math.Float32frombits(binary.LittleEndian.Uint32(cargo[1:])))
+	if kind == worker.AnswerBackward && stage == stages-1 && len(t.losses) < 1024 {
+		t.losses = append(t.losses, loss)
 	}
 	return true
-}
-
-// An answer's bytes: its kind, the loss (float32, 0 but at the last stage), and the
-// output or the gradient of the input.
-const (
-	answerForward  = 0
-	answerBackward = 1
-	answerHead     = 5
-)
-
-func makeAnswer(kind byte, loss float32, body []byte) []byte {
-	out := binary.LittleEndian.AppendUint32([]byte{kind}, math.Float32bits(loss))
-	return append(out, body...)
-}
-
-func readAnswer(b []byte) (kind byte, body []byte, ok bool) {
-	if len(b) < answerHead || b[0] > answerBackward {
-		return 0, nil, false
-	}
-	return b[0], b[answerHead:], true
 }

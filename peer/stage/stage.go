@@ -1,4 +1,4 @@
-package peer
+package stage
 
 import (
 	"cmp"
@@ -13,26 +13,27 @@ import (
 	"dunlin/peer/contact"
 	"dunlin/peer/figures"
 	"dunlin/peer/mailbox"
+	"dunlin/peer/worker"
 	"dunlin/pipeline"
 	"dunlin/recipe"
 	"dunlin/wire"
 )
 
-// pipe drives a worker's part in a pipeline: the server of its stage and, at the first
+// Pipe drives a worker's part in a pipeline: the server of its stage and, at the first
 // stage, a trainer. One goroutine, run's, owns everything here; what is computed is
 // computed by the worker's.
-type pipe struct {
+type Pipe struct {
 	spec      *wire.RunSpec
 	self      wire.PeerID
 	stage     int
 	seed      uint64
-	transport Transport
+	transport Network
 	report    func(any) // to the peer's loop
-	inbox     *mailbox.Mailbox[any]
-	network   chan passed     // from the transport; bounded, so that a flood waits
+	Inbox     *mailbox.Mailbox[any]
+	Network   chan Passed     // from the transport; bounded, so that a flood waits
 	ctx       context.Context //nolint:containedctx // run's
 	dials     sync.WaitGroup
-	worker    *worker // nil until the engine is there
+	worker    *mailbox.Mailbox[any] // orders to the worker; nil until the engine is there
 
 	server    *pipeline.Server
 	trainer   *trainer // nil where there is none
@@ -41,7 +42,7 @@ type pipe struct {
 	answers   map[wire.StageKey][]byte          // computed and not yet sent
 	windows   map[pipeline.MicroID][]wire.Range // counted and not yet stepped on
 	losses    []float32                         // of those, at the last stage
-	listed    map[wire.Slot]listed              // who serves what, by the log
+	listed    map[wire.Slot]Listed              // who serves what, by the log
 	slot      wire.Slot                         // of this peer
 	version   uint64                            // of its weights
 	stepping  bool                              // they are on their way to the next
@@ -59,52 +60,44 @@ type pending struct {
 
 // What the transport and this peer's goroutines tell a pipe.
 type (
-	passed struct {
-		from    wire.PeerID
-		message wire.StageMessage
-		cargo   []byte
+	Passed struct {
+		From    wire.PeerID
+		Message wire.StageMessage
+		Cargo   []byte
 	}
-	// listed and unlisted follow the membership log.
-	listed struct {
-		slot  wire.Slot
-		peer  wire.PeerID
-		stage int
-		addrs []string
+	// Listed and unlisted follow the membership log.
+	Listed struct {
+		Slot  wire.Slot
+		Peer  wire.PeerID
+		Stage int
+		Addrs []string
 	}
-	unlisted struct{ slot wire.Slot }
-	// served says that the worker's weights are there; with a slot that is new to a
+	Unlisted struct{ Slot wire.Slot }
+	// Served says that the worker's weights are there; with a slot that is new to a
 	// trainer, that begins anew.
-	served struct{ slot wire.Slot }
-	// unserved says that nothing is to be computed for a while.
-	unserved struct{}
-	// equipped hands over the worker and, at the first stage, the text.
-	equipped struct {
-		worker *worker
-		text   *textWindows
+	Served struct{ Slot wire.Slot }
+	// Unserved says that nothing is to be computed for a while.
+	Unserved struct{}
+	// Equipped says that the worker is there and hands over its orders and, at the first stage, the text.
+	Equipped struct {
+		Worker *mailbox.Mailbox[any]
+		Text   *Text
 	}
-	// What the worker did, in the order that it was asked for.
-	passComputed struct {
-		key    wire.StageKey
-		answer []byte
-		loss   float32
-		took   time.Duration
-		err    error
-	}
-	gradientAdded struct {
-		key wire.StageKey
-		err error
-	}
-	stageStepped struct{ version uint64 }
-	sumTaken     struct {
-		close *wire.StageClose
-		sum   []byte
-	}
-	sumsReduced struct {
-		close  *wire.StageClose
-		normSq float64
-		err    error
-	}
+	// Up and down are sessions with other peers.
+	PeerUp   struct{ Peer wire.PeerID }
+	PeerDown struct{ Peer wire.PeerID }
 )
+
+// Network is what a pipe needs of it.
+type Network interface {
+	// Connect dials a peer and keeps the connection up.
+	Connect(ctx context.Context, id wire.PeerID, addrs []string) error
+	// Pass queues one message between stages; it never blocks.
+	Pass(to wire.PeerID, message []byte) error
+}
+
+// flowEvery is how often it tells how it fares.
+const flowEvery = 500 * time.Millisecond
 
 // Room of a stage's server and trainer.
 const (
@@ -112,11 +105,11 @@ const (
 	callsAtOnce = 2  // of a trainer at one peer
 )
 
-func newPipe(spec *wire.RunSpec, self wire.PeerID, stage int, seed uint64, report func(any)) (*pipe, error) {
-	p := &pipe{
-		spec: spec, self: self, stage: stage, seed: seed, report: report, inbox: mailbox.New[any](), network: make(chan passed, 64),
+func New(spec *wire.RunSpec, self wire.PeerID, stage int, seed uint64, report func(any)) (*Pipe, error) {
+	p := &Pipe{
+		spec: spec, self: self, stage: stage, seed: seed, report: report, Inbox: mailbox.New[any](), Network: make(chan Passed, 64),
 		calls: map[wire.StageKey]*wire.Cargo{}, answers: map[wire.StageKey][]byte{}, windows: map[pipeline.MicroID][]wire.Range{},
-		listed: map[wire.Slot]listed{}, up: map[wire.PeerID]bool{},
+		listed: map[wire.Slot]Listed{}, up: map[wire.PeerID]bool{},
 	}
 	var err error
 	p.server, err = pipeline.NewServer(pipeline.ServerConfig{
@@ -133,22 +126,22 @@ func modeOf(spec *wire.RunSpec) pipeline.Mode {
 	return pipeline.LocalSteps
 }
 
-// run drives both machines until the context ends.
-func (p *pipe) run(ctx context.Context) {
+// Run drives both machines until the context ends.
+func (p *Pipe) Run(ctx context.Context, n Network) {
 	defer p.dials.Wait()
-	p.ctx = ctx
+	p.ctx, p.transport = ctx, n
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	told := time.Now()
 	for {
-		arm(timer, p.deadline())
+		mailbox.Arm(timer, p.deadline())
 		select {
 		case <-ctx.Done():
 			return
-		case m := <-p.network:
+		case m := <-p.Network:
 			p.take(m)
-		case <-p.inbox.Ready:
-			for _, ev := range p.inbox.Take() {
+		case <-p.Inbox.Ready:
+			for _, ev := range p.Inbox.Take() {
 				p.handle(ev)
 				p.step()
 			}
@@ -156,7 +149,7 @@ func (p *pipe) run(ctx context.Context) {
 			p.both(pipeline.Tick{})
 		}
 		p.step()
-		if time.Since(told) >= publishEvery {
+		if time.Since(told) >= flowEvery {
 			told = time.Now()
 			p.tellFlow()
 		}
@@ -164,7 +157,7 @@ func (p *pipe) run(ctx context.Context) {
 }
 
 // tellFlow tells how calls and micro-batches fare.
-func (p *pipe) tellFlow() {
+func (p *Pipe) tellFlow() {
 	view := p.server.Snapshot()
 	f := figures.Flow{Wait: time.Duration(view.Wait * float64(time.Second)), Pass: time.Duration(view.Seconds * float64(time.Second))}
 	if p.trainer != nil && p.trainer.machine != nil {
@@ -173,7 +166,7 @@ func (p *pipe) tellFlow() {
 	p.report(f)
 }
 
-func (p *pipe) deadline() time.Time {
+func (p *Pipe) deadline() time.Time {
 	next := p.server.Deadline()
 	if p.trainer != nil && p.trainer.machine != nil {
 		if t := p.trainer.machine.Deadline(); next.IsZero() || !t.IsZero() && t.Before(next) {
@@ -183,13 +176,13 @@ func (p *pipe) deadline() time.Time {
 	return next
 }
 
-func (p *pipe) both(ev pipeline.Event)     { p.events = append(p.events, pending{ev, true, true}) }
-func (p *pipe) toServer(ev pipeline.Event) { p.events = append(p.events, pending{ev, true, false}) }
+func (p *Pipe) both(ev pipeline.Event)     { p.events = append(p.events, pending{ev, true, true}) }
+func (p *Pipe) toServer(ev pipeline.Event) { p.events = append(p.events, pending{ev, true, false}) }
 
-func (p *pipe) toTrainer(ev pipeline.Event) { p.events = append(p.events, pending{ev, false, true}) }
+func (p *Pipe) toTrainer(ev pipeline.Event) { p.events = append(p.events, pending{ev, false, true}) }
 
 // step steps the machines until nothing is left to do now.
-func (p *pipe) step() {
+func (p *Pipe) step() {
 	for len(p.events) > 0 {
 		ev := p.events[0]
 		p.events = p.events[1:]
@@ -207,92 +200,92 @@ func (p *pipe) step() {
 }
 
 // handle takes in one report.
-func (p *pipe) handle(ev any) {
+func (p *Pipe) handle(ev any) {
 	switch ev := ev.(type) {
-	case sessionUp:
-		p.up[ev.peer] = true
-		p.announce(ev.peer)
-	case sessionDown:
-		delete(p.up, ev.peer)
-		p.reduceWithout(ev.peer)
-		p.both(pipeline.PeerDown{Peer: ev.peer})
-	case listed:
-		p.listed[ev.slot] = ev
-		p.announce(ev.peer)
-		if p.spec.Synchronous && ev.stage == p.stage && ev.peer != p.self && !p.up[ev.peer] && len(ev.addrs) > 0 {
+	case PeerUp:
+		p.up[ev.Peer] = true
+		p.announce(ev.Peer)
+	case PeerDown:
+		delete(p.up, ev.Peer)
+		p.reduceWithout(ev.Peer)
+		p.both(pipeline.PeerDown{Peer: ev.Peer})
+	case Listed:
+		p.listed[ev.Slot] = ev
+		p.announce(ev.Peer)
+		if p.spec.Synchronous && ev.Stage == p.stage && ev.Peer != p.self && !p.up[ev.Peer] && len(ev.Addrs) > 0 {
 			p.dial(ev) // the members of a stage exchange sums
 		}
-	case unlisted:
-		gone := p.listed[ev.slot]
-		delete(p.listed, ev.slot)
+	case Unlisted:
+		gone := p.listed[ev.Slot]
+		delete(p.listed, ev.Slot)
 		p.seq++
-		p.toTrainer(pipeline.Announced{Peer: gone.peer, Stage: gone.stage, State: pipeline.Leaving, Seq: p.seq})
-		p.announce(gone.peer) // it may have a slot again
+		p.toTrainer(pipeline.Announced{Peer: gone.Peer, Stage: gone.Stage, State: pipeline.Leaving, Seq: p.seq})
+		p.announce(gone.Peer) // it may have a slot again
 		p.succeed()
-	case equipped:
-		p.worker = ev.worker
-		if ev.text != nil {
-			p.trainer = &trainer{text: *ev.text, micros: map[uint64]*microBatch{}}
+	case Equipped:
+		p.worker = ev.Worker
+		if ev.Text != nil {
+			p.trainer = &trainer{text: *ev.Text, micros: map[uint64]*microBatch{}}
 		}
-	case served:
-		p.serve(ev.slot)
-	case unserved:
+	case Served:
+		p.serve(ev.Slot)
+	case Unserved:
 		p.serving = false
-	case grant:
+	case worker.Grant:
 		if p.trainer == nil {
 			return
 		}
-		p.trainer.leases = append(p.trainer.leases, ev.ranges...)
+		p.trainer.leases = append(p.trainer.leases, ev.Ranges...)
 		p.reportLeases()
-	case passComputed:
+	case worker.PassComputed:
 		p.computed(ev)
-	case gradientAdded:
+	case worker.GradientAdded:
 		p.added(ev)
-	case sumTaken:
+	case worker.SumTaken:
 		p.exchange(ev)
-	case sumsReduced:
+	case worker.SumsReduced:
 		p.reduced(ev)
-	case stageStepped:
-		p.version, p.stepping = ev.version, false
-		p.toServer(pipeline.Stepped{Version: ev.version})
+	case worker.StageStepped:
+		p.version, p.stepping = ev.Version, false
+		p.toServer(pipeline.Stepped{Version: ev.Version})
 	}
 }
 
 // announce tells the trainer of a peer that the log has in a stage and that can be
 // reached.
-func (p *pipe) announce(id wire.PeerID) {
+func (p *Pipe) announce(id wire.PeerID) {
 	if p.trainer == nil || p.trainer.machine == nil {
 		return
 	}
-	var newest listed
+	var newest Listed
 	for slot, l := range p.listed {
-		if l.peer == id && slot > newest.slot {
+		if l.Peer == id && slot > newest.Slot {
 			newest = l
 		}
 	}
 	switch {
-	case newest.slot == 0:
+	case newest.Slot == 0:
 	case p.up[id] || id == p.self:
 		p.seq++
-		p.toTrainer(pipeline.Announced{Peer: id, Stage: newest.stage, State: pipeline.Online, Seq: p.seq})
-	case len(newest.addrs) > 0:
+		p.toTrainer(pipeline.Announced{Peer: id, Stage: newest.Stage, State: pipeline.Online, Seq: p.seq})
+	case len(newest.Addrs) > 0:
 		p.dial(newest)
 	}
 }
 
 // dial has the transport keep a connection up until the log says that the slot ended.
-func (p *pipe) dial(l listed) {
+func (p *Pipe) dial(l Listed) {
 	p.dials.Go(func() {
 		ctx, cancel := context.WithTimeout(p.ctx, contact.ReachWithin)
 		defer cancel()
-		if err := p.transport.Connect(ctx, l.peer, l.addrs); err != nil {
-			p.report(remark{fmt.Sprintf("stage %d: %s is not reached yet: %v", l.stage, l.peer.Short(), err)})
+		if err := p.transport.Connect(ctx, l.Peer, l.Addrs); err != nil {
+			p.report(Remark{fmt.Sprintf("stage %d: %s is not reached yet: %v", l.Stage, l.Peer.Short(), err)})
 		}
 	})
 }
 
 // serve begins or goes on.
-func (p *pipe) serve(slot wire.Slot) {
+func (p *Pipe) serve(slot wire.Slot) {
 	p.serving, p.slot = true, slot
 	p.toServer(pipeline.Moved{Version: p.version})
 	p.succeed()
@@ -300,13 +293,13 @@ func (p *pipe) serve(slot wire.Slot) {
 
 // succeed begins a trainer under this peer's slot, if there is to be one: at every peer
 // of the first stage, or, where all step together, at the one with the least slot.
-func (p *pipe) succeed() {
+func (p *Pipe) succeed() {
 	slot := p.slot
 	if p.trainer == nil || !p.serving || p.trainer.slot == slot {
 		return
 	}
 	for _, l := range p.listed {
-		if p.spec.Synchronous && l.stage == 0 && l.slot < slot {
+		if p.spec.Synchronous && l.Stage == 0 && l.Slot < slot {
 			return
 		}
 	}
@@ -317,39 +310,39 @@ func (p *pipe) succeed() {
 	}
 	told := map[wire.PeerID]bool{}
 	for _, l := range p.listed {
-		if !told[l.peer] {
-			told[l.peer] = true
-			p.announce(l.peer)
+		if !told[l.Peer] {
+			told[l.Peer] = true
+			p.announce(l.Peer)
 		}
 	}
 	p.reportLeases()
 }
 
 // take gives a message to the machine that it is for.
-func (p *pipe) take(m passed) {
-	switch msg := m.message.(type) {
+func (p *Pipe) take(m Passed) {
+	switch msg := m.Message.(type) {
 	case *wire.StageCall:
 		p.catchUp(msg.Key.Step)
-		if refusal := p.admit(m.from, msg, m.cargo); refusal != nil {
-			p.send(m.from, refusal, nil)
+		if refusal := p.admit(m.From, msg, m.Cargo); refusal != nil {
+			p.send(m.From, refusal, nil)
 			return
 		}
-		p.toServer(pipeline.From{Peer: m.from, Message: msg})
+		p.toServer(pipeline.From{Peer: m.From, Message: msg})
 	case *wire.StageCancel, *wire.StageAccept, *wire.StageClose, *wire.StageApply, *wire.StageVoid:
-		p.toServer(pipeline.From{Peer: m.from, Message: m.message})
+		p.toServer(pipeline.From{Peer: m.From, Message: m.Message})
 	case *wire.StageSum:
-		p.summed(m.from, msg, m.cargo)
+		p.summed(m.From, msg, m.Cargo)
 	case *wire.StageAnswer:
-		if p.trainer != nil && p.trainer.answered(msg, m.cargo, p.spec.StageCount()) {
-			p.toTrainer(pipeline.From{Peer: m.from, Message: msg})
+		if p.trainer != nil && p.trainer.answered(msg, m.Cargo, p.spec.StageCount()) {
+			p.toTrainer(pipeline.From{Peer: m.From, Message: msg})
 		}
 	case *wire.StageRefusal, *wire.StageCounted, *wire.StageReduced, *wire.StageMissing, *wire.StageApplied:
-		p.toTrainer(pipeline.From{Peer: m.from, Message: m.message})
+		p.toTrainer(pipeline.From{Peer: m.From, Message: m.Message})
 	}
 }
 
 // admit keeps what a call brings, or says why it is not taken.
-func (p *pipe) admit(from wire.PeerID, call *wire.StageCall, cargo []byte) *wire.StageRefusal {
+func (p *Pipe) admit(from wire.PeerID, call *wire.StageCall, cargo []byte) *wire.StageRefusal {
 	refuse := func(code wire.StageRefusalCode, reason string) *wire.StageRefusal {
 		return &wire.StageRefusal{Key: call.Key, Code: code, Reason: reason[:min(len(reason), wire.MaxReason)]}
 	}
@@ -358,7 +351,7 @@ func (p *pipe) admit(from wire.PeerID, call *wire.StageCall, cargo []byte) *wire
 	}
 	if l, known := p.listed[call.Key.Trainer]; !known {
 		return refuse(wire.StageBusy, "it has not heard of this trainer yet")
-	} else if l.peer != from {
+	} else if l.Peer != from {
 		return refuse(wire.StageInvalid, "the trainer's slot is another peer's")
 	}
 	c, err := wire.DecodeCargo(cargo)
@@ -370,12 +363,12 @@ func (p *pipe) admit(from wire.PeerID, call *wire.StageCall, cargo []byte) *wire
 }
 
 // do carries out one effect of a machine.
-func (p *pipe) do(effect pipeline.Effect) {
+func (p *Pipe) do(effect pipeline.Effect) {
 	switch e := effect.(type) {
 	case pipeline.Send:
 		p.sendEffect(e)
 	case pipeline.Note:
-		p.report(remark{e.Text})
+		p.report(Remark{e.Text})
 	case pipeline.Draw:
 		if err := p.trainer.draw(e.Micro, p.spec); err != nil {
 			p.toTrainer(pipeline.NotDrawn{Micro: e.Micro, Reason: err.Error()})
@@ -386,36 +379,36 @@ func (p *pipe) do(effect pipeline.Effect) {
 	case pipeline.Release:
 		delete(p.trainer.micros, e.Micro)
 	case pipeline.Outage:
-		p.report(remark{fmt.Sprintf("stage %d has no peer that can be reached for %s", e.Stage, e.For.Round(time.Second))})
+		p.report(Remark{fmt.Sprintf("stage %d has no peer that can be reached for %s", e.Stage, e.For.Round(time.Second))})
 	case pipeline.Compute:
-		p.worker.orders.Put(passOrder{key: e.Key, backward: e.Backward, cargo: p.calls[e.Key]})
+		p.worker.Put(worker.PassOrder{Key: e.Key, Backward: e.Backward, Cargo: p.calls[e.Key]})
 	case pipeline.Add:
-		p.worker.orders.Put(addOrder{e.Key})
+		p.worker.Put(worker.AddOrder{Key: e.Key})
 	case pipeline.Drop:
 		delete(p.calls, e.Key)
 		if p.worker != nil {
-			p.worker.orders.Put(dropOrder{e.Key})
+			p.worker.Put(worker.DropOrder{Key: e.Key})
 		}
 	case pipeline.InnerStep:
 		p.innerStep(e.Micros)
 	case pipeline.Reduce:
 		p.reduction = reduction{close: e.Close, sums: p.reduction.sums}
-		p.worker.orders.Put(sumOrderOf{e.Close})
+		p.worker.Put(worker.SumOrder{Close: e.Close})
 	case pipeline.ApplyStep:
 		p.stepping = true
 		o := p.taken(nil)
-		o.sync, o.micros = &e, int(p.reduction.close.Total)
-		p.worker.orders.Put(o)
+		o.Sync, o.Micros = &e, int(p.reduction.close.Total)
+		p.worker.Put(o)
 	case pipeline.Clear:
 		clear(p.windows)
-		p.worker.orders.Put(clearOrder{})
+		p.worker.Put(worker.ClearOrder{})
 	case pipeline.Decide: // the next rounds bring peers together that did not all hear of it
 		p.toTrainer(pipeline.Decided{Step: e.Step, Try: e.Try, Edition: e.Edition})
 	case pipeline.Drained, pipeline.StepDone:
 	}
 }
 
-func (p *pipe) sendEffect(e pipeline.Send) {
+func (p *Pipe) sendEffect(e pipeline.Send) {
 	var cargo []byte
 	switch m := e.Message.(type) {
 	case *wire.StageCall:
@@ -433,9 +426,9 @@ func (p *pipe) sendEffect(e pipeline.Send) {
 }
 
 // send passes a message on, to this peer directly.
-func (p *pipe) send(to wire.PeerID, m wire.StageMessage, cargo []byte) {
+func (p *Pipe) send(to wire.PeerID, m wire.StageMessage, cargo []byte) {
 	if to == p.self {
-		p.take(passed{p.self, m, cargo})
+		p.take(Passed{p.self, m, cargo})
 		return
 	}
 	err := p.transport.Pass(to, wire.EncodePassed(m, cargo))
@@ -445,45 +438,45 @@ func (p *pipe) send(to wire.PeerID, m wire.StageMessage, cargo []byte) {
 }
 
 // computed answers a call.
-func (p *pipe) computed(e passComputed) {
-	if e.err != nil {
-		p.toServer(pipeline.ComputeFailed{Key: e.key, Reason: e.err.Error()})
+func (p *Pipe) computed(e worker.PassComputed) {
+	if e.Err != nil {
+		p.toServer(pipeline.ComputeFailed{Key: e.Key, Reason: e.Err.Error()})
 		return
 	}
-	p.answers[e.key] = e.answer
-	if c := p.calls[e.key]; c != nil { // only the windows are needed from here on
+	p.answers[e.Key] = e.Answer
+	if c := p.calls[e.Key]; c != nil { // only the windows are needed from here on
 		c.Input, c.Gradient = nil, nil
 	}
 	if p.stage == p.spec.StageCount()-1 {
-		p.losses = append(p.losses, e.loss)
+		p.losses = append(p.losses, e.Loss)
 	}
-	p.toServer(pipeline.Computed{Key: e.key, Took: e.took})
+	p.toServer(pipeline.Computed{Key: e.Key, Took: e.Took})
 }
 
-func (p *pipe) added(e gradientAdded) {
-	if e.err != nil {
-		p.report(mailbox.Complaint{Text: e.err.Error()})
+func (p *Pipe) added(e worker.GradientAdded) {
+	if e.Err != nil {
+		p.report(mailbox.Complaint{Text: e.Err.Error()})
 	}
-	if c := p.calls[e.key]; c != nil {
-		p.windows[pipeline.MicroID{Trainer: e.key.Trainer, Micro: e.key.Micro}] = c.Windows
-		delete(p.calls, e.key)
+	if c := p.calls[e.Key]; c != nil {
+		p.windows[pipeline.MicroID{Trainer: e.Key.Trainer, Micro: e.Key.Micro}] = c.Windows
+		delete(p.calls, e.Key)
 	}
-	p.toServer(pipeline.Added{Key: e.key})
+	p.toServer(pipeline.Added{Key: e.Key})
 }
 
 // innerStep has the worker step on what was counted.
-func (p *pipe) innerStep(micros []pipeline.MicroID) { p.worker.orders.Put(p.taken(micros)) }
+func (p *Pipe) innerStep(micros []pipeline.MicroID) { p.worker.Put(p.taken(micros)) }
 
 // taken takes what an inner step claims out of what was counted: the windows of these
 // micro-batches, or of all.
-func (p *pipe) taken(micros []pipeline.MicroID) (o stepOrder) {
+func (p *Pipe) taken(micros []pipeline.MicroID) (o worker.StepOrder) {
 	if micros == nil {
 		micros = slices.SortedFunc(maps.Keys(p.windows), func(a, b pipeline.MicroID) int {
 			return cmp.Or(cmp.Compare(a.Trainer, b.Trainer), cmp.Compare(a.Micro, b.Micro))
 		})
 	}
 	for _, id := range micros {
-		o.windows = append(o.windows, p.windows[id]...)
+		o.Windows = append(o.Windows, p.windows[id]...)
 		delete(p.windows, id)
 	}
 	losses := p.losses
@@ -492,17 +485,17 @@ func (p *pipe) taken(micros []pipeline.MicroID) (o stepOrder) {
 		p.trainer.losses = nil
 	}
 	for _, l := range losses {
-		o.loss += float64(l) / float64(len(losses))
+		o.Loss += float64(l) / float64(len(losses))
 	}
 	return o
 }
 
-func (p *pipe) reportLeases() {
-	p.report(leasesLeft{wire.Windows(p.trainer.leases)})
+func (p *Pipe) reportLeases() {
+	p.report(LeasesLeft{wire.Windows(p.trainer.leases)})
 }
 
 // What a pipe tells the peer's loop.
 type (
-	remark     struct{ text string }
-	leasesLeft struct{ windows uint64 }
+	Remark     struct{ Text string }
+	LeasesLeft struct{ Windows uint64 }
 )

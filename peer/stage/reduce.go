@@ -1,8 +1,9 @@
-package peer
+package stage
 
 import (
 	"slices"
 
+	"dunlin/peer/worker"
 	"dunlin/pipeline"
 	"dunlin/recipe"
 	"dunlin/wire"
@@ -28,7 +29,7 @@ type memberSum struct {
 const maxSums = 2 * wire.MaxMembers
 
 // summed keeps another member's sum until the close is here.
-func (p *pipe) summed(from wire.PeerID, of *wire.StageSum, sum []byte) {
+func (p *Pipe) summed(from wire.PeerID, of *wire.StageSum, sum []byte) {
 	if !p.spec.Synchronous || of.Stage != uint64(p.stage) || of.Bytes != 4*p.stageValues() {
 		return
 	}
@@ -42,20 +43,20 @@ func (p *pipe) summed(from wire.PeerID, of *wire.StageSum, sum []byte) {
 }
 
 // stageValues counts the parameters of this peer's stage.
-func (p *pipe) stageValues() uint64 { return recipe.StageSize(p.spec, p.stage) }
+func (p *Pipe) stageValues() uint64 { return recipe.StageSize(p.spec, p.stage) }
 
 // exchange gives the other members this peer's sum.
-func (p *pipe) exchange(ev sumTaken) {
-	c := ev.close
+func (p *Pipe) exchange(ev worker.SumTaken) {
+	c := ev.Close
 	if p.reduction.close != c {
 		return // a later one is in force
 	}
-	of := &wire.StageSum{Trainer: c.Trainer, Step: c.Step, Try: c.Try, Edition: c.Edition, Stage: c.Stage, Bytes: uint64(len(ev.sum))}
+	of := &wire.StageSum{Trainer: c.Trainer, Step: c.Step, Try: c.Try, Edition: c.Edition, Stage: c.Stage, Bytes: uint64(len(ev.Sum))}
 	for _, member := range c.Members {
 		if member == p.self {
 			continue
 		}
-		if err := p.transport.Pass(member, wire.EncodePassed(of, ev.sum)); err != nil {
+		if err := p.transport.Pass(member, wire.EncodePassed(of, ev.Sum)); err != nil {
 			p.reduceFailed("no sum to " + member.Short() + ": " + err.Error())
 			return
 		}
@@ -64,7 +65,7 @@ func (p *pipe) exchange(ev sumTaken) {
 }
 
 // reduce adds up once every member's sum is here.
-func (p *pipe) reduce() {
+func (p *Pipe) reduce() {
 	c := p.reduction.close
 	if c == nil || p.reduction.added {
 		return
@@ -83,26 +84,26 @@ func (p *pipe) reduce() {
 		sums[i] = p.reduction.sums[j].sum
 	}
 	p.reduction.added = true
-	p.worker.orders.Put(reduceOrder{c, sums})
+	p.worker.Put(worker.ReduceOrder{Close: c, Sums: sums})
 }
 
-func (p *pipe) reduced(ev sumsReduced) {
-	c := ev.close
-	if ev.err != nil {
-		p.toServer(pipeline.ReduceFailed{Step: c.Step, Try: c.Try, Edition: c.Edition, Reason: ev.err.Error()})
+func (p *Pipe) reduced(ev worker.SumsReduced) {
+	c := ev.Close
+	if ev.Err != nil {
+		p.toServer(pipeline.ReduceFailed{Step: c.Step, Try: c.Try, Edition: c.Edition, Reason: ev.Err.Error()})
 		return
 	}
-	p.toServer(pipeline.Reduced{Step: c.Step, Try: c.Try, Edition: c.Edition, NormSq: ev.normSq})
+	p.toServer(pipeline.Reduced{Step: c.Step, Try: c.Try, Edition: c.Edition, NormSq: ev.NormSq})
 }
 
-func (p *pipe) reduceFailed(reason string) {
+func (p *Pipe) reduceFailed(reason string) {
 	c := p.reduction.close
 	p.reduction.added = true // nothing more comes of this one
 	p.toServer(pipeline.ReduceFailed{Step: c.Step, Try: c.Try, Edition: c.Edition, Reason: reason})
 }
 
 // reduceWithout gives up adding with a member that is gone.
-func (p *pipe) reduceWithout(gone wire.PeerID) {
+func (p *Pipe) reduceWithout(gone wire.PeerID) {
 	p.reduction.sums = slices.DeleteFunc(p.reduction.sums, func(m memberSum) bool { return m.from == gone })
 	if c := p.reduction.close; c != nil && !p.reduction.added && slices.Contains(c.Members, gone) {
 		p.reduceFailed(gone.Short() + " is gone")
@@ -112,7 +113,7 @@ func (p *pipe) reduceWithout(gone wire.PeerID) {
 // catchUp follows a trainer that is at a later step: this peer joined in the middle, or
 // missed steps. Its weights are the last commit's and its own steps since, which the next
 // rounds bring together with the others'.
-func (p *pipe) catchUp(step uint64) {
+func (p *Pipe) catchUp(step uint64) {
 	if p.spec.Synchronous && p.serving && !p.stepping && step > p.version {
 		p.version = step
 		p.toServer(pipeline.Moved{Version: step})
