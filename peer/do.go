@@ -10,6 +10,7 @@ import (
 	"dunlin/contribution"
 	"dunlin/coordinator"
 	"dunlin/ledger"
+	"dunlin/peer/contact"
 	"dunlin/peer/core"
 	"dunlin/peer/keeper"
 	"dunlin/peer/slabs"
@@ -288,7 +289,7 @@ func (p *Peer) dial(ctx context.Context) {
 	}
 	lead, told := p.lead, p.addrs[p.lead]
 	p.wg.Go(func() {
-		if err := p.reachLead(ctx, lead, told); err != nil {
+		if err := contact.Reach(ctx, p.transport, p.book, p.self, lead, told); err != nil {
 			p.inbox.Put(coordinator.Lost{Reason: err.Error()})
 		}
 	})

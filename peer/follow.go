@@ -76,7 +76,7 @@ func (p *Peer) meetCoordinator(ctx context.Context, id wire.PeerID) {
 // reachAll connects to every coordinator and keeps the connections up.
 func (p *Peer) reachAll(ctx context.Context) {
 	for _, id := range p.spec.Coordinators {
-		addrs := merged(p.book.Of(id), p.cfg.Coordinators[id])
+		addrs := contact.Merged(p.book.Of(id), p.cfg.Coordinators[id])
 		if id == p.self || len(addrs) == 0 {
 			continue
 		}
@@ -85,7 +85,7 @@ func (p *Peer) reachAll(ctx context.Context) {
 }
 
 func (p *Peer) reach(ctx context.Context, id wire.PeerID, addrs []string) {
-	ctx, cancel := context.WithTimeout(ctx, dialWithin)
+	ctx, cancel := context.WithTimeout(ctx, contact.DialWithin)
 	defer cancel()
 	_ = p.transport.Connect(ctx, id, addrs) // the network tries again
 }
@@ -99,7 +99,7 @@ func (p *Peer) seedData(ctx context.Context) {
 	shards := append(slices.Clone(p.spec.Data.Train), p.spec.Data.HeldOut...)
 	from := p.coordinators()
 	p.wg.Go(func() {
-		for p.fetchShards(ctx, shards, from) != nil {
+		for p.shards.Fetch(ctx, shards, from) != nil {
 			select {
 			case <-ctx.Done():
 				return
@@ -128,7 +128,7 @@ func (p *Peer) seekCoordinators(ctx context.Context) {
 		}
 	}
 	for id := range p.peers {
-		if len(there) < maxAsked && !p.isCoordinator(id) {
+		if len(there) < contact.MaxAsked && !p.isCoordinator(id) {
 			there = append(there, id)
 		}
 	}
@@ -138,7 +138,7 @@ func (p *Peer) seekCoordinators(ctx context.Context) {
 	p.sought = true
 	p.wg.Go(func() {
 		defer p.inbox.Put(soughtAll{})
-		ctx, cancel := context.WithTimeout(ctx, askWithin)
+		ctx, cancel := context.WithTimeout(ctx, contact.AskWithin)
 		defer cancel()
 		for _, id := range there {
 			for _, k := range contact.Hearsay(ctx, p.transport, id) {

@@ -313,7 +313,7 @@ func (p *Peer) loadText(ctx context.Context, from []wire.PeerID) (tokens []byte,
 	if p.cfg.Stage > 0 {
 		return nil, nil, nil
 	}
-	if tokens, err = p.trainingText(ctx, from); err == nil && p.pipe != nil {
+	if tokens, err = p.shards.TextFrom(ctx, p.spec.Data.Train, from); err == nil && p.pipe != nil {
 		text, err = stage.NewText(p.spec, tokens)
 	}
 	return tokens, text, err

@@ -154,6 +154,7 @@ type crew struct {
 	keeper    *keeper.Keeper
 	replica   *replica.Replica // the keeper's; read only here
 	fetcher   *contact.Fetcher
+	shards    *contact.Shards
 	codecs    *slabs.Codecs
 	worker    *worker.Worker     // nil until the data are here
 	pipe      *stage.Pipe        // nil but on a worker of a run with stages
@@ -249,7 +250,7 @@ func (p *Peer) open() error {
 	p.store = disk{opened, p.inbox.Put}
 	p.closers = append(p.closers, p.store.Sync) // what was put lately is in memory
 	for _, s := range append(slices.Clone(p.spec.Data.Train), p.spec.Data.HeldOut...) {
-		p.store.Pin(pinData, s.Hash)
+		p.store.Pin("data", s.Hash) // as long as the run
 	}
 	heads := p.replica.Heads()
 	state0 := make([]wire.Hash, len(heads))
@@ -347,6 +348,7 @@ const drainWithin = 8 * time.Second
 // peer is refused. It closes everything it opened before it returns.
 func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 	p.transport = t
+	p.shards = &contact.Shards{Self: p.self, Store: p.store, Network: t, Log: p.log, Report: p.inbox.Put}
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		cancel()
@@ -388,14 +390,9 @@ func (p *Peer) startJudge(ctx context.Context) {
 	if p.cfg.Judge == nil || p.judge != nil {
 		return
 	}
-	text := p.text
+	text := p.shards.Text
 	if from := p.coordinators(); len(from) > 0 {
-		text = func(shards []wire.ShardSpec) ([]byte, error) {
-			if err := p.fetchShards(ctx, shards, from); err != nil {
-				return nil, err
-			}
-			return p.text(shards)
-		}
+		text = func(shards []wire.ShardSpec) ([]byte, error) { return p.shards.TextFrom(ctx, shards, from) }
 	}
 	p.judge = judge.New(p.spec, p.cfg.Judge, p.cfg.HeldOutWindows, text, p.inbox.Put)
 	p.wg.Go(func() { p.judge.Run(ctx) })

@@ -38,7 +38,7 @@ func arrows() map[string][]string {
 		},
 		"peer/keeper":    {"peer/mailbox", "folder", "catchup", "replica", "store", "wire"},
 		"peer/slabs":     {"peer/mailbox", "folder", "contribution", "store", "wire"},
-		"peer/contact":   {"peer/mailbox", "recipe", "data", "wire"},
+		"peer/contact":   {"peer/mailbox", "peer/figures", "folder", "recipe", "data", "store", "wire"},
 		"peer/judge":     {"peer/mailbox", "recipe", "training", "model", "compute", "data", "wire"},
 		"peer/mailbox":   {},
 		"coordinator":    {"wire", "invite"},

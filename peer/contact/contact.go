@@ -12,6 +12,8 @@ import (
 type Network interface {
 	// Connect dials a peer and keeps the connection up.
 	Connect(ctx context.Context, id wire.PeerID, addrs []string) error
+	// Forget lets a peer go.
+	Forget(id wire.PeerID)
 	// Fetch asks a connected peer for bytes, at most limit of them.
 	Fetch(ctx context.Context, from wire.PeerID, class wire.Class, request []byte, limit int) ([]byte, error)
 }

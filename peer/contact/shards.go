@@ -1,21 +1,29 @@
-package peer
+package contact
 
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"dunlin/data"
-	"dunlin/peer/contact"
 	"dunlin/peer/figures"
+	"dunlin/store"
 	"dunlin/wire"
 )
 
-// pinData is the store's owner of token shards, which are kept as long as the run.
-const pinData = "data"
+// Shards reads a run's token shards, which every worker of it keeps, and fetches those that are not here. Any goroutine may
+// use it.
+type Shards struct {
+	Self    wire.PeerID
+	Store   store.Store
+	Network Network
+	Log     *slog.Logger
+	Report  func(any) // takes figures.TransferBegun and TransferMoved
+}
 
 // Bounds of fetching shards.
 const (
@@ -25,23 +33,22 @@ const (
 	donorsWithin = 3 * time.Second // to find them
 )
 
-// trainingText reads the run's training tokens, fetching the shards that are
-// not in the store from donors. It runs on a goroutine of its own.
-func (p *Peer) trainingText(ctx context.Context, from []wire.PeerID) ([]byte, error) {
-	if err := p.fetchShards(ctx, p.spec.Data.Train, from); err != nil {
+// TextFrom reads shards once all are here, fetched from donors where they were not.
+func (s *Shards) TextFrom(ctx context.Context, shards []wire.ShardSpec, from []wire.PeerID) ([]byte, error) {
+	if err := s.Fetch(ctx, shards, from); err != nil {
 		return nil, err
 	}
-	return p.text(p.spec.Data.Train)
+	return s.Text(shards)
 }
 
-// text reads token shards that are here.
-func (p *Peer) text(shards []wire.ShardSpec) ([]byte, error) {
+// Text reads token shards that are here.
+func (s *Shards) Text(shards []wire.ShardSpec) ([]byte, error) {
 	names := make([]wire.Hash, len(shards))
-	for i, s := range shards {
-		names[i] = s.Hash
+	for i := range shards {
+		names[i] = shards[i].Hash
 	}
 	return data.OpenShards(names, func(name wire.Hash) ([]byte, error) {
-		b, err := p.store.Get(name, data.MaxShard)
+		b, err := s.Store.Get(name, data.MaxShard)
 		if err != nil {
 			return nil, fmt.Errorf("token shard %s is missing from the data folder: %w; restore the folder from a backup, or let a worker begin with an empty one", name.Short(), err)
 		}
@@ -49,22 +56,22 @@ func (p *Peer) text(shards []wire.ShardSpec) ([]byte, error) {
 	})
 }
 
-// fetchShards has all shards here when it returns nil; each donor is asked for
+// Fetch has all shards here when it returns nil; each donor is asked for
 // some of them first.
-func (p *Peer) fetchShards(ctx context.Context, shards []wire.ShardSpec, from []wire.PeerID) error {
+func (s *Shards) Fetch(ctx context.Context, shards []wire.ShardSpec, from []wire.PeerID) error {
 	var missing []wire.Hash
 	var bytes uint64
-	for _, s := range shards {
-		if !p.store.Has(s.Hash) {
-			missing = append(missing, s.Hash)
-			bytes += s.Tokens + data.ShardHeader // a byte a token
+	for _, shard := range shards {
+		if !s.Store.Has(shard.Hash) {
+			missing = append(missing, shard.Hash)
+			bytes += shard.Tokens + data.ShardHeader // a byte a token
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	p.inbox.Put(figures.TransferBegun{What: figures.TransferData, Total: bytes})
-	donors := p.donors(ctx, from)
+	s.Report(figures.TransferBegun{What: figures.TransferData, Total: bytes})
+	donors := s.donors(ctx, from)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var all sync.WaitGroup
@@ -74,10 +81,10 @@ func (p *Peer) fetchShards(ctx context.Context, shards []wire.ShardSpec, from []
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			if err := p.fetchShard(ctx, name, donors, i+int(p.self[0])); err != nil {
+			if err := s.fetchShard(ctx, name, donors, i+int(s.Self[0])); err != nil {
 				stop(err)
 			} else if n := got.Add(1); n%16 == 0 || int(n) == len(missing) {
-				p.log.Info("syncing data", "shards", n, "of", len(missing))
+				s.Log.Info("syncing data", "shards", n, "of", len(missing))
 			}
 		})
 	}
@@ -88,25 +95,25 @@ func (p *Peer) fetchShards(ctx context.Context, shards []wire.ShardSpec, from []
 // donors are who may give token shards: the coordinators, first, and peers that
 // one of them knows and that can be reached soon, since every worker keeps the
 // shards of its run.
-func (p *Peer) donors(ctx context.Context, from []wire.PeerID) []wire.PeerID {
+func (s *Shards) donors(ctx context.Context, from []wire.PeerID) []wire.PeerID {
 	out := slices.Clone(from)
 	ctx, cancel := context.WithTimeout(ctx, donorsWithin)
 	defer cancel()
 	var known []wire.Known
 	for _, id := range from {
-		if known = contact.Hearsay(ctx, p.transport, id); known != nil {
+		if known = Hearsay(ctx, s.Network, id); known != nil {
 			break
 		}
 	}
 	up := make([]bool, len(known))
 	var all sync.WaitGroup
 	for i, k := range known {
-		if slices.Contains(from, k.Peer) || k.Peer == p.self || i >= maxDonors {
+		if slices.Contains(from, k.Peer) || k.Peer == s.Self || i >= maxDonors {
 			continue
 		}
 		all.Go(func() {
-			if up[i] = p.transport.Connect(ctx, k.Peer, k.Addrs) == nil; !up[i] {
-				p.transport.Forget(k.Peer)
+			if up[i] = s.Network.Connect(ctx, k.Peer, k.Addrs) == nil; !up[i] {
+				s.Network.Forget(k.Peer)
 			}
 		})
 	}
@@ -120,19 +127,19 @@ func (p *Peer) donors(ctx context.Context, from []wire.PeerID) []wire.PeerID {
 }
 
 // fetchShard asks one donor after another, from the one that is meant on.
-func (p *Peer) fetchShard(ctx context.Context, name wire.Hash, donors []wire.PeerID, from int) error {
+func (s *Shards) fetchShard(ctx context.Context, name wire.Hash, donors []wire.PeerID, from int) error {
 	request := wire.Encode(&wire.Request{Class: wire.ClassData, What: wire.WhatBlob, Hash: name})
 	var last error
 	for range shardRounds {
 		for i := range donors {
 			donor := donors[(from+i)%len(donors)]
-			b, err := p.transport.Fetch(ctx, donor, wire.ClassData, request, data.MaxShard)
+			b, err := s.Network.Fetch(ctx, donor, wire.ClassData, request, data.MaxShard)
 			if err == nil && wire.HashLeaf(b) != name {
-				err = contact.ErrWrongBytes
+				err = ErrWrongBytes
 			}
 			if err == nil {
-				p.inbox.Put(figures.TransferMoved{What: figures.TransferData, From: donor, Bytes: len(b)})
-				_, err = p.store.Put(b)
+				s.Report(figures.TransferMoved{What: figures.TransferData, From: donor, Bytes: len(b)})
+				_, err = s.Store.Put(b)
 				return err
 			}
 			last = err
