@@ -102,4 +102,5 @@ func (f *Fetcher) reach(ctx context.Context, job Job) error {
 	return f.network.Connect(ctx, job.From, job.Addrs)
 }
 
+// ReachWithin bounds connecting to a peer first.
 const ReachWithin = 5 * time.Second

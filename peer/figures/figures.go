@@ -157,6 +157,7 @@ func (f *Figures) Named(peer wire.PeerID, name string) {
 	}
 }
 
+// Heard takes in a worker's heartbeat.
 func (f *Figures) Heard(from wire.PeerID, h *wire.Heartbeat) {
 	if g := f.members[from]; g != nil && g.alive && (h.Slot == g.heartbeat.Slot || h.Slot == 0) {
 		slot := g.heartbeat.Slot
@@ -208,6 +209,7 @@ func (f *Figures) Moved(m core.Moved) {
 	f.stageMoves = f.stageMoves[max(0, len(f.stageMoves)-maxNotes):]
 }
 
+// Entry keeps an entry of the ledger for the page.
 func (f *Figures) Entry(height uint64, body wire.Body) {
 	f.ledger = append(f.ledger, status.Entry{Height: height, Kind: body.Kind().String(), Text: status.DescribeEntry(body)})
 	if len(f.ledger) > maxLedger {

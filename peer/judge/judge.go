@@ -45,10 +45,12 @@ type Order struct {
 
 // Reports of the judge.
 type (
+	// Baselines are the losses of n-grams, and what the model is asked to continue.
 	Baselines struct {
 		Unigram, Bigram float64
 		Prompt          string
 	}
+	// Judged answers an Order.
 	Judged struct {
 		Height uint64
 		Tokens uint64

@@ -61,10 +61,12 @@ type shadowKey struct {
 	result   wire.Hash
 }
 
+// New makes the keeper of a replica, which is its own from then on; stage is what that holds.
 func New(r *replica.Replica, stage int, s store.Store, report func(any)) *Keeper {
 	return &Keeper{run: r.Spec().ID(), stage: stage, replica: r, store: s, Orders: mailbox.New[any](), report: report, shadows: map[shadowKey]*replica.Shadow{}}
 }
 
+// Loop carries out orders until the context ends.
 func (k *Keeper) Loop(ctx context.Context) {
 	for {
 		select {

@@ -13,12 +13,14 @@ import (
 
 // Orders to the codecs' goroutine.
 type (
+	// EncodeOrder has a snapshot encoded.
 	EncodeOrder struct {
 		Fragment int
 		Base     uint64 // version that the snapshot was taken from
 		Step     uint64 // inner steps of the slot by then
 		Tracker  *contribution.Tracker
 	}
+	// SumOrder has a slab summed.
 	SumOrder struct {
 		Fragment uint64
 		Attempt  wire.AttemptID
@@ -37,11 +39,13 @@ type SettleOrder struct {
 
 // Reports of the codecs' goroutine.
 type (
+	// EncodeDone answers EncodeOrder.
 	EncodeDone struct {
 		Order        EncodeOrder
 		Contribution *contribution.Contribution
 		Err          error
 	}
+	// SumDone answers SumOrder.
 	SumDone struct {
 		Order   SumOrder
 		Sum     contribution.Sum
@@ -60,10 +64,12 @@ type Codecs struct {
 	report  func(any)
 }
 
+// NewCodecs makes them for fragments laid out as configs say.
 func NewCodecs(configs []contribution.Config, owner *contribution.Owner, s store.Store, report func(any)) *Codecs {
 	return &Codecs{configs: configs, owner: owner, store: s, Orders: mailbox.New[any](), report: report}
 }
 
+// Run carries out orders until the context ends.
 func (c *Codecs) Run(ctx context.Context) {
 	for {
 		select {

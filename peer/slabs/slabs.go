@@ -17,6 +17,7 @@ type Slabs struct {
 	fetched map[wire.Hash]map[int][]byte
 }
 
+// New holds nothing yet.
 func New() *Slabs {
 	return &Slabs{own: map[wire.Hash]*contribution.Contribution{}, newest: map[int]wire.Hash{}, fetched: map[wire.Hash]map[int][]byte{}}
 }

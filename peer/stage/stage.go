@@ -60,18 +60,20 @@ type pending struct {
 
 // What the transport and this peer's goroutines tell a pipe.
 type (
+	// Passed is a message between stages and what goes with it.
 	Passed struct {
 		From    wire.PeerID
 		Message wire.StageMessage
 		Cargo   []byte
 	}
-	// Listed and unlisted follow the membership log.
+	// Listed says who serves what, by the membership log.
 	Listed struct {
 		Slot  wire.Slot
 		Peer  wire.PeerID
 		Stage int
 		Addrs []string
 	}
+	// Unlisted says that a slot ended.
 	Unlisted struct{ Slot wire.Slot }
 	// Served says that the worker's weights are there; with a slot that is new to a
 	// trainer, that begins anew.
@@ -83,7 +85,7 @@ type (
 		Worker *mailbox.Mailbox[any]
 		Text   *Text
 	}
-	// Up and down are sessions with other peers.
+	// PeerUp and PeerDown are the begin and the end of a session.
 	PeerUp   struct{ Peer wire.PeerID }
 	PeerDown struct{ Peer wire.PeerID }
 )
@@ -105,6 +107,7 @@ const (
 	callsAtOnce = 2  // of a trainer at one peer
 )
 
+// New makes the pipe of a stage; what it tells the peer goes to report.
 func New(spec *wire.RunSpec, self wire.PeerID, stage int, seed uint64, report func(any)) (*Pipe, error) {
 	p := &Pipe{
 		spec: spec, self: self, stage: stage, seed: seed, report: report, Inbox: mailbox.New[any](), Network: make(chan Passed, 64),
@@ -496,6 +499,7 @@ func (p *Pipe) reportLeases() {
 
 // What a pipe tells the peer's loop.
 type (
+	// Remark is for people; LeasesLeft counts the windows that are not read yet.
 	Remark     struct{ Text string }
 	LeasesLeft struct{ Windows uint64 }
 )

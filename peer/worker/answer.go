@@ -13,6 +13,7 @@ const (
 	answerHead     = 5
 )
 
+// MakeAnswer puts an answer together.
 func MakeAnswer(kind byte, loss float32, body []byte) []byte {
 	out := binary.LittleEndian.AppendUint32([]byte{kind}, math.Float32bits(loss))
 	return append(out, body...)

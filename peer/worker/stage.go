@@ -11,21 +11,26 @@ import (
 
 // Orders of a pipe to the worker's goroutine, which answers each but dropOrder.
 type (
+	// PassOrder has a pass computed of what a call brought.
 	PassOrder struct {
 		Key      wire.StageKey
 		Backward bool
 		Cargo    *wire.Cargo
 	}
+	// AddOrder makes a gradient count, DropOrder forgets one.
 	AddOrder  struct{ Key wire.StageKey }
 	DropOrder struct{ Key wire.StageKey }
+	// StepOrder makes an inner step on what counts, of which these windows were read.
 	StepOrder struct {
 		Windows []wire.Range
 		Loss    float64
 		Sync    *pipeline.ApplyStep // the step that all make together; nil for one's own
 		Micros  int                 // of that
 	}
-	SumOrder    struct{ Close *wire.StageClose }
-	ClearOrder  struct{}
+	// SumOrder asks for the sum of what counts, ClearOrder forgets it.
+	SumOrder   struct{ Close *wire.StageClose }
+	ClearOrder struct{}
+	// ReduceOrder adds up what the members of a stage have.
 	ReduceOrder struct {
 		Close *wire.StageClose
 		Sums  [][]byte // by member; nil for this peer's
@@ -34,6 +39,7 @@ type (
 
 // What a worker did for its pipe, in the order that it was asked for.
 type (
+	// PassComputed answers PassOrder.
 	PassComputed struct {
 		Key    wire.StageKey
 		Answer []byte
@@ -41,15 +47,19 @@ type (
 		Took   time.Duration
 		Err    error
 	}
+	// GradientAdded answers AddOrder.
 	GradientAdded struct {
 		Key wire.StageKey
 		Err error
 	}
+	// StageStepped answers StepOrder with the version of the weights.
 	StageStepped struct{ Version uint64 }
-	SumTaken     struct {
+	// SumTaken answers SumOrder.
+	SumTaken struct {
 		Close *wire.StageClose
 		Sum   []byte
 	}
+	// SumsReduced answers ReduceOrder with the squared norm of the mean.
 	SumsReduced struct {
 		Close  *wire.StageClose
 		NormSq float64

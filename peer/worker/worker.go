@@ -83,6 +83,7 @@ type (
 	// DeviceLost says that steps stand still until DeviceBack; both are followed
 	// by an order to begin from committed weights.
 	DeviceLost struct{ Err error }
+	// DeviceBack says that the device is open again.
 	DeviceBack struct{}
 )
 
@@ -113,6 +114,7 @@ type Worker struct {
 	training  time.Duration
 }
 
+// New makes the worker of a run on an engine, which is its own from then on; configs are by fragment.
 func New(spec *wire.RunSpec, e engine.Engine, configs []contribution.Config, duty training.Duty, report func(any)) *Worker {
 	w := &Worker{spec: spec, engine: e, configs: configs, Orders: mailbox.New[any](), report: report, duty: duty, members: 1, snapshots: make([]uint64, spec.Fragments)}
 	live := e.Live()

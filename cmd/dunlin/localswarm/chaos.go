@@ -56,6 +56,7 @@ type comeback struct {
 	worker *Worker // nil for a new one
 }
 
+// NewChaos begins with a swarm that is to train for so long, in so many stages.
 func NewChaos(s *Swarm, rng *rand.Rand, start time.Time, length time.Duration, stages int) *Chaos {
 	c := &Chaos{swarm: s, rng: rng, start: start, length: length, every: min(killEvery, length/4)}
 	if stages > 1 {

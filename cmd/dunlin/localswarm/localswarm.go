@@ -99,6 +99,7 @@ func (s *Swarm) Prepare() error {
 	return err
 }
 
+// Path is a file or folder of the swarm's.
 func (s *Swarm) Path(name string) string { return filepath.Join(s.Dir, name) }
 
 // Model is the folder that the coordinator leaves the trained model in.
