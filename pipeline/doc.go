@@ -7,7 +7,8 @@
 //     it closes a step with its set of micro-batches (closing.go).
 //   - [Server] serves one stage: a bounded queue, forward passes that leave
 //     nothing behind, backward passes whose gradient waits for the trainer's
-//     word before it counts (server.go, steps.go).
+//     word before it counts (server.go, steps.go). With local steps forward
+//     passes wait for the inner step, so that few gradients are late (abreast.go).
 //   - [Mover] decides for one peer whether it leaves its stage for another, from
 //     what all publish; [Place] where a newcomer goes, [Recover] where a stage's
 //     state comes from (rebalance.go).

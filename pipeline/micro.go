@@ -116,13 +116,16 @@ func (t *Trainer) calls() {
 		for stage := len(m.parts) - 1; stage >= 0; stage-- {
 			p := &m.parts[stage]
 			call, backward := m.wants(stage)
-			if !call || blocked[stage] || t.now.Before(p.retry) {
+			if !call || t.now.Before(p.retry) {
 				continue
 			}
 			w := &t.stages[stage]
-			s, own := t.callee(p, stage, backward)
+			s := t.runner(p, stage, backward)
+			if s == nil && !blocked[stage] {
+				s = w.pick(t.now, backward)
+				blocked[stage] = s == nil
+			}
 			if s == nil {
-				blocked[stage] = !own
 				continue
 			}
 			p.attempt++
@@ -133,22 +136,22 @@ func (t *Trainer) calls() {
 	}
 }
 
-// callee returns who runs a part's next call, nil when nobody can now. With local steps
-// the peers of a stage have different weights: so that a gradient is that of the output
-// which the next stages saw, the peer that ran the forward pass runs the backward pass
-// too, and is waited for (own) while nothing is wrong with it.
-func (t *Trainer) callee(p *part, stage int, backward bool) (s *server, own bool) {
+// runner returns the peer that ran a part's forward pass, when it is to run the backward
+// pass too, else nil. With local steps the peers of a stage have different weights: so that
+// a gradient is that of the output which the next stages saw, it goes back where it came
+// through while nothing is wrong with that peer. It is asked however many calls it has: the
+// forward calls among them may wait for this very pass.
+func (t *Trainer) runner(p *part, stage int, backward bool) *server {
 	w := &t.stages[stage]
-	if backward && w.loyal && p.failures == 0 {
-		if s := w.find(p.runner); s != nil && w.allowed(s, t.now, false) {
-			if !w.free(s, t.now) {
-				return nil, true
-			}
-			s.calls++ // it was charged with the forward pass
-			return s, true
-		}
+	if !backward || !w.loyal || p.failures > 0 {
+		return nil
 	}
-	return w.pick(t.now, backward), false
+	s := w.find(p.runner)
+	if s == nil || !w.allowed(s, t.now, false) {
+		return nil
+	}
+	s.calls++ // it was charged with the forward pass
+	return s
 }
 
 // answered takes in a pass's output.
@@ -186,7 +189,9 @@ func (t *Trainer) refused(m *micro, p *part, msg *wire.StageRefusal) {
 		t.finish(m)
 	case msg.Code == wire.StageBusy || msg.Code == wire.StageBehind:
 		w.refused(s, t.now)
-		p.state = partIdle
+		if p.state = partIdle; w.loyal && p.backward && p.holder == p.runner {
+			p.retry = s.busy // what waits to go forward may find another peer
+		}
 	case msg.Code == wire.StageMoving:
 		w.refused(s, t.now)
 		s.state, p.state = Leaving, partIdle

@@ -45,13 +45,14 @@ type Server struct {
 	past    pastKeys
 	gone    []wire.StageKey // given up, oldest first
 
-	sum    []MicroID // what the sum is of
-	adding bool      // running is being added
-	steps  steps
-	wait   ewma // s that calls spend in the queue
-	took   ewma // s of computing in units of a forward pass
-	served uint64
-	behind map[uint64]uint64 // backward calls by versions since their forward pass, up to 16
+	sum     []MicroID // what the sum is of
+	adding  bool      // running is being added
+	steps   steps
+	abreast abreast
+	wait    ewma // s that calls spend in the queue
+	took    ewma // s of computing in units of a forward pass
+	served  uint64
+	behind  map[uint64]uint64 // backward calls by versions since their forward pass, up to 16
 
 	drain   string // why this peer leaves; "" when it stays
 	drainBy time.Time
@@ -92,6 +93,7 @@ func (s *Server) Step(now time.Time, ev Event) []Effect {
 		s.computed(e)
 	case ComputeFailed:
 		if j := s.finishRunning(e.Key); j != nil && !j.dropped {
+			s.returned(isMicro(e.Key))
 			s.refuse(j.from, e.Key, wire.StageBroken, e.Reason)
 		}
 	case Added:
@@ -113,6 +115,7 @@ func (s *Server) Step(now time.Time, ev Event) []Effect {
 	}
 	s.expire()
 	s.work()
+	s.sendAway()
 	s.leave()
 	effects := s.effects
 	s.effects = nil
@@ -136,6 +139,7 @@ func (s *Server) message(from wire.PeerID, msg wire.StageMessage) {
 	case *wire.StageCall:
 		s.called(from, msg)
 	case *wire.StageCancel:
+		s.returned(isMicro(msg.Key))
 		s.cancelled(from, msg.Key)
 	case *wire.StageAccept:
 		s.accepted(from, msg.Key)
@@ -239,6 +243,7 @@ func (s *Server) forget(match func(*job) bool) {
 
 // peerDown drops what a trainer that is gone had asked for.
 func (s *Server) peerDown(id wire.PeerID) {
+	s.returned(func(p passage) bool { return p.from == id })
 	s.forget(func(j *job) bool { return j.from == id })
 }
 
@@ -269,11 +274,17 @@ func (s *Server) work() {
 		return
 	}
 	s.queue = slices.DeleteFunc(s.queue, func(j *job) bool { return j == next })
-	next.wait = s.now.Sub(next.arrived)
+	arrived := next.arrived
+	if !next.call.Backward && arrived.Before(s.abreast.shut) {
+		arrived = s.abreast.shut // a wait for the step says nothing of how much a stage has to do
+	}
+	next.wait = s.now.Sub(arrived)
 	s.wait.add(next.wait.Seconds())
 	s.running, s.adding = next, false
 	behind := uint64(0)
-	if next.call.Backward {
+	if !next.call.Backward {
+		s.passes(next)
+	} else {
 		if v := next.call.Version; v > 0 && v < s.version {
 			behind = s.version - v
 		}
@@ -284,16 +295,22 @@ func (s *Server) work() {
 
 // choose returns the call that is computed next, nil when there is none that
 // can be. With no room to hold another answer, a backward call waits unless it
-// is older than what is held, and forward calls go on.
+// is older than what is held, and forward calls go on while they are abreast.
 func (s *Server) choose() *job {
-	for _, backward := range []bool{true, false} {
-		for _, j := range s.queue {
-			if j.call.Backward == backward && (!backward || len(s.held) < s.cfg.Held || s.newest(j) != nil || s.anyAccepted()) {
-				return j
-			}
+	for _, j := range s.queue {
+		if j.call.Backward && (len(s.held) < s.cfg.Held || s.newest(j) != nil || s.anyAccepted()) {
+			return j
 		}
 	}
-	return nil
+	i := slices.IndexFunc(s.queue, func(j *job) bool { return !j.call.Backward })
+	switch {
+	case i < 0:
+		return nil
+	case s.full():
+		s.abreast.shut = s.now
+		return nil
+	}
+	return s.queue[i]
 }
 
 func (s *Server) anyAccepted() bool {
@@ -326,6 +343,7 @@ func (s *Server) evict(j *job) bool {
 // giveUp drops a held call and says so.
 func (s *Server) giveUp(j *job, reason string) {
 	s.held = slices.DeleteFunc(s.held, func(h *job) bool { return h == j })
+	s.returned(isMicro(j.call.Key))
 	s.note("%v is given up: %s", j.call.Key, reason)
 	s.do(Drop{Key: j.call.Key})
 	s.remember(j.call.Key)
@@ -416,6 +434,7 @@ func (s *Server) added(k wire.StageKey) {
 		return
 	}
 	s.sum = append(s.sum, idOf(k))
+	s.returned(isMicro(k))
 	s.send(j.from, &wire.StageCounted{Key: k, Fate: wire.StageInSum})
 }
 
@@ -426,6 +445,7 @@ func (s *Server) expire() {
 			s.giveUp(j, "not accepted in time")
 		}
 	}
+	s.returned(func(p passage) bool { return !s.now.Before(p.until) }) // its trainer may have taken it elsewhere
 	s.expireStep()
 }
 
@@ -453,7 +473,7 @@ func (s *Server) leave() {
 
 // Deadline returns when Tick is due; zero: never.
 func (s *Server) Deadline() time.Time {
-	next := s.steps.sayAgain
+	next := earlier(s.steps.sayAgain, s.reopens())
 	for _, j := range s.held {
 		if !j.accepted {
 			next = earlier(next, j.until)

@@ -187,19 +187,22 @@ func TestForecastNamesWhatHoldsItUp(t *testing.T) {
 }
 
 // TestForecastIsWhatTheMachinesDo lets trainers and servers run in virtual time
-// without faults and compares with the forecast, which knows of no queues.
+// without faults and compares with the forecast, which knows of no queues. Few gradients are late.
 func TestForecastIsWhatTheMachinesDo(t *testing.T) {
 	for name, c := range map[string]struct {
 		stages, peers, inFlight int
+		batch                   int // micro-batches of an inner step
 		latency                 time.Duration
 		least                   float64 // of the forecast
 	}{
-		"bound by computing":          {3, 2, 16, 20 * time.Millisecond, 0.85},
-		"one peer a stage":            {2, 1, 8, 20 * time.Millisecond, 0.85},
-		"few micro-batches under way": {3, 2, 1, 200 * time.Millisecond, 0.8},
+		"bound by computing":          {3, 2, 16, 64, 20 * time.Millisecond, 0.85},
+		"one peer a stage":            {2, 1, 8, 64, 20 * time.Millisecond, 0.85},
+		"few micro-batches under way": {3, 2, 1, 64, 200 * time.Millisecond, 0.8},
+		"inner steps of a few":        {3, 2, 16, 8, 20 * time.Millisecond, 0.85},
+		"inner steps of fewer":        {3, 2, 8, 4, 20 * time.Millisecond, 0.7}, // their micro-batches are waited for
 	} {
 		plan := schedule{
-			mode: LocalSteps, stages: c.stages, peers: c.peers, trainers: 1, batch: 64, inFlight: c.inFlight, perPeer: 8, queue: 16, held: 8,
+			mode: LocalSteps, stages: c.stages, peers: c.peers, trainers: 1, batch: c.batch, inFlight: c.inFlight, perPeer: 8, queue: 16, held: 8,
 			compute: 200 * time.Millisecond, latency: c.latency,
 		}
 		w := newWorld(1, plan)
@@ -214,6 +217,20 @@ func TestForecastIsWhatTheMachinesDo(t *testing.T) {
 			t.Fatal(w.fault)
 		}
 		got := float64(w.trainers[0].trainer.totals.Counted-counted) / (to - from).Seconds()
+		var backward, late uint64
+		for _, h := range w.servers {
+			for versions, count := range h.server.Snapshot().Behind {
+				if backward += count; versions > 0 {
+					late += count
+				}
+				if versions > 1 && count > 0 {
+					t.Errorf("%s: %d gradients are late by %d inner steps", name, count, versions)
+				}
+			}
+		}
+		if late > backward/lateShare || c.batch < lateShare && late > 0 {
+			t.Errorf("%s: %d of %d gradients are late by an inner step", name, late, backward)
+		}
 		// A pass takes up to 20 ms more than its share of compute, half of it on average.
 		look := Outlook{Tokens: 1, InFlight: c.inFlight, Accept: c.latency}
 		for range c.stages {

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Trains the same shape on the same number of tokens, with as many in an inner step, in one
-# process and in stages × peers processes on loopback, and compares the losses on held-out text.
+# process and in stages × peers processes on loopback, none of which changes its stage, and compares
+# the losses on held-out text.
 #   SEEDS="1 2 3" TOKENS=2000000 WORKERS=6 STAGES=3 MODE=--synchronous sh tools/stages-check.sh
 set -eu
 dunlin=${DUNLIN:-bin/dunlin}
@@ -27,7 +28,7 @@ first() { grep -o '"'"$1"'": *[0-9.]*' | head -n 1 | tr -dc '0-9.'; } # what a r
 for seed in $seeds; do
   rm -rf "$out/one-$seed" # of an earlier check
   # shellcheck disable=SC2086 # MODE may be several words, or none
-  "$dunlin" demo --preset "$shape" --workers "$workers" --stages "$stages" --worker-batch "$each" --micro-batch 1 --activations "$activations" \
+  "$dunlin" demo --preset "$shape" --workers "$workers" --stages "$stages" --worker-batch "$each" --micro-batch 1 --activations "$activations" --rebalance 0 \
     --tokens "$tokens" --seconds 3600 --seed "$seed" --data "$out/train.txt" --out "$out/swarm-$seed" --json $mode > "$out/swarm-$seed.json"
   trained=$(first tokens < "$out/swarm-$seed.json")
   "$dunlin" train --preset "$shape" --batch "$batch" --steps $((trained / (batch * 128))) --lr 0.002 --seed "$seed" --save-every 0 --data "$out/train.txt" --out "$out/one-$seed" > /dev/null

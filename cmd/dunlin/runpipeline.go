@@ -18,7 +18,7 @@ func (c *Config) spread() []option {
 	return []option{
 		whole(&c.Stages, "stages", 1, 1, 64, "stages that the model is spread over; above 1 each peer holds one of them, and the model gets a head of its own"),
 		choice(&c.Activations, "activations", "int8", "with --stages: how values between stages become bytes; fp32 loses nothing", recipe.Activations()...),
-		whole(&c.Micro, "micro-batch", 1, 1, 4096, "with --stages: windows that pass through the stages at a time, a divisor of --worker-batch"),
+		whole(&c.Micro, "micro-batch", 1, 1, 4096, "with --stages: windows that pass through the stages at a time, a divisor of --worker-batch; an eighth of it or less keeps the stages at work"),
 		yes(&c.Together, "synchronous", "with --stages: peers of all stages make each inner step together, on the same --worker-batch windows; without it, each steps on what passed through it"),
 		number(&c.Rebalance, "rebalance", 60, 0, 86400, "with --stages: seconds between two looks whether a peer should change its stage; 0 is never"),
 	}
