@@ -186,11 +186,25 @@ func (h *Host) keep(ctx context.Context, r *remote, k *keeper) {
 			continue
 		}
 		mayDial = true
-		if !pause(ctx, k, jitter(backoff)) {
+		wait := backoff
+		if h.justGone(r, k) {
+			wait = min(wait, returnPause) // such a dial costs little, and a process that ends is as a rule started again
+		}
+		if !pause(ctx, k, jitter(wait)) {
 			return
 		}
 		backoff = min(2*backoff, h.limits.BackoffMax)
 	}
+}
+
+// returnPause is the longest mean wait between two attempts while the remote's machine says that its process is gone.
+const returnPause = 2 * time.Second
+
+// justGone reports whether the last dial found the machine of a peer without its process.
+func (h *Host) justGone(r *remote, k *keeper) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.ContainsFunc(k.addrs, func(a multiaddr.Multiaddr) bool { return h.refusals.gone(r.pid, a) })
 }
 
 // pause waits for d or news; false when ctx ends.

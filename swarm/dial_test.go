@@ -79,6 +79,35 @@ func TestConnectKeepsTrying(t *testing.T) {
 	heardA.expect(t, "up", id, "")
 }
 
+// A process that was reached over TCP and is gone leaves a dial over QUIC without an answer: it is not waited for, and
+// the next process is connected over TCP, which tells of its end at once.
+func TestGoneProcessIsNotAwaitedOverQUIC(t *testing.T) {
+	both := func(c *Config) { c.Listen = Loopback() }
+	a, b, heardA, _ := pair(t, both)
+	listen, id := b.Addrs(), b.ID()
+	heardA.expect(t, "up", id, "")
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	heardA.expect(t, "down", id, "")
+	began := time.Now()
+	err := a.Connect(t.Context(), id, listen)
+	if took := time.Since(began); err == nil || took > testLimits().Dial/2 {
+		t.Fatalf("a dial to a process that is gone took %v: %v", took, err)
+	}
+	startHost(t, 2, func(c *Config) {
+		c.Listen = nil
+		for _, l := range listen {
+			addr, _, _ := strings.Cut(l, "/p2p/")
+			c.Listen = append(c.Listen, addr)
+		}
+	})
+	heardA.expect(t, "up", id, "")
+	if c := a.p2p.Network().ConnsToPeer(p2pID(id))[0]; !isTCP(c.RemoteMultiaddr()) {
+		t.Errorf("the next process is connected at %s", c.RemoteMultiaddr())
+	}
+}
+
 func TestForget(t *testing.T) {
 	a, b, heardA, heardB := pair(t, nil)
 	heardA.expect(t, "up", b.ID(), "")

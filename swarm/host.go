@@ -136,6 +136,7 @@ type Host struct {
 	sending   *pacer
 	receiving *pacer
 	partials  partials
+	refusals  refusals
 	mdns      io.Closer
 	events    event.Subscription
 	serves    chan struct{} // a token for each request being answered
@@ -182,6 +183,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		sending:   newPacer(cfg.Up),
 		receiving: newPacer(cfg.Down),
 		partials:  partials{limit: cfg.Limits.Partials},
+		refusals:  refusals{reached: make(map[spot]contact)},
 		serves:    make(chan struct{}, cfg.Limits.ServesTotal),
 		peers:     make(map[p2ppeer.ID]*remote),
 	}

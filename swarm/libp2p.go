@@ -19,7 +19,6 @@ import (
 	p2pswarm "github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
-	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/quic-go/quic-go"
@@ -61,7 +60,7 @@ func (h *Host) options(identity ed25519.PrivateKey, gate connmgrcore.ConnectionG
 		libp2p.WithDialTimeout(h.limits.Dial),
 		libp2p.SwarmOpts(p2pswarm.WithDialRanker(rankDials)),
 		libp2p.QUICReuse(h.quicManager),
-		libp2p.Transport(libp2pquic.NewTransport),
+		libp2p.Transport(h.quicTransport),
 	}
 	if h.cfg.Packets == nil {
 		options = append(options, libp2p.Transport(h.tcpTransport))
@@ -84,9 +83,10 @@ func muxer() *yamux.Transport {
 
 // tcpTransport counts bytes at the socket. It does not share ports between
 // sockets: with SO_REUSEPORT two hosts on one port would both seem to listen.
-func (h *Host) tcpTransport(upgrader transport.Upgrader, resources network.ResourceManager) (*tcp.TcpTransport, error) {
-	return tcp.NewTCPTransport(&meteredUpgrader{Upgrader: upgrader, meter: h.meter}, resources, nil,
+func (h *Host) tcpTransport(upgrader transport.Upgrader, resources network.ResourceManager) (*tcpDialler, error) {
+	t, err := tcp.NewTCPTransport(&meteredUpgrader{Upgrader: upgrader, meter: h.meter}, resources, nil,
 		tcp.DisableReuseport(), tcp.WithConnectionTimeout(h.limits.Dial))
+	return &tcpDialler{t, &h.refusals}, err
 }
 
 // quicManager is libp2p's QUIC with our sockets and idle time.
