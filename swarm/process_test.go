@@ -10,11 +10,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dunlin/wire"
 )
 
 // childEnv makes the test binary a peer process of its own: the value is a
 // folder to lock; it prints its address and lives until it is killed.
-const childEnv = "DUNLIN_SWARM_CHILD"
+// childListen is where it listens.
+const (
+	childEnv    = "DUNLIN_SWARM_CHILD"
+	childListen = "DUNLIN_SWARM_LISTEN"
+)
 
 func runChild() {
 	lock, err := LockFolder(os.Getenv(childEnv))
@@ -25,7 +31,7 @@ func runChild() {
 	defer lock.Unlock()
 	h, err := New(context.Background(), Config{
 		Key: testKey(7), Protocol: testProtocol, Handler: newRecorder(),
-		Listen: []string{"/ip4/127.0.0.1/tcp/0"},
+		Listen: []string{os.Getenv(childListen)},
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -35,10 +41,10 @@ func runChild() {
 	bufio.NewReader(os.Stdin).ReadByte() // ends with the test
 }
 
-func startChild(t *testing.T, folder string) (child *exec.Cmd, line string) {
+func startChild(t *testing.T, folder, listen string) (child *exec.Cmd, line string) {
 	t.Helper()
 	child = exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), childEnv+"="+folder)
+	child.Env = append(os.Environ(), childEnv+"="+folder, childListen+"="+listen)
 	if _, err := child.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +68,7 @@ func startChild(t *testing.T, folder string) (child *exec.Cmd, line string) {
 
 func TestKilledProcessIsNoticedAtOnce(t *testing.T) {
 	folder := t.TempDir()
-	child, addr := startChild(t, folder)
+	child, addr := startChild(t, folder, "/ip4/127.0.0.1/tcp/0")
 	h, heard := startHost(t, 1, nil)
 	id, err := wireIDOf(addr)
 	if err != nil {
@@ -94,4 +100,35 @@ func TestKilledProcessIsNoticedAtOnce(t *testing.T) {
 		t.Fatalf("folder of a killed process: %v", err)
 	}
 	lock.Unlock()
+}
+
+// Over QUIC only the kernel of a killed process's machine tells of its end, and it is asked when something is awaited.
+func TestKilledProcessIsNoticedOverQUIC(t *testing.T) {
+	child, addr := startChild(t, t.TempDir(), "/ip4/127.0.0.1/udp/0/quic-v1")
+	h, heard := startHost(t, 1, func(c *Config) { c.Listen, c.Limits.Silence = Loopback(), 800*time.Millisecond })
+	id, err := wireIDOf(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Connect(t.Context(), id, []string{addr}); err != nil {
+		t.Fatal(err)
+	}
+	heard.expect(t, "up", id, "")
+	h.Await([]wire.PeerID{id})
+	r, s, err := h.sessionWith(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.release(r)
+	for open := false; !open; time.Sleep(time.Millisecond) {
+		s.open.Range(func(any, any) bool { open = true; return false }) // it was knocked at
+	}
+	killed := time.Now()
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	heard.expect(t, "down", id, "")
+	if took := time.Since(killed); took > h.limits.Silence {
+		t.Errorf("a killed process was noticed after %s", took)
+	}
 }

@@ -53,6 +53,7 @@ type session struct {
 	lane    p2ppeer.AddrInfo // of the remote; read after told
 	heard   chan struct{}    // closed when the remote has taken ours, and with it this host's lane
 	vigil   chan struct{}    // has a token when something may be awaited of the remote
+	open    sync.Map         // of addresses over QUIC: whether the port was open when first knocked at
 	passing *sendQueue       // what stages of a pipeline pass
 	writing atomic.Bool      // a goroutine sends it
 	reading atomic.Bool      // a goroutine takes in the remote's
