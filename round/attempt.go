@@ -200,7 +200,7 @@ func (l *Leader) watchOwners(r *leaderRound) {
 	for rank := range a.members {
 		switch {
 		case !l.reachable(a, rank):
-			l.reassign(r, rank, l.lost(a, rank, true), "the owner is gone")
+			l.reassign(r, rank, l.lost(a, rank, true), ownerGone)
 		case owing>>uint(rank)&1 == 0:
 		case !l.now.Before(a.worked[rank].Add(l.patience())) && l.successor(a, rank, rank) >= 0:
 			l.reassign(r, rank, l.lost(a, rank, false), fmt.Sprintf("the owner made no progress for %s", l.patience()))
@@ -210,6 +210,9 @@ func (l *Leader) watchOwners(r *leaderRound) {
 		}
 	}
 }
+
+// ownerGone is the reason of a Reassign whose slabs' owner cannot be reached.
+const ownerGone = "the owner is gone"
 
 // patience is how long an owner may be silent: a member that stalls costs it
 // two stalls before it sums without.

@@ -49,6 +49,7 @@ type task struct {
 	jobs     []*job
 	dead     uint64     // ranks given up
 	waiting  [][]uint64 // by rank: slabs to ask for, in order
+	owners   []int      // by slab: the rank that sums it
 	progress time.Time
 }
 
@@ -172,6 +173,7 @@ func (o *Owner) opened(b *wire.Attempt, encoded []byte) {
 		return
 	}
 	t := &task{
+		owners:   make([]int, o.spec.Slabs[f]),
 		fragment: f, id: b.ID, base: b.Base, members: table.Members, jobs: make([]*job, o.spec.Slabs[f]),
 		waiting: make([][]uint64, len(table.Members)), progress: o.now,
 		self: slices.IndexFunc(table.Members, func(m wire.AttemptMember) bool { return m.Peer == o.self }),
@@ -186,8 +188,8 @@ func (o *Owner) opened(b *wire.Attempt, encoded []byte) {
 		}
 	}
 	for _, s := range table.Owners {
-		if int(s.Owner) == t.self {
-			for slab := s.From; slab < s.To; slab++ {
+		for slab := s.From; slab < s.To; slab++ {
+			if t.owners[slab] = int(s.Owner); t.owners[slab] == t.self {
 				o.take(t, slab)
 			}
 		}
@@ -413,8 +415,14 @@ func (o *Owner) reassigned(m *wire.Reassign) {
 	}
 	t.progress = o.now
 	for _, slab := range m.Slabs {
+		if slab >= uint64(len(t.jobs)) {
+			continue
+		}
+		if from := t.owners[slab]; m.Reason == ownerGone && from != t.self && t.dead>>uint(from)&1 == 0 {
+			o.giveUp(t, from, m.Reason) // it would be asked in vain for as long as it took the coordinator to find out
+		}
+		t.owners[slab] = int(m.Owner)
 		switch {
-		case slab >= uint64(len(t.jobs)):
 		case int(m.Owner) != t.self:
 			t.jobs[slab] = nil
 		case t.jobs[slab] == nil || t.jobs[slab].state == failed:

@@ -483,8 +483,12 @@ func (s *ownerStory) command(t *testing.T, d *datadriven.TestData) string {
 			})...)
 		}
 	case "reassign":
+		reason := "test"
+		if d.HasArg("gone") {
+			reason = ownerGone
+		}
 		out = s.step(Reassigned{wire.Reassign{
-			Attempt: s.id, Slabs: parseList(t, argument(d, "slabs", "")), Owner: number(t, d, "owner", 0), Reason: "test",
+			Attempt: s.id, Slabs: parseList(t, argument(d, "slabs", "")), Owner: number(t, d, "owner", 0), Reason: reason,
 		}})
 	case "commit":
 		out = s.step(Logged{Body: &wire.Commit{Base: number(t, d, "base", 0), Attempt: s.id, Result: s.names.hash("r"), State: s.names.hash("s")}})
