@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dunlin/cmd/dunlin/doctor"
 	"dunlin/invite"
 	"dunlin/machine"
 	"dunlin/status"
@@ -50,15 +51,15 @@ func (t *terminal) doctor(ctx context.Context, c *Config, args []string) error {
 		find func() []status.Finding
 	}
 	looks := []look{
-		{"the processor", func() []status.Finding { return c.lookProcessor() }},
-		{"memory and disk", func() []status.Finding { return []status.Finding{lookMemory(), c.lookDisk(dir)} }},
-		{"the data folder", func() []status.Finding { return lookFolder(dir) }},
-		{"ports", func() []status.Finding { return c.lookPorts() }},
+		{"the processor", doctor.Processor},
+		{"memory and disk", func() []status.Finding { return []status.Finding{doctor.Memory(), doctor.Disk(dir, c.quota())} }},
+		{"the data folder", func() []status.Finding { return doctor.Folder(dir, verifyLedger) }},
+		{"ports", func() []status.Finding { return doctor.Ports(c.Port, c.Listen) }},
 		{"the way to the coordinator", func() []status.Finding { return c.lookCoordinator(ctx, token) }},
 	}
 	if !c.Loopback {
-		looks = append(looks, look{"the clock", func() []status.Finding { return []status.Finding{lookClock(ctx, machine.TimeServers())} }},
-			look{"the router", func() []status.Finding { return c.lookRouter(ctx) }})
+		looks = append(looks, look{"the clock", func() []status.Finding { return []status.Finding{doctor.Clock(ctx, machine.TimeServers())} }},
+			look{"the router", func() []status.Finding { return doctor.Router(ctx, c.NAT, c.Port) }})
 	}
 	for _, look := range looks {
 		if err := ctx.Err(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"dunlin/cmd/dunlin/doctor"
 	"dunlin/invite"
 	"dunlin/peer/contact"
 	"dunlin/status"
@@ -121,22 +122,22 @@ func (s *stay) measureLink(ctx context.Context, c *Config) (text string, attrs [
 
 // reachedBy says in a few words how others come to this machine; "" where that is not known.
 func (c *Config) reachedBy(ctx context.Context) string {
-	local, err := localAddress()
+	local, err := doctor.LocalAddress()
 	switch {
 	case err != nil:
 		return ""
-	case !private(local):
+	case !doctor.Private(local):
 		return "no router between"
 	case !c.NAT:
 		return "behind a router"
 	}
 	ctx, cancel := context.WithTimeout(ctx, routerFor)
 	defer cancel()
-	router, err := swarm.FindRouter(ctx, c.outsidePort())
+	router, err := swarm.FindRouter(ctx, doctor.OutsidePort(c.Port))
 	switch {
 	case err != nil:
 		return ""
-	case router.Mapped && router.Outside.IsValid() && private(router.Outside):
+	case router.Mapped && router.Outside.IsValid() && doctor.Private(router.Outside):
 		return "behind two routers"
 	case router.Mapped:
 		return "behind a router that opens ports"

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dunlin/allowance"
+	"dunlin/cmd/dunlin/doctor"
 	"dunlin/machine"
 	"dunlin/peer"
 	"dunlin/status"
@@ -151,7 +152,7 @@ func (v *volunteer) checkClock(ctx context.Context, servers []string) {
 	if err != nil {
 		return
 	}
-	if f := judgeClock(ahead, server, nil); f.State != status.OK {
+	if f := doctor.JudgeClock(ahead, server, nil); f.State != status.OK {
 		warn := func(line *progress) {
 			line.say("clock          "+f.Detail+" → "+f.Mend, "clock", slog.Float64("ahead_seconds", ahead.Seconds()), slog.String("mend", f.Mend))
 		}

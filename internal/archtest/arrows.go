@@ -13,8 +13,9 @@ const everything = "*"
 // that end in /... cover everything below them. internal/invariants may be imported by all.
 func arrows() map[string][]string {
 	return map[string][]string{
-		"cmd/dunlin":            {everything, "cmd/dunlin/localswarm"},
-		"cmd/dunlin/localswarm": {"folder", "round", "status", "swarm", "wire"},
+		"cmd/dunlin":            {everything, "cmd/dunlin/localswarm", "cmd/dunlin/doctor"},
+		"cmd/dunlin/localswarm": {"folder", "machine", "round", "status", "swarm", "wire"},
+		"cmd/dunlin/doctor":     {"folder", "machine", "status", "swarm", "compute/cpu"},
 		"peer": {
 			"peer/core", "peer/worker", "peer/stage", "peer/keeper", "peer/slabs", "peer/contact", "peer/judge", "peer/figures", "peer/mailbox",
 			"coordinator", "round", "catchup", "contribution", "replica", "ledger", "store", "status",

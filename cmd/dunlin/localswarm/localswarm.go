@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"dunlin/folder"
+	"dunlin/machine"
 	"dunlin/status"
 	"dunlin/swarm"
 	"dunlin/wire"
@@ -376,23 +377,9 @@ func freePort() (int, error) {
 	var last error
 	for range 50 {
 		port := lowPort + rand.IntN(highPort-lowPort)
-		if last = errors.Join(TryPort("127.0.0.1", port), TryPort("127.0.0.1", port+1)); last == nil {
+		if last = errors.Join(machine.TryPort("127.0.0.1", port), machine.TryPort("127.0.0.1", port+1)); last == nil {
 			return port, nil
 		}
 	}
 	return 0, fmt.Errorf("find a free port: %w", last)
-}
-
-// TryPort takes a port of a host, or of all of this machine's addresses, for a moment.
-func TryPort(host string, port int) error {
-	address := net.JoinHostPort(host, strconv.Itoa(port))
-	tcp, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
-	udp, err := net.ListenPacket("udp", address)
-	if err != nil {
-		return errors.Join(err, tcp.Close())
-	}
-	return errors.Join(udp.Close(), tcp.Close())
 }

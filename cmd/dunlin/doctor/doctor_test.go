@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -33,10 +33,10 @@ func TestDoctorJudges(t *testing.T) {
 		{"little disk", judgeDisk("/d", 10e9, 20e9, nil), status.Warn, "10.0 GB free", "join with --disk 8.0"},
 		{"full disk", judgeDisk("/d", 1e6, 20e9, nil), status.Fail, "1.00 MB free", "--data-dir"},
 		{"untold disk", judgeDisk("/d", 0, 20e9, untold), status.Warn, "does not tell", "look yourself"},
-		{"clock", judgeClock(500*time.Millisecond, "ntp.example", nil), status.OK, "by ntp.example", ""},
-		{"fast clock", judgeClock(3*time.Minute, "ntp.example", nil), status.Warn, "3 m 0 s ahead by ntp.example", map[string]string{"linux": "sudo timedatectl set-ntp true"}[runtime.GOOS]},
-		{"slow clock", judgeClock(-time.Hour, "ntp.example", nil), status.Warn, "1 h 0 m behind", ""},
-		{"no time server", judgeClock(0, "", untold), status.Warn, "no time server answers", "date -u"},
+		{"clock", JudgeClock(500*time.Millisecond, "ntp.example", nil), status.OK, "by ntp.example", ""},
+		{"fast clock", JudgeClock(3*time.Minute, "ntp.example", nil), status.Warn, "3 m 0 s ahead by ntp.example", map[string]string{"linux": "sudo timedatectl set-ntp true"}[runtime.GOOS]},
+		{"slow clock", JudgeClock(-time.Hour, "ntp.example", nil), status.Warn, "1 h 0 m behind", ""},
+		{"no time server", JudgeClock(0, "", untold), status.Warn, "no time server answers", "date -u"},
 		{"no router", judgeRouter(outside, swarm.Router{}, true, 0), status.OK, "203.0.113.7 can be reached from everywhere", ""},
 		{"good router", judgeRouter(home, swarm.Router{Mapped: true, Outside: outside}, true, 0), status.OK, "opens ports on request; outside it is 203.0.113.7", ""},
 		{"two routers", judgeRouter(home, swarm.Router{Mapped: true, Outside: carrier}, true, 0), status.Warn, "behind another one (100.64.3.2", "holes are punched"},
@@ -59,7 +59,7 @@ func TestDoctorLooksIntoFolders(t *testing.T) {
 	}
 	look := func(name, dir string, state status.Verdict, detail, mend string) {
 		t.Helper()
-		got := lookFolder(dir)
+		got := Folder(dir, func(string) error { return nil })
 		if len(got) != 1 || got[0].State != state || !strings.Contains(got[0].Detail, detail) || !strings.Contains(got[0].Mend, mend) {
 			t.Errorf("%s: %+v, want %s with %q and %q", name, got, state, detail, mend)
 		}
@@ -89,7 +89,7 @@ func TestDoctorLooksIntoFolders(t *testing.T) {
 func TestDoctorAsksTimeServersInVain(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if f := lookClock(ctx, []string{"127.0.0.1:1"}); f.State != status.Warn {
+	if f := Clock(ctx, []string{"127.0.0.1:1"}); f.State != status.Warn {
 		t.Errorf("%+v", f)
 	}
 }

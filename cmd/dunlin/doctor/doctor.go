@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"errors"
@@ -16,8 +16,8 @@ import (
 	"dunlin/swarm"
 )
 
-// lookProcessor opens the device as join does, and the looks that limits go by.
-func (c *Config) lookProcessor() []status.Finding {
+// Processor opens the device as join does, and the looks that limits go by.
+func Processor() []status.Finding {
 	processor := status.Finding{Name: "processor", State: status.OK}
 	device, err := cpu.New(cpu.Options{})
 	if err != nil {
@@ -47,7 +47,8 @@ func (c *Config) lookProcessor() []status.Finding {
 	return []status.Finding{processor, load}
 }
 
-func lookMemory() status.Finding {
+// Memory looks whether a worker has room.
+func Memory() status.Finding {
 	total, free, err := machine.Memory()
 	return judgeMemory(total, free, err)
 }
@@ -71,7 +72,8 @@ func judgeMemory(total, free uint64, err error) status.Finding {
 	return f
 }
 
-func (c *Config) lookDisk(dir string) status.Finding {
+// Disk looks at the disk that a folder is on, or will be; quota is what a worker keeps there, in bytes.
+func Disk(dir string, quota int64) status.Finding {
 	at := dir
 	for ; at != filepath.Dir(at); at = filepath.Dir(at) { // what exists of it
 		if _, err := os.Stat(at); err == nil {
@@ -79,7 +81,7 @@ func (c *Config) lookDisk(dir string) status.Finding {
 		}
 	}
 	_, free, err := machine.Disk(at)
-	return judgeDisk(dir, free, uint64(c.quota()), err)
+	return judgeDisk(dir, free, uint64(quota), err)
 }
 
 // leastDisk is what a worker of a small run takes at least.
@@ -99,8 +101,8 @@ func judgeDisk(dir string, free, quota uint64, err error) status.Finding {
 	return f
 }
 
-// lookFolder checks a data folder without changing what is in it.
-func lookFolder(dir string) []status.Finding {
+// Folder checks a data folder without changing what is in it; verify checks the ledger there.
+func Folder(dir string, verify func(dir string) error) []status.Finding {
 	f := status.Finding{Name: "data folder", State: status.OK, Detail: dir}
 	fail := func(detail, mend string) []status.Finding {
 		f.State, f.Detail, f.Mend = status.Fail, detail, mend
@@ -148,7 +150,7 @@ func lookFolder(dir string) []status.Finding {
 		return fail(err.Error(), "choose another folder with --data-dir")
 	} else if _, err := os.Stat(filepath.Join(home.Run(run), "ledger.db")); err != nil {
 		f.Detail += ", of which nothing is here yet"
-	} else if err := verifyLedger(dir); err != nil {
+	} else if err := verify(dir); err != nil {
 		return fail(err.Error(), "delete "+home.Run(run)+" and join again: the run sends this machine its state anew")
 	} else {
 		f.Detail += ", its ledger is whole"

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -11,30 +11,29 @@ import (
 	"strings"
 	"time"
 
-	"dunlin/cmd/dunlin/localswarm"
 	"dunlin/machine"
 	"dunlin/status"
 	"dunlin/swarm"
 )
 
-// lookPorts tries the ports that join would take.
-func (c *Config) lookPorts() []status.Finding {
+// Ports tries the ports that join would take: the swarm's and the next, 0 for any, and the page's address.
+func Ports(port int, listen string) []status.Finding {
 	ports := status.Finding{Name: "ports", State: status.OK, Detail: "any free one; --port names one that a router can forward"}
-	if c.Port != 0 {
-		ports.Detail = fmt.Sprintf("TCP and UDP %d and %d are free", c.Port, c.Port+1)
-		for _, port := range []int{c.Port, c.Port + 1} {
-			if err := localswarm.TryPort("", port); err != nil {
+	if port != 0 {
+		ports.Detail = fmt.Sprintf("TCP and UDP %d and %d are free", port, port+1)
+		for _, p := range []int{port, port + 1} {
+			if err := machine.TryPort("", p); err != nil {
 				ports.State, ports.Detail = status.Fail, err.Error()
-				ports.Mend = fmt.Sprintf("stop the program that has it (ss -lntup sport = :%d shows it), or choose another --port", port)
+				ports.Mend = fmt.Sprintf("stop the program that has it (ss -lntup sport = :%d shows it), or choose another --port", p)
 				break
 			}
 		}
 	}
-	page := status.Finding{Name: "page", State: status.OK, Detail: c.Listen + " is free"}
-	if c.Listen == status.Loopback {
+	page := status.Finding{Name: "page", State: status.OK, Detail: listen + " is free"}
+	if listen == status.Loopback {
 		page.Detail = "any free port of this machine"
 	}
-	server, err := status.New(status.Config{Listen: c.Listen})
+	server, err := status.New(status.Config{Listen: listen})
 	if err != nil {
 		page.State, page.Detail, page.Mend = status.Fail, err.Error(), "join with --listen "+status.Loopback+", or another port"
 	} else if err := server.Close(); err != nil {
@@ -64,15 +63,17 @@ func lookBuffers() []status.Finding {
 	return []status.Finding{f}
 }
 
-func lookClock(ctx context.Context, servers []string) status.Finding {
+// Clock compares this machine's clock with time servers.
+func Clock(ctx context.Context, servers []string) status.Finding {
 	ahead, server, err := machine.ClockOffset(ctx, servers)
-	return judgeClock(ahead, server, err)
+	return JudgeClock(ahead, server, err)
 }
 
 // clockSlack is how wrong a clock may be before times on the page mislead; training itself goes by durations.
 const clockSlack = 2 * time.Second
 
-func judgeClock(ahead time.Duration, server string, err error) status.Finding {
+// JudgeClock judges a clock that is so far ahead of a server's, or that none told of.
+func JudgeClock(ahead time.Duration, server string, err error) status.Finding {
 	f := status.Finding{Name: "clock", State: status.OK, Detail: "right within " + clockSlack.String() + " by " + server}
 	switch {
 	case err != nil:
@@ -94,32 +95,32 @@ func judgeClock(ahead time.Duration, server string, err error) status.Finding {
 	return f
 }
 
-// lookRouter asks how others reach this machine.
-func (c *Config) lookRouter(ctx context.Context) []status.Finding {
-	local, err := localAddress()
+// Router asks how others reach this machine at a port, 0 for any; nat says that a router may be asked to open it.
+func Router(ctx context.Context, nat bool, port int) []status.Finding {
+	local, err := LocalAddress()
 	if err != nil {
 		return []status.Finding{{Name: "network", State: status.Fail, Detail: err.Error(), Mend: "connect this machine to the internet"}}
 	}
 	network := status.Finding{Name: "network", State: status.OK, Detail: "leaves by " + local.String()}
 	var router swarm.Router
-	if c.NAT && private(local) {
-		if router, err = swarm.FindRouter(ctx, c.outsidePort()); err != nil {
-			return []status.Finding{network, {Name: "router", State: status.Warn, Detail: err.Error(), Mend: forwardMend(c.Port, local)}}
+	if nat && Private(local) {
+		if router, err = swarm.FindRouter(ctx, OutsidePort(port)); err != nil {
+			return []status.Finding{network, {Name: "router", State: status.Warn, Detail: err.Error(), Mend: forwardMend(port, local)}}
 		}
 	}
-	return []status.Finding{network, judgeRouter(local, router, c.NAT, c.Port)}
+	return []status.Finding{network, judgeRouter(local, router, nat, port)}
 }
 
-// outsidePort is the one that a router is asked to open for a moment.
-func (c *Config) outsidePort() int {
-	if c.Port != 0 {
-		return c.Port
+// OutsidePort is the one that a router is asked to open for a moment.
+func OutsidePort(port int) int {
+	if port != 0 {
+		return port
 	}
 	return 40_000 + os.Getpid()%20_000
 }
 
-// localAddress is the address that packets to the internet leave from; none is sent.
-func localAddress() (netip.Addr, error) {
+// LocalAddress is the address that packets to the internet leave from; none is sent.
+func LocalAddress() (netip.Addr, error) {
 	conn, err := net.Dial("udp", "192.0.2.1:9") // reserved for documentation (RFC 5737)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("no way to the internet: %w", err)
@@ -129,19 +130,19 @@ func localAddress() (netip.Addr, error) {
 	return at.Addr(), err
 }
 
-// private tells whether an address cannot be reached from everywhere: a home network's, or a provider's own (RFC 6598).
-func private(a netip.Addr) bool {
+// Private tells whether an address cannot be reached from everywhere: a home network's, or a provider's own (RFC 6598).
+func Private(a netip.Addr) bool {
 	return a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || netip.MustParsePrefix("100.64.0.0/10").Contains(a)
 }
 
 func judgeRouter(local netip.Addr, router swarm.Router, asked bool, port int) status.Finding {
 	f := status.Finding{Name: "router", State: status.OK}
 	switch {
-	case !private(local):
+	case !Private(local):
 		f.Detail = "none: " + local.String() + " can be reached from everywhere unless a firewall forbids it"
 	case !asked:
 		f.State, f.Detail, f.Mend = status.Warn, "not asked, for --nat is off", forwardMend(port, local)
-	case router.Mapped && router.Outside.IsValid() && private(router.Outside):
+	case router.Mapped && router.Outside.IsValid() && Private(router.Outside):
 		f.State, f.Detail = status.Warn, "opens ports, but stands behind another one ("+router.Outside.String()+" outside)"
 		f.Mend = "nothing has to be done: holes are punched; ask the provider for an address of your own to be reached directly"
 	case router.Mapped:
