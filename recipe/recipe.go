@@ -44,7 +44,7 @@ func (r Recipe) Staged(together bool) Recipe {
 	case together:
 		r.OuterLR, r.Momentum = 1, 0
 	case r.OuterLR == dilocoLR && r.Momentum == dilocoMomentum:
-		r.OuterLR, r.Momentum = 0.8, 0.8
+		r.OuterLR, r.Momentum = 0.8, 0.7
 	}
 	return r
 }
