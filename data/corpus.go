@@ -18,12 +18,15 @@ const (
 	MaxBytes = 512 << 20 // everything is held in memory
 )
 
-// Corpus is text as byte tokens, split into what is trained on and what is
-// held out.
+// Corpus is text as tokens, split into what is trained on and what is held out.
 type Corpus struct {
-	Train   []byte
+	Train   []byte // packed
 	HeldOut []byte
-	Files   int // files read into either part
+	// Tokenizer is what the tokens are of, nil where they are the text's bytes; Width
+	// is the bytes that one takes in Train and HeldOut, 1 where it is zero.
+	Tokenizer Tokenizer
+	Width     int
+	Files     int // files read into either part
 	// Description says for people what was read and how it was split.
 	Description string
 }
@@ -40,7 +43,7 @@ func Open(path string) (*Corpus, error) {
 		return GoSource()
 	}
 	if Prepared(path) {
-		return nil, fmt.Errorf("open text %s: it is a prepared folder, which `dunlin train` reads; text is needed here", path)
+		return nil, fmt.Errorf("open text %s: it is a prepared folder, and text is needed here", path)
 	}
 	info, err := os.Stat(path)
 	switch {

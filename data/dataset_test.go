@@ -2,6 +2,7 @@ package data
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -415,4 +416,50 @@ func FuzzPrepared(f *testing.F) {
 		}
 		_ = fmt.Sprint(d.Description)
 	})
+}
+
+// A prepared folder in memory has the tokens that its files have, two bytes each, or one where they are the text's own.
+func TestPreparedFolderWhole(t *testing.T) {
+	for name, tok := range map[string]Tokenizer{"bpe": testBPE(t), "bytes": Bytes{}} {
+		dir := made(t, t.TempDir(), "set", tok, 300)
+		d := open(t, dir)
+		c, err := OpenWhole(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := map[string]int{"bpe": 2, "bytes": 1}[name]; c.Width != want || c.Coder().Vocab() != tok.Vocab() {
+			t.Errorf("%s: %d bytes a token of %d, want %d of %d", name, c.Width, c.Coder().Vocab(), want, tok.Vocab())
+		}
+		for _, part := range []struct{ got, want Tokens }{{c.Packed(c.Train), d.Train[0]}, {c.Packed(c.HeldOut), d.HeldOut[0]}} {
+			got, want := make([]int32, part.got.Len()), make([]int32, part.want.Len())
+			if err := errors.Join(part.got.Read(got, 0), part.want.Read(want, 0)); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s: %d tokens of %d, %v", name, len(got), len(want), err)
+			}
+		}
+	}
+	dir := t.TempDir()
+	one, two := made(t, dir, "one", Bytes{}, 300), made(t, dir, "two", Bytes{}, 300)
+	if _, err := OpenWhole(one + "," + two); err == nil || !strings.Contains(err.Error(), "one prepared folder") {
+		t.Errorf("a mixture: %v", err)
+	}
+}
+
+func TestPackedTokens(t *testing.T) {
+	for width, b := range map[int]string{1: "\x01\x02\x03", 2: "\x01\x00\x02\x00\x03\x00", 4: "\x01\x00\x00\x00\x02\x00\x00\x00\x03\x00\x00\x00"} {
+		p := Packed{Bytes: []byte(b), Width: width, Vocab: 4}
+		got := make([]int32, 2)
+		if err := p.Read(got, 1); err != nil || p.Len() != 3 || !slices.Equal(got, []int32{2, 3}) {
+			t.Errorf("width %d: %v of %d, %v", width, got, p.Len(), err)
+		}
+		if err := p.Read(got, 2); err == nil {
+			t.Errorf("width %d: read beyond the end", width)
+		}
+		p.Vocab = 3
+		if err := p.Read(got, 1); err == nil || !strings.Contains(err.Error(), "vocabulary") {
+			t.Errorf("width %d: a token outside of the vocabulary: %v", width, err)
+		}
+	}
+	if p := (Packed{Bytes: []byte("\xff\xff\xff\xff"), Width: 4, Vocab: 9}); p.Read(make([]int32, 1), 0) == nil {
+		t.Error("a token of 32 bits was read")
+	}
 }

@@ -27,7 +27,7 @@ type Local struct {
 }
 
 // NewLocal allocates the run's model on a device, which stays the
-// caller's. tokens is the run's training text. A joiner's learning rate ramps
+// caller's. tokens is the run's training text, packed. A joiner's learning rate ramps
 // up, since its moments start at zero in the middle of a run (protocol, R3a).
 // memory is a file for the moments, from which a restarted worker goes on
 // (R8); one that does not fit is passed over, as if there were none. room is a
@@ -38,12 +38,9 @@ func NewLocal(spec *wire.RunSpec, device compute.Device, tokens []byte, joiner b
 		return nil, err
 	}
 	cfg.Room = room
-	windows, err := data.NewWindows(tokens, cfg.Model.Context)
+	windows, err := recipe.Windows(spec, tokens)
 	if err != nil {
-		return nil, fmt.Errorf("training text: %w", err)
-	}
-	if uint64(windows.Len()) != spec.Data.Windows {
-		return nil, fmt.Errorf("training text has %d windows, the run spec says %d", windows.Len(), spec.Data.Windows)
+		return nil, err
 	}
 	trainer, err := training.NewTrainer(device, cfg)
 	if err != nil {

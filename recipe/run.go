@@ -10,6 +10,7 @@ import (
 	"dunlin/pipeline"
 	"dunlin/round"
 	"dunlin/store"
+	"dunlin/training"
 	"dunlin/wire"
 )
 
@@ -54,14 +55,15 @@ func (c Run) Spec(organiser ed25519.PrivateKey, coordinators []wire.PeerID, put 
 	if c.Corpus == nil {
 		return nil, errors.New("run: no text")
 	}
-	if c.Model.Vocab != data.Vocabulary {
-		return nil, fmt.Errorf("run: a model with a vocabulary of %d: text is read as bytes, which needs %d; choose another preset", c.Model.Vocab, data.Vocabulary)
+	tokens := c.Corpus.Coder()
+	if have, want := c.Model.Vocab, tokens.Vocab(); have < want || have >= want+training.VocabRoom {
+		return nil, fmt.Errorf("run: a model with a vocabulary of %d: the text is read as %s, which have %d tokens; choose another preset or change the shape's vocabulary", have, tokens.Name(), want)
 	}
-	windows, err := data.NewWindows(c.Corpus.Train, c.Model.Context)
+	windows, err := data.WindowsOf(c.Model.Context, c.Corpus.Packed(c.Corpus.Train))
 	if err != nil {
 		return nil, fmt.Errorf("training text: %w", err)
 	}
-	if _, err := data.NewWindows(c.Corpus.HeldOut, c.Model.Context); err != nil {
+	if _, err := data.WindowsOf(c.Model.Context, c.Corpus.Packed(c.Corpus.HeldOut)); err != nil {
 		return nil, fmt.Errorf("held-out text: %w", err)
 	}
 	if c.Stages > 1 {
@@ -70,7 +72,7 @@ func (c Run) Spec(organiser ed25519.PrivateKey, coordinators []wire.PeerID, put 
 	f := func(x float64) wire.Float { return wire.FloatOf(float32(x)) }
 	spec := &wire.RunSpec{
 		Protocol: wire.Protocol, Name: c.Name, Seed: c.Seed, Fragments: uint64(c.Fragments), H: uint64(c.H),
-		Data: wire.DataSpec{Tokenizer: "byte", Windows: uint64(windows.Len()), Seed: c.Seed, Batch: uint64(c.Batch)},
+		Data: wire.DataSpec{Tokenizer: wire.TokensByte, Windows: uint64(windows.Len()), Seed: c.Seed, Batch: uint64(c.Batch)},
 		Inner: wire.InnerSpec{
 			LR: f(c.LR), Beta1: f(0.9), Beta2: f(0.95), Eps: f(1e-8), Decay: f(0.1), Clip: f(1), Warmup: f(warmup), FinalRate: f(final),
 		},
@@ -84,10 +86,10 @@ func (c Run) Spec(organiser ed25519.PrivateKey, coordinators []wire.PeerID, put 
 	if len(c.Secret) > 0 {
 		spec.Secret = wire.HashLeaf(c.Secret)
 	}
-	if spec.Data.Train, err = packShards(c.Corpus.Train, put); err != nil {
-		return nil, err
+	if tokens.File() != nil {
+		spec.Data.Tokenizer, spec.Data.EndOfText, spec.Data.Width = wire.TokensBPE, uint64(max(0, tokens.EndOfText())), uint64(c.Corpus.Width)
 	}
-	if spec.Data.HeldOut, err = packShards(c.Corpus.HeldOut, put); err != nil {
+	if spec.Data.Train, spec.Data.HeldOut, spec.Data.Vocabulary, err = c.pack(put); err != nil {
 		return nil, err
 	}
 	fragment, err := c.layOut(spec)
@@ -139,19 +141,33 @@ func (c Run) layOut(spec *wire.RunSpec) ([]uint64, error) {
 	return fragment, nil
 }
 
-func packShards(tokens []byte, put func([]byte) (store.Hash, error)) ([]wire.ShardSpec, error) {
-	names, err := data.PackShards(tokens, put)
+func packShards(tokens []byte, width int, put func([]byte) (store.Hash, error)) ([]wire.ShardSpec, error) {
+	names, err := data.PackShards(tokens, width, put)
 	if err != nil {
 		return nil, err
 	}
 	var shards []wire.ShardSpec
-	left := uint64(len(tokens))
+	left := len(tokens) / width
 	for _, n := range names {
-		tokens := min(left, data.MaxShard-16)
-		shards = append(shards, wire.ShardSpec{Hash: n, Tokens: tokens})
-		left -= tokens
+		some := min(left, data.ShardTokens(width))
+		shards = append(shards, wire.ShardSpec{Hash: n, Tokens: uint64(some)})
+		left -= some
 	}
 	return shards, nil
+}
+
+// pack hands the run's shards to put: training text first, then what is held out
+// and the vocabulary, of which bytes have none.
+func (c Run) pack(put func([]byte) (store.Hash, error)) (train, heldOut, vocabulary []wire.ShardSpec, err error) {
+	width := max(1, c.Corpus.Width)
+	if train, err = packShards(c.Corpus.Train, width, put); err != nil {
+		return
+	}
+	if heldOut, err = packShards(c.Corpus.HeldOut, width, put); err != nil {
+		return
+	}
+	vocabulary, err = packShards(c.Corpus.Coder().File(), 1, put)
+	return
 }
 
 // partition assigns every parameter to a fragment.
@@ -173,11 +189,48 @@ func partition(params []model.Param, fragments int) ([]uint64, error) {
 
 // Pack hands the run's token shards to put, training text first.
 func (c Run) Pack(put func([]byte) (store.Hash, error)) error {
-	if _, err := packShards(c.Corpus.Train, put); err != nil {
-		return err
-	}
-	_, err := packShards(c.Corpus.HeldOut, put)
+	_, _, _, err := c.pack(put)
 	return err
+}
+
+// Text returns tokens of a run that were packed as its spec says.
+func Text(spec *wire.RunSpec, packed []byte) data.Tokens {
+	return data.Packed{Bytes: packed, Width: spec.Data.TokenBytes(), Vocab: int32(spec.Model.Vocab)}
+}
+
+// Windows cuts a run's training text into its windows.
+func Windows(spec *wire.RunSpec, packed []byte) (data.Windows, error) {
+	windows, err := data.WindowsOf(int(spec.Model.Context), Text(spec, packed))
+	if err != nil {
+		return windows, fmt.Errorf("training text: %w", err)
+	}
+	if uint64(windows.Len()) != spec.Data.Windows {
+		return windows, fmt.Errorf("training text has %d windows, the run spec says %d", windows.Len(), spec.Data.Windows)
+	}
+	return windows, nil
+}
+
+// Tokenizer returns the tokenizer of a run. get returns a shard of its vocabulary by name.
+func Tokenizer(spec *wire.RunSpec, get func(wire.Hash) ([]byte, error)) (data.Tokenizer, error) {
+	if spec.Data.Tokenizer == wire.TokensByte {
+		return data.Bytes{}, nil
+	}
+	var names []wire.Hash
+	for _, s := range spec.Data.Vocabulary {
+		names = append(names, s.Hash)
+	}
+	file, err := data.OpenShards(names, 1, get)
+	if err != nil {
+		return nil, fmt.Errorf("the run's vocabulary: %w", err)
+	}
+	t, err := data.RestoreTokenizer(file, int32(spec.Data.EndOfText))
+	if err != nil {
+		return nil, fmt.Errorf("the run's vocabulary: %w", err)
+	}
+	if uint64(t.Vocab()) > spec.Model.Vocab {
+		return nil, fmt.Errorf("the run's vocabulary has %d tokens, its model %d", t.Vocab(), spec.Model.Vocab)
+	}
+	return t, nil
 }
 
 // Activations lists the codecs of what passes between stages.

@@ -41,8 +41,8 @@ type SoloConfig struct {
 	Report func(SoloReport)
 }
 
-// vocabRoom is how far a vocabulary may be rounded up: other tools fill it up to a multiple of 128.
-const vocabRoom = 128
+// VocabRoom is how far a vocabulary may be rounded up: other tools fill it up to a multiple of 128.
+const VocabRoom = 128
 
 // Validate lists every fault.
 func (c SoloConfig) Validate() error {
@@ -50,7 +50,7 @@ func (c SoloConfig) Validate() error {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if c.Data == nil {
 		fault("no data")
-	} else if have, want := c.Trainer.Model.Vocab, c.Data.Tokenizer.Vocab(); have < want || have >= want+vocabRoom {
+	} else if have, want := c.Trainer.Model.Vocab, c.Data.Tokenizer.Vocab(); have < want || have >= want+VocabRoom {
 		fault("model with a vocabulary of %d: the data are %s, which have %d tokens; choose another preset or change the shape's vocabulary", have, c.Data.Tokenizer.Name(), want)
 	}
 	if c.Init != nil && c.Init.Tokenizer != nil && c.Data != nil && !bytes.Equal(c.Init.Tokenizer, c.Data.Tokenizer.File()) {

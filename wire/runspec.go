@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 )
 
 // Protocol is the version of everything in this package. Peers of different
@@ -106,13 +107,38 @@ func (t TensorSpec) Size() int {
 
 // DataSpec names the run's tokens by content.
 type DataSpec struct {
-	Tokenizer string      `cbor:"1,keyasint"` // "byte"
+	Tokenizer string      `cbor:"1,keyasint"` // TokensByte or TokensBPE
 	Train     []ShardSpec `cbor:"2,keyasint"`
 	HeldOut   []ShardSpec `cbor:"3,keyasint"`
 	Windows   uint64      `cbor:"4,keyasint"` // training windows in an epoch
 	Seed      uint64      `cbor:"5,keyasint"` // keys the permutation of windows
 	Batch     uint64      `cbor:"6,keyasint"` // windows in one inner step of a worker
+
+	// What follows is absent where tokens are the bytes of text.
+
+	Vocabulary []ShardSpec `cbor:"7,keyasint,omitempty"` // tokenizer.json, as the tokens of shards, a byte each
+	EndOfText  uint64      `cbor:"8,keyasint,omitempty"` // token that follows each document
+	Width      uint64      `cbor:"9,keyasint,omitempty"` // bytes of a token in shards: 2 or 4
 }
+
+// The tokens of runs: bytes of text, or those of a byte-pair vocabulary.
+const (
+	TokensByte = "byte"
+	TokensBPE  = "bpe"
+)
+
+// Bounds of a vocabulary: its tokens, and tokenizer.json in shards of a megabyte.
+const (
+	maxVocab            = 1 << 20
+	maxVocabularyShards = 64
+)
+
+// TokenBytes returns the bytes of a token in shards.
+func (d *DataSpec) TokenBytes() int { return max(1, int(d.Width)) }
+
+// Shards returns every shard of the run: training text first, then what is held
+// out, then the vocabulary.
+func (d *DataSpec) Shards() []ShardSpec { return slices.Concat(d.Train, d.HeldOut, d.Vocabulary) }
 
 // ShardSpec is one token shard.
 type ShardSpec struct {
@@ -217,7 +243,7 @@ func (m ModelSpec) validate(fault faultFunc) {
 		name     string
 		v, limit uint64
 	}
-	bounds := []bound{{"layers", m.Layers, 1 << 10}, {"heads", m.Heads, 1 << 10}, {"width", m.Width, 1 << 16}, {"context", m.Context, 1 << 20}, {"vocabulary", m.Vocab, 1 << 20}}
+	bounds := []bound{{"layers", m.Layers, 1 << 10}, {"heads", m.Heads, 1 << 10}, {"width", m.Width, 1 << 16}, {"context", m.Context, 1 << 20}, {"vocabulary", m.Vocab, maxVocab}}
 	switch m.Family {
 	case "gpt2":
 		if m != (ModelSpec{Family: m.Family, Layers: m.Layers, Heads: m.Heads, Width: m.Width, Context: m.Context, Vocab: m.Vocab, Untied: m.Untied}) {
@@ -291,8 +317,18 @@ func (s *RunSpec) validateTensors(fault faultFunc) {
 }
 
 func (d DataSpec) validate(fault faultFunc) {
-	if d.Tokenizer != "byte" {
-		fault("tokenizer %q: byte is allowed", clip(d.Tokenizer))
+	switch d.Tokenizer {
+	case TokensByte:
+		if len(d.Vocabulary) > 0 || d.EndOfText != 0 || d.Width != 0 {
+			fault("a vocabulary of %d shards, tokens of %d bytes: tokenizer %s has none", len(d.Vocabulary), d.Width, TokensByte)
+		}
+	case TokensBPE:
+		if len(d.Vocabulary) < 1 || len(d.Vocabulary) > maxVocabularyShards || d.EndOfText >= maxVocab || d.Width != 2 && d.Width != 4 {
+			fault("a vocabulary of %d shards, texts that end with token %d, tokens of %d bytes: 1 to %d shards, ends below %d and 2 or 4 bytes are allowed",
+				len(d.Vocabulary), d.EndOfText, d.Width, maxVocabularyShards, maxVocab)
+		}
+	default:
+		fault("tokenizer %q: %s and %s are allowed", clip(d.Tokenizer), TokensByte, TokensBPE)
 	}
 	if len(d.Train) < 1 || len(d.Train) > MaxShards || len(d.HeldOut) < 1 || len(d.HeldOut) > MaxShards {
 		fault("%d training and %d held-out shards: 1 to %d each are allowed", len(d.Train), len(d.HeldOut), MaxShards)
