@@ -2,6 +2,7 @@ package data
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
@@ -40,7 +41,7 @@ func (p Packed) Read(dst []int32, at int) error {
 
 // OpenWhole reads text as Open does, or one prepared folder whole: its tokens in
 // memory, packed, with their tokenizer.
-func OpenWhole(path string) (*Corpus, error) {
+func OpenWhole(path string) (c *Corpus, err error) {
 	if path == "" || exists(path) && !Prepared(path) {
 		return Open(path)
 	}
@@ -57,8 +58,8 @@ func OpenWhole(path string) (*Corpus, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close() // only read from
-	c := &Corpus{Tokenizer: d.Tokenizer, Description: d.Description, Width: 2}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	c = &Corpus{Tokenizer: d.Tokenizer, Description: d.Description, Width: 2}
 	if vocab := d.Tokenizer.Vocab(); d.Tokenizer.File() == nil {
 		c.Width = 1
 	} else if vocab > 1<<16 {

@@ -1,7 +1,6 @@
 package folder
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +9,7 @@ import (
 	"strconv"
 
 	"dunlin/checkpoint"
+	"dunlin/data"
 	"dunlin/ledger"
 	"dunlin/recipe"
 	"dunlin/replica"
@@ -136,17 +136,39 @@ func replay(r *replica.Replica, c *wire.Commit, blobs store.Store) error {
 	return r.Apply(c, frames)
 }
 
-// ModelAt is a global state as a checkpoint, called by its height; of a stage it has that stage's tensors only.
-func ModelAt(r *replica.Replica, height uint64) (*checkpoint.Checkpoint, error) {
+// Vocabulary reads the shards of a run's vocabulary from its folder; there are none where tokens are bytes. Nobody else may
+// use the folder meanwhile.
+func Vocabulary(dir string, spec *wire.RunSpec) ([]byte, error) {
+	if len(spec.Data.Vocabulary) == 0 {
+		return nil, nil
+	}
+	blobs, err := store.Open(filepath.Join(dir, "store"), 0)
+	if err != nil {
+		return nil, err
+	}
+	var names []wire.Hash
+	for _, s := range spec.Data.Vocabulary {
+		names = append(names, s.Hash)
+	}
+	return data.OpenShards(names, 1, func(name wire.Hash) ([]byte, error) { return blobs.Get(name, data.MaxShard) })
+}
+
+// ModelAt is a global state as a checkpoint, called by its height; of a stage it has that stage's tensors only. vocabulary
+// is what the run's shards of it hold.
+func ModelAt(r *replica.Replica, height uint64, vocabulary []byte) (*checkpoint.Checkpoint, error) {
 	cfg, err := recipe.Model(r.Spec())
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(cfg)
+	tokens, err := recipe.Tokenizer(r.Spec(), vocabulary)
 	if err != nil {
 		return nil, err
 	}
-	return &checkpoint.Checkpoint{Step: height, Config: text, Model: r.Tensors()}, nil
+	text, err := training.Describe(cfg, tokens)
+	if err != nil {
+		return nil, err
+	}
+	return &checkpoint.Checkpoint{Step: height, Config: text, Model: r.Tensors(), Tokenizer: tokens.File()}, nil
 }
 
 // ExportStage writes what training.Export does of a stage of a run's model, as ModelAt has it: into a new folder, or into

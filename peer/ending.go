@@ -24,7 +24,11 @@ func (p *Peer) export() error {
 	if p.cfg.Export == "" {
 		return nil
 	}
-	c, err := folder.ModelAt(p.replica, p.life.Height)
+	vocabulary, err := p.shards.Text(p.spec.Data.Vocabulary)
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	c, err := folder.ModelAt(p.replica, p.life.Height, vocabulary)
 	if err != nil {
 		return fmt.Errorf("export: %w", err)
 	}

@@ -96,7 +96,7 @@ const seedPause = 5 * time.Second
 // seedData has a coordinator among several hold the run's text, so that it can
 // give it to workers and measure held-out loss when it leads.
 func (p *Peer) seedData(ctx context.Context) {
-	shards := append(slices.Clone(p.spec.Data.Train), p.spec.Data.HeldOut...)
+	shards := p.spec.Data.Shards()
 	from := p.coordinators()
 	p.wg.Go(func() {
 		for p.shards.Fetch(ctx, shards, from) != nil {

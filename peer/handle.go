@@ -308,10 +308,10 @@ func (p *Peer) loadData(ctx context.Context) {
 }
 
 // loadText reads the training text where it is needed: peers of later stages do
-// without.
+// without. The vocabulary, if there is one, is for who exports the model.
 func (p *Peer) loadText(ctx context.Context, from []wire.PeerID) (tokens []byte, text *stage.Text, err error) {
-	if p.cfg.Stage > 0 {
-		return nil, nil, nil
+	if err := p.shards.Fetch(ctx, p.spec.Data.Vocabulary, from); err != nil || p.cfg.Stage > 0 {
+		return nil, nil, err
 	}
 	if tokens, err = p.shards.TextFrom(ctx, p.spec.Data.Train, from); err == nil && p.pipe != nil {
 		text, err = stage.NewText(p.spec, tokens)

@@ -249,7 +249,7 @@ func (p *Peer) open() error {
 	}
 	p.store = disk{opened, p.inbox.Put}
 	p.closers = append(p.closers, p.store.Sync) // what was put lately is in memory
-	for _, s := range append(slices.Clone(p.spec.Data.Train), p.spec.Data.HeldOut...) {
+	for _, s := range p.spec.Data.Shards() {
 		p.store.Pin("data", s.Hash) // as long as the run
 	}
 	heads := p.replica.Heads()
@@ -348,7 +348,7 @@ const drainWithin = 8 * time.Second
 // peer is refused. It closes everything it opened before it returns.
 func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 	p.transport = t
-	p.shards = &contact.Shards{Self: p.self, Store: p.store, Network: t, Log: p.log, Report: p.inbox.Put}
+	p.shards = &contact.Shards{Self: p.self, Data: &p.spec.Data, Store: p.store, Network: t, Log: p.log, Report: p.inbox.Put}
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		cancel()

@@ -152,3 +152,112 @@ func TestSmallModelsHaveOneFragment(t *testing.T) {
 		}
 	}
 }
+
+// bpeRun is a run whose text is tokens of a vocabulary learned from it.
+func bpeRun(t *testing.T) Run {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "text.txt")
+	text := []byte(strings.Repeat("func f(x int) int { return x + 1 }\n", 4000))
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := data.TrainBPE(t.Context(), data.TrainBPEConfig{Inputs: []string{path}, Format: "text", Field: "text", Vocab: 300})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := DefaultRun()
+	run.Name, run.TokenBudget = "test", 1<<20
+	if run.Model, err = model.Preset("pico"); err != nil {
+		t.Fatal(err)
+	}
+	run.Model.Vocab = tokens.Vocab()
+	var packed []byte
+	for _, token := range tokens.Encoder()(nil, text) {
+		packed = append(packed, byte(token), byte(token>>8))
+	}
+	run.Corpus = &data.Corpus{Train: packed, HeldOut: packed[:2000], Tokenizer: tokens, Width: 2}
+	return run
+}
+
+// A run's tokens and their vocabulary come out of its shards as they went in.
+func TestRunOnTokens(t *testing.T) {
+	run, s := bpeRun(t), store.NewMemory(0)
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	signed, err := run.Spec(key, []wire.PeerID{wire.PeerIDOf(key)}, s.Put)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := signed.Open(wire.HashLeaf(signed.Spec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(shards []wire.ShardSpec, width int) []byte {
+		t.Helper()
+		var names []store.Hash
+		sum := uint64(0)
+		for _, shard := range shards {
+			names, sum = append(names, shard.Hash), sum+shard.Tokens
+		}
+		b, err := data.OpenShards(names, width, func(h store.Hash) ([]byte, error) { return s.Get(h, data.MaxShard) })
+		if err != nil || sum != uint64(len(b)/width) {
+			t.Fatalf("%d bytes where the spec says %d tokens: %v", len(b), sum, err)
+		}
+		return b
+	}
+	tokenizer, err := Tokenizer(spec, read(spec.Data.Vocabulary, 1))
+	if err != nil || tokenizer.Vocab() != run.Model.Vocab || tokenizer.EndOfText() != run.Corpus.Tokenizer.EndOfText() {
+		t.Fatalf("tokenizer %v, %v", tokenizer, err)
+	}
+	packed := read(spec.Data.Train, spec.Data.TokenBytes())
+	windows, err := Windows(spec, packed)
+	if err != nil || uint64(windows.Len()) != spec.Data.Windows {
+		t.Fatalf("%d windows, %v", windows.Len(), err)
+	}
+	tokens := make([]int32, 40)
+	if err := Text(spec, packed).Read(tokens, 0); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := tokenizer.Decode(nil, tokens); err != nil || !strings.HasPrefix(string(text), "func f(x int) int { return x + 1 }\nfunc") {
+		t.Errorf("the text begins %q, %v", text, err)
+	}
+	if _, err := Tokenizer(spec, []byte("{}")); err == nil {
+		t.Error("a vocabulary of nothing was read")
+	}
+	if len(spec.Data.Shards()) != len(spec.Data.Train)+len(spec.Data.HeldOut)+1 {
+		t.Errorf("%d shards", len(spec.Data.Shards()))
+	}
+}
+
+// What does not fit is refused by who makes the run and by who reads its spec.
+func TestTokensThatDoNotFit(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	name := func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil }
+	for _, vocab := range []int{256, 1000} {
+		run := bpeRun(t)
+		run.Model.Vocab = vocab
+		if _, err := run.Spec(key, []wire.PeerID{wire.PeerIDOf(key)}, name); err == nil || !strings.Contains(err.Error(), "vocabulary") {
+			t.Errorf("a model of %d tokens: %v", vocab, err)
+		}
+	}
+	signed, err := bpeRun(t).Spec(key, []wire.PeerID{wire.PeerIDOf(key)}, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(*wire.DataSpec){
+		"bytes with a vocabulary": func(d *wire.DataSpec) { d.Tokenizer = wire.TokensByte },
+		"no vocabulary":           func(d *wire.DataSpec) { d.Vocabulary = nil },
+		"a huge one":              func(d *wire.DataSpec) { d.Vocabulary = make([]wire.ShardSpec, 65) },
+		"tokens of three bytes":   func(d *wire.DataSpec) { d.Width = 3 },
+		"another tokenizer":       func(d *wire.DataSpec) { d.Tokenizer = "words" },
+		"an end beyond all":       func(d *wire.DataSpec) { d.EndOfText = 1 << 20 },
+	} {
+		spec, err := signed.Open(wire.HashLeaf(signed.Spec))
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(&spec.Data)
+		if err := spec.Validate(); err == nil {
+			t.Errorf("%s: allowed", what)
+		}
+	}
+}

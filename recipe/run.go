@@ -210,18 +210,11 @@ func Windows(spec *wire.RunSpec, packed []byte) (data.Windows, error) {
 	return windows, nil
 }
 
-// Tokenizer returns the tokenizer of a run. get returns a shard of its vocabulary by name.
-func Tokenizer(spec *wire.RunSpec, get func(wire.Hash) ([]byte, error)) (data.Tokenizer, error) {
+// Tokenizer returns the tokenizer of a run. file is what the shards of its
+// vocabulary hold, nothing where tokens are bytes.
+func Tokenizer(spec *wire.RunSpec, file []byte) (data.Tokenizer, error) {
 	if spec.Data.Tokenizer == wire.TokensByte {
 		return data.Bytes{}, nil
-	}
-	var names []wire.Hash
-	for _, s := range spec.Data.Vocabulary {
-		names = append(names, s.Hash)
-	}
-	file, err := data.OpenShards(names, 1, get)
-	if err != nil {
-		return nil, fmt.Errorf("the run's vocabulary: %w", err)
 	}
 	t, err := data.RestoreTokenizer(file, int32(spec.Data.EndOfText))
 	if err != nil {

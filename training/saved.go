@@ -150,9 +150,9 @@ func (s *Saved) prompt(text []byte) ([]int32, error) {
 	return s.Tokenizer.Encoder()(nil, text), nil
 }
 
-// describeWithEnd is config.json: the model's shape and, where tokens are not bytes, the token that begins and ends a
+// Describe returns config.json: the model's shape and, where tokens are not bytes, the token that begins and ends a
 // text, under the keys that other tools read.
-func describeWithEnd(shape model.Config, tokenizer data.Tokenizer) ([]byte, error) {
+func Describe(shape model.Config, tokenizer data.Tokenizer) ([]byte, error) {
 	text, err := json.Marshal(shape)
 	if err != nil {
 		return nil, err

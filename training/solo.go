@@ -331,7 +331,7 @@ func (s *Solo) save() error {
 	if err != nil {
 		return err
 	}
-	config, err := describeWithEnd(s.cfg.Trainer.Model, s.cfg.Data.Tokenizer)
+	config, err := Describe(s.cfg.Trainer.Model, s.cfg.Data.Tokenizer)
 	if err != nil {
 		return err
 	}

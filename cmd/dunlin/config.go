@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,7 +15,6 @@ import (
 	"dunlin/allowance"
 	"dunlin/checkpoint"
 	"dunlin/compute"
-	"dunlin/data"
 	"dunlin/model"
 	"dunlin/optimizer"
 	"dunlin/plan"
@@ -33,40 +31,41 @@ type Config struct {
 	LogFormat string // how logs look: "text" or "json"
 	JSON      bool   // results as one JSON object
 
-	Data      string  // a file, a folder or a glob of text; "" is the Go source tree of this machine
-	Preset    string  // the model's shape
-	Weights   string  // folder of the weights that training begins with; "" draws them
-	Context   int     // tokens in a window; 0 is the shape's
-	Steps     int     // optimizer steps of the whole training
-	Batch     int     // training windows in one micro-batch
-	LR        float64 // peak learning rate; in train 0 is the optimizer's own
-	Decay     float64 // decoupled weight decay
-	Clip      float64 // largest norm of the whole gradient
-	Warmup    float64 // share of the steps over which the learning rate rises
-	Optimizer string  // what makes the steps
-	Schedule  string  // course of the learning rate
-	Cooldown  float64 // share of the steps over which the learning rate of wsd falls
-	EMA       float64 // decay of the average of the weights; 0 is none
-	Average   bool    // use that average instead of the weights
-	Number    string  // how an exported folder writes its values
-	At        int     // ledger height of a run's model; 0 takes the newest
-	Universal bool    // export everything, one blob for each parameter and kind
-	Micros    int     // micro-batches in one step
-	Adaptive  bool    // more of them as the gradient noise scale grows
-	Seed      uint64  // of initial weights, data order and sampling
-	Device    string  // what computes
-	GPU       bool    // doctor looks at GPUs
-	Kernels   string  // which CPU kernels
-	Precision string  // number format of the training step
-	Threads   int     // of the CPU; 0 is all
-	Memory    int64   // bytes that this process may have resident; 0 is no limit
-	Duty      float64 // share of the time that training takes
-	Out       string  // folder of the checkpoint
-	SaveEvery int     // steps between checkpoints; 0 saves at the end only
-	LogEvery  int     // steps between log lines
-	Positions int     // of the window that bench kernels emulates
-	Windows   int     // most held-out windows to measure the loss on; 0 is all
-	Measure   bool    // a coordinator measures it
+	Data       string  // a file, a folder or a glob of text; "" is the Go source tree of this machine
+	Preset     string  // the model's shape
+	vocabulary int     // of the data, once they are open
+	Weights    string  // folder of the weights that training begins with; "" draws them
+	Context    int     // tokens in a window; 0 is the shape's
+	Steps      int     // optimizer steps of the whole training
+	Batch      int     // training windows in one micro-batch
+	LR         float64 // peak learning rate; in train 0 is the optimizer's own
+	Decay      float64 // decoupled weight decay
+	Clip       float64 // largest norm of the whole gradient
+	Warmup     float64 // share of the steps over which the learning rate rises
+	Optimizer  string  // what makes the steps
+	Schedule   string  // course of the learning rate
+	Cooldown   float64 // share of the steps over which the learning rate of wsd falls
+	EMA        float64 // decay of the average of the weights; 0 is none
+	Average    bool    // use that average instead of the weights
+	Number     string  // how an exported folder writes its values
+	At         int     // ledger height of a run's model; 0 takes the newest
+	Universal  bool    // export everything, one blob for each parameter and kind
+	Micros     int     // micro-batches in one step
+	Adaptive   bool    // more of them as the gradient noise scale grows
+	Seed       uint64  // of initial weights, data order and sampling
+	Device     string  // what computes
+	GPU        bool    // doctor looks at GPUs
+	Kernels    string  // which CPU kernels
+	Precision  string  // number format of the training step
+	Threads    int     // of the CPU; 0 is all
+	Memory     int64   // bytes that this process may have resident; 0 is no limit
+	Duty       float64 // share of the time that training takes
+	Out        string  // folder of the checkpoint
+	SaveEvery  int     // steps between checkpoints; 0 saves at the end only
+	LogEvery   int     // steps between log lines
+	Positions  int     // of the window that bench kernels emulates
+	Windows    int     // most held-out windows to measure the loss on; 0 is all
+	Measure    bool    // a coordinator measures it
 
 	Prompt      string  // text to continue
 	Bytes       int     // bytes to generate
@@ -158,8 +157,8 @@ func everyOption(c *Config) []option {
 func (c *Config) run() []option {
 	return []option{
 		needed(&c.Name, "name", "a dunlin run", "text", "of the run, for people"),
-		text(&c.Data, "data", "", "path", "a file, a folder or a quoted glob of text; without it, the Go source tree of this machine"),
-		c.preset(bytePresets()...),
+		text(&c.Data, "data", "", "path", "a file, a folder or a quoted glob of text, or a folder that dunlin data prepare made; without it, the Go source tree of this machine"),
+		c.preset(model.Presets()...),
 		whole(&c.Tokens, "tokens", 10_000_000, 1, 1<<56, "token budget; the run ends when so many are committed"),
 		whole(&c.WorkerBatch, "worker-batch", 2, 1, 4096, "training windows in one inner step of a worker"),
 		c.recipe(), c.steps(), c.parts(), c.rate(),
@@ -179,9 +178,9 @@ func (c *Config) local(seconds float64, out string) []option {
 	return []option{
 		whole(&c.Workers, "workers", 4, 1, 64, "worker processes"),
 		number(&c.Seconds, "seconds", seconds, 1, 86400, "seconds that it takes"),
-		text(&c.Data, "data", "", "path", "a file, a folder or a quoted glob of text; without it, the Go source tree of this machine"),
+		text(&c.Data, "data", "", "path", "a file, a folder or a quoted glob of text, or a folder that dunlin data prepare made; without it, the Go source tree of this machine"),
 		needed(&c.Out, "out", out, "path", "folder of the processes' data, logs and model, made anew"),
-		c.preset(bytePresets()...),
+		c.preset(model.Presets()...),
 		c.computer(deviceCPU),
 		whole(&c.Threads, "threads", 1, 1, 1024, "CPU threads of each worker"),
 		whole(&c.WorkerBatch, "worker-batch", 2, 1, 4096, "training windows in one inner step of a worker"),
@@ -394,19 +393,12 @@ func (c *Config) shape() (shape model.Config, err error) {
 		shape, err = model.ReadShape(c.Preset)
 	} else {
 		shape, err = model.Preset(c.Preset)
+		shape.Vocab = cmp.Or(c.vocabulary, shape.Vocab)
 	}
 	if c.Context > 0 {
 		shape.Context = c.Context
 	}
 	return shape, err
-}
-
-// bytePresets are those that a swarm trains, which reads text as bytes in this release.
-func bytePresets() []string {
-	return slices.DeleteFunc(model.Presets(), func(name string) bool {
-		shape, err := model.Preset(name)
-		return err != nil || shape.Vocab != data.Vocabulary
-	})
 }
 
 func (c *Config) duty() option {

@@ -220,10 +220,11 @@ func (c *Config) openRun(home folder.Folder, key ed25519.PrivateKey, log *slog.L
 func (c *Config) newRun() (recipe.Run, error) {
 	r := recipe.DefaultRun()
 	var err error
-	if r.Model, err = c.shape(); err != nil {
+	if r.Corpus, err = data.OpenWhole(c.Data); err != nil {
 		return r, err
 	}
-	if r.Corpus, err = data.Open(c.Data); err != nil {
+	c.vocabulary = r.Corpus.Coder().Vocab()
+	if r.Model, err = c.shape(); err != nil {
 		return r, err
 	}
 	if r.Recipe, err = c.chosen(); err != nil {

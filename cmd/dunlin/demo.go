@@ -48,6 +48,7 @@ type demo struct {
 	started time.Time
 	trained time.Time // first step seen
 	ended   time.Time // the log says that the run has ended
+	unit    string    // that losses are given per
 	failed  uint64    // attempts, of coordinators before the present one
 	last    *status.Snapshot
 }
@@ -79,10 +80,11 @@ func (d *demo) run(ctx context.Context) (*demoResult, error) {
 	if shape, err := c.shape(); err != nil || c.Stages > shape.Layers {
 		return nil, errors.Join(err, fmt.Errorf("--stages %d: the model has %d layers, and each stage takes one at least", c.Stages, shape.Layers))
 	}
-	corpus, err := data.Open(c.Data)
+	corpus, err := data.OpenWhole(c.Data)
 	if err != nil {
 		return nil, err
 	}
+	c.vocabulary, d.unit = corpus.Coder().Vocab(), unitOf(corpus.Coder())
 	d.swarm = &localswarm.Swarm{Dir: c.Out, Threads: c.Threads, Device: c.Device, Up: limitText(c.Up), Down: limitText(c.Down), Verbose: c.Verbose, Listen: c.Listen, Fault: os.Getenv("DUNLIN_FAULT")}
 	if err := d.swarm.Prepare(); err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ import (
 
 // demoResult is what a demo ends with; its JSON form is promised to scripts.
 type demoResult struct {
-	ValLossStart           *float64     `json:"val_loss_start"` // nats a byte
+	ValLossStart           *float64     `json:"val_loss_start"` // nats a token
 	ValLossEnd             *float64     `json:"val_loss_end"`
 	Seconds                float64      `json:"seconds"` // of training
 	Tokens                 uint64       `json:"tokens"`  // committed
@@ -209,7 +209,7 @@ func (r *demoResult) text(d *demo) string {
 		fmt.Fprintf(&b, " %s\n", d.chaos)
 	}
 	if r.ValLossStart != nil && r.ValLossEnd != nil && r.BigramLoss != nil {
-		fmt.Fprintf(&b, " held-out loss %.3f → %.3f nats a byte (bigram %.3f)", *r.ValLossStart, *r.ValLossEnd, *r.BigramLoss)
+		fmt.Fprintf(&b, " held-out loss %.3f → %.3f nats a %s (bigram %.3f)", *r.ValLossStart, *r.ValLossEnd, d.unit, *r.BigramLoss)
 	}
 	all := 0.0
 	if r.Seconds > 0 {

@@ -152,7 +152,11 @@ func (c *Config) modelOrStage(dir string) (_ *checkpoint.Checkpoint, of *stageOf
 	if err != nil {
 		return nil, nil, fmt.Errorf("run %s in %s: %w", run.Short(), dir, err)
 	}
-	saved, err := folder.ModelAt(state, height)
+	vocabulary, err := folder.Vocabulary(home.Run(run), spec)
+	if err != nil {
+		return nil, nil, fmt.Errorf("run %s in %s: the vocabulary: %w", run.Short(), dir, err)
+	}
+	saved, err := folder.ModelAt(state, height, vocabulary)
 	return saved, of, err
 }
 

@@ -71,9 +71,11 @@ func (t *terminal) benchSwarm(ctx context.Context, c *Config, _ []string) error 
 
 // measureSwarm runs a swarm and switches its rounds on and off.
 func (c *Config) measureSwarm(ctx context.Context, line *progress) (*swarmSpeed, error) {
-	if _, err := data.Open(c.Data); err != nil {
+	corpus, err := data.OpenWhole(c.Data)
+	if err != nil {
 		return nil, err
 	}
+	c.vocabulary = corpus.Coder().Vocab()
 	recipe, err := c.chosen()
 	if err != nil {
 		return nil, err

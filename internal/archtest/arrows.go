@@ -22,7 +22,7 @@ func arrows() map[string][]string {
 			"engine", "folder", "recipe", "training", "checkpoint", "compress", "compute", "data", "wire",
 		},
 		"engine": {"recipe", "training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "store", "wire"},
-		"folder": {"recipe", "training", "replica", "ledger", "checkpoint", "store", "wire"},
+		"folder": {"recipe", "training", "replica", "ledger", "checkpoint", "data", "store", "wire"},
 		"recipe": {
 			"training", "contribution", "replica", "pipeline", "round", "compress", "optimizer", "model", "compute", "data", "store", "wire",
 		},

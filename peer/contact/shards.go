@@ -19,6 +19,7 @@ import (
 // use it.
 type Shards struct {
 	Self    wire.PeerID
+	Data    *wire.DataSpec
 	Store   store.Store
 	Network Network
 	Log     *slog.Logger
@@ -41,19 +42,31 @@ func (s *Shards) TextFrom(ctx context.Context, shards []wire.ShardSpec, from []w
 	return s.Text(shards)
 }
 
-// Text reads token shards that are here.
+// Text reads token shards that are here, of training or held-out text or of the vocabulary.
 func (s *Shards) Text(shards []wire.ShardSpec) ([]byte, error) {
 	names := make([]wire.Hash, len(shards))
 	for i := range shards {
 		names[i] = shards[i].Hash
 	}
-	return data.OpenShards(names, func(name wire.Hash) ([]byte, error) {
+	width := 1
+	if len(shards) > 0 {
+		width = s.width(shards[0])
+	}
+	return data.OpenShards(names, width, func(name wire.Hash) ([]byte, error) {
 		b, err := s.Store.Get(name, data.MaxShard)
 		if err != nil {
 			return nil, fmt.Errorf("token shard %s is missing from the data folder: %w; restore the folder from a backup, or let a worker begin with an empty one", name.Short(), err)
 		}
 		return b, nil
 	})
+}
+
+// width is what a token takes in a shard, in bytes.
+func (s *Shards) width(shard wire.ShardSpec) int {
+	if slices.Contains(s.Data.Vocabulary, shard) {
+		return 1
+	}
+	return s.Data.TokenBytes()
 }
 
 // Fetch has all shards here when it returns nil; each donor is asked for
@@ -64,7 +77,7 @@ func (s *Shards) Fetch(ctx context.Context, shards []wire.ShardSpec, from []wire
 	for _, shard := range shards {
 		if !s.Store.Has(shard.Hash) {
 			missing = append(missing, shard.Hash)
-			bytes += shard.Tokens + data.ShardHeader // a byte a token
+			bytes += shard.Tokens*uint64(s.width(shard)) + data.ShardHeader
 		}
 	}
 	if len(missing) == 0 {

@@ -3,6 +3,7 @@ package judge
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ type Judge struct {
 	model   *model.Model
 	heldOut data.Windows
 	indices []int
+	tokens  data.Tokenizer
 	prompt  []int32 // the beginning of held-out text
 }
 
@@ -103,11 +105,18 @@ func (j *Judge) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	vocabulary, err := j.text(j.spec.Data.Vocabulary)
+	if err != nil {
+		return err
+	}
+	if j.tokens, err = recipe.Tokenizer(j.spec, vocabulary); err != nil {
+		return err
+	}
 	heldOut, err := j.text(j.spec.Data.HeldOut)
 	if err != nil {
 		return err
 	}
-	if j.heldOut, err = data.NewWindows(heldOut, cfg.Context); err != nil {
+	if j.heldOut, err = data.WindowsOf(cfg.Context, recipe.Text(j.spec, heldOut)); err != nil {
 		return fmt.Errorf("held-out text: %w", err)
 	}
 	j.indices = j.heldOut.Spread(j.windows)
@@ -118,7 +127,7 @@ func (j *Judge) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b, err := data.NGram(train, j.heldOut, j.indices)
+	b, err := data.CountNGrams([]data.Tokens{recipe.Text(j.spec, train)}, cfg.Vocab, j.heldOut, j.indices)
 	if err != nil {
 		return err
 	}
@@ -127,7 +136,7 @@ func (j *Judge) prepare(ctx context.Context) error {
 		return err
 	}
 	j.prompt = first[:min(promptTokens, len(first))]
-	j.report(Baselines{Unigram: b.Unigram, Bigram: b.Bigram, Prompt: plainText(j.prompt)})
+	j.report(Baselines{Unigram: b.Unigram, Bigram: b.Bigram, Prompt: j.plainText(j.prompt)})
 	return nil
 }
 
@@ -141,26 +150,23 @@ func (j *Judge) measure(ctx context.Context, tensors []compute.Tensor) (float64,
 // The judge has each state it measures continue the same text with the same draws, so that what they write compares.
 const (
 	promptTokens = 32
-	writtenBytes = 160
+	writtenMost  = 160
 )
 
 // write lets the model that was measured last continue the prompt.
 func (j *Judge) write(ctx context.Context) (string, error) {
 	var tokens []int32
-	err := j.model.Generate(ctx, j.prompt, writtenBytes, model.Sampling{Temperature: 0.8, TopP: 0.95, Seed: 1}, func(token int32) bool {
+	err := j.model.Generate(ctx, j.prompt, writtenMost, model.Sampling{Temperature: 0.8, TopP: 0.95, Seed: 1}, func(token int32) bool {
 		tokens = append(tokens, token)
 		return true
 	})
-	return plainText(tokens), err
+	return j.plainText(tokens), err
 }
 
-// plainText is what tokens that are bytes say, without the ends of texts.
-func plainText(tokens []int32) string {
-	var b []byte
-	for _, t := range tokens {
-		if byte(t) != data.EndOfText {
-			b = append(b, byte(t))
-		}
-	}
+// plainText is what tokens say, without the ends of texts and tokens that a model
+// has and its vocabulary has not.
+func (j *Judge) plainText(tokens []int32) string {
+	tokens = slices.DeleteFunc(slices.Clone(tokens), func(t int32) bool { return t == j.tokens.EndOfText() || int(t) >= j.tokens.Vocab() })
+	b, _ := j.tokens.Decode(nil, tokens) // all are known
 	return strings.ToValidUTF8(string(b), "\uFFFD")
 }

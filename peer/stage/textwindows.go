@@ -1,9 +1,8 @@
 package stage
 
 import (
-	"fmt"
-
 	"dunlin/data"
+	"dunlin/recipe"
 	"dunlin/wire"
 )
 
@@ -15,12 +14,9 @@ type Text struct {
 
 // NewText opens a run's training text.
 func NewText(spec *wire.RunSpec, tokens []byte) (*Text, error) {
-	windows, err := data.NewWindows(tokens, int(spec.Model.Context))
+	windows, err := recipe.Windows(spec, tokens)
 	if err != nil {
-		return nil, fmt.Errorf("training text: %w", err)
-	}
-	if uint64(windows.Len()) != spec.Data.Windows {
-		return nil, fmt.Errorf("training text has %d windows, the run spec says %d", windows.Len(), spec.Data.Windows)
+		return nil, err
 	}
 	return &Text{windows: windows, order: data.Order{Seed: spec.Data.Seed, N: windows.Len()}}, nil
 }
