@@ -22,7 +22,7 @@ import (
 // With Every above 1 each hidden matrix takes up every gradient, but moves only in one
 // of so many steps, as many times as far: its momentum turns little from one step to
 // the next, and the orthogonal factor costs as much for a step of few tokens as for one
-// of many. The matrices take turns, so that steps take the same time.
+// of many.
 type MuonConfig struct {
 	Momentum float64     // decay of the running mean of gradients, [0, 1)
 	Every    int         // steps between two moves of a hidden matrix, 1 to 4
@@ -141,9 +141,9 @@ func (m *muon) Step(learningRate, weightDecay, gradScale float64) (float64, erro
 	}
 	beta := m.cfg.Momentum
 	own := float32((1 - beta) * scale)
-	for i, h := range m.hidden {
+	for _, h := range m.hidden {
 		m.device.Combine(h.momentum, float32(beta), h.momentum, own, h.grads)
-		if every := m.cfg.Every; (m.steps+i+i/every)%every == 0 { // not all of one kind at a time
+		if every := m.cfg.Every; m.steps%every == 0 {
 			m.move(h, own, learningRate*float64(every), weightDecay)
 		}
 	}

@@ -36,10 +36,14 @@ func (r Recipe) FragmentsOf(parameters int) int {
 	return min(r.Fragments, max(1, parameters/fragmentParameters))
 }
 
-// Staged is the recipe for a model that is spread over stages. Peers that make every inner
-// step together have equal weights, which the outer step takes over as they are. Else a
-// stage has few peers, for which less momentum than DiLoCo's is better (docs/results.md).
+// Staged is the recipe for a model that is spread over stages, for which the default is
+// int8: Muon has not been measured there. Peers that make every inner step together have
+// equal weights, which the outer step takes over as they are. Else a stage has few peers,
+// for which less momentum than DiLoCo's is better (docs/results.md).
 func (r Recipe) Staged(together bool) Recipe {
+	if all := All(); r.Name == all[0].Name {
+		r = all[1]
+	}
 	switch {
 	case together:
 		r.OuterLR, r.Momentum = 1, 0
@@ -55,28 +59,30 @@ const (
 	dilocoMomentum = 0.9
 )
 
-// All lists all, the default first.
+// All lists all, the default first and then what takes its place in stages.
 func All() []Recipe {
-	dense := Recipe{
-		Name: "default", Contribution: "int8", Result: "int8", Decay: 1, Merge: "rebase", OuterLR: dilocoLR, Momentum: dilocoMomentum,
+	int8 := Recipe{
+		Name: "int8", Contribution: "int8", Result: "int8", Decay: 1, Merge: "rebase", OuterLR: dilocoLR, Momentum: dilocoMomentum,
 		Inner: wire.InnerAdamW, LR: 2e-3, H: 24, Fragments: 2,
 	}
-	ternary := dense
+	ternary := int8
 	ternary.Name, ternary.Contribution, ternary.Result, ternary.Decay, ternary.OwnerDecay = "ternary", "ternary-20", "ternary-35", 0.95, 0.95
 	ternary.OuterLR, ternary.Momentum = 1, 0.5
-	diloco := dense
+	thin := ternary
+	thin.Name, thin.Inner, thin.LR, thin.OuterLR, thin.Momentum = "default", wire.InnerMuon, 3e-3, 0.8, 0.7
+	diloco := int8
 	diloco.Name, diloco.Contribution, diloco.Result, diloco.Fragments = "diloco", "fp32", "fp32", 1
-	streaming := dense
+	streaming := int8
 	streaming.Name, streaming.Contribution, streaming.Result = "streaming-diloco", "e3m0", "int8"
 	streaming.Decay, streaming.Merge, streaming.Alpha, streaming.OuterLR = 0, "lerp", 0.5, 0.4
-	sparse := dense
+	sparse := int8
 	sparse.Name, sparse.Contribution, sparse.Result, sparse.Decay = "sparse-loco", "topk2-1.56", "int4", 0.95
 	sparse.OuterLR, sparse.Momentum = 1, 0
-	muloco := ternary
-	muloco.Name, muloco.Inner, muloco.LR, muloco.OuterLR, muloco.Momentum = "muloco", wire.InnerMuon, 1e-2, 0.8, 0.7
-	delayed := dense
+	muloco := int8
+	muloco.Name, muloco.Inner, muloco.LR, muloco.Contribution, muloco.Result = "muloco", wire.InnerMuon, 3e-3, "int4", "int4"
+	delayed := int8
 	delayed.Name, delayed.Contribution, delayed.Result, delayed.Overlap, delayed.OuterLR = "diloco-x", "int4", "int4", wire.OverlapRound, 0.4
-	return []Recipe{dense, ternary, diloco, streaming, sparse, muloco, delayed}
+	return []Recipe{thin, int8, ternary, diloco, streaming, sparse, muloco, delayed}
 }
 
 // Names lists the names of all recipes.

@@ -64,7 +64,7 @@ func TestRecipes(t *testing.T) {
 
 // TestRecipeReachesTheRun: every field of a recipe changes the RunSpec.
 func TestRecipeReachesTheRun(t *testing.T) {
-	base := All()[0]
+	base := All()[1]
 	base.Contribution, base.Result, base.Decay, base.OwnerDecay, base.OuterLR, base.Momentum = "int8", "int8", 1, 1, 1, 0.5
 	want, err := specOf(t, base)
 	if err != nil {

@@ -159,13 +159,16 @@ func planModel(name string, shape model.Config) plan.Model {
 func (c *Config) planRecipes() ([]plan.Recipe, error) {
 	names := []string{c.Recipe}
 	if c.Recipe == anyRecipe {
-		names = []string{"default", "ternary"} // muloco's steps cost more than peers measure
+		names = []string{"default", "ternary"} // the second for stages, where the first is int8
 	}
 	var out []plan.Recipe
 	for _, name := range names {
 		r, err := recipe.Named(name)
 		if err != nil {
 			return nil, err
+		}
+		if c.Stages > 1 {
+			r = r.Staged(false)
 		}
 		contribution, err := bitsOf(r.Contribution)
 		if err != nil {
@@ -175,7 +178,7 @@ func (c *Config) planRecipes() ([]plan.Recipe, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, plan.Recipe{Name: name, Contribution: contribution, Result: result, OuterLR: r.OuterLR, InnerLR: r.LR, Fragments: r.Fragments})
+		out = append(out, plan.Recipe{Name: r.Name, Contribution: contribution, Result: result, OuterLR: r.OuterLR, InnerLR: r.LR, Fragments: r.Fragments})
 	}
 	return out, nil
 }

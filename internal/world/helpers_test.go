@@ -55,6 +55,7 @@ func newWorld(t *testing.T, net *swarmtest.Network, change func(*recipe.Run)) *w
 		t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	}
 	w.run = recipe.DefaultRun()
+	w.run.Recipe, _ = recipe.Named("int8") // whose bytes weigh on links; recipe_test.go has the default
 	w.run.Name, w.run.TokenBudget = "test", 1<<40
 	w.run.Model, _ = model.Preset("pico")
 	change(&w.run)

@@ -9,12 +9,12 @@ import (
 	"dunlin/swarm/swarmtest"
 )
 
-// TestOwnerFeedbackInVirtualTime: a run whose owners keep error feedback goes through a
+// TestOwnerFeedbackInVirtualTime: a run of the default recipe, whose owners keep error feedback, goes through a
 // death of three of its workers to one state on all peers; what their owners kept is lost, and counted.
 func TestOwnerFeedbackInVirtualTime(t *testing.T) {
 	swarmtest.Run(t, func(t *testing.T) {
 		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) {
-			r.Recipe, _ = recipe.Named("ternary")
+			r.Recipe = recipe.All()[0]
 			r.H, r.Checkpoint, r.TokenBudget = 8, 8, 90_000
 		})
 		w.start(place{})

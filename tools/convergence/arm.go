@@ -35,7 +35,7 @@ func parseArm(text string) (arm, error) {
 	var err error
 	if name == "data-parallel" {
 		a.Global = true
-		name = recipe.All()[0].Name
+		name = "diloco" // whose steps are AdamW's
 	}
 	if a.Recipe, err = recipe.Named(name); err != nil {
 		return a, fmt.Errorf("arm %q: %w, or data-parallel", text, err)

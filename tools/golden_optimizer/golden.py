@@ -122,7 +122,7 @@ POLYNOMIALS = [
 class Muon:
     """Jordan et al. 2024 with the scale of Liu et al., arXiv 2502.16982; AdamW for the rest.
 
-    A hidden matrix moves in one of every steps, as many times as far; they take turns."""
+    Hidden matrices move in one of every steps, as many times as far."""
 
     def __init__(self, params, decay, momentum, every, hidden, betas, eps):
         self.params, self.decay, self.momentum, self.hidden = params, decay, momentum, hidden
@@ -140,10 +140,10 @@ class Muon:
             group["lr"] = lr
         self.opt.step()
         self.steps += 1
-        for i, k in enumerate(self.hidden):
+        for k in self.hidden:
             p, m = self.params[k], self.m[k]
             m.lerp_(p.grad, 1 - self.momentum)
-            if (self.steps + i + i // self.every) % self.every:
+            if self.steps % self.every:
                 continue
             rate = lr * self.every
             u = p.grad.lerp(m, self.momentum)
