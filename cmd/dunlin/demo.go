@@ -49,6 +49,7 @@ type demo struct {
 	trained time.Time // first step seen
 	ended   time.Time // the log says that the run has ended
 	unit    string    // that losses are given per
+	first   *float64  // held-out loss before the first step; a coordinator that was restarted knows it no more
 	failed  uint64    // attempts, of coordinators before the present one
 	last    *status.Snapshot
 }
@@ -208,6 +209,9 @@ func (d *demo) take(s *status.Snapshot) {
 		d.failed += d.last.Health.FailedAttempts // of a coordinator that was restarted
 	}
 	d.last = s
+	if points := s.Learning.HeldOuts; len(points) > 0 && points[0].Tokens == 0 {
+		d.first = &points[0].Loss
+	}
 	now := time.Now()
 	if d.trained.IsZero() && s.Health.Training > 0 {
 		d.trained = now

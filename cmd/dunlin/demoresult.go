@@ -85,9 +85,7 @@ func (d *demo) report(failure error) *demoResult {
 
 // fill takes the figures from the last snapshot and from what was counted.
 func (r *demoResult) fill(d *demo, s *status.Snapshot) {
-	if points := s.Learning.HeldOuts; len(points) > 0 && points[0].Tokens == 0 {
-		r.ValLossStart = &points[0].Loss
-	}
+	r.ValLossStart = d.first
 	if s.Run.Done {
 		r.ValLossEnd = s.Learning.HeldOut
 	}
