@@ -111,6 +111,7 @@ type Peer struct {
 
 	peers   map[wire.PeerID]bool     // sessions
 	addrs   map[wire.PeerID][]string // from the log
+	owners  map[wire.PeerID][]string // of attempts, to be called
 	asking  map[wire.PeerID][]chan *wire.Offer
 	slabs   *slabs.Slabs             // contributions, own and others'
 	donor   donor                    // of those who join
@@ -211,7 +212,7 @@ func New(cfg Config) (*Peer, error) {
 	p := &Peer{
 		cfg: cfg, self: wire.PeerIDOf(cfg.Key), lead: spec.Coordinators[0], spec: spec, log: cfg.Logger,
 		queues: queues{network: make(chan any, 1024), done: make(chan struct{}), inbox: mailbox.New[any]()},
-		peers:  map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, asking: map[wire.PeerID][]chan *wire.Offer{}, slabs: slabs.New(), weights: map[int]keeper.Committed{},
+		peers:  map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, owners: map[wire.PeerID][]string{}, asking: map[wire.PeerID][]chan *wire.Offer{}, slabs: slabs.New(), weights: map[int]keeper.Committed{},
 		crew:   crew{pulling: make(chan struct{}, 1)},
 		tenure: tenure{caughtUp: make(chan bool, 1)}, known: known{newest: map[uint64]wire.AttemptID{}},
 	}
@@ -562,6 +563,7 @@ func (p *Peer) drainPending(ctx context.Context) {
 			p.do(ctx, e)
 		}
 	}
+	p.meetOwners(ctx)
 }
 
 // await has the transport ask those for whom rounds wait for signs of life.
@@ -581,6 +583,7 @@ func (p *Peer) logged(c *wire.Certified, table []byte) error {
 	p.learn(c.Entry.Height, body)
 	if p.begun && p.worker != nil && p.serves(body) {
 		p.figures.Own.Entry(body, table, time.Now())
+		p.ownersOf(body, table)
 	}
 	p.thanks.Entry(c.Entry.Height, body, table)
 	p.term = c.Entry.Term

@@ -7,11 +7,12 @@ import (
 )
 
 // owners maps the slabs of a fragment to the members of an attempt. Where owners keep
-// error feedback a slab stays with the one that summed it last (R10); elsewhere the
+// error feedback a slab stays with the one that summed it last (R10), unless the round
+// has failed twice: that one may be whom half of the members cannot reach. Elsewhere the
 // shares move on with every attempt, so that rounding favours nobody for long.
 func (l *Leader) owners(fragment int, members []candidate) []wire.Share {
 	slabs := l.cfg.Slabs[fragment]
-	if !l.cfg.OwnerFeedback {
+	if !l.cfg.OwnerFeedback || l.rounds[fragment].failures > 1 {
 		return shares(members, slabs, l.counter)
 	}
 	last := make([]wire.PeerID, slabs)

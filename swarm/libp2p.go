@@ -58,6 +58,9 @@ func (h *Host) options(identity ed25519.PrivateKey, gate connmgrcore.ConnectionG
 		libp2p.ConnectionManager(connections),
 		libp2p.ConnectionGater(gate),
 		libp2p.WithDialTimeout(h.limits.Dial),
+		// Many peers behind routers do not answer a call over UDP; that says nothing of the next.
+		libp2p.UDPBlackHoleSuccessCounter(nil),
+		libp2p.IPv6BlackHoleSuccessCounter(nil),
 		libp2p.SwarmOpts(p2pswarm.WithDialRanker(rankDials)),
 		libp2p.QUICReuse(h.quicManager),
 		libp2p.Transport(h.quicTransport),
