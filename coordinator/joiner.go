@@ -20,6 +20,7 @@ const (
 	syncWindow    = 30 * time.Second // before syncing is asked for again
 	warmWindow    = time.Minute      // for the first steps to be timed
 	handOverAfter = 10 * time.Second // for running rounds while draining
+	endedAfter    = time.Minute      // the same where the run has ended: what is waited for is its last state
 	goodbyeWindow = 2 * time.Second  // for the entry that ends the slot
 	calmBeat      = 15 * time.Second // between heartbeats
 	busyBeat      = 2 * time.Second  // while training or draining, so that the page lives
@@ -101,8 +102,9 @@ const (
 
 // drain is a worker's way out.
 type drain struct {
-	reason string // "" while it stays
-	handed bool   // nothing undecided, or time is up
+	reason string        // "" while it stays
+	handed bool          // nothing undecided, or time is up
+	within time.Duration // that it waits for what is undecided
 	at     time.Time
 }
 
@@ -370,7 +372,11 @@ func (j *Joiner) startDrain(reason string) {
 		return
 	}
 	working := j.state == wire.StateTraining || j.state == wire.StateWarming || j.state == wire.StateSleeping
-	j.drain = drain{reason: reason, at: j.now.Add(handOverAfter)}
+	within := handOverAfter
+	if j.phase == wire.PhaseEnded {
+		within = endedAfter
+	}
+	j.drain = drain{reason: reason, within: within, at: j.now.Add(within)}
 	j.stop(reason)
 	if j.slot == 0 {
 		j.finish(0, wire.StateGone, reason)
@@ -378,7 +384,7 @@ func (j *Joiner) startDrain(reason string) {
 	}
 	j.enter(wire.StateDraining, reason)
 	if working || j.phase == wire.PhaseEnded {
-		j.do(HandOver{Within: handOverAfter})
+		j.do(HandOver{Within: within})
 		return
 	}
 	j.goodbye()
@@ -421,7 +427,7 @@ func (j *Joiner) waits() {
 			j.finish(0, wire.StateGone, j.drain.reason)
 			return
 		}
-		j.do(Note{Text: fmt.Sprintf("running rounds are not decided after %v; leaving them", handOverAfter)})
+		j.do(Note{Text: fmt.Sprintf("running rounds are not decided after %v; leaving them", j.drain.within)})
 		j.goodbye()
 	case j.state == wire.StateSyncing && due(j.now, j.since.Add(syncWindow)):
 		j.since = j.now
