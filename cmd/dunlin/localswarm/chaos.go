@@ -105,7 +105,8 @@ func (c *Chaos) Act(ctx context.Context, shot *status.Snapshot) error {
 	if now.Before(c.next) && !early || len(c.returns) > 0 || shot.Health.Training < min(3, len(c.alive())) {
 		return nil
 	}
-	if c.owners == 0 && !c.Hunting {
+	// A hunt takes time that, once one was in vain, is for the stages that were not struck.
+	if c.owners == 0 && !c.Hunting && (c.killed == 0 || !slices.Contains(c.stages, 0)) {
 		c.Hunting, c.huntUntil = true, now.Add(min(huntWithin, c.every))
 	}
 	victim := c.victim(shot, now)
