@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"dunlin/data"
 	"dunlin/status"
 )
 
@@ -113,19 +114,29 @@ func command(t *testing.T, within time.Duration, path string, env []string, args
 	return outcome{cmd.ProcessState.ExitCode(), out.String(), logs.String()}
 }
 
-// corpusFile writes text that is easy to learn.
+// corpusFile writes text to learn.
 func corpusFile(t *testing.T) string {
 	t.Helper()
-	var b strings.Builder
-	for i := range 20000 {
-		fmt.Fprintf(&b, "func f%d(x int) int { return x + %d }\n", i%37, i%11)
+	text, err := someSource()
+	if err != nil {
+		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "corpus.txt")
-	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
+
+// someSource is a megabyte of Go. A small model learns a few lines that are said again
+// and again by heart, and outer momentum then carries what is committed far past them.
+var someSource = sync.OnceValues(func() ([]byte, error) {
+	c, err := data.GoSource()
+	if err != nil {
+		return nil, err
+	}
+	return bytes.ReplaceAll(c.Train[:1<<20], []byte{data.EndOfText}, []byte("\n")), nil
+})
 
 // demoReport is what `dunlin demo --json` promises.
 type demoReport struct {
