@@ -79,7 +79,7 @@ func TestCountsOfLargeVocabulariesAgree(t *testing.T) {
 	for i := range text {
 		text[i] = "abcdefgh"[rng.IntN(8)]
 	}
-	held, err := NewWindows(text[4000:], 16)
+	held, err := WindowsOf(16, ByteTokens(text[4000:]))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,11 +19,6 @@ type Baselines struct {
 	Bigram  float64 // knows how often it follows the token before
 }
 
-// NGram is CountNGrams of byte tokens.
-func NGram(train []byte, heldOut Windows, indices []int) (Baselines, error) {
-	return CountNGrams([]Tokens{ByteTokens(train)}, Vocabulary, heldOut, indices)
-}
-
 // CountNGrams counts the tokens of the training sets (add-0.1 smoothed, tokens
 // below vocab) and returns the mean loss on the targets of the windows of
 // heldOut named by indices: the figures a model evaluated on the same windows has

@@ -60,12 +60,6 @@ type windowSet struct {
 	first  int // its first window
 }
 
-// NewWindows returns the windows of T = length byte tokens, at least one, or
-// says how many tokens are missing.
-func NewWindows(tokens []byte, length int) (Windows, error) {
-	return WindowsOf(length, ByteTokens(tokens))
-}
-
 // WindowsOf returns the windows of T = length tokens over sets, at least one in
 // each, or says how many tokens are missing.
 func WindowsOf(length int, sets ...Tokens) (Windows, error) {

@@ -18,7 +18,7 @@ func TestWindowsCutAtStrideT(t *testing.T) {
 	for _, c := range []struct{ tokens, length, windows int }{
 		{9, 8, 1}, {16, 8, 1}, {17, 8, 2}, {24, 8, 2}, {25, 8, 3}, {2, 1, 1}, {100, 99, 1},
 	} {
-		w, err := NewWindows(counting(c.tokens), c.length)
+		w, err := WindowsOf(c.length, ByteTokens(counting(c.tokens)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -33,14 +33,14 @@ func TestWindowsCutAtStrideT(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ tokens, length int }{{8, 8}, {0, 1}, {10, 0}, {10, -1}} {
-		if _, err := NewWindows(counting(c.tokens), c.length); err == nil {
+		if _, err := WindowsOf(c.length, ByteTokens(counting(c.tokens))); err == nil {
 			t.Errorf("%d tokens gave windows of %d", c.tokens, c.length)
 		}
 	}
 }
 
 func TestBatchShiftsTargetsByOne(t *testing.T) {
-	w, err := NewWindows(counting(41), 8)
+	w, err := WindowsOf(8, ByteTokens(counting(41)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestBatchShiftsTargetsByOne(t *testing.T) {
 }
 
 func TestSpreadIsEvenAndDistinct(t *testing.T) {
-	w, err := NewWindows(counting(101), 1)
+	w, err := WindowsOf(1, ByteTokens(counting(101)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,11 +87,11 @@ func TestSpreadIsEvenAndDistinct(t *testing.T) {
 
 func TestNGramAgainstHandCount(t *testing.T) {
 	train := []byte("abab")
-	held, err := NewWindows([]byte("abc"), 2)
+	held, err := WindowsOf(2, ByteTokens([]byte("abc")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := NGram(train, held, []int{0})
+	got, err := CountNGrams([]Tokens{ByteTokens(train)}, Vocabulary, held, []int{0})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,9 +103,9 @@ func TestNGramAgainstHandCount(t *testing.T) {
 		t.Fatalf("got %+v, want %v and %v", got, uni, bi)
 	}
 	for _, bad := range []func() (Baselines, error){
-		func() (Baselines, error) { return NGram(nil, held, []int{0}) },
-		func() (Baselines, error) { return NGram(train, held, nil) },
-		func() (Baselines, error) { return NGram(train, held, []int{1}) },
+		func() (Baselines, error) { return CountNGrams([]Tokens{ByteTokens(nil)}, Vocabulary, held, []int{0}) },
+		func() (Baselines, error) { return CountNGrams([]Tokens{ByteTokens(train)}, Vocabulary, held, nil) },
+		func() (Baselines, error) { return CountNGrams([]Tokens{ByteTokens(train)}, Vocabulary, held, []int{1}) },
 	} {
 		if _, err := bad(); err == nil {
 			t.Error("bad input was accepted")

@@ -381,7 +381,7 @@ type sleeper struct {
 // sleepingEngine takes so long a step.
 func sleepingEngine(step time.Duration) func(*wire.RunSpec, []byte, bool) (engine.Engine, error) {
 	return func(spec *wire.RunSpec, tokens []byte, _ bool) (engine.Engine, error) {
-		windows, err := data.NewWindows(tokens, int(spec.Model.Context))
+		windows, err := data.WindowsOf(int(spec.Model.Context), data.ByteTokens(tokens))
 		if err != nil {
 			return nil, err
 		}

@@ -33,7 +33,7 @@ func short(t *testing.T, steps int) *study {
 	if s.corpus, err = data.Open(path); err != nil {
 		t.Fatal(err)
 	}
-	if s.heldOut, err = data.NewWindows(s.corpus.HeldOut, s.model.Context); err != nil {
+	if s.heldOut, err = data.WindowsOf(s.model.Context, data.ByteTokens(s.corpus.HeldOut)); err != nil {
 		t.Fatal(err)
 	}
 	return s

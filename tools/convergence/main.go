@@ -71,10 +71,10 @@ func run(ctx context.Context, args []string) error {
 	if s.corpus, err = data.Open(*text); err != nil {
 		return err
 	}
-	if s.heldOut, err = data.NewWindows(s.corpus.HeldOut, s.model.Context); err != nil {
+	if s.heldOut, err = data.WindowsOf(s.model.Context, data.ByteTokens(s.corpus.HeldOut)); err != nil {
 		return err
 	}
-	baselines, err := data.NGram(s.corpus.Train, s.heldOut, s.heldOut.Spread(s.windows))
+	baselines, err := data.CountNGrams([]data.Tokens{data.ByteTokens(s.corpus.Train)}, data.Vocabulary, s.heldOut, s.heldOut.Spread(s.windows))
 	if err != nil {
 		return err
 	}

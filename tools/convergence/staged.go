@@ -33,7 +33,7 @@ type walk struct {
 // stages opens a worker's peers of all stages.
 func (t *trial) stages(joiner bool) ([]*engine.Stage, error) {
 	if t.pipe == nil {
-		windows, err := data.NewWindows(t.study.corpus.Train, t.study.model.Context)
+		windows, err := data.WindowsOf(t.study.model.Context, data.ByteTokens(t.study.corpus.Train))
 		if err != nil {
 			return nil, err
 		}
