@@ -14,21 +14,30 @@ import (
 // so (ICMP) only to a socket that is connected to it, which QUIC's are not. Many a router refuses for whom it shields: a
 // refusal counts only where there was none at first.
 
-// knock ends the session when a port at which QUIC reaches its peer is closed now and was not before. It waits for the
-// word of the other kernel for at most Silence / 2.
-func (h *Host) knock(r *remote, s *session) {
+// knock ends the session when a port at which QUIC reaches its peer is closed now and was not before. It asks once, and
+// again every Silence / 4 until the peer is known to be alive.
+func (h *Host) knock(alive context.Context, r *remote, s *session) {
 	if h.cfg.Packets != nil {
 		return
 	}
-	for _, c := range h.p2p.Network().ConnsToPeer(r.pid) {
-		addr, _, err := quicreuse.FromQuicMultiaddr(c.RemoteMultiaddr())
-		if err != nil {
-			continue // TCP, which tells by itself, or a relay
+	again := time.NewTicker(h.limits.Silence / 4)
+	defer again.Stop()
+	for {
+		for _, c := range h.p2p.Network().ConnsToPeer(r.pid) {
+			addr, _, err := quicreuse.FromQuicMultiaddr(c.RemoteMultiaddr())
+			if err != nil {
+				continue // TCP, which tells by itself, or a relay
+			}
+			closed := portClosed(s.ctx, addr, time.Now().Add(h.limits.Silence/4))
+			if open, _ := s.open.LoadOrStore(addr.String(), !closed); closed && open == true {
+				h.fail(r, s, "its port is closed: the process is gone")
+				return
+			}
 		}
-		closed := portClosed(s.ctx, addr, time.Now().Add(h.limits.Silence/2))
-		if open, _ := s.open.LoadOrStore(addr.String(), !closed); closed && open == true {
-			h.fail(r, s, "its port is closed: the process is gone")
+		select {
+		case <-alive.Done():
 			return
+		case <-again.C:
 		}
 	}
 }

@@ -102,33 +102,41 @@ func TestKilledProcessIsNoticedAtOnce(t *testing.T) {
 	lock.Unlock()
 }
 
-// Over QUIC only the kernel of a killed process's machine tells of its end, and it is asked when something is awaited.
+// Over QUIC only the kernel of a killed process's machine tells of its end, and it is asked when something is awaited: at
+// whatever moment between two signs of life, or while one is on its way, the process ends.
 func TestKilledProcessIsNoticedOverQUIC(t *testing.T) {
-	child, addr := startChild(t, t.TempDir(), "/ip4/127.0.0.1/udp/0/quic-v1")
-	h, heard := startHost(t, 1, func(c *Config) { c.Listen, c.Limits.Silence = Loopback(), 800*time.Millisecond })
-	id, err := wireIDOf(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := h.Connect(t.Context(), id, []string{addr}); err != nil {
-		t.Fatal(err)
-	}
-	heard.expect(t, "up", id, "")
-	h.Await([]wire.PeerID{id})
-	r, s, err := h.sessionWith(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.release(r)
-	for open := false; !open; time.Sleep(time.Millisecond) {
-		s.open.Range(func(any, any) bool { open = true; return false }) // it was knocked at
-	}
-	killed := time.Now()
-	if err := child.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	heard.expect(t, "down", id, "")
-	if took := time.Since(killed); took > h.limits.Silence {
-		t.Errorf("a killed process was noticed after %s", took)
+	const silence, moments = 800 * time.Millisecond, 4
+	for i := range moments {
+		t.Run(fmt.Sprintf("%d of %d", i, moments), func(t *testing.T) {
+			t.Parallel()
+			child, addr := startChild(t, t.TempDir(), "/ip4/127.0.0.1/udp/0/quic-v1")
+			h, heard := startHost(t, 1, func(c *Config) { c.Listen, c.Limits.Silence = Loopback(), silence })
+			id, err := wireIDOf(addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Connect(t.Context(), id, []string{addr}); err != nil {
+				t.Fatal(err)
+			}
+			heard.expect(t, "up", id, "")
+			h.Await([]wire.PeerID{id})
+			r, s, err := h.sessionWith(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for open := false; !open; time.Sleep(time.Millisecond) {
+				s.open.Range(func(any, any) bool { open = true; return false }) // it was knocked at
+			}
+			h.release(r)
+			time.Sleep(time.Duration(i) * silence / 2 / moments)
+			killed := time.Now()
+			if err := child.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			heard.expect(t, "down", id, "")
+			if took := time.Since(killed); took > silence {
+				t.Errorf("a killed process was noticed after %s", took)
+			}
+		})
 	}
 }

@@ -78,9 +78,12 @@ func (h *Host) keepVigil(r *remote, s *session) {
 			if !r.owing() {
 				break
 			}
-			h.spawn(func() { h.knock(r, s) })
+			alive, came := context.WithCancel(s.ctx)
+			h.spawn(func() { h.knock(alive, r, s) })
 			var err error
-			if st, err = h.signOfLife(r, s, st); err != nil && s.ctx.Err() == nil {
+			st, err = h.signOfLife(r, s, st)
+			came()
+			if err != nil && s.ctx.Err() == nil {
 				h.fail(r, s, fmt.Sprintf("no sign of life within %s: %v", h.limits.Silence, err))
 				return
 			}
