@@ -22,13 +22,14 @@ import (
 
 // TestLinkEfficiency is `make bench-link`: four workers behind links that carry little more than their rounds need. It
 // first lets them train on fast links and counts what a worker sends, then gives each 1.25 times that upwards and four
-// times as much down, 50 ms from another and a packet in a thousand lost, and compares windows with rounds to windows
-// without, and that to what `dunlin plan` foretells. PRESET, WINDOWS and WINDOW (seconds) change what it measures.
+// times as much down, or UP and DOWN Mbit/s, 50 ms from another and a packet in a thousand lost, and compares windows with
+// rounds to windows without, and that to what `dunlin plan` foretells. PRESET, RECIPE, BATCH (windows in a worker's step),
+// WINDOWS and WINDOW (seconds) change what it measures.
 func TestLinkEfficiency(t *testing.T) {
 	if os.Getenv("BENCH_LINK") == "" {
 		t.Skip("make bench-link runs this measurement")
 	}
-	preset, windows, length := setting("PRESET", "small"), count("WINDOWS", 10), time.Duration(count("WINDOW", 20))*time.Second
+	preset, windows, length := setting("PRESET", "small"), count("WINDOWS", 8), time.Duration(count("WINDOW", 50))*time.Second
 	far := link.Path{Up: 100e6, Down: 100e6, Delay: 12500 * time.Microsecond, Loss: 0.0005}
 	var orders io.WriteCloser
 	w := newTownBy(t, 4, far, func(lead *link.Host) func(*exec.Cmd) error {
@@ -38,7 +39,7 @@ func TestLinkEfficiency(t *testing.T) {
 			}
 			return lead.Start(cmd)
 		}
-	}, nil, "--control-stdin", "--preset", preset, "--h", "30", "--worker-batch", "1", "--recipe", setting("RECIPE", "default"))
+	}, nil, "--control-stdin", "--preset", preset, "--h", "30", "--worker-batch", setting("BATCH", "4"), "--recipe", setting("RECIPE", "default"))
 	intervals := w.settle()
 	period := slices.Max(intervals)
 	t.Logf("%s, %s recipe: an outer step takes %.1f s on fast links", preset, setting("RECIPE", "default"), period.Seconds())
@@ -48,6 +49,9 @@ func TestLinkEfficiency(t *testing.T) {
 	need := float64(w.sent()-before) * 8 / time.Since(began).Seconds() / float64(len(w.workers))
 	thin := far
 	thin.Up, thin.Down = 1.25*need, 5*need
+	if up, down := count("UP", 0), count("DOWN", 0); up > 0 && down > 0 {
+		thin.Up, thin.Down = 1e6*float64(up), 1e6*float64(down)
+	}
 	for _, r := range w.workers {
 		r.host.SetPath(thin)
 	}
@@ -96,7 +100,7 @@ func TestLinkEfficiency(t *testing.T) {
 // plans asks the program's planner for the efficiency of this run with such peers.
 func (w *town) plans(preset, peers string) float64 {
 	w.t.Helper()
-	out, err := exec.Command(w.binary, "plan", "--json", "--preset", preset, "--recipe", setting("RECIPE", "default"), "--h", "30", "--worker-batch", "1", "--peers", peers).Output()
+	out, err := exec.Command(w.binary, "plan", "--json", "--preset", preset, "--recipe", setting("RECIPE", "default"), "--h", "30", "--worker-batch", setting("BATCH", "4"), "--peers", peers).Output()
 	if err != nil {
 		w.t.Fatalf("plan for %s: %v", peers, err)
 	}
@@ -110,7 +114,7 @@ func (w *town) plans(preset, peers string) float64 {
 // TestLinkJoin is the second half of `make bench-link`: newcomers join four workers on home links, one after the other.
 // It prints how long each took to its first inner step, beside the bound of ten seconds and what its bytes take at nine
 // tenths of its way down or of the donors' ways up, and what the donors trained meanwhile, beside what they train without
-// one (bound: 3 % less). Workers train for a part of their time only, so that the newcomer's own work takes none of
+// one (bound: 3 % less). Workers train for a tenth of their time only, so that the newcomer's own work takes none of
 // theirs. PRESET, JOINS and WINDOW (seconds) change what it measures.
 func TestLinkJoin(t *testing.T) {
 	if os.Getenv("BENCH_LINK") == "" {
@@ -119,8 +123,8 @@ func TestLinkJoin(t *testing.T) {
 	preset, joins, length := setting("PRESET", "small"), count("JOINS", 5), time.Duration(count("WINDOW", 20))*time.Second
 	path := homeLink()
 	path.Reorder = 0
-	w := newTownBy(t, 4, path, func(lead *link.Host) func(*exec.Cmd) error { return lead.Start }, []string{"--duty", "0.3"},
-		"--preset", preset, "--h", "30", "--worker-batch", "1", "--recipe", setting("RECIPE", "default"))
+	w := newTownBy(t, 4, path, func(lead *link.Host) func(*exec.Cmd) error { return lead.Start }, []string{"--duty", "0.1"},
+		"--preset", preset, "--h", "10", "--worker-batch", "1", "--recipe", setting("RECIPE", "default"))
 	w.settle()
 	var with, without []float64
 	for i := range joins {
