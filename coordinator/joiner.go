@@ -29,6 +29,9 @@ const (
 	beatSpace = 3600 * time.Microsecond
 )
 
+// LeavesWithin is how long a worker takes to leave a run that goes on, at most.
+const LeavesWithin = handOverAfter + goodbyeWindow
+
 // BeatEvery returns the mean time between two heartbeats of a worker, which is busy
 // when it trains, in a run of so many members that takes one for dead after silence.
 func BeatEvery(busy bool, members int, silence time.Duration) time.Duration {

@@ -341,8 +341,8 @@ func (p *Peer) close() error {
 	return errors.Join(errs...)
 }
 
-// drainWithin bounds an orderly end after the context is cancelled.
-const drainWithin = 8 * time.Second
+// drainWithin bounds an orderly end after the context is cancelled, which has bounds of its own.
+const drainWithin = coordinator.LeavesWithin + time.Second
 
 // Run takes part in the run until it ends, the context is cancelled (then it
 // drains: finishes or gives up the running rounds and says goodbye) or the
@@ -481,7 +481,7 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 			}
 			giveUp = time.After(drainWithin)
 		case <-giveUp:
-			return fmt.Errorf("the round under way did not end within %s: left without a goodbye, nothing committed is lost", drainWithin)
+			return fmt.Errorf("not through with leaving after %s: left without a goodbye, nothing committed is lost", drainWithin)
 		case ev := <-p.network:
 			p.handle(ctx, ev)
 		case <-p.inbox.Ready:
