@@ -11,8 +11,9 @@ import (
 
 // How long this machine waits, and how much it does at once.
 const (
-	maxFetches   = 16               // under way in all
-	maxFromPeer  = 8                // of one peer
+	maxFetches   = 64               // under way in all
+	maxBytes     = 4 << 20          // of them, but for the first
+	maxFromPeer  = 16               // of one peer
 	commitsAhead = 8                // whose frames are fetched before it is their turn
 	tablesKept   = 16               // that came with entries; later ones are fetched
 	entriesWait  = 5 * time.Second  // for entries to come
@@ -530,6 +531,7 @@ type Snapshot struct {
 	Behind   int    // commits not applied yet
 	Fetching int
 	Loading  uint64 // checkpoint being loaded; 0: none
+	Left     uint64 // bytes that are to come, about, before everything is applied
 	Holds    uint64
 	Waiting  string // why nothing moves; "" when it does
 	Heads    []wire.FragmentHead
@@ -549,5 +551,6 @@ func (m *Machine) Snapshot() Snapshot {
 	if m.plan != nil {
 		s.Loading = m.plan.at
 	}
+	s.Left = m.left()
 	return s
 }

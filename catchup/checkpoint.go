@@ -139,10 +139,41 @@ func (m *Machine) replayBytes(to uint64) uint64 {
 	var n uint64
 	for _, e := range m.queue {
 		if e.commit != nil && e.height <= to && m.keeps(int(e.commit.Fragment)) {
-			n += uint64(m.cfg.Slabs[e.commit.Fragment]) * m.cfg.SlabBytes[e.commit.Fragment]
+			n += m.resultBytes(e.commit)
 		}
 	}
 	return n
+}
+
+// left is what is still to come, about: of a checkpoint, then of the commits above it.
+func (m *Machine) left() uint64 {
+	var n, from uint64
+	if p := m.plan; p != nil {
+		from = p.at
+		for f, list := range p.lists {
+			switch {
+			case p.slabs[f] != nil:
+				n += p.slabs[f].left()
+			case list != nil:
+				n += m.stateBytes[f]
+			}
+		}
+	}
+	for _, e := range m.queue {
+		switch {
+		case e.commit == nil || e.height <= from || !m.keeps(int(e.commit.Fragment)):
+		case e.frames != nil:
+			n += e.frames.left()
+		default:
+			n += m.resultBytes(e.commit)
+		}
+	}
+	return n
+}
+
+// resultBytes is what a commit's result takes, about.
+func (m *Machine) resultBytes(c *wire.Commit) uint64 {
+	return uint64(m.cfg.Slabs[c.Fragment]) * m.cfg.SlabBytes[c.Fragment]
 }
 
 // load begins to fetch a checkpoint; at height 0 there is nothing to fetch.

@@ -18,6 +18,7 @@ const maxDown = 4096
 type fetcher struct {
 	blobs map[Ref]*blob
 	busy  []*blob             // asked for, oldest first
+	bytes uint64              // of busy
 	load  map[wire.PeerID]int // of busy
 	up    []wire.PeerID       // ascending
 	down  map[wire.PeerID]bool
@@ -64,6 +65,17 @@ func (w *want) here() bool {
 		w.next++
 	}
 	return w.next == len(w.list)
+}
+
+// left is how many bytes are not here yet.
+func (w *want) left() uint64 {
+	var n uint64
+	for _, b := range w.list[w.next:] {
+		if !b.held {
+			n += b.size
+		}
+	}
+	return n
 }
 
 func newFetcher() fetcher {
@@ -118,6 +130,7 @@ func (f *fetcher) doubt(w *want, now time.Time) {
 func (f *fetcher) free(b *blob) {
 	if i := slices.Index(f.busy, b); i >= 0 {
 		f.busy = slices.Delete(f.busy, i, i+1)
+		f.bytes -= b.size
 		if f.load[b.from]--; f.load[b.from] <= 0 {
 			delete(f.load, b.from)
 		}
@@ -216,37 +229,32 @@ func (f *fetcher) donors(coordinator, self wire.PeerID) []wire.PeerID {
 	return out
 }
 
-// sources tells who may have a thing, best first. This peer's own store is looked at
-// by the driver whoever is named; it is named itself when it is the owner or when
-// there is nobody else.
+// sources tells who may have a thing, best first. What is new is with its owner first, then with the members that
+// pull it, then with the coordinator. What a latecomer needs all have: each gives a part of it, so that it comes over
+// all of their links. This peer's own store is looked at by the driver whoever is named; it is named itself when it is the owner or
+// when there is nobody else.
 func (m *Machine) sources(b *blob) iter.Seq[wire.PeerID] {
 	f := &m.fetcher
+	near := append([]wire.PeerID{b.owner}, b.members...)
+	donors := f.donors(m.cfg.Coordinator, m.cfg.Self)
+	order := [][]wire.PeerID{near, donors}
+	if n := len(donors); n > 0 && b.class == wire.ClassJoin {
+		at := int(b.ref.Hash[0]) % n
+		order = [][]wire.PeerID{donors[at:], donors[:at], near}
+	}
 	return func(yield func(wire.PeerID) bool) {
-		nobody := true
-		named := func(p wire.PeerID) bool {
-			nobody = false
-			return yield(p)
-		}
-		may := func(p wire.PeerID) bool { return !p.IsZero() && !f.down[p] }
-		if may(b.owner) && !named(b.owner) {
-			return
-		}
-		for _, p := range b.members {
-			if p != m.cfg.Self && p != b.owner && may(p) && !named(p) {
-				return
+		named := map[wire.PeerID]bool{}
+		for _, peers := range order {
+			for _, p := range peers {
+				if p.IsZero() || f.down[p] || named[p] || (p == m.cfg.Self && p != b.owner) {
+					continue
+				}
+				if named[p] = true; !yield(p) {
+					return
+				}
 			}
 		}
-		donors, at := f.donors(m.cfg.Coordinator, m.cfg.Self), 0
-		if n := len(donors); n > 0 && b.class == wire.ClassJoin && b.owner.IsZero() {
-			at = int(b.ref.Hash[0]) % n // every donor has a checkpoint whole: each gives a part of it
-		}
-		for i := range donors {
-			p := donors[(at+i)%len(donors)]
-			if p != b.owner && may(p) && !slices.Contains(b.members, p) && !named(p) {
-				return
-			}
-		}
-		if nobody {
+		if len(named) == 0 {
 			yield(m.cfg.Self)
 		}
 	}
@@ -332,14 +340,14 @@ func (m *Machine) fetch(w *want, purpose string) {
 		if b.held || slices.Contains(f.busy, b) {
 			continue
 		}
-		if len(f.busy) >= maxFetches {
+		if len(f.busy) >= maxFetches || (f.bytes > 0 && f.bytes+b.size > maxBytes) {
 			return
 		}
 		peer, result := m.pick(b)
 		switch {
 		case result == found:
 			b.from, b.since = peer, m.now
-			f.busy = append(f.busy, b)
+			f.busy, f.bytes = append(f.busy, b), f.bytes+b.size
 			f.load[peer]++
 			m.do(Fetch{Ref: b.ref, Peer: peer, Class: b.class, Size: b.size, Inline: b.inline})
 		case result == full && len(b.failed) == 0:

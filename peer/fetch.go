@@ -44,7 +44,7 @@ func (p *Peer) fetch(e catchup.Fetch) {
 		return
 	}
 	if e.Class == wire.ClassJoin && e.Ref.What == wire.WhatBlob {
-		p.figures.Transferring(figures.TransferBegun{What: figures.TransferCheckpoint, Total: 8 * p.spec.Parameters()}) // weights and outer momentum
+		p.figures.Transferring(figures.TransferBegun{What: figures.TransferState})
 	}
 	j := contact.Job{From: e.Peer, Request: e.Request(), Limit: store.MaxBlob}
 	switch e.Ref.What {
@@ -68,7 +68,7 @@ func (p *Peer) fetch(e catchup.Fetch) {
 			return
 		}
 		if e.Class == wire.ClassJoin {
-			p.inbox.Put(figures.TransferMoved{What: figures.TransferCheckpoint, From: e.Peer, Bytes: len(b)})
+			p.inbox.Put(figures.TransferMoved{What: figures.TransferState, From: e.Peer, Bytes: len(b)})
 		}
 		p.inbox.Put(fetched(e, b))
 	}

@@ -208,7 +208,7 @@ type Round struct {
 
 // Transfer is a download under way.
 type Transfer struct {
-	What        string   `json:"what"` // "data", "checkpoint"
+	What        string   `json:"what"` // "data", "checkpoint", "rounds"
 	Done        uint64   `json:"done_bytes"`
 	Total       uint64   `json:"total_bytes"`
 	Donors      int      `json:"donors"`           // that gave something

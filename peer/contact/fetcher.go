@@ -34,7 +34,7 @@ type Fetcher struct {
 func NewFetcher() *Fetcher { return &Fetcher{Jobs: mailbox.New[Job]()} }
 
 // maxFetches bounds the requests under way at once in one peer.
-const maxFetches = 16
+const maxFetches = 64
 
 // Run starts requests in order until the context ends, then waits for those
 // under way.

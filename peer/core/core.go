@@ -160,13 +160,14 @@ func (c *Core) Owing() []wire.PeerID {
 type Snapshot struct {
 	Height      uint64
 	Heads       []wire.FragmentHead
+	CatchUp     catchup.Snapshot
 	Coordinator *coordinator.Snapshot // nil unless this peer coordinates
 	Rounds      *round.LeaderSnapshot // nil unless it leads
 }
 
 // Snapshot returns the present view, which shares nothing with the Core.
 func (c *Core) Snapshot() Snapshot {
-	s := Snapshot{Height: c.log.height, Heads: append([]wire.FragmentHead(nil), c.log.heads...)}
+	s := Snapshot{Height: c.log.height, Heads: append([]wire.FragmentHead(nil), c.log.heads...), CatchUp: c.catch.Snapshot()}
 	if c.lead != nil {
 		lead := c.lead.Snapshot()
 		s.Coordinator = &lead

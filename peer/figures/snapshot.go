@@ -179,7 +179,7 @@ func (f *Figures) Snapshot(v View) *status.Snapshot {
 	s.Health = f.health(v)
 	s.Cost = f.cost(s.Peers)
 	if v.Life.State == wire.StateSyncing {
-		s.Transfers = f.transferStatus(v.Now)
+		s.Transfers = f.transferStatus(v.Now, c.CatchUp)
 	}
 	s.Samples = slices.Clone(f.samples)
 	s.Thanks = v.Thanks.ranks(f.of.Self, f.of.Spec.Fragments, f.NameOf)

@@ -3,14 +3,15 @@ package figures
 import (
 	"time"
 
+	"dunlin/catchup"
 	"dunlin/status"
 	"dunlin/wire"
 )
 
 // What a joiner fetches before it trains.
 const (
-	TransferData       = "data"
-	TransferCheckpoint = "checkpoint"
+	TransferData  = "data"
+	TransferState = "state" // shown as what it comes from: a checkpoint, or rounds alone
 )
 
 // transfer counts bytes that come in before training can begin.
@@ -23,7 +24,7 @@ type transfer struct {
 
 // Reports of transfers.
 type (
-	// TransferBegun says how much there is to fetch, in bytes.
+	// TransferBegun says how much there is to fetch, in bytes; of the state, the catch-up knows.
 	TransferBegun struct {
 		What  string
 		Total uint64
@@ -53,23 +54,29 @@ func (f *Figures) Transferring(ev any) {
 		}
 	case TransferMoved:
 		if t := find(ev.What); t != nil {
-			t.done = min(t.done+uint64(ev.Bytes), t.total) // a retry may come twice
+			t.done += uint64(ev.Bytes)
 			t.donors[ev.From] = true
 		}
 	}
 }
 
 // transferStatus lists what is still under way.
-func (f *Figures) transferStatus(now time.Time) []status.Transfer {
+func (f *Figures) transferStatus(now time.Time, state catchup.Snapshot) []status.Transfer {
 	out := []status.Transfer{}
 	for _, t := range f.transfers {
-		if t.done >= t.total {
+		what, total := t.what, t.total
+		if what == TransferState {
+			if what, total = "rounds", t.done+state.Left; state.Loading > 0 {
+				what = "checkpoint"
+			}
+		}
+		if t.done >= total { // a retry may come twice
 			continue
 		}
-		s := status.Transfer{What: t.what, Done: t.done, Total: t.total, Donors: len(t.donors)}
+		s := status.Transfer{What: what, Done: t.done, Total: total, Donors: len(t.donors)}
 		if took := now.Sub(t.began).Seconds(); t.done > 0 && took > 0 {
 			rate := float64(t.done) / took
-			left := float64(t.total-t.done) / rate
+			left := float64(total-t.done) / rate
 			s.Rate, s.SecondsLeft = &rate, &left
 		}
 		out = append(out, s)
