@@ -111,9 +111,13 @@ func (s *stay) measureLink(ctx context.Context, c *Config) (text string, attrs [
 			text += " · " + way + " " + bitRate(bits)
 			attrs = append(attrs, slog.Float64(way+"_bits_per_second", bits))
 		}
-		bytes, took, err := newcomer.MeasureUp(ctx, transport{host}, k.Peer)
-		add("up", bytes, took, err)
-		bytes, took, err = contact.MeasureDown(ctx, transport{host}, k.Peer, s.spec, greetBytes, greetWithin)
+		up := make(chan func(), 1) // both ways at a time: each takes a second or two
+		go func() {
+			bytes, took, err := newcomer.MeasureUp(ctx, transport{host}, k.Peer)
+			up <- func() { add("up", bytes, took, err) }
+		}()
+		bytes, took, err := contact.MeasureDown(ctx, transport{host}, k.Peer, s.spec, greetBytes, greetWithin)
+		(<-up)()
 		add("down", bytes, took, err)
 		break
 	}
