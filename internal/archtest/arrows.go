@@ -32,7 +32,7 @@ func arrows() map[string][]string {
 			"compress", "optimizer", "compute", "wire",
 		},
 		"peer/core":    {"coordinator", "round", "pipeline", "catchup", "wire"},
-		"peer/figures": {"peer/core", "coordinator", "round", "pipeline", "status", "store", "wire"},
+		"peer/figures": {"peer/core", "coordinator", "round", "catchup", "pipeline", "status", "store", "wire"},
 		"peer/worker":  {"peer/mailbox", "peer/slabs", "engine", "training", "contribution", "pipeline", "compute", "wire"},
 		"peer/stage": {
 			"peer/mailbox", "peer/worker", "peer/contact", "peer/figures", "engine", "recipe", "pipeline", "data", "wire",
