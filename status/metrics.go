@@ -27,6 +27,8 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	b.maybe("dunlin_loss_train", "training loss of the workers, nats a token", n.Learning.Train)
 	b.maybe("dunlin_loss_held_out", "held-out loss of the global model, nats a token", n.Learning.HeldOut)
 	b.maybe("dunlin_tokens_per_second", "tokens a second of all workers", n.Speed.TokensPerSecond)
+	b.maybe("dunlin_step_seconds", "an inner step here, the median of the newest", n.Speed.Step)
+	b.maybe("dunlin_step_p95_seconds", "what one in twenty of the newest inner steps here exceeds", n.Speed.StepP95)
 	b.one("dunlin_workers_training", "gauge", "workers that train", float64(n.Health.Training))
 	b.one("dunlin_workers_syncing", "gauge", "workers on their way to training", float64(n.Health.Syncing))
 	b.one("dunlin_workers_lost", "gauge", "workers lost in the last ten minutes", float64(n.Health.Lost))

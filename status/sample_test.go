@@ -27,7 +27,7 @@ func sample() *Snapshot {
 			HeldOuts: []Point{{0, 5.55, 0}, {800_000, 2.654, 100}},
 			Moves:    []Move{{0, true, "slot 1 joins"}, {400_000, false, "slot 5 leaves: no heartbeat for 20 s"}},
 		},
-		Speed:  Speed{TokensPerSecond: value(8040), Own: value(2010), SecondsLeft: value(36), Classes: []string{"GeForce RTX 3060", "cpu avx512"}, History: []Rate{{At: 0}, {1, 8040, 4, 2010, []float64{6030, 2010}}}},
+		Speed:  Speed{TokensPerSecond: value(8040), Own: value(2010), Step: value(0.5), StepP95: value(0.6), SecondsLeft: value(36), Classes: []string{"GeForce RTX 3060", "cpu avx512"}, History: []Rate{{At: 0}, {1, 8040, 4, 2010, []float64{6030, 2010}}}},
 		Health: Health{Training: 4, Syncing: 1, Lost: 1, LastLost: "ab12: no heartbeat", Commits: 59, FailedAttempts: 1, LastFailure: "slab 3 below quorum", StatesAgree: &agree},
 		Cost:   Cost{BitsPerParameter: value(8.02), UploadBitsPerParameter: value(9.61), BytesRatio: value(79.8), BytesPerPeerDay: value(2.13e9)},
 		Rounds: []Round{

@@ -93,6 +93,8 @@ type Point struct {
 type Speed struct {
 	TokensPerSecond *float64 `json:"tokens_per_second"` // all workers; on a worker, by commits
 	Own             *float64 `json:"own"`
+	Step            *float64 `json:"step,omitempty"`     // seconds of this peer's inner step, the median of its newest
+	StepP95         *float64 `json:"step_p95,omitempty"` // seconds that one in twenty of them exceeds
 	SecondsLeft     *float64 `json:"seconds_left"`
 	Classes         []string `json:"classes"` // of devices, in the order of each Rate's
 	History         []Rate   `json:"history"` // bounded

@@ -57,7 +57,7 @@ func TestLinkEfficiency(t *testing.T) {
 	}
 	t.Logf("a worker sends %.0f kbit/s; from now on it has %.0f up and %.0f down", need/1e3, thin.Up/1e3, thin.Down/1e3)
 
-	var on, off []float64
+	var on, off, slowOn, slowOff []float64
 	start := w.look()
 	for i := range windows {
 		rounds := i%4 == 0 || i%4 == 3 // on off off on: a drift of the machine's speed cancels
@@ -70,19 +70,22 @@ func TestLinkEfficiency(t *testing.T) {
 		}
 		w.rates(3 * time.Second) // what was under way ends
 		rate := w.rates(length)
-		t.Logf("window %d: rounds %v, %.0f tokens/s", i+1, rounds, rate)
+		slow := w.slowSteps()
+		t.Logf("window %d: rounds %v, %.0f tokens/s, one step in twenty takes %.2f s", i+1, rounds, rate, slow)
 		if rounds {
-			on = append(on, rate)
+			on, slowOn = append(on, rate), append(slowOn, slow)
 		} else {
-			off = append(off, rate)
+			off, slowOff = append(off, rate), append(slowOff, slow)
 		}
 	}
 	end := w.look()
 	if start == nil || end == nil || end.Health.Commits == start.Health.Commits {
 		t.Fatal("no round was committed on the thin links")
 	}
-	slices.Sort(on)
-	slices.Sort(off)
+	for _, list := range [][]float64{on, off, slowOn, slowOff} {
+		slices.Sort(list)
+	}
+	t.Logf("p95 of step times with rounds %.3f of that without (bound: 1.10)", middleOf(slowOn)/middleOf(slowOff))
 	measured := middleOf(on) / middleOf(off)
 	t.Logf("efficiency %.3f: medians of %d windows, %.0f tokens/s with rounds, %.0f without; %d commits and %d failed attempts in that time; a worker is in inner steps %.1f %% of its time",
 		measured, windows, middleOf(on), middleOf(off), end.Health.Commits-start.Health.Commits, end.Health.FailedAttempts-start.Health.FailedAttempts, 100*utilisation(end))
@@ -179,6 +182,19 @@ func (w *town) firstStep(r *resident, began time.Time) (took time.Duration, byte
 		}
 	}
 	return 0, 0
+}
+
+// slowSteps is the 95th percentile of the workers' newest inner steps by their own pages, in seconds, the mean of all workers.
+func (w *town) slowSteps() float64 {
+	sum := 0.0
+	for _, r := range w.workers {
+		client := &http.Client{Transport: &http.Transport{DialContext: r.host.Dial}}
+		if s := w.lookAt(client, "http://127.0.0.1:7310/"); s != nil && s.Speed.StepP95 != nil {
+			sum += *s.Speed.StepP95
+		}
+		client.CloseIdleConnections()
+	}
+	return sum / float64(len(w.workers))
 }
 
 func setting(key, otherwise string) string {

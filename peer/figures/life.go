@@ -38,7 +38,7 @@ type Flow struct {
 }
 
 const (
-	recentSteps  = 32
+	recentSteps  = 64
 	recentMerges = 16
 )
 
@@ -123,9 +123,13 @@ func (l *Life) StepTime() uint64 {
 	if len(l.recent) == 0 {
 		return 0
 	}
-	sorted := slices.Clone(l.recent)
-	slices.Sort(sorted)
-	return uint64(max(1, sorted[len(sorted)/2].Microseconds()))
+	return uint64(max(1, l.step(0.5).Microseconds()))
+}
+
+// step returns what a share of the newest inner steps do not exceed; there must be one.
+func (l *Life) step(share float64) time.Duration {
+	sorted := slices.Sorted(slices.Values(l.recent))
+	return sorted[min(len(sorted)-1, int(share*float64(len(sorted))))]
 }
 
 // Utilisation is the share of wall time inside inner steps since the slot's first.

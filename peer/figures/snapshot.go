@@ -175,6 +175,10 @@ func (f *Figures) Snapshot(v View) *status.Snapshot {
 	if v.Trains {
 		own := v.ownRate()
 		s.Speed.Own = &own
+		if len(v.Life.recent) > 0 {
+			median, slow := v.Life.step(0.5).Seconds(), v.Life.step(0.95).Seconds()
+			s.Speed.Step, s.Speed.StepP95 = &median, &slow
+		}
 	}
 	s.Health = f.health(v)
 	s.Cost = f.cost(s.Peers)
