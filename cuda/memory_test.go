@@ -1,9 +1,11 @@
 package cuda
 
 import (
+	"errors"
 	"testing"
 
 	"dunlin/compute"
+	"dunlin/cuda/driver"
 	"dunlin/model"
 	"dunlin/optimizer"
 	"dunlin/training"
@@ -58,5 +60,61 @@ func TestMemoryIsForetold(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	}
+}
+
+// narrow is a card with so much memory.
+type narrow struct {
+	idle
+	left int
+}
+
+func (n *narrow) Alloc(bytes int) (driver.Pointer, error) {
+	if bytes > n.left {
+		return 0, &driver.Error{Code: driver.OutOfMemory, Call: "cuMemAlloc"}
+	}
+	n.left -= bytes
+	return n.idle.Alloc(bytes)
+}
+
+// TestWhatIsMissingShowsAtOnce: a trainer on a card that lacks a byte of what its steps take for themselves is not made,
+// so that there can be a smaller plan.
+func TestWhatIsMissingShowsAtOnce(t *testing.T) {
+	shape, err := model.Preset("nano")
+	if err != nil {
+		t.Fatal(err)
+	}
+	constant := optimizer.Schedule{Peak: 1e-3, Shape: optimizer.Constant}
+	cfg := training.TrainerConfig{
+		Model: shape, Batch: 2, LR: constant, WeightDecay: constant, AdamW: optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8},
+	}
+	const plenty = 1 << 30
+	made := func(left int) (took int, err error) {
+		card := &narrow{left: left}
+		d, err := New(card, Options{Precision: compute.BF16})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		trainer, err := training.NewTrainer(d, cfg)
+		if err != nil {
+			return 0, err
+		}
+		took = left - card.left
+		tokens := make([]int32, cfg.Batch*shape.Context)
+		if _, err := trainer.Step(tokens, tokens, 1); err != nil {
+			t.Fatal(err)
+		}
+		if later := left - card.left - took; later > 1<<16 {
+			t.Errorf("a first step takes %d bytes more than the trainer took", later)
+		}
+		return took, trainer.Close()
+	}
+	took, err := made(plenty)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := made(took - 1); !errors.Is(err, compute.ErrMemory) {
+		t.Errorf("with a byte too little: %v", err)
 	}
 }

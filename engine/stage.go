@@ -26,18 +26,24 @@ type Stage struct {
 	codec  compress.Codec
 	most   int // windows in a micro-batch
 	live   [][]float32
-	memory string // file of the moments; empty for none
+	apart  []compute.Buffer // by tensor: where live's values are, on a device with memory of its own; else nil
+	memory string           // file of the moments; empty for none
 
 	sum    compute.Buffer                   // of the gradients that count
 	count  int                              // of them
 	all    compute.Buffer                   // of all members' sums, in a run whose peers step together; else empty
 	kept   map[wire.StageKey]compute.Buffer // but the newest's
 	spare  []compute.Buffer
-	newest wire.StageKey // whose gradient lies where the backward pass left it
-	there  bool          // it does
-	stream []float32     // scratch of one micro-batch's rows
-	other  []float32
+	newest wire.StageKey  // whose gradient lies where the backward pass left it
+	there  bool           // it does
+	stream []float32      // scratch of one micro-batch's rows
+	other  []float32      // likewise
+	desk   []float32      // values of a sum on their way to or from the device, a piece at a time
+	landed compute.Buffer // a piece of another member's sum, there
 }
+
+// deskValues are those of a piece of a sum that crosses over at a time, 1 MiB.
+const deskValues = 1 << 18
 
 // NewStage allocates a stage of a run's model on a device, which stays the
 // caller's. joiner, memory and room are as for NewLocal; room is a StagePlan's.
@@ -65,9 +71,13 @@ func NewStage(spec *wire.RunSpec, stage int, device compute.Device, joiner bool,
 	if e.sum, err = device.Alloc(e.stage.Grads().Len()); err != nil {
 		return fail(err)
 	}
+	e.desk = make([]float32, min(deskValues, e.sum.Len()))
 	steps := e.sum // what the optimizer steps on
 	if spec.Synchronous {
 		if e.all, err = device.Alloc(e.sum.Len()); err != nil {
+			return fail(err)
+		}
+		if e.landed, err = device.Alloc(len(e.desk)); err != nil {
 			return fail(err)
 		}
 		steps = e.all
@@ -81,40 +91,96 @@ func NewStage(spec *wire.RunSpec, stage int, device compute.Device, joiner bool,
 	if e.inner, err = optimizer.New(target, cfg.Optimizer()); err != nil {
 		return fail(err)
 	}
-	flat := e.stage.Params().Host
-	if flat == nil {
-		return fail(fmt.Errorf("device %s keeps its weights to itself: stages are computed on the CPU so far, use --device cpu", device.Name()))
-	}
-	e.live = make([][]float32, len(spec.Tensors))
-	for _, p := range cfg.Model.PartParams(parts[stage]) {
-		for i, t := range spec.Tensors {
-			if t.Name == p.Name {
-				e.live[i] = flat[p.Offset : p.Offset+p.Size : p.Offset+p.Size]
-			}
-		}
-	}
+	e.bind(spec, cfg.Model.PartParams(parts[stage]))
 	rows := int(spec.Micro) * cfg.Model.Context
 	e.stream, e.other = make([]float32, rows*cfg.Model.Width), make([]float32, rows*cfg.Model.Width)
+	if err := e.rehearse(); err != nil {
+		return fail(fmt.Errorf("rehearse a pass: %w", err))
+	}
 	e.memory = memory
 	recallMoments(memory, e.inner)
 	return e, nil
 }
 
+// rehearse passes zeros through a stage on a device with memory of its own, which then takes what it takes for itself: if
+// there is too little, that shows while there can still be another plan.
+func (e *Stage) rehearse() error {
+	if e.apart == nil {
+		return nil
+	}
+	part, rows := e.stage.Part(), e.most*e.cfg.Model.Context
+	in := model.Pass{Windows: e.most, Stream: e.stream}
+	var dIn, dOut []float32
+	if part.First() {
+		in.Stream, in.Tokens = nil, make([]int32, rows)
+	} else {
+		dIn = e.other
+	}
+	if part.Last(e.cfg.Model) {
+		in.Targets = make([]int32, rows)
+	} else {
+		dOut = e.other
+	}
+	_, err := e.stage.Backward(dIn, in, dOut)
+	return errors.Join(err, e.device.Sync())
+}
+
+// bind finds the run's tensors among the stage's parameters.
+func (e *Stage) bind(spec *wire.RunSpec, params []model.Param) {
+	flat := e.stage.Params()
+	e.live = make([][]float32, len(spec.Tensors))
+	host := flat.Host
+	if host == nil {
+		host = make([]float32, flat.Len())
+		e.apart = make([]compute.Buffer, len(spec.Tensors))
+	}
+	for _, p := range params {
+		for i, t := range spec.Tensors {
+			if t.Name != p.Name {
+				continue
+			}
+			e.live[i] = host[p.Offset : p.Offset+p.Size : p.Offset+p.Size]
+			if e.apart != nil {
+				e.apart[i] = flat.Slice(p.Offset, p.Offset+p.Size)
+			}
+		}
+	}
+}
+
 // Live implements Engine; tensors of other stages are nil.
 func (e *Stage) Live() [][]float32 { return e.live }
 
-// Pull implements Engine: the device shares the host's memory.
-func (e *Stage) Pull([]int) error { return nil }
+// Pull implements Engine.
+func (e *Stage) Pull(tensors []int) error {
+	if e.apart == nil {
+		return nil
+	}
+	for _, i := range tensors {
+		if err := e.device.Download(e.live[i], e.apart[i]); err != nil {
+			return fmt.Errorf("read weights: %w", err)
+		}
+	}
+	return nil
+}
 
 // Push implements Engine.
-func (e *Stage) Push([]int) error { return nil }
+func (e *Stage) Push(tensors []int) error {
+	if e.apart == nil {
+		return nil
+	}
+	for _, i := range tensors {
+		e.device.Upload(e.apart[i], e.live[i])
+	}
+	return e.device.Sync()
+}
 
 // Remember implements Engine.
 func (e *Stage) Remember() error { return keepMoments(e.memory, e.inner) }
 
-// Reopen implements Engine: what shares the host's memory is not lost.
+// Reopen implements Engine: other peers count on what a stage holds, so that one
+// whose device is lost leaves and comes back as another.
 func (e *Stage) Reopen() error {
-	return fmt.Errorf("device %s cannot be opened again", e.device.Name())
+	return fmt.Errorf("device %s: what a stage held on it is lost", e.device.Name())
 }
 
 // Name implements Engine.
@@ -136,7 +202,7 @@ func (e *Stage) Close() error {
 	for _, b := range e.spare {
 		e.device.Free(b)
 	}
-	for _, b := range []compute.Buffer{e.sum, e.all} {
+	for _, b := range []compute.Buffer{e.sum, e.all, e.landed} {
 		if b.Len() > 0 {
 			e.device.Free(b)
 		}
@@ -208,7 +274,7 @@ func (e *Stage) clear() error {
 				return err
 			}
 		}
-		copy(b.Host, e.stage.Grads().Host)
+		e.device.Copy(b, e.stage.Grads())
 		e.kept[e.newest], e.there = b, false
 	}
 	e.stage.ZeroGrad()
@@ -236,7 +302,7 @@ func (e *Stage) Add(key wire.StageKey) error {
 		return fmt.Errorf("add %v: its gradient is not here", key)
 	}
 	if e.count == 0 {
-		copy(e.sum.Host, b.Host)
+		e.device.Copy(e.sum, b)
 	} else {
 		e.device.Combine(e.sum, 1, e.sum, 1, b)
 	}
@@ -253,27 +319,44 @@ func (e *Stage) Apply(progress float64) error {
 	if e.count == 0 {
 		return errors.New("inner step on no gradient")
 	}
-	_, err := e.inner.Step(e.cfg.LR.At(progress), e.cfg.WeightDecay.At(progress), 1/float64(e.count))
+	return e.step(progress, e.count)
+}
+
+// step makes an inner step on a sum over so many micro-batches.
+func (e *Stage) step(progress float64, micros int) error {
+	_, err := e.inner.Step(e.cfg.LR.At(progress), e.cfg.WeightDecay.At(progress), 1/float64(micros))
+	if errors.Is(err, optimizer.ErrNotFinite) {
+		// The norm of a device that failed meanwhile is not a number either.
+		if failed := e.device.Sync(); failed != nil {
+			err = failed
+		}
+	}
 	e.count = 0
 	return err
 }
 
 // Sum returns the bytes of what counts, for other members of the stage.
-func (e *Stage) Sum() []byte {
+func (e *Stage) Sum() ([]byte, error) {
 	out := make([]byte, 4*e.sum.Len())
 	if e.count == 0 {
-		return out
+		return out, nil
 	}
-	for i, x := range e.sum.Host {
-		binary.LittleEndian.PutUint32(out[4*i:], math.Float32bits(x))
+	for from := 0; from < e.sum.Len(); from += len(e.desk) {
+		part := e.desk[:min(len(e.desk), e.sum.Len()-from)]
+		if err := e.device.Download(part, e.sum.Slice(from, from+len(part))); err != nil {
+			return nil, fmt.Errorf("read a sum of gradients: %w", err)
+		}
+		for i, x := range part {
+			binary.LittleEndian.PutUint32(out[4*(from+i):], math.Float32bits(x))
+		}
 	}
-	return out
+	return out, nil
 }
 
 // Reduce adds up the sums of a step's members in their order, of which nil is its own,
 // and returns the squared norm of the mean over so many micro-batches.
 func (e *Stage) Reduce(sums [][]byte, micros int) (float64, error) {
-	clear(e.all.Host)
+	e.device.Zero(e.all)
 	for _, sum := range sums {
 		switch {
 		case sum == nil && e.count == 0:
@@ -282,13 +365,25 @@ func (e *Stage) Reduce(sums [][]byte, micros int) (float64, error) {
 		case len(sum) != 4*e.all.Len():
 			return 0, fmt.Errorf("a member's sum of %d bytes, want %d", len(sum), 4*e.all.Len())
 		default:
-			for i := range e.all.Host {
-				e.all.Host[i] += math.Float32frombits(binary.LittleEndian.Uint32(sum[4*i:]))
-			}
+			e.addForeign(sum)
 		}
 	}
 	n := float64(micros)
-	return e.device.SumSquares(e.all) / (n * n), nil
+	normSq := e.device.SumSquares(e.all) / (n * n)
+	return normSq, e.device.Sync()
+}
+
+// addForeign adds another member's sum to that of all, value by value as Combine does.
+func (e *Stage) addForeign(sum []byte) {
+	for from := 0; from < e.all.Len(); from += len(e.desk) {
+		part := e.desk[:min(len(e.desk), e.all.Len()-from)]
+		for i := range part {
+			part[i] = math.Float32frombits(binary.LittleEndian.Uint32(sum[4*(from+i):]))
+		}
+		landed, to := e.landed.Slice(0, len(part)), e.all.Slice(from, from+len(part))
+		e.device.Upload(landed, part)
+		e.device.Combine(to, 1, to, 1, landed)
+	}
 }
 
 // ApplyReduced makes an inner step on the mean that Reduce made, clipped by the norm of
@@ -296,9 +391,7 @@ func (e *Stage) Reduce(sums [][]byte, micros int) (float64, error) {
 func (e *Stage) ApplyReduced(micros int, normSq, progress float64) error {
 	n := float64(micros)
 	e.inner.Squares(normSq * n * n)
-	_, err := e.inner.Step(e.cfg.LR.At(progress), e.cfg.WeightDecay.At(progress), 1/n)
-	e.count = 0
-	return err
+	return e.step(progress, micros)
 }
 
 // pass decodes the input of a call.

@@ -1,9 +1,14 @@
 package engine
 
 import (
+	"encoding/binary"
+	"math"
 	"slices"
 	"testing"
 
+	"dunlin/compute"
+	"dunlin/cuda"
+	"dunlin/cuda/ptxemu"
 	"dunlin/model"
 	"dunlin/recipe"
 	"dunlin/recipe/recipetest"
@@ -82,4 +87,172 @@ func TestStageRefusesForeignBytes(t *testing.T) {
 			}
 		}
 	}
+}
+
+// card returns an emulated GPU, which has memory of its own.
+func card(t *testing.T) compute.Device {
+	t.Helper()
+	cards, err := ptxemu.New(ptxemu.Config{Workers: 1, Uninitialised: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	context, err := cards.Open(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := cuda.New(context, cuda.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// TestStageOnACard does all that a stage does on a GPU and on the processor: what they pass on and what becomes of the
+// weights are the same but for rounding.
+func TestStageOnACard(t *testing.T) {
+	spec, _ := threeStages(t, 2, 1)
+	spec.Synchronous = true
+	tokens := make([]int32, 8)
+	for i := range tokens {
+		tokens[i] = int32('a' + i)
+	}
+	for stage := range spec.StageCount() {
+		results := map[string][2][]float64{}
+		for i, d := range []compute.Device{device(t), card(t)} {
+			note := func(what string, values []float64) {
+				pair := results[what]
+				pair[i] = values
+				results[what] = pair
+			}
+			passOn(t, spec, stage, d, tokens, note)
+		}
+		for what, pair := range results {
+			if len(pair[0]) == 0 || len(pair[0]) != len(pair[1]) {
+				t.Fatalf("stage %d, %s: %d and %d values", stage, what, len(pair[0]), len(pair[1]))
+			}
+			var off, size float64 // AdamW's first step makes as much of a gradient's rounding as of a gradient
+			for i, want := range pair[0] {
+				off += (pair[1][i] - want) * (pair[1][i] - want)
+				size += want * want
+			}
+			bound := map[bool]float64{true: 1e-2, false: 1e-5}[what == "move"]
+			if size == 0 || !(math.Sqrt(off/size) < bound) {
+				t.Errorf("stage %d, %s: %.1e of it differs between card and processor", stage, what, math.Sqrt(off/size))
+			}
+		}
+	}
+}
+
+// passOn makes a step of one stage of which two micro-batches count, a third is given up and another member's sum comes.
+func passOn(t *testing.T, spec *wire.RunSpec, stage int, d compute.Device, tokens []int32, note func(what string, values []float64)) {
+	t.Helper()
+	e, err := NewStage(spec, stage, d, false, "", model.Room{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	recipetest.Fill(t, spec, e.Live())
+	var own []int
+	for i, live := range e.Live() {
+		if live != nil {
+			own = append(own, i)
+		}
+	}
+	if err := e.Push(own); err != nil {
+		t.Fatal(err)
+	}
+	before := weights(e, own)
+	values := make([]float32, len(tokens)*e.cfg.Model.Width)
+	for i := range values {
+		values[i] = float32(i%7) - 3
+	}
+	frame, err := e.codec.Encode(nil, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoded := func(b []byte) []float64 {
+		if err := e.codec.Decode(values, b); err != nil {
+			t.Fatal(err)
+		}
+		return widened(values)
+	}
+	cargo := func() *wire.Cargo {
+		c := &wire.Cargo{Windows: []wire.Range{{From: 0, To: 1}}, Input: frame, Gradient: frame}
+		if stage == 0 {
+			c.Input = EncodeTokens(tokens)
+		}
+		if stage == spec.StageCount()-1 {
+			c.Gradient = EncodeTokens(tokens)
+		}
+		return c
+	}
+	if stage < spec.StageCount()-1 {
+		out, err := e.Forward(cargo())
+		if err != nil {
+			t.Fatal(err)
+		}
+		note("output", decoded(out))
+	}
+	for micro := range uint64(3) {
+		key := wire.StageKey{Trainer: 1, Micro: micro, Stage: uint64(stage), Attempt: 1}
+		gradient, loss, err := e.Backward(key, cargo())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stage > 0 {
+			note("gradient", append(decoded(gradient), float64(loss)))
+		}
+	}
+	e.Drop(wire.StageKey{Trainer: 1, Micro: 1, Stage: uint64(stage), Attempt: 1})
+	for _, micro := range []uint64{2, 0} {
+		if err := e.Add(wire.StageKey{Trainer: 1, Micro: micro, Stage: uint64(stage), Attempt: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sum, err := e.Sum()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sums []float64
+	for i := 0; i < len(sum); i += 4 {
+		sums = append(sums, float64(math.Float32frombits(binary.LittleEndian.Uint32(sum[i:]))))
+	}
+	note("sum", sums)
+	norm, err := e.Reduce([][]byte{sum, nil}, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note("norm", []float64{norm})
+	if err := e.ApplyReduced(4, norm, 0.1); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Pull(own); err != nil {
+		t.Fatal(err)
+	}
+	after := weights(e, own)
+	for i, w := range before {
+		after[i] -= w
+	}
+	note("move", after)
+}
+
+// weights returns tensors' live values, one after the other.
+func weights(e *Stage, tensors []int) (all []float64) {
+	for _, i := range tensors {
+		all = append(all, widened(e.Live()[i])...)
+	}
+	return all
+}
+
+func widened(x []float32) []float64 {
+	y := make([]float64, len(x))
+	for i, v := range x {
+		y[i] = float64(v)
+	}
+	return y
 }

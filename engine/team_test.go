@@ -18,6 +18,7 @@ type ticker struct {
 	live    [][]float32
 	batches [][]uint64
 	err     error // of the next steps
+	gone    error // that opening it again meets
 	opened  int
 	closed  bool
 }
@@ -28,7 +29,13 @@ func (e *ticker) Push([]int) error  { return e.err }
 func (e *ticker) Remember() error   { return nil }
 func (e *ticker) Name() string      { return fmt.Sprintf("card of %v", e.takes) }
 func (e *ticker) Close() error      { e.closed = true; return nil }
-func (e *ticker) Reopen() error     { e.opened++; e.err = nil; return nil }
+func (e *ticker) Reopen() error {
+	e.opened++
+	if e.gone == nil {
+		e.err = nil
+	}
+	return e.gone
+}
 
 func (e *ticker) Step(positions []uint64, _ float64) (float64, error) {
 	time.Sleep(e.takes)
@@ -117,6 +124,68 @@ func TestTeamLosesACard(t *testing.T) {
 		for range 4 {
 			if _, err := team.Step([]uint64{2}, 0); err != nil {
 				t.Error(err)
+			}
+		}
+		if err := team.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A card that stays away is done without, and takes part again with the team's weights when it is back. Without any card
+// there is no team.
+func TestTeamDoesWithoutACard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		good, bad := newTicker(time.Second), newTicker(time.Second)
+		team := NewTeam(good, bad)
+		step := func(times int) {
+			t.Helper()
+			for range times {
+				if _, err := team.Step([]uint64{0}, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		lose := func(cards ...*ticker) {
+			t.Helper()
+			for _, c := range cards {
+				c.err, c.gone = fmt.Errorf("launch: %w", compute.ErrLost), errors.New("no such card")
+			}
+			for range 5 {
+				if _, err := team.Step([]uint64{0}, 0); errors.Is(err, compute.ErrLost) {
+					return
+				}
+			}
+			t.Fatal("nobody heard of the loss")
+		}
+		step(2)
+		lose(bad)
+		if err := team.Reopen(); err != nil || team.Name() != "card of 1s + card of 1s (lost)" {
+			t.Fatalf("with one card left: %v, %s", err, team.Name())
+		}
+		team.Live()[0][0] = 50
+		if err := team.Push([]int{0}); err != nil || bad.opened != 1 {
+			t.Fatalf("%v; the lost card was tried %d times at once", err, bad.opened)
+		}
+		step(3)
+		if err := team.Pull([]int{0}); err != nil || team.Live()[0][0] != 53 {
+			t.Errorf("the weights of the card that is left: %v, %v", team.Live()[0][0], err)
+		}
+		time.Sleep(lostPatience)
+		bad.gone = nil
+		if err := team.Push([]int{0}); err != nil || bad.live[0][0] != 53 || strings.Contains(team.Name(), "lost") {
+			t.Errorf("back with %v: %v, %s", bad.live[0][0], err, team.Name())
+		}
+		before := len(bad.batches)
+		step(4)
+		if len(bad.batches) == before {
+			t.Error("the card that is back makes no step")
+		}
+		lose(good, bad)
+		if err := team.Reopen(); err == nil {
+			_, err = team.Step([]uint64{0}, 0) // of the card whose loss was not met yet
+			if !errors.Is(err, compute.ErrLost) || team.Reopen() == nil {
+				t.Errorf("without any card: %v", err)
 			}
 		}
 		if err := team.Close(); err != nil {

@@ -51,8 +51,8 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.note("the device is lost: " + ev.Err.Error())
 		p.next(core.DeviceLost{Reason: ev.Err.Error()})
 	case worker.DeviceBack:
-		p.log.Info("the device is back")
-		p.note("the device is back")
+		p.log.Info("the device is back", "device", ev.Name)
+		p.note("the device is back: " + ev.Name)
 		p.next(core.DataReady{})
 	case cardsSeen:
 		p.cardsTold(ev)

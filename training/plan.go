@@ -109,9 +109,13 @@ func (c TrainerConfig) PlanPart(device compute.Device, part model.Part, windows,
 	if err := c.Model.Suits(device); err != nil {
 		return Plan{}, err
 	}
+	d, apart, err := d.on(device)
+	if err != nil {
+		return Plan{}, err
+	}
 	var p Plan
 	for kept := model.KeptAll; kept <= model.KeptInput; kept++ {
-		p = Plan{Passes: 1, Room: model.Room{Batch: windows, Kept: kept}}
+		p = Plan{Passes: 1, Room: model.Room{Batch: windows, Kept: kept}, Apart: apart}
 		var tally compute.Tally
 		s, err := model.NewStage(part, p.Room, c.Model, &tally)
 		if err != nil {

@@ -374,7 +374,7 @@ func (s *Solo) Run(ctx context.Context) (SoloResult, error) {
 		began := time.Now()
 		result, err := s.next()
 		if err != nil {
-			return SoloResult{}, fmt.Errorf("step %d: %w", s.step+1, advise(err))
+			return SoloResult{}, fmt.Errorf("step %d: %w", s.step+1, s.advise(err))
 		}
 		s.rest(ctx, time.Since(began))
 		meter.add(s, result, time.Since(began))
@@ -457,10 +457,13 @@ func (s *Solo) room(windows int) {
 	s.indices, s.inputs, s.targets = s.indices[:windows], s.inputs[:tokens], s.targets[:tokens]
 }
 
-// advise adds what to do about a training that has diverged.
-func advise(err error) error {
-	if errors.Is(err, model.ErrNotFinite) || errors.Is(err, optimizer.ErrNotFinite) {
+// advise adds what to do about a training that has diverged, or whose device is gone.
+func (s *Solo) advise(err error) error {
+	switch {
+	case errors.Is(err, model.ErrNotFinite) || errors.Is(err, optimizer.ErrNotFinite):
 		return fmt.Errorf("%w: try a lower --lr", err)
+	case errors.Is(err, compute.ErrLost) && s.saved >= 0:
+		return fmt.Errorf("%w; the same command goes on from step %d, saved in %s", err, s.saved, s.cfg.Out)
 	}
 	return err
 }

@@ -298,6 +298,37 @@ func TestDivergenceSaysWhatToDo(t *testing.T) {
 	}
 }
 
+// losable is a device that is lost at its next download once it is told so.
+type losable struct {
+	compute.Device
+	lost bool
+}
+
+func (l *losable) Download(dst []float32, src compute.Buffer) error {
+	if l.lost {
+		return fmt.Errorf("download: %w", compute.ErrLost)
+	}
+	return l.Device.Download(dst, src)
+}
+
+func TestLostDeviceSaysWhereItGoesOn(t *testing.T) {
+	cfg := soloConfig(t, 20, filepath.Join(t.TempDir(), "out"))
+	d := &losable{Device: device(t)}
+	cfg.LogEvery = 1
+	cfg.Report = func(r SoloReport) { d.lost = r.Step == 7 }
+	s, err := NewSolo(d, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Run(t.Context()); !errors.Is(err, compute.ErrLost) || !strings.Contains(err.Error(), "goes on from step 5") {
+		t.Errorf("lost in step 8: %v", err)
+	}
+	if r := train(t, cfg); r.ResumedAt != 5 || r.Steps != 20 {
+		t.Errorf("it goes on from step %d to %d", r.ResumedAt, r.Steps)
+	}
+}
+
 func TestSoloConfigListsEveryFault(t *testing.T) {
 	cfg := SoloConfig{LogEvery: 1}
 	err := cfg.Validate()

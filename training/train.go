@@ -82,7 +82,23 @@ func NewTrainer(device compute.Device, cfg TrainerConfig) (*Trainer, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	return &Trainer{cfg: cfg, device: device, model: m, inner: inner, params: cfg.Model.Params()}, nil
+	t := &Trainer{cfg: cfg, device: device, model: m, inner: inner, params: cfg.Model.Params()}
+	if err := t.rehearse(); err != nil {
+		return nil, errors.Join(fmt.Errorf("rehearse a step: %w", err), t.Close())
+	}
+	return t, nil
+}
+
+// rehearse passes zeros through a model on a device with memory of its own. What such a device takes for itself it takes
+// as it computes; if there is too little, that shows now, when there can still be another plan.
+func (t *Trainer) rehearse() error {
+	if _, apart := t.device.(compute.Meter); !apart {
+		return nil
+	}
+	windows := t.cfg.room().Batch
+	tokens := make([]int32, windows*t.cfg.Model.Context)
+	_, err := t.model.ForwardBackward(tokens, tokens, windows)
+	return errors.Join(err, t.device.Sync())
 }
 
 // target is what an optimizer steps: all parameters of a model.

@@ -108,6 +108,9 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 
 // measure times the link and each device for a moment and says what they are.
 func (s *stay) measure(ctx context.Context, c *Config, line *progress) (err error) {
+	if s.spec.Staged() && c.Device == deviceAllCards {
+		return fmt.Errorf("device %s: this run is in stages, of which a peer serves one on one card; join once for each card, with --device cuda:N and a --data-dir of its own", c.Device)
+	}
 	devices, err := c.devices(line)
 	if err != nil {
 		return err

@@ -56,9 +56,9 @@ func (c *Config) fit(device compute.Device, trainer *training.TrainerConfig, lim
 }
 
 // fitStage is fitWorker for a worker that serves a stage.
-func (c *Config) fitStage(spec *wire.RunSpec, stage int, device compute.Device) (training.Plan, error) {
+func (c *Config) fitStage(spec *wire.RunSpec, stage int, device compute.Device, limit int64) (training.Plan, error) {
 	used := residentBytes()
-	plan, err := engine.StagePlan(spec, stage, device, c.Memory, used)
+	plan, err := engine.StagePlan(spec, stage, device, limit, used)
 	if err == nil && c.Memory > 0 {
 		limitHeap(c.Memory - used)
 	}

@@ -4,13 +4,18 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"sync/atomic"
+	"time"
 
+	"dunlin/compute"
+	"dunlin/cuda/driver"
 	"dunlin/engine"
 	"dunlin/folder"
 	"dunlin/invite"
+	"dunlin/model"
 	"dunlin/peer"
 	"dunlin/peer/contact"
 	"dunlin/recipe"
@@ -51,19 +56,51 @@ func (e *entries) read(ctx context.Context, height uint64) (*status.EntryDetail,
 
 // run takes part until the context or the run ends. It tells events its snapshots, and what to say, as functions.
 func (s *stay) run(ctx context.Context, c *Config, events chan<- any) error {
-	stage := wire.AllStages // that it is told to serve; none yet
-	for {
-		err := s.once(ctx, c, stage, events)
-		var move *peer.MoveError
-		if !errors.As(err, &move) || ctx.Err() != nil {
-			return err
-		}
-		stage = move.Stage
+	return again(ctx, func(stage int) error { return s.once(ctx, c, stage, events) }, func(ev any) {
 		select {
-		case events <- func(line *progress) {
-			line.say("it moves       "+move.Reason, "moves", slog.Int("stage", move.Stage), slog.String("reason", move.Reason))
-		}:
+		case events <- ev:
 		case <-ctx.Done():
+		}
+	})
+}
+
+// Waits before a peer comes back whose device was lost with what others counted on.
+const (
+	firstReturn = time.Second
+	lastReturn  = time.Minute
+)
+
+// again takes part once more where a time in the run ends so that another one follows: at a move to another stage, and when
+// the device of a stage is lost.
+func again(ctx context.Context, once func(stage int) error, say func(any)) error {
+	stage, wait := wire.AllStages, firstReturn // that it is told to serve; none yet
+	for {
+		began := time.Now()
+		err := once(stage)
+		var move *peer.MoveError
+		switch {
+		case ctx.Err() != nil:
+			return err
+		case errors.As(err, &move):
+			stage = move.Stage
+			say(func(line *progress) {
+				line.say("it moves       "+move.Reason, "moves", slog.Int("stage", move.Stage), slog.String("reason", move.Reason))
+			})
+		case errors.Is(err, compute.ErrLost) || errors.Is(err, driver.ErrDeviceLost):
+			if time.Since(began) > lastReturn {
+				wait = firstReturn // it was well meanwhile
+			}
+			pause := wait
+			say(func(line *progress) {
+				line.say(fmt.Sprintf("it comes back  in %v: %v", pause, err), "comes back", slog.Duration("in", pause), slog.String("error", err.Error()))
+			})
+			select {
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+			wait = min(2*wait, lastReturn)
+		default:
+			return err
 		}
 	}
 }
@@ -110,12 +147,10 @@ func (s *stay) once(ctx context.Context, c *Config, stage int, events chan<- any
 		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinators: whereabouts(s.token.Coordinators()), Duty: training.Duty(c.Duty), Stage: stage, Cards: cards, Limits: c.Cards,
 		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error) {
 			if spec.Staged() {
-				plan, err := c.fitStage(spec, stage, devices[0].on)
-				if err != nil {
-					return nil, err
-				}
-				say(func(line *progress) { line.planned(plan) })
-				return engine.NewStage(spec, stage, devices[0].on, joiner, s.folder.Moments(s.token.Run), plan.Room)
+				d := devices[0].on
+				return c.build(say, func(limit int64) (training.Plan, error) { return c.fitStage(spec, stage, d, limit) }, func(room model.Room) (engine.Engine, error) {
+					return engine.NewStage(spec, stage, d, joiner, s.folder.Moments(s.token.Run), room)
+				})
 			}
 			var engines []engine.Engine
 			for i, d := range devices {
@@ -178,14 +213,21 @@ func (s *stay) engine(c *Config, d *device, spec *wire.RunSpec, tokens []byte, j
 	if number > 0 {
 		moments += "." + strconv.Itoa(number)
 	}
-	var made *engine.Local
-	err := within(c.Memory, func(limit int64) (training.Plan, error) { return c.fitWorker(spec, d.on, limit) }, func(plan training.Plan) (err error) {
-		say(func(line *progress) { line.planned(plan) })
-		made, err = engine.NewLocal(spec, d.on, tokens, joiner, moments, plan.Room)
+	return c.build(say, func(limit int64) (training.Plan, error) { return c.fitWorker(spec, d.on, limit) }, func(room model.Room) (engine.Engine, error) {
+		return engine.NewLocal(spec, d.on, tokens, joiner, moments, room)
+	})
+}
+
+// build makes what trains by a plan, and by another one where there is less memory than the device told.
+func (c *Config) build(say func(any), plan func(limit int64) (training.Plan, error), build func(model.Room) (engine.Engine, error)) (engine.Engine, error) {
+	var made engine.Engine
+	err := within(c.Memory, plan, func(fits training.Plan) (err error) {
+		say(func(line *progress) { line.planned(fits) })
+		made, err = build(fits.Room)
 		return err
 	}, func(limit int64, err error) { say(func(line *progress) { line.halved(limit, err) }) })
 	if err != nil {
-		return nil, err
+		return nil, err // made may hold a nil pointer
 	}
 	return made, nil
 }

@@ -16,6 +16,7 @@ import (
 	"dunlin/cuda/ptxemu"
 	"dunlin/engine"
 	"dunlin/model"
+	"dunlin/peer"
 	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
@@ -117,27 +118,35 @@ func TestDeviceIsLost(t *testing.T) {
 	})
 }
 
+// emulatedCard opens an emulated GPU, of whose calls lose may say that one loses the card.
+func emulatedCard(lose func(call string) bool) (compute.Device, error) {
+	cards, err := ptxemu.New(ptxemu.Config{Workers: 1, Fault: func(call string, _ int) error {
+		if !lose(call) {
+			return nil
+		}
+		return &driver.Error{Code: driver.LaunchFailed, Call: call}
+	}})
+	if err != nil {
+		return nil, err
+	}
+	open := func() (driver.Context, error) { return cards.Open(0) }
+	context, err := open()
+	if err != nil {
+		return nil, err
+	}
+	return cuda.New(context, cuda.Options{Reopen: open})
+}
+
 // onEmulatedCard trains on an emulated GPU, a step every tenth of a second, and loses the card once, in the step of that
 // number.
 func onEmulatedCard(t *testing.T, lostIn int, steps *int) func(*wire.RunSpec, []byte, bool) (engine.Engine, error) {
 	return func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error) {
 		lose := false
-		cards, err := ptxemu.New(ptxemu.Config{Workers: 1, Fault: func(call string, _ int) error {
-			if !lose || call != "cuLaunchKernel" {
-				return nil
-			}
-			lose = false
-			return &driver.Error{Code: driver.LaunchFailed, Call: call}
-		}})
-		if err != nil {
-			return nil, err
-		}
-		open := func() (driver.Context, error) { return cards.Open(0) }
-		context, err := open()
-		if err != nil {
-			return nil, err
-		}
-		device, err := cuda.New(context, cuda.Options{Reopen: open})
+		device, err := emulatedCard(func(call string) bool {
+			now := lose && call == "cuLaunchKernel"
+			lose = lose && !now
+			return now
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -197,6 +206,50 @@ func TestEmulatedCardAndProcessorAgree(t *testing.T) {
 		}
 		s := w.agree(card, processor)
 		t.Logf("%d steps on the emulated card, %d commits, loss %.3f", steps, s.Health.Commits, *s.Learning.Train)
+	})
+}
+
+// A stage on an emulated GPU that is lost: its peer ends, comes back as another one, and all end with the run's bits.
+func TestStageOnAnEmulatedCard(t *testing.T) {
+	swarmtest.Run(t, func(t *testing.T) {
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) {
+			threeStages(r)
+			r.TokenBudget = 1500
+		})
+		w.start(place{})
+		nodes := []*node{w.stageWorker(2, 0), nil, w.stageWorker(4, 2)}
+		calls := 0 // of the driver
+		onCard := place{
+			key: 3, dir: scratch(t), change: func(c *peer.Config) { c.Stage = 1 },
+			engine: func(spec *wire.RunSpec, _ []byte, joiner bool) (engine.Engine, error) {
+				device, err := emulatedCard(func(string) bool {
+					calls++
+					return calls == 700
+				})
+				if err != nil {
+					return nil, err
+				}
+				w.t.Cleanup(func() { _ = device.Close() }) // one of them is lost
+				return engine.NewStage(spec, 1, device, joiner, "", model.Room{})
+			},
+		}
+		if err := w.start(onCard).finish(); !errors.Is(err, compute.ErrLost) {
+			t.Fatalf("with its card lost the peer ends with %v", err)
+		}
+		nodes[1] = w.start(onCard)
+		for stage, n := range nodes {
+			if err := n.finish(); err != nil {
+				t.Errorf("stage %d: %v", stage, err)
+			}
+		}
+		s := w.lead.await("the end", func(s *status.Snapshot) bool { return s.Run.Done })
+		for stage, n := range nodes {
+			if got, want := n.snapshot().Run.StateHash, s.Stages[stage].StateHash; got != want || want.IsZero() {
+				t.Errorf("stage %d has state %s, the coordinator %s", stage, got.Short(), want.Short())
+			}
+		}
+		t.Logf("%d calls of the driver, %d tokens in %d commits, loss %.3f", calls, s.Run.Tokens, s.Health.Commits, *s.Learning.Train)
+		w.lead.halt()
 	})
 }
 

@@ -51,6 +51,10 @@ func (p *Pipe) exchange(ev worker.SumTaken) {
 	if p.reduction.close != c {
 		return // a later one is in force
 	}
+	if ev.Err != nil {
+		p.reduceFailed(ev.Err.Error())
+		return
+	}
 	of := &wire.StageSum{Trainer: c.Trainer, Step: c.Step, Try: c.Try, Edition: c.Edition, Stage: c.Stage, Bytes: uint64(len(ev.Sum))}
 	for _, member := range c.Members {
 		if member == p.self {

@@ -183,7 +183,12 @@ func TestSynchronousStepsEqualOneMachine(t *testing.T) {
 		}
 		var normSq float64
 		for _, pair := range stages {
-			sums := [2][]byte{pair[0].Sum(), pair[1].Sum()}
+			var sums [2][]byte
+			for i, e := range pair {
+				if sums[i], err = e.Sum(); err != nil {
+					t.Fatal(err)
+				}
+			}
 			a, err1 := pair[0].Reduce([][]byte{nil, sums[1]}, 4)
 			b, err2 := pair[1].Reduce([][]byte{sums[0], nil}, 4)
 			if err1 != nil || err2 != nil || a != b {

@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
+	"dunlin/compute"
 	"dunlin/engine"
 	"dunlin/pipeline"
 	"dunlin/wire"
@@ -58,6 +60,7 @@ type (
 	SumTaken struct {
 		Close *wire.StageClose
 		Sum   []byte
+		Err   error
 	}
 	// SumsReduced answers ReduceOrder with the squared norm of the mean.
 	SumsReduced struct {
@@ -83,7 +86,8 @@ func (w *Worker) Serve(e *engine.Stage, tell func(any)) {
 	w.staged = &stageWorker{engine: e, tell: tell}
 }
 
-// obeyPipe carries out an order of the pipe.
+// obeyPipe carries out an order of the pipe, which hears of every error. Only a lost device's is returned: nothing more
+// comes of this worker.
 func (w *Worker) obeyPipe(order any) error {
 	s := w.staged
 	switch o := order.(type) {
@@ -104,16 +108,26 @@ func (w *Worker) obeyPipe(order any) error {
 		done.Took = time.Since(start)
 		s.busy += done.Took
 		s.tell(done)
+		if errors.Is(done.Err, compute.ErrLost) {
+			return done.Err
+		}
 		time.Sleep(min(w.duty.Rest(done.Took), longestRest))
 	case AddOrder:
 		s.tell(GradientAdded{o.Key, s.engine.Add(o.Key)})
 	case DropOrder:
 		s.engine.Drop(o.Key)
 	case SumOrder:
-		s.tell(SumTaken{o.Close, s.engine.Sum()})
+		sum, err := s.engine.Sum()
+		s.tell(SumTaken{o.Close, sum, err})
+		if errors.Is(err, compute.ErrLost) {
+			return err
+		}
 	case ReduceOrder:
 		normSq, err := s.engine.Reduce(o.Sums, int(o.Close.Total))
 		s.tell(SumsReduced{o.Close, normSq, err})
+		if errors.Is(err, compute.ErrLost) {
+			return err
+		}
 	case ClearOrder:
 		s.engine.Clear()
 	case StepOrder:

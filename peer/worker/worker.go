@@ -83,8 +83,8 @@ type (
 	// DeviceLost says that steps stand still until DeviceBack; both are followed
 	// by an order to begin from committed weights.
 	DeviceLost struct{ Err error }
-	// DeviceBack says that the device is open again.
-	DeviceBack struct{}
+	// DeviceBack says that the device of that name is open again.
+	DeviceBack struct{ Name string }
 )
 
 // Worker is the inner loop. It never waits for the network while there is data
@@ -176,10 +176,11 @@ const (
 	lastPatience  = time.Minute
 )
 
-// fail stops steps: for good, or until a lost device is back.
+// fail stops steps: for good, or until a lost device is back. A stage whose device is lost has lost gradients that other
+// peers count on, so that it ends.
 func (w *Worker) fail(err error) {
 	w.running = false
-	if !errors.Is(err, compute.ErrLost) {
+	if !errors.Is(err, compute.ErrLost) || w.staged != nil {
 		w.report(Failed{err})
 		return
 	}
@@ -202,7 +203,7 @@ func (w *Worker) reopen(ctx context.Context) {
 		return
 	}
 	w.patience = 0
-	w.report(DeviceBack{})
+	w.report(DeviceBack{w.engine.Name()})
 }
 
 // next takes one batch of leased windows.
