@@ -28,12 +28,11 @@ func (f *frail) LoadModule([]byte) (driver.Module, error) { return driver.Module
 func (f *frail) Function(driver.Module, string) (driver.Function, error) {
 	return driver.Function(f.handle()), f.broken
 }
-func (f *frail) MaxDynamicShared(driver.Function, int) error { return f.broken }
-func (f *frail) Alloc(int) (driver.Pointer, error)           { return driver.Pointer(f.handle()), f.broken }
-func (f *frail) Free(driver.Pointer) error                   { return f.broken }
-func (f *frail) AllocPinned(n int) ([]byte, error)           { return make([]byte, n), f.broken }
-func (f *frail) FreePinned([]byte) error                     { return f.broken }
-func (f *frail) NewStream() (driver.Stream, error)           { return driver.Stream(f.handle()), f.broken }
+func (f *frail) Alloc(int) (driver.Pointer, error) { return driver.Pointer(f.handle()), f.broken }
+func (f *frail) Free(driver.Pointer) error         { return f.broken }
+func (f *frail) AllocPinned(n int) ([]byte, error) { return make([]byte, n), f.broken }
+func (f *frail) FreePinned([]byte) error           { return f.broken }
+func (f *frail) NewStream() (driver.Stream, error) { return driver.Stream(f.handle()), f.broken }
 
 func (f *frail) NewEvent() (driver.Event, error)                        { return driver.Event(f.handle()), f.broken }
 func (f *frail) SyncStream(driver.Stream) error                         { return f.broken }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -109,9 +110,7 @@ func shortFailure(err error) string {
 	switch {
 	case !errors.As(err, &failed):
 		return err.Error()
-	case failed.Code == driver.NoLibrary && strings.HasPrefix(failed.Detail, "this build"):
-		return failed.Detail
-	case failed.Code == driver.NoLibrary:
+	case failed.Code == driver.NoLibrary || failed.Code == driver.NoCUDA:
 		return failed.Text()
 	}
 	return failed.Text() + " (dunlin doctor --gpu says what to do)"
@@ -125,7 +124,7 @@ func (c *Config) devices(compiling *progress) ([]*device, error) {
 	switch c.Device {
 	case deviceCPU:
 	case deviceEmulated:
-		backend, err = ptxemu.New(ptxemu.Config{Workers: c.Threads})
+		backend, err = ptxemu.New(ptxemu.Config{Workers: c.Threads, Uninitialised: true})
 	default:
 		backend = driver.System()
 	}
@@ -165,7 +164,7 @@ func (c *Config) devices(compiling *progress) ([]*device, error) {
 // device opens what computes for a command that takes one device.
 func (c *Config) device(compiling *progress) (*device, error) {
 	if c.Device == deviceAllCards {
-		return nil, fmt.Errorf("device %s: this command takes one card; allowed: auto, cpu, cuda:N, emulated-cuda", c.Device)
+		return nil, fmt.Errorf("device %s: this command takes one card; allowed: auto, cpu, cuda:N, emulated-cuda. All of them train as one peer of a run: dunlin join --device %s", c.Device, c.Device)
 	}
 	all, err := c.devices(compiling)
 	if err != nil {
@@ -204,9 +203,17 @@ func (p *progress) compiles(start time.Time) func(name string, done, all int) {
 		if time.Since(start) < slowLoad {
 			return
 		}
-		p.say(fmt.Sprintf("kernels        the driver compiles %s, %d of %d; it keeps them in its cache (~/.nv/ComputeCache), the next start is fast", name, done+1, all),
+		p.say(fmt.Sprintf("kernels        the driver compiles %s, %d of %d; it keeps them in its cache (%s), the next start is fast", name, done+1, all, kernelCache()),
 			"compiling kernels", slog.String("module", name), slog.Int("done", done), slog.Int("all", all))
 	}
+}
+
+// kernelCache is where NVIDIA's driver keeps what it compiled.
+func kernelCache() string {
+	if runtime.GOOS == "windows" {
+		return `%APPDATA%\NVIDIA\ComputeCache`
+	}
+	return "~/.nv/ComputeCache"
 }
 
 // emulates is what people should know about a precision that their processor lacks.

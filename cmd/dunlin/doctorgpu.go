@@ -32,7 +32,7 @@ func (t *terminal) doctorGPU(ctx context.Context, c *Config) error {
 	backend := driver.System()
 	if c.Device == deviceEmulated {
 		var err error
-		if backend, err = ptxemu.New(ptxemu.Config{}); err != nil {
+		if backend, err = ptxemu.New(ptxemu.Config{Uninitialised: true}); err != nil {
 			return err
 		}
 	}

@@ -21,7 +21,6 @@ const (
 	callMemory
 	callLoadModule
 	callFunction
-	callSetFunction
 	callAlloc
 	callFree
 	callAllocHost
@@ -57,7 +56,7 @@ func names() [calls]string {
 		callDeviceAttribute: "cuDeviceGetAttribute", callDeviceMemory: "cuDeviceTotalMem_v2", callDeviceBus: "cuDeviceGetPCIBusId",
 		callCreateContext: "cuCtxCreate_v2", callDestroyContext: "cuCtxDestroy_v2", callSetContext: "cuCtxSetCurrent",
 		callSyncContext: "cuCtxSynchronize", callMemory: "cuMemGetInfo_v2",
-		callLoadModule: "cuModuleLoadDataEx", callFunction: "cuModuleGetFunction", callSetFunction: "cuFuncSetAttribute",
+		callLoadModule: "cuModuleLoadDataEx", callFunction: "cuModuleGetFunction",
 		callAlloc: "cuMemAlloc_v2", callFree: "cuMemFree_v2", callAllocHost: "cuMemHostAlloc", callFreeHost: "cuMemFreeHost",
 		callCreateStream: "cuStreamCreate", callDestroyStream: "cuStreamDestroy_v2", callSyncStream: "cuStreamSynchronize", callWait: "cuStreamWaitEvent",
 		callCreateEvent: "cuEventCreate", callDestroyEvent: "cuEventDestroy_v2", callRecord: "cuEventRecord",
@@ -76,11 +75,9 @@ const (
 	eventBlockingSync    = 1
 	eventNoTiming        = 2
 	captureRelaxed       = 2 // the goroutine that captures may change threads
-	functionMaxShared    = 8
 	jitErrorLog          = 5
 	jitErrorLogBytes     = 6
 	attributeThreads     = 1
-	attributeShared      = 8
 	attributeWarp        = 10
 	attributeClock       = 13
 	attributeProcessors  = 16

@@ -150,10 +150,6 @@ func (c *systemContext) Function(m Module, name string) (Function, error) {
 	return Function(c.out[0]), nil
 }
 
-func (c *systemContext) MaxDynamicShared(f Function, bytes int) error {
-	return c.do(callSetFunction, uintptr(f), functionMaxShared, uintptr(bytes))
-}
-
 func (c *systemContext) Alloc(bytes int) (Pointer, error) {
 	p, err := c.alloc(callAlloc, bytes)
 	return Pointer(p), err

@@ -41,7 +41,7 @@ type Info struct {
 	ThreadsPerBlock         int // at most
 	ThreadsPerProcessor     int // resident at once on a multiprocessor
 	RegistersPerProcessor   int // of 32 bits
-	SharedPerBlockBytes     int // at most, after MaxDynamicShared where that is above 48 KiB
+	SharedPerBlockBytes     int // at most, of which a kernel has up to 48 KiB without asking
 	SharedPerProcessorBytes int
 }
 
@@ -62,9 +62,6 @@ type Context interface {
 	LoadModule(ptx []byte) (Module, error)
 	// Function finds an entry of a module by its name.
 	Function(m Module, name string) (Function, error)
-	// MaxDynamicShared lets launches of f ask for up to so many bytes of dynamic
-	// shared memory. It is needed above 48 KiB.
-	MaxDynamicShared(f Function, bytes int) error
 
 	// Alloc returns memory of the card, bytes > 0, aligned to 256 bytes, with undefined content.
 	Alloc(bytes int) (Pointer, error)

@@ -28,9 +28,10 @@ const (
 	IllegalRead  Code = 700 // CUDA_ERROR_ILLEGAL_ADDRESS
 	LaunchFailed Code = 719
 	NotSupported Code = 801
-	// NoLibrary and OldLibrary are not the driver's: its library is not there, or lacks a call.
+	// Those below zero are not the driver's: its library is not there, or lacks a call, or this build calls none.
 	NoLibrary  Code = -1
 	OldLibrary Code = -2
+	NoCUDA     Code = -3
 )
 
 // Error is a failure that the driver reported.
@@ -73,11 +74,12 @@ type meaning struct {
 // What people can do, where several codes have the same answer.
 const (
 	mendInstall = "install NVIDIA's driver for this card (Linux: your distribution's nvidia-driver package; Windows: nvidia.com/drivers) and restart, or use --device cpu"
-	mendUpdate  = "update NVIDIA's driver to version 470 or later, restart the machine and try again"
+	mendBuild   = "use --device cpu; GPUs are used on Linux and Windows, by builds without -tags nocuda"
+	mendUpdate  = "update NVIDIA's driver (450 is the oldest that serves, 470 and later do more), restart the machine and try again"
 	mendRestart = "stop other programs on the card and try again; if it comes back, restart the machine"
 	mendReport  = "this is a fault of dunlin or of the card: run `dunlin doctor --gpu` and report what it prints"
 	mendHealth  = "the card made an error: look at its temperature and power supply, undo overclocking, restart the machine"
-	mendMemory  = "close other programs that use the card, or lower --batch"
+	mendMemory  = "close other programs that use the card, or lower --memory (dunlin train: or --batch)"
 )
 
 // known reports whether the code has words of its own.
@@ -91,6 +93,8 @@ func (c Code) meaning() meaning {
 	switch c {
 	case NoLibrary:
 		return meaning{"no library", "NVIDIA's driver is not installed", mendInstall, ErrNoDriver}
+	case NoCUDA:
+		return meaning{"no loader", "this build of dunlin has no CUDA", mendBuild, ErrNoDriver}
 	case OldLibrary:
 		return meaning{"old library", "NVIDIA's driver is too old", mendUpdate, ErrNoDriver}
 	case 3:

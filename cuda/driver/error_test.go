@@ -15,7 +15,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	}{
 		{NoLibrary, ErrNoDriver, "install NVIDIA's driver"},
 		{OldLibrary, ErrNoDriver, "update NVIDIA's driver"},
-		{OutOfMemory, ErrOutOfMemory, "lower --batch"},
+		{NoCUDA, ErrNoDriver, "--device cpu"},
+		{OutOfMemory, ErrOutOfMemory, "lower --memory"},
 		{NoDevice, ErrNoDevice, "nvidia-smi"},
 		{101, ErrNoDevice, "doctor --gpu"},
 		{209, ErrUnsupported, "--device cpu"},

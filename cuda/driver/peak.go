@@ -22,6 +22,8 @@ func (i Info) Peak() (vector, tensor float64) {
 		lanes, products = 128, 512
 	case c == 90:
 		lanes, products = 128, 2048
+	case c == 120:
+		lanes, products = 128, 512
 	}
 	if strings.Contains(i.Name, "GeForce") {
 		products /= 2

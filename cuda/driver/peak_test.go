@@ -17,6 +17,7 @@ func TestPeakIsTheDataSheets(t *testing.T) {
 		{Info{Name: "NVIDIA GeForce RTX 3060", Major: 8, Minor: 6, Multiprocessors: 28, ClockKHz: 1_777_000, MemoryClockKHz: 7_501_000, BusWidthBits: 192}, 12.7, 25.5, 360},
 		{Info{Name: "NVIDIA GeForce RTX 4090", Major: 8, Minor: 9, Multiprocessors: 128, ClockKHz: 2_520_000, MemoryClockKHz: 10_501_000, BusWidthBits: 384}, 82.6, 165.2, 1008},
 		{Info{Name: "NVIDIA H100 80GB HBM3", Major: 9, Multiprocessors: 132, ClockKHz: 1_830_000, MemoryClockKHz: 2_619_000, BusWidthBits: 5120}, 61.8, 989, 3352},
+		{Info{Name: "NVIDIA GeForce RTX 5090", Major: 12, Multiprocessors: 170, ClockKHz: 2_407_000, MemoryClockKHz: 14_001_000, BusWidthBits: 512}, 104.8, 209.5, 1792},
 		{Info{Name: "emulated", Major: 8, Minor: 6, Multiprocessors: 4}, 0, 0, 0},
 		{Info{Name: "a card of tomorrow", Major: 30, Multiprocessors: 100, ClockKHz: 3_000_000}, 0, 0, 0},
 	} {

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -77,6 +78,9 @@ func (s *system) open() error {
 
 func (s *system) load() error {
 	lib, err := loader.Open(s.paths)
+	if errors.Is(err, loader.ErrNone) {
+		return &Error{Code: NoCUDA, Call: "find driver"}
+	}
 	if err != nil {
 		return &Error{Code: NoLibrary, Call: "find driver", Detail: err.Error()}
 	}

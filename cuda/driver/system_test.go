@@ -98,12 +98,11 @@ func TestContextCallsTheDriver(t *testing.T) {
 	f.must(err)
 	k, err := c.Function(m, "axpy")
 	f.must(err)
-	f.must(c.MaxDynamicShared(k, 65536))
 	s, err := c.NewStream()
 	f.must(err)
 	e, err := c.NewEvent()
 	f.must(err)
-	f.expect("cuMemGetInfo_v2(context 1001)", `cuModuleLoadDataEx(".version 7.0", 2)`, "cuModuleGetFunction(2001, axpy)", "cuFuncSetAttribute(3001, 8, 65536)",
+	f.expect("cuMemGetInfo_v2(context 1001)", `cuModuleLoadDataEx(".version 7.0", 2)`, "cuModuleGetFunction(2001, axpy)",
 		"cuStreamCreate(1)", "cuEventCreate(3)")
 
 	x, err := c.Alloc(16)

@@ -1,5 +1,10 @@
 package loader
 
+import "errors"
+
+// ErrNone says that this build calls no library.
+var ErrNone = errors.New("this build of dunlin has no CUDA")
+
 // Library is a library that is loaded.
 type Library struct{ handle uintptr }
 

@@ -2,15 +2,13 @@
 
 package loader
 
-import "errors"
-
 // This build calls no library: it is static, or its system has no NVIDIA driver.
 
 // Places returns nothing: there is nowhere to look.
 func Places(linux, windows string) []string { return nil }
 
 func open([]string) (uintptr, error) {
-	return 0, errors.New("this build of dunlin has no CUDA")
+	return 0, ErrNone
 }
 
 func symbol(uintptr, string) uintptr { return 0 }

@@ -24,7 +24,7 @@ type Context struct {
 	closed  bool
 
 	modules   map[driver.Module]map[string]driver.Function
-	functions map[driver.Function]*function
+	functions map[driver.Function]*kernel
 	streams   map[driver.Stream]*stream
 	events    map[driver.Event]*event
 	graphs    map[driver.Graph][]task
@@ -37,11 +37,8 @@ type Context struct {
 	lines    map[*kernel][]uint64 // instructions of threads, by place in the code
 }
 
-// function is a kernel and what launches of it may ask for.
-type function struct {
-	kernel  *kernel
-	dynamic int
-}
+// mostShared is how much shared memory a block has without asking for more, which no kernel does.
+const mostShared = 48 << 10
 
 var _ driver.Context = (*Context)(nil)
 
@@ -49,7 +46,7 @@ func newContext(d *Driver) *Context {
 	c := &Context{
 		info: d.info(), config: d.config, random: rand.New(rand.NewPCG(d.config.Seed, 0)), base: 1,
 		memory:  memory{next: globalBase, total: d.config.MemoryBytes, track: d.config.Uninitialised},
-		modules: map[driver.Module]map[string]driver.Function{}, functions: map[driver.Function]*function{},
+		modules: map[driver.Module]map[string]driver.Function{}, functions: map[driver.Function]*kernel{},
 		streams: map[driver.Stream]*stream{}, events: map[driver.Event]*event{}, graphs: map[driver.Graph][]task{},
 		pinned: map[*byte][]byte{}, counters: map[string]*Counters{}, lines: map[*kernel][]uint64{},
 	}
@@ -188,11 +185,11 @@ func (c *Context) LoadModule(ptx []byte) (driver.Module, error) {
 		if err != nil {
 			return 0, &driver.Error{Code: driver.InvalidPTX, Call: call, Detail: err.Error()}
 		}
-		if k.shared > 48<<10 {
-			return 0, &driver.Error{Code: driver.InvalidPTX, Call: call, Detail: fmt.Sprintf("kernel %s has %d bytes of static shared memory, at most 49152", e.Name, k.shared)}
+		if k.shared > mostShared {
+			return 0, &driver.Error{Code: driver.InvalidPTX, Call: call, Detail: fmt.Sprintf("kernel %s has %d bytes of static shared memory, at most %d", e.Name, k.shared, mostShared)}
 		}
 		f := driver.Function(c.handle())
-		functions[e.Name], c.functions[f] = f, &function{kernel: k, dynamic: 48<<10 - k.shared}
+		functions[e.Name], c.functions[f] = f, k
 	}
 	m := driver.Module(c.handle())
 	c.modules[m] = functions
@@ -210,23 +207,6 @@ func (c *Context) Function(m driver.Module, name string) (driver.Function, error
 		return 0, &driver.Error{Code: driver.NotFound, Call: call, Detail: name}
 	}
 	return f, nil
-}
-
-// MaxDynamicShared allows launches of f so much dynamic shared memory.
-func (c *Context) MaxDynamicShared(f driver.Function, bytes int) error {
-	const call = "cuFuncSetAttribute"
-	if err := c.enter(call); err != nil {
-		return err
-	}
-	k, ok := c.functions[f]
-	switch {
-	case !ok:
-		return &driver.Error{Code: invalidHandle, Call: call, Detail: "no such function"}
-	case bytes < 0 || bytes+k.kernel.shared > c.info.SharedPerBlockBytes:
-		return invalid(call, "%d bytes of shared memory beside %d of the kernel, the card has %d", bytes, k.kernel.shared, c.info.SharedPerBlockBytes)
-	}
-	k.dynamic = max(bytes, 48<<10-k.kernel.shared)
-	return nil
 }
 
 // Alloc returns fresh memory, full of values that are no numbers.
@@ -390,11 +370,10 @@ func (c *Context) Launch(f driver.Function, grid, block [3]uint32, shared int, s
 	if err := c.enter(call); err != nil {
 		return err
 	}
-	fn, ok := c.functions[f]
+	k, ok := c.functions[f]
 	if !ok {
 		return &driver.Error{Code: invalidHandle, Call: call, Detail: "no such function"}
 	}
-	k := fn.kernel
 	threads, blocks := uint64(1), uint64(1)
 	for i := range 3 {
 		if grid[i] == 0 || block[i] == 0 || block[i] > maxThreads || i > 0 && grid[i] > 65535 || grid[i] > 1<<31-1 {
@@ -406,8 +385,8 @@ func (c *Context) Launch(f driver.Function, grid, block [3]uint32, shared int, s
 	if threads > maxThreads || k.entry.MaxThreads > 0 && threads > uint64(k.entry.MaxThreads) {
 		return &driver.Error{Code: tooLarge, Call: call, Detail: fmt.Sprintf("kernel %s: %d threads in a block, at most %d", k.name, threads, min(maxThreads, max(k.entry.MaxThreads, 1)))}
 	}
-	if shared < 0 || shared > fn.dynamic {
-		return invalid(call, "kernel %s: %d bytes of dynamic shared memory, at most %d without MaxDynamicShared", k.name, shared, fn.dynamic)
+	if shared < 0 || shared > mostShared-k.shared {
+		return invalid(call, "kernel %s: %d bytes of dynamic shared memory, at most %d beside its own", k.name, shared, mostShared-k.shared)
 	}
 	if blocks > 1<<31 {
 		return invalid(call, "kernel %s: %d blocks are more than the emulator runs", k.name, blocks)

@@ -176,7 +176,6 @@ func TestCallsAreChecked(t *testing.T) {
 		"too many threads":      b.Launch(f, one, [3]uint32{1024, 2, 1}, 0, b.stream, []uint64{0, 0}),
 		"too few arguments":     b.Launch(f, one, one, 0, b.stream, []uint64{0}),
 		"too much shared":       b.Launch(f, one, one, 49153, b.stream, []uint64{0, 0}),
-		"shared beyond card":    b.MaxDynamicShared(f, 1<<20),
 		"foreign pinned memory": b.FreePinned(make([]byte, 8)),
 		"no such event":         b.SyncEvent(999),
 		"not captured":          second(b.EndCapture(b.stream)),
@@ -234,11 +233,11 @@ func FuzzParse(f *testing.F) {
 		b.module = m
 		b.stream, _ = b.NewStream()
 		for name, f := range b.modules[m] {
-			if k := b.functions[f].kernel; len(k.entry.Params) > 4 || k.shared+k.local > 1<<12 {
+			if k := b.functions[f]; len(k.entry.Params) > 4 || k.shared+k.local > 1<<12 {
 				continue
 			}
 			p := b.buffer(make([]uint32, 64))
-			args := make([]uint64, len(b.functions[f].kernel.entry.Params))
+			args := make([]uint64, len(b.functions[f].entry.Params))
 			for i := range args {
 				args[i] = uint64(p)
 			}

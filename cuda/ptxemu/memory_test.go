@@ -128,7 +128,7 @@ func TestRacesBetweenWorkers(t *testing.T) {
 			t.Fatal(err)
 		}
 		params := binary.LittleEndian.AppendUint64(make([]byte, 8), uint64(out))
-		l := &launch{kernel: b.functions[f].kernel, grid: [3]uint32{2, 1, 1}, block: [3]uint32{1, 1, 1}, params: params, memory: &b.memory, limit: 1 << 20, blocks: 2, base: 1}
+		l := &launch{kernel: b.functions[f], grid: [3]uint32{2, 1, 1}, block: [3]uint32{1, 1, 1}, params: params, memory: &b.memory, limit: 1 << 20, blocks: 2, base: 1}
 		for i, w := range b.workers {
 			w.prepare(l)
 			w.current.run(uint32(i))

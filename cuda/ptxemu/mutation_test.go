@@ -195,8 +195,8 @@ func (l *laboratory) copy(card *Driver, changed *kernel, limit int64) copyContex
 	c.memory.allocations = slices.Clone(l.template.memory.allocations)
 	c.memory.next, c.memory.used = l.template.memory.next, l.template.memory.used
 	for f, original := range c.functions {
-		if changed != nil && original.kernel.name == changed.name {
-			c.functions[f] = &function{kernel: changed, dynamic: original.dynamic}
+		if changed != nil && original.name == changed.name {
+			c.functions[f] = changed
 		}
 	}
 	return copyContext{c, l.modules}

@@ -89,9 +89,6 @@ int cuModuleGetFunction(uint64_t *function, uint64_t module, const char *name) {
 	int code = note("cuModuleGetFunction", "%llx, %s", (unsigned long long)module, name);
 	return code ? code : strcmp(name, "axpy") ? 500 : 0;
 }
-int cuFuncSetAttribute(uint64_t function, int attribute, int value) {
-	return note("cuFuncSetAttribute", "%llx, %d, %d", (unsigned long long)function, attribute, value);
-}
 int cuMemAlloc_v2(uint64_t *p, size_t bytes) {
 	*p = (uint64_t)(uintptr_t)malloc(bytes);
 	return note("cuMemAlloc_v2", "%zu", bytes);
