@@ -1,6 +1,7 @@
 package cuda
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -64,7 +65,7 @@ func TestConforms(t *testing.T) {
 	computetest.Run(t, bothTiles(t, ptxemu.Config{Capability: 61, Seed: 1}, Options{}))
 }
 
-// TestMixedConforms runs the suite of products on tensor cores, whichever way they add.
+// TestMixedConforms runs the suite of products on tensor cores.
 func TestMixedConforms(t *testing.T) {
 	t.Parallel()
 	t.Run("fp16", func(t *testing.T) {
@@ -75,6 +76,34 @@ func TestMixedConforms(t *testing.T) {
 		t.Parallel()
 		computetest.RunBF16(t, bothTiles(t, ptxemu.Config{Capability: 80, Accumulation: ptxemu.Reversed, Order: ptxemu.Shuffled}, Options{Precision: compute.BF16}))
 	})
+}
+
+// TestMixedAddsAnyWay runs the suite's deepest products, and what is particular to a precision, on cards of both
+// generations that add up in each way.
+func TestMixedAddsAnyWay(t *testing.T) {
+	t.Parallel()
+	deep := regexp.MustCompile(`^(matmul/../(65x129x257|71x101x18)|matmul/(rounding|range)|symmetric product/33x65)$`)
+	for _, c := range []struct {
+		capability int
+		precision  compute.Precision
+	}{{75, compute.FP16}, {80, compute.FP16}, {80, compute.BF16}} {
+		for _, adds := range []ptxemu.Accumulation{ptxemu.Nearest, ptxemu.Truncating, ptxemu.Reversed} {
+			d := open(t, ptxemu.Config{Capability: c.capability, Accumulation: adds, Uninitialised: true}, Options{Precision: c.precision})
+			ran := 0
+			for _, k := range computetest.Cases(c.precision) {
+				if !deep.MatchString(k.Name) {
+					continue
+				}
+				ran++
+				if err := k.Check(d); err != nil {
+					t.Fatalf("sm_%d %s, accumulation %d: %s: %v", c.capability, c.precision, adds, k.Name, err)
+				}
+			}
+			if err := d.Close(); err != nil || ran < 8 {
+				t.Errorf("%d cases, %v", ran, err)
+			}
+		}
+	}
 }
 
 // buffer returns n values of the device.

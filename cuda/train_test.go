@@ -24,7 +24,7 @@ func TestTrainsLikeTheProcessor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := losses(t, processor, preset)
+		want := losses(t, processor, preset, 40, nil)
 		if err := processor.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func TestTrainsLikeTheProcessor(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := losses(t, d, preset)
+				got := losses(t, d, preset, 40, nil)
 				apart := 0.0
 				for step := range want {
 					apart = max(apart, math.Abs(got[step]-want[step])/want[step])
@@ -80,11 +80,50 @@ func TestTrainsLikeTheProcessor(t *testing.T) {
 	}
 }
 
+// TestMuonLikeTheProcessor makes steps with Muon, whose orthogonal factors are products of matrices that are symmetric, on
+// cards of each kind. The processor multiplies as the card does, but for fp16, which it does not know.
+func TestMuonLikeTheProcessor(t *testing.T) {
+	t.Parallel()
+	muon := optimizer.MuonConfig{Momentum: 0.95, Every: 1, AdamW: optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1}}
+	for _, c := range []struct {
+		capability     int
+		precision, own compute.Precision
+		within         float64 // relative, at every step
+	}{
+		{61, compute.FP32, compute.FP32, 1e-4}, {75, compute.FP16, compute.FP32, 1e-2}, {80, compute.BF16, compute.BF16, 1e-2},
+	} {
+		t.Run(string(c.precision), func(t *testing.T) {
+			t.Parallel()
+			processor, err := cpu.New(cpu.Options{Threads: 1, Precision: c.own})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := losses(t, processor, "pico", 6, muon)
+			if err := processor.Close(); err != nil {
+				t.Error(err)
+			}
+			d := open(t, ptxemu.Config{Capability: c.capability, ApproximationError: 1, Seed: 6, Uninitialised: true}, Options{Precision: c.precision})
+			got := losses(t, d, "pico", 6, muon)
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+			apart := 0.0
+			for step := range want {
+				apart = max(apart, math.Abs(got[step]-want[step])/want[step])
+			}
+			t.Logf("loss %.4f to %.4f, at most %.1e from the processor's", got[0], got[len(got)-1], apart)
+			if apart > c.within || got[len(got)-1] > got[0]-0.3 {
+				t.Errorf("losses %v, the processor's are %v", got, want)
+			}
+		})
+	}
+}
+
 // losses trains a preset of random weights on the text of the licence, which
-// stays as it is, and returns the loss of each step.
-func losses(t *testing.T, d compute.Device, preset string) []float64 {
+// stays as it is, and returns the loss of each step. inner makes the steps, nil for AdamW.
+func losses(t *testing.T, d compute.Device, preset string, steps int, inner optimizer.Config) []float64 {
 	t.Helper()
-	const batch, steps = 2, 40
+	const batch = 2
 	shape, err := model.Preset(preset)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +131,7 @@ func losses(t *testing.T, d compute.Device, preset string) []float64 {
 	constant := func(x float64) optimizer.Schedule { return optimizer.Schedule{Peak: x, Shape: optimizer.Constant} }
 	trainer, err := training.NewTrainer(d, training.TrainerConfig{
 		Model: shape, Batch: batch, LR: constant(3e-3), WeightDecay: constant(0.1),
-		AdamW: optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1},
+		AdamW: optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1}, Inner: inner,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +151,7 @@ func losses(t *testing.T, d compute.Device, preset string) []float64 {
 				tokens, targets = append(tokens, int32(text[at+i])), append(targets, int32(text[at+i+1]))
 			}
 		}
-		r, err := trainer.Step(tokens, targets, float64(step+1)/steps)
+		r, err := trainer.Step(tokens, targets, float64(step+1)/float64(steps))
 		if err != nil {
 			t.Fatalf("step %d: %v", step, err)
 		}

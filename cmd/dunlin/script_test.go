@@ -54,6 +54,7 @@ func TestScripts(t *testing.T) {
 			"cut":       cutShort,
 			"leads":     leads,
 			"waits":     waits,
+			"prompt":    prompt,
 		},
 	})
 }
@@ -226,6 +227,43 @@ func waits(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s did not come", args[0])
+}
+
+// prompt checks that a command writes a line that matches on its stderr within so many milliseconds of its start, the best
+// of thirty times: `prompt 100 REGEXP dunlin …`.
+func prompt(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: prompt milliseconds regexp command…")
+	}
+	bound, err := time.ParseDuration(args[0] + "ms")
+	ts.Check(err)
+	line := regexp.MustCompile(args[1])
+	path, err := lookPath(args[2], ts.Getenv("PATH"))
+	ts.Check(err)
+	best := time.Hour
+	for range 30 {
+		cmd := exec.Command(path, args[3:]...)
+		cmd.Dir = ts.MkAbs(".")
+		cmd.Env = []string{"HOME=" + ts.Getenv("HOME"), "PATH=" + ts.Getenv("PATH")}
+		stderr, err := cmd.StderrPipe()
+		ts.Check(err)
+		began, said := time.Now(), false
+		ts.Check(cmd.Start())
+		for lines := bufio.NewScanner(stderr); !said && lines.Scan(); {
+			said = line.MatchString(lines.Text())
+		}
+		took := time.Since(began)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if !said {
+			ts.Fatalf("%v ends without a line that matches %s", args[2:], args[1])
+		}
+		if best = min(best, took); best <= bound {
+			ts.Logf("after %v", best)
+			return
+		}
+	}
+	ts.Fatalf("it takes at least %v until a line matches %s, want %v", best, args[1], bound)
 }
 
 // cutShort takes the last two bytes of a file: `cut FILE`.

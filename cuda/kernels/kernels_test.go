@@ -79,6 +79,21 @@ func TestPTXIsCurrent(t *testing.T) {
 	}
 }
 
+// TestNoFloatIsAddedAtomically: the order of such additions would be another one in each run.
+func TestNoFloatIsAddedAtomically(t *testing.T) {
+	atomic := regexp.MustCompile(`(?m)^.*\b(?:atom|red)\.\S*\.(?:f|bf|e\dm)\d.*$`)
+	for _, capability := range []int{61, 75, 80} {
+		for _, m := range Modules(capability) {
+			if found := atomic.Find(m.PTX); found != nil {
+				t.Errorf("%s for sm_%d: %s", m.Name, m.Capability, found)
+			}
+		}
+	}
+	if !atomic.MatchString("\tatom.global.add.f32 \t%f1, [%rd1], %f2;") || !atomic.MatchString("\t@%p1 red.shared.add.noftz.bf16x2 [%r1], %r2;") {
+		t.Error("the search misses what it is for")
+	}
+}
+
 // TestModules checks which files a card gets.
 func TestModules(t *testing.T) {
 	if len(Modules(60)) != 0 {
