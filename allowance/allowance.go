@@ -7,11 +7,12 @@ import (
 
 // Rules are what a volunteer allows. The zero value allows everything.
 type Rules struct {
-	Hours    Hours
-	Busy     bool   // pause while others use the processor
-	Battery  bool   // pause on battery
-	UpPerDay uint64 // bytes to send between two midnights; 0 is no limit
-	Cores    int    // that the machine has, for Busy
+	Hours      Hours
+	Busy       bool   // pause while others use the processor
+	Battery    bool   // pause on battery
+	UpPerDay   uint64 // bytes to send between two midnights; 0 is no limit
+	DownPerDay uint64 // bytes to receive, likewise
+	Cores      int    // that the machine has, for Busy
 }
 
 // How long others must need the processor before training makes room, and must not need it before it goes on.
@@ -25,9 +26,10 @@ func (r Rules) busyCores() float64 { return max(0.5, float64(r.Cores)/4) }
 
 // State is what outlives the process.
 type State struct {
-	Paused bool   `json:"paused"` // by its owner
-	Day    string `json:"day"`    // of Sent, like 2026-05-04
-	Sent   uint64 `json:"sent"`   // bytes on that day
+	Paused   bool   `json:"paused"`   // by its owner
+	Day      string `json:"day"`      // of Sent and Received, like 2026-05-04
+	Sent     uint64 `json:"sent"`     // bytes on that day
+	Received uint64 `json:"received"` // likewise
 }
 
 // Gate decides whether to train now, and why not. It starts open; the first Step tells.
@@ -63,8 +65,8 @@ type Seen struct {
 	Battery bool    // it runs on battery
 }
 
-// Sent says that so many more bytes were sent.
-type Sent struct{ Bytes uint64 }
+// Moved says that so many more bytes were sent and received.
+type Moved struct{ Sent, Received uint64 }
 
 // Tick says that the deadline has come.
 type Tick struct{}
@@ -72,7 +74,7 @@ type Tick struct{}
 func (Ruled) event() {}
 func (Asked) event() {}
 func (Seen) event()  {}
-func (Sent) event()  {}
+func (Moved) event() {}
 func (Tick) event()  {}
 
 // Effect is something to do.
@@ -100,7 +102,7 @@ func (Keep) effect()   {}
 func (g *Gate) Step(now time.Time, ev Event) []Effect {
 	before := g.state
 	if today := now.Format(time.DateOnly); g.state.Day != today {
-		g.state.Day, g.state.Sent = today, 0
+		g.state.Day, g.state.Sent, g.state.Received = today, 0, 0
 	}
 	switch e := ev.(type) {
 	case Ruled:
@@ -113,8 +115,9 @@ func (g *Gate) Step(now time.Time, ev Event) []Effect {
 	case Seen:
 		g.battery = e.Battery
 		g.seen(now, e.Others)
-	case Sent:
-		g.state.Sent += e.Bytes
+	case Moved:
+		g.state.Sent += e.Sent
+		g.state.Received += e.Received
 	case Tick:
 	}
 	var out []Effect
@@ -165,6 +168,8 @@ func (g *Gate) why(now time.Time) (reason string, until time.Time) {
 		return "outside its hours, " + g.rules.Hours.String(), g.rules.Hours.Change(now)
 	case g.rules.UpPerDay > 0 && g.state.Sent >= g.rules.UpPerDay:
 		return fmt.Sprintf("today's upload of %.4g MB is used up", float64(g.rules.UpPerDay)/1e6), midnight(now)
+	case g.rules.DownPerDay > 0 && g.state.Received >= g.rules.DownPerDay:
+		return fmt.Sprintf("today's download of %.4g MB is used up", float64(g.rules.DownPerDay)/1e6), midnight(now)
 	}
 	return "", time.Time{}
 }
@@ -175,7 +180,7 @@ func (g *Gate) State() State { return g.state }
 // Deadline returns when a Tick is due at the latest; zero: never.
 func (g *Gate) Deadline(now time.Time) time.Time {
 	next := g.rules.Hours.Change(now)
-	if g.rules.UpPerDay > 0 && (next.IsZero() || midnight(now).Before(next)) {
+	if g.rules.UpPerDay+g.rules.DownPerDay > 0 && (next.IsZero() || midnight(now).Before(next)) {
 		next = midnight(now)
 	}
 	return next

@@ -45,7 +45,7 @@ func TestGate(t *testing.T) {
 			{"12:00:00", Ruled{}, ""},
 			{"12:00:05", Seen{Others: 8, Battery: true}, ""},
 			{"12:01:05", Seen{Others: 8, Battery: true}, ""},
-			{"12:01:06", Sent{1 << 50}, "keep 2026-05-04 1125899906842624 false"},
+			{"12:01:06", Moved{Sent: 1 << 50}, "keep 2026-05-04 1125899906842624 false"},
 		},
 		"a rule that goes": {
 			{"22:00:00", Ruled{all}, ""},
@@ -63,9 +63,14 @@ func TestGate(t *testing.T) {
 		},
 		"a day's upload": {
 			{"22:00:00", Ruled{all}, ""},
-			{"22:00:01", Sent{1.5e9}, "keep 2026-05-04 1500000000 false"},
-			{"23:00:00", Sent{5e8}, "keep 2026-05-04 2000000000 false; pause: today's upload of 2000 MB is used up, until 05 00:00"},
-			{"23:00:01", Sent{1}, "keep 2026-05-04 2000000001 false"},
+			{"22:00:01", Moved{Sent: 1.5e9}, "keep 2026-05-04 1500000000 false"},
+			{"23:00:00", Moved{Sent: 5e8}, "keep 2026-05-04 2000000000 false; pause: today's upload of 2000 MB is used up, until 05 00:00"},
+			{"23:00:01", Moved{Sent: 1}, "keep 2026-05-04 2000000001 false"},
+			{"24:00:00", Tick{}, "keep 2026-05-05 0 false; resume"},
+		},
+		"a day's download": {
+			{"22:00:00", Ruled{Rules{DownPerDay: 1e9}}, ""},
+			{"23:00:00", Moved{Sent: 7, Received: 1e9}, "keep 2026-05-04 7 false; pause: today's download of 1000 MB is used up, until 05 00:00"},
 			{"24:00:00", Tick{}, "keep 2026-05-05 0 false; resume"},
 		},
 	} {
@@ -112,12 +117,12 @@ func TestGateRemembers(t *testing.T) {
 	now := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 	g := NewGate(Rules{}, State{})
 	g.Step(now, Asked{Pause: true})
-	g.Step(now, Sent{7})
+	g.Step(now, Moved{7, 8})
 	again := NewGate(Rules{}, g.State())
 	if got := again.Step(now, Tick{}); len(got) != 1 || describe(got[0]) != "pause: you paused it; dunlin resume goes on" {
 		t.Errorf("a restarted gate says %v", got)
 	}
-	if s := again.State(); s.Sent != 7 {
-		t.Errorf("%d bytes remembered, want 7", s.Sent)
+	if s := again.State(); s.Sent != 7 || s.Received != 8 {
+		t.Errorf("%d and %d bytes remembered, want 7 and 8", s.Sent, s.Received)
 	}
 }

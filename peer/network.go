@@ -80,6 +80,8 @@ func (p *Peer) Serve(ctx context.Context, from wire.PeerID, request []byte) ([]b
 		return p.offerStage(ctx, from)
 	case wire.WhatPull:
 		return p.pullFrom(ctx, from, r.Hash)
+	case wire.WhatStatus:
+		return p.tellStatus()
 	case wire.WhatPeers:
 		return wire.Encode(&wire.Peers{Known: p.book.List()}), nil
 	}

@@ -121,10 +121,11 @@ type Peer struct {
 	life      figures.Life
 	figures   *figures.Figures
 	thanks    *figures.Thanks
-	published time.Time  // when the newest snapshot was made
-	fresh     bool       // something happened that is shown at once
-	ended     bool       // the run\'s end was seen to
-	moving    *MoveError // to another stage, once it has left this one
+	published time.Time                              // when the newest snapshot was made
+	fresh     bool                                   // something happened that is shown at once
+	told      atomic.Pointer[func() ([]byte, error)] // the newest snapshot as other peers are told, on any goroutine; nil before the first
+	ended     bool                                   // the run\'s end was seen to
+	moving    *MoveError                             // to another stage, once it has left this one
 	finished  *coordinator.Finished
 	failure   error
 	sabotaged bool // by a test

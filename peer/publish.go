@@ -2,10 +2,13 @@ package peer
 
 import (
 	"slices"
+	"sync"
 	"time"
 
+	"dunlin/peer/contact"
 	"dunlin/peer/figures"
 	"dunlin/replica"
+	"dunlin/status"
 	"dunlin/wire"
 )
 
@@ -21,9 +24,27 @@ func (p *Peer) publish() {
 	p.published, p.fresh = now, false
 	v := p.view(now)
 	p.figures.Look(v)
+	shot := p.figures.Snapshot(v)
 	if p.cfg.Publish != nil {
-		p.cfg.Publish(p.figures.Snapshot(v))
+		p.cfg.Publish(shot)
 	}
+	told := *shot
+	told.Invite, told.Machine = "", nil
+	encode := sync.OnceValues(func() ([]byte, error) { return status.Encode(&told) }) // by whoever asks first
+	p.told.Store(&encode)
+}
+
+// tellStatus answers who asks how the run goes, on any goroutine: whoever can ask knows the run, and may read it.
+func (p *Peer) tellStatus() ([]byte, error) {
+	encode := p.told.Load()
+	if encode == nil {
+		return nil, contact.ErrNotHere
+	}
+	b, err := (*encode)()
+	if err == nil && len(b) > wire.MaxStatus {
+		err = contact.ErrNotHere
+	}
+	return b, err
 }
 
 // view is what the figures need to know of this peer besides what they counted.

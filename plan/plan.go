@@ -16,6 +16,7 @@ type Config struct {
 	Tokens  float64  // token budget
 	Batch   int      // windows in a worker's inner step; 0 leaves it to the plan
 	H       int      // inner steps between two rounds of a fragment; 0 leaves it to the plan
+	Given   string   // flags of dunlin coordinator that are decided, for the command that the plan tells
 
 	Pipeline *Pipeline // nil when every peer holds the whole model
 }
@@ -161,6 +162,7 @@ type Plan struct {
 
 	Pipeline *Pipeline `json:"pipeline,omitempty"` // with stages, the plan's rounds are those of the largest
 
+	given     string
 	timetable Timetable
 }
 
@@ -190,7 +192,7 @@ func (c Config) with(r Recipe) *Plan {
 	m := c.Model
 	p := &Plan{
 		Model: m.Name, Parameters: whole, Peers: peers, Pipeline: c.Pipeline, Recipe: r.Name, OuterLR: r.OuterLR, InnerLR: r.InnerLR,
-		Reasons: []string{}, Advice: []string{}, LinkRate: s.link, Batch: c.Batch,
+		Reasons: []string{}, Advice: []string{}, LinkRate: s.link, Batch: c.Batch, given: c.Given,
 	}
 	contributors := float64(min(s.peers, members))
 	if p.Batch == 0 {

@@ -27,7 +27,7 @@ func (p *Plan) Text() string {
 	if p.Pipeline != nil {
 		p.Pipeline.text(row)
 	}
-	row("choose", "--recipe %s --h %d --fragments %d --worker-batch %d --outer-lr %.3g --lr %.3g", p.Recipe, p.H, p.Fragments, p.Batch, p.OuterLR, p.InnerLR)
+	row("choose", "dunlin coordinator %s --recipe %s --h %d --fragments %d --worker-batch %d --outer-lr %.3g --lr %.3g", p.given, p.Recipe, p.H, p.Fragments, p.Batch, p.OuterLR, p.InnerLR)
 	row("inner step", "%s of the median worker; the links allow a round every %d", seconds(p.StepSeconds), p.LeastH)
 	row("a round", "%.2g inner steps on its way; rounds take %.0f %% of a link of %s", p.Overlap, 100*p.Load, bits(p.LinkRate))
 	row("in steps", "%.1f %% of the time (fp32 DiLoCo that waits %.1f %%, fp32 data-parallel %.2g %%)", 100*p.Utilisation, 100*p.BlockingDiLoCo, 100*p.DataParallel)

@@ -94,6 +94,7 @@ func TestTimetableReproducesStreamingDiLoCo(t *testing.T) {
 // The bandwidth table of the scaling laws of DiLoCo (Charles et al. 2025), by H. Where both papers print the same
 // training (10B, H = 100), their figures are up to two points of the grid apart, so three are allowed here in a few cells.
 func TestTimetableReproducesScalingLaws(t *testing.T) {
+	const beyond = 1207 // the point behind the grid: "1000+"
 	for _, m := range []struct {
 		name   string
 		layers int
@@ -108,6 +109,10 @@ func TestTimetableReproducesScalingLaws(t *testing.T) {
 		{"405B", 126, 405e9, 26, map[int][5]float64{
 			1: {126.5, 222.3, 268.3, 323.8, 323.8}, 10: {19.3, 72.0, 126.5, 184.2, 268.3}, 50: {3.6, 13.3, 28.1, 59.6, 184.2},
 			100: {2.0, 7.5, 16.0, 33.9, 126.5}, 300: {0.7, 3.0, 6.2, 13.3, 59.6},
+		}},
+		{"671B", 61, 671e9, 20, map[int][5]float64{
+			1: {323.8, 569.0, 686.6, 686.6, beyond}, 10: {49.4, 152.6, 268.3, 390.7, 686.6}, 50: {7.5, 33.9, 72.0, 126.5, 390.7},
+			100: {4.3, 16.0, 41.0, 72.0, 268.3}, 300: {1.7, 6.2, 13.3, 28.1, 126.5},
 		}},
 	} {
 		far := 0

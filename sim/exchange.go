@@ -131,7 +131,7 @@ func (p *process) serve(r wire.Request) ([]byte, error) {
 		if b := p.h.disk.manifest(r.Hash); b != nil {
 			return b, nil
 		}
-	case wire.WhatSpec, wire.WhatPeers, wire.WhatStage, wire.WhatPull: // every simulated peer knows them, and holds the whole model
+	case wire.WhatSpec, wire.WhatPeers, wire.WhatStage, wire.WhatPull, wire.WhatStatus: // every simulated peer knows them, and holds the whole model
 	}
 	return nil, errNotHere
 }

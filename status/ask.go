@@ -2,7 +2,6 @@ package status
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -41,9 +40,6 @@ func Ask(ctx context.Context, page string) (*Snapshot, []byte, error) {
 	if response.StatusCode != http.StatusOK {
 		return nil, nil, fmt.Errorf("%s: %.80s", response.Status, strings.TrimSpace(string(body)))
 	}
-	shot := new(Snapshot)
-	if err := json.Unmarshal(body, shot); err != nil {
-		return nil, nil, fmt.Errorf("read snapshot: %w", err)
-	}
-	return shot, body, nil
+	shot, err := Decode(body)
+	return shot, body, err
 }

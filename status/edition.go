@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -43,7 +44,7 @@ func (e *edition) age() time.Duration { return time.Since(e.published) }
 // encode makes the edition's bytes unless they are there.
 func (e *edition) encode() error {
 	e.once.Do(func() {
-		if e.json, e.err = json.Marshal(finite(e.snapshot)); e.err != nil {
+		if e.json, e.err = Encode(e.snapshot); e.err != nil {
 			return
 		}
 		sum := sha256.Sum256(e.json)
@@ -51,6 +52,18 @@ func (e *edition) encode() error {
 		e.event = slices.Concat([]byte("event: snapshot\nid: "), strconv.AppendUint(nil, e.number, 10), []byte("\ndata: "), e.json, []byte("\n\n"))
 	})
 	return e.err
+}
+
+// Encode is a snapshot as JSON. Figures that are not numbers are left out.
+func Encode(s *Snapshot) ([]byte, error) { return json.Marshal(finite(s)) }
+
+// Decode reads what Encode wrote.
+func Decode(b []byte) (*Snapshot, error) {
+	s := new(Snapshot)
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, fmt.Errorf("read snapshot: %w", err)
+	}
+	return s, nil
 }
 
 // A stream of events that is gzip is its header once and then parts of deflate (RFC 1951), each by itself and each ended by

@@ -110,11 +110,11 @@ func pageShows(t *testing.T, ctx context.Context) {
 		"rate": "8,040", "own": "you 2,010 (25 %)", "left": "≈ 36 s left",
 		"cards":    "NVIDIA GeForce RTX 3060: 97 % · 10.0 GB of 12.0 GB · 71 °C · 168 of 170 W · held down by power limit, heat",
 		"training": "4", "syncing": "· 1 syncing", "lost": "◐ 1 lost in 10 m: ab12: no heartbeat", "agree": "● states agree",
-		"failed": "59 commits · 1 failed attempt: slab 3 below quorum",
+		"failed": "59 commits, the newest of 4 · 1 failed attempt: slab 3 below quorum",
 		"bits":   "8.02", "bytes-day": "2.13 GB a day and peer", "ratio": "79.8× below data-parallel",
 		"link-text": "", "peers-count": "5 alive · 1 gone",
 		"thanks-count": "to 2 peers, counted from height 40", "samples-prompt": "func ", "pause": "pause",
-		"machine-does": "cpu · about 2,010 tokens/s · other programs use 1.3 of 8 cores · sent today 1.90 MB",
+		"machine-does": "cpu · about 2,010 tokens/s · other programs use 1.3 of 8 cores · sent 1.90 MB and received 2.50 MB today",
 	} {
 		if got := eval[string](t, ctx, fmt.Sprintf(`document.getElementById(%q).textContent`, id)); got != want {
 			t.Errorf("%s says %q, want %q", id, got, want)
@@ -122,6 +122,10 @@ func pageShows(t *testing.T, ctx context.Context) {
 	}
 	if got := eval[string](t, ctx, `[...document.querySelectorAll("#peers-table tbody tr")].map((r) => r.children[0].textContent + "|" + r.children[13].textContent).join("; ")`); !strings.HasPrefix(got, "slot 2 (you)|") || strings.Count(got, "differs") != 1 {
 		t.Errorf("peers: %s", got)
+	}
+
+	if got := eval[string](t, ctx, `[...document.querySelectorAll("#stage-arcs.shown path")].map((p) => p.textContent).join()`); got != n.StageMoves[0].Text {
+		t.Errorf("arcs of moves: %q", got)
 	}
 
 	// Below the fold, by keyboard and button.

@@ -28,7 +28,7 @@ func sample() *Snapshot {
 			Moves:    []Move{{0, true, "slot 1 joins"}, {400_000, false, "slot 5 leaves: no heartbeat for 20 s"}},
 		},
 		Speed:  Speed{TokensPerSecond: value(8040), Own: value(2010), Step: value(0.5), StepP95: value(0.6), SecondsLeft: value(36), Classes: []string{"GeForce RTX 3060", "cpu avx512"}, History: []Rate{{At: 0}, {1, 8040, 4, 2010, []float64{6030, 2010}}}},
-		Health: Health{Training: 4, Syncing: 1, Lost: 1, LastLost: "ab12: no heartbeat", Commits: 59, FailedAttempts: 1, LastFailure: "slab 3 below quorum", StatesAgree: &agree},
+		Health: Health{Training: 4, Syncing: 1, Lost: 1, LastLost: "ab12: no heartbeat", Commits: 59, Contributed: 4, FailedAttempts: 1, LastFailure: "slab 3 below quorum", StatesAgree: &agree},
 		Cost:   Cost{BitsPerParameter: value(8.02), UploadBitsPerParameter: value(9.61), BytesRatio: value(79.8), BytesPerPeerDay: value(2.13e9)},
 		Rounds: []Round{
 			{Fragment: 0, Base: 29, Attempt: "1/58", Phase: "committing", Members: 4, Waiting: []string{"slot 3: 2 steps behind"}, Ready: value(110), Opened: value(110.4), Summed: value(110.9), Held: value(111.2), Closed: value(111.3)},
@@ -40,11 +40,11 @@ func sample() *Snapshot {
 	}
 	s.Cards = []Card{{Name: "NVIDIA GeForce RTX 3060", Utilisation: 0.97, Used: 10e9, Total: 12e9, Temperature: 71, Power: 168.4, PowerLimit: 170, Throttled: []string{"power limit", "heat"}}}
 	s.Stages = []Stage{{0, 300_000, 2, 2, state, value(0.012)}, {1, 541_000, 3, 2, wire.Hash{}, nil}}
-	s.StageMoves = []Note{{at, "ab12 moves: move stage 1 to 2: short of peers"}}
+	s.StageMoves = []StageMove{{at, 0, 1, "ab12 moves: move stage 1 to 2: short of peers"}}
 	s.Thanks = Thanks{Since: 40, Givers: 2, Ranks: []Giver{{1, "ananananan", "Ana", false, 700_000, 50}, {2, "bobobobobo", "", true, 212_000, 30}}}
 	s.Samples = []Sample{{0, 0, 5.55, "func ", "\u2588q<b>x"}, {96, 800_000, 2.654, "func ", "(r *Reader) Next() error {"}}
 	s.Machine = &Machine{
-		State: "paused", Reason: "outside its hours, 22:00-07:00", Until: &at, Device: "cpu", Estimate: value(2010), Others: 1.25, Cores: 8, SentToday: 1_900_000,
+		State: "paused", Reason: "outside its hours, 22:00-07:00", Until: &at, Device: "cpu", Estimate: value(2010), Others: 1.25, Cores: 8, SentToday: 1_900_000, ReceivedToday: 2_500_000,
 		Limits: []Limit{{"up", "8mbit", "rate", "most that it sends", "like 10mbit"}, {"pause-when-busy", "true", "bool", "pause while others work", "true, false"}},
 		Log:    []Note{{at, "pause: outside its hours"}},
 	}

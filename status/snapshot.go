@@ -9,27 +9,27 @@ import (
 // Snapshot is everything the page, the API and the terminal show. It is never
 // changed after it is published.
 type Snapshot struct {
-	At         time.Time  `json:"at"`
-	Version    string     `json:"version"` // of the program
-	Self       string     `json:"self"`    // peer id
-	Role       string     `json:"role"`    // "coordinator" or "worker"
-	Invite     string     `json:"invite,omitempty"`
-	Run        Run        `json:"run"`
-	Learning   Learning   `json:"learning"`
-	Speed      Speed      `json:"speed"`
-	Health     Health     `json:"health"`
-	Cost       Cost       `json:"cost"`
-	Peers      []Peer     `json:"peers"`                 // by slot
-	Cards      []Card     `json:"cards,omitempty"`       // that train here, where there is telemetry
-	Stages     []Stage    `json:"stages,omitempty"`      // of a model that is spread over peers; none where each holds all of it
-	StageMoves []Note     `json:"stage_moves,omitempty"` // of peers between stages, newest first, bounded
-	Rounds     []Round    `json:"rounds"`                // newest last, bounded
-	Ledger     []Entry    `json:"ledger"`                // newest first, bounded
-	Notes      []Note     `json:"notes"`                 // newest first, bounded
-	Thanks     Thanks     `json:"thanks"`
-	Transfers  []Transfer `json:"transfers,omitempty"` // that must end before this worker trains
-	Samples    []Sample   `json:"samples"`             // the first one, then the newest ones, newest last; on a coordinator
-	Machine    *Machine   `json:"machine,omitempty"`   // nil where nobody may steer this peer
+	At         time.Time   `json:"at"`
+	Version    string      `json:"version"` // of the program
+	Self       string      `json:"self"`    // peer id
+	Role       string      `json:"role"`    // "coordinator" or "worker"
+	Invite     string      `json:"invite,omitempty"`
+	Run        Run         `json:"run"`
+	Learning   Learning    `json:"learning"`
+	Speed      Speed       `json:"speed"`
+	Health     Health      `json:"health"`
+	Cost       Cost        `json:"cost"`
+	Peers      []Peer      `json:"peers"`                 // by slot
+	Cards      []Card      `json:"cards,omitempty"`       // that train here, where there is telemetry
+	Stages     []Stage     `json:"stages,omitempty"`      // of a model that is spread over peers; none where each holds all of it
+	StageMoves []StageMove `json:"stage_moves,omitempty"` // of peers between stages, newest first, bounded
+	Rounds     []Round     `json:"rounds"`                // newest last, bounded
+	Ledger     []Entry     `json:"ledger"`                // newest first, bounded
+	Notes      []Note      `json:"notes"`                 // newest first, bounded
+	Thanks     Thanks      `json:"thanks"`
+	Transfers  []Transfer  `json:"transfers,omitempty"` // that must end before this worker trains
+	Samples    []Sample    `json:"samples"`             // the first one, then the newest ones, newest last; on a coordinator
+	Machine    *Machine    `json:"machine,omitempty"`   // nil where nobody may steer this peer
 }
 
 // Run says which run this is and where it stands.
@@ -117,6 +117,7 @@ type Health struct {
 	Lost           int    `json:"lost"` // in the last ten minutes
 	LastLost       string `json:"last_lost,omitempty"`
 	Commits        uint64 `json:"commits"`
+	Contributed    int    `json:"contributed,omitempty"` // workers in the newest commit; 0 where that is not known
 	FailedAttempts uint64 `json:"failed_attempts"`
 	LastFailure    string `json:"last_failure,omitempty"`
 	StatesAgree    *bool  `json:"states_agree"` // all workers' state hashes at one height
@@ -185,6 +186,14 @@ type Stage struct {
 	Training   int       `json:"training"`
 	StateHash  wire.Hash `json:"state_hash"` // of its fragments
 	Wait       *float64  `json:"queue_wait"` // seconds that calls wait at its peers, mean of their own averages
+}
+
+// StageMove is a peer's move from one stage to another, and why.
+type StageMove struct {
+	At   time.Time `json:"at"`
+	From int       `json:"from"` // from 0
+	To   int       `json:"to"`
+	Text string    `json:"text"` // who, and why
 }
 
 // Round is one round of one fragment, times in seconds since the run's start
@@ -277,19 +286,20 @@ type Giver struct {
 
 // Machine is the computer that this page is of, and what its owner lets dunlin take.
 type Machine struct {
-	State     string     `json:"state"` // "starting", "training", "paused", "leaving"
-	Reason    string     `json:"reason,omitempty"`
-	Until     *time.Time `json:"until,omitempty"` // when it goes on by itself
-	Paused    bool       `json:"paused"`          // by its owner
-	Device    string     `json:"device"`
-	Estimate  *float64   `json:"estimated_tokens_per_second"`
-	Others    float64    `json:"others_cores"` // that other programs use
-	Cores     int        `json:"cores"`
-	Battery   bool       `json:"battery"`
-	Untold    string     `json:"untold,omitempty"` // what this system does not tell, so that no rule can go by it
-	SentToday uint64     `json:"sent_today_bytes"`
-	Limits    []Limit    `json:"limits"`
-	Log       []Note     `json:"log"` // newest first, bounded
+	State         string     `json:"state"` // "starting", "training", "paused", "leaving"
+	Reason        string     `json:"reason,omitempty"`
+	Until         *time.Time `json:"until,omitempty"` // when it goes on by itself
+	Paused        bool       `json:"paused"`          // by its owner
+	Device        string     `json:"device"`
+	Estimate      *float64   `json:"estimated_tokens_per_second"`
+	Others        float64    `json:"others_cores"` // that other programs use
+	Cores         int        `json:"cores"`
+	Battery       bool       `json:"battery"`
+	Untold        string     `json:"untold,omitempty"` // what this system does not tell, so that no rule can go by it
+	SentToday     uint64     `json:"sent_today_bytes"`
+	ReceivedToday uint64     `json:"received_today_bytes"`
+	Limits        []Limit    `json:"limits"`
+	Log           []Note     `json:"log"` // newest first, bounded
 }
 
 // Limit is one thing that the owner allows, by the name of its flag.

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,10 +11,10 @@ import (
 	"dunlin/wire"
 )
 
-// Text draws the snapshot for a terminal of the given width in columns (0: no
+// Text draws the snapshot for a terminal of so many columns and rows (0: no
 // bound): the four questions, then the workers, then the newest decisions. Each
-// line ends in a newline.
-func Text(s *Snapshot, width int) string {
+// line ends in a newline, and the row below the last one stays free.
+func Text(s *Snapshot, width, height int) string {
 	var b strings.Builder
 	line := func(parts ...string) { b.WriteString(clip(strings.Join(parts, ""), width) + "\n") }
 	line("dunlin     ", join(headline(s)))
@@ -30,18 +31,23 @@ func Text(s *Snapshot, width int) string {
 	if s.Machine != nil {
 		line("you        ", join(machineLine(s)))
 	}
-	b.WriteString("\n" + Table(s, width))
-	for i, n := range s.Notes {
+	b.WriteString("\n")
+	notes := s.Notes[:min(len(s.Notes), shownNotes)]
+	workers := 0
+	if height > 0 {
+		workers = max(1, height-strings.Count(b.String(), "\n")-len(notes)-3) // but for heading, empty line and the cursor's
+	}
+	b.WriteString(table(s, width, workers))
+	for i, n := range notes {
 		if i == 0 {
 			b.WriteString("\n")
-		}
-		if i == 3 {
-			break
 		}
 		line(n.At.Format("15:04:05"), "   ", plain(n.Text))
 	}
 	return b.String()
 }
+
+const shownNotes = 3
 
 func join(parts []string) string { return strings.Join(parts, " · ") }
 
@@ -138,7 +144,14 @@ func healthLine(s *Snapshot) []string {
 	if h.FailedAttempts > 0 && h.LastFailure != "" {
 		failed += " (" + plain(h.LastFailure) + ")"
 	}
-	parts = append(parts, Count(h.Commits)+" commits", failed)
+	commits := Count(h.Commits) + " commits"
+	if h.Commits == 1 {
+		commits = "1 commit"
+	}
+	if h.Contributed > 0 {
+		commits += ", the newest of " + Count(uint64(h.Contributed))
+	}
+	parts = append(parts, commits, failed)
 	if h.OwnerRestarts > 0 {
 		parts = append(parts, Count(h.OwnerRestarts)+" sums began without error feedback")
 	}
@@ -164,7 +177,7 @@ func machineLine(s *Snapshot) []string {
 			parts = append(parts, "gave "+Figure(float64(g.Tokens))+" tokens, rank "+Count(uint64(g.Rank))+" of "+Count(uint64(s.Thanks.Givers)))
 		}
 	}
-	return append(parts, "sent today "+Bytes(float64(m.SentToday)))
+	return append(parts, "sent "+Bytes(float64(m.SentToday))+" and received "+Bytes(float64(m.ReceivedToday))+" today")
 }
 
 func costLine(s *Snapshot) []string {
@@ -172,8 +185,19 @@ func costLine(s *Snapshot) []string {
 	return []string{
 		"upload " + known(c.UploadBitsPerParameter, Figure) + " bits a parameter",
 		known(c.BytesPerPeerDay, Bytes) + " a day and peer",
-		known(c.BytesRatio, Figure) + "× below data-parallel",
+		ratio(c.BytesRatio),
 	}
+}
+
+// ratio compares with what fp32 data-parallel training would have sent.
+func ratio(times *float64) string {
+	switch {
+	case times == nil || !(*times > 0):
+		return Unknown + " compared with data-parallel"
+	case *times < 1:
+		return Figure(1 / *times) + "× above data-parallel"
+	}
+	return Figure(*times) + "× below data-parallel"
 }
 
 // column of the workers' table; those of a high rank go first when the
@@ -187,9 +211,19 @@ type column struct {
 // Table draws the workers: tokens, tokens/s, share of time in inner steps,
 // bytes, and the state each has in memory. Columns that do not fit are left
 // out. Each line ends in a newline.
-func Table(s *Snapshot, width int) string {
+func Table(s *Snapshot, width int) string { return table(s, width, 0) }
+
+// table is Table with at most so many rows below its heading; 0 is no bound. Where they are too few, those who train are shown.
+func table(s *Snapshot, width, most int) string {
 	if len(s.Peers) == 0 {
 		return clip(" no worker yet: on another machine, dunlin join "+invite(s), width) + "\n"
+	}
+	peers, rest := s.Peers, 0
+	if most > 0 && len(peers) > most {
+		peers = slices.Clone(peers)
+		slices.SortStableFunc(peers, func(a, b Peer) int { return cmp.Or(first(a.You, b.You), first(a.Alive, b.Alive)) })
+		rest = len(peers) - max(most-1, 1)
+		peers = peers[:len(peers)-rest]
 	}
 	height, same := commonHeight(s.Peers)
 	state := "state"
@@ -209,22 +243,36 @@ func Table(s *Snapshot, width int) string {
 	if len(s.Stages) == 0 {
 		columns = slices.Delete(columns, 1, 2)
 	}
-	rows := make([][]string, 0, len(s.Peers))
+	rows := make([][]string, 0, len(peers))
 	for drop := 5; ; drop-- {
 		columns = keep(columns, func(c column) bool { return c.rank < drop })
 		rows = rows[:0]
-		for i := range s.Peers {
+		for i := range peers {
 			row := make([]string, len(columns))
 			for c := range columns {
-				row[c] = columns[c].cell(&s.Peers[i])
+				row[c] = columns[c].cell(&peers[i])
 			}
 			rows = append(rows, row)
 		}
 		text, fits := layTable(columns, rows, width)
 		if fits || drop == 1 {
+			if rest > 0 {
+				text += clip(fmt.Sprintf(" … and %s more", Count(uint64(rest))), width) + "\n"
+			}
 			return text
 		}
 	}
+}
+
+// first orders what is so before what is not.
+func first(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
 }
 
 // layTable pads columns to their widest cell and tells whether they fit.

@@ -27,7 +27,11 @@ const (
 	WhatPeers    What = 5 // answer: Peers that this one knows; Hash is random, since answers differ
 	WhatStage    What = 6 // answer of the coordinator: Offer, the stage that it wants the asker in; Hash is random
 	WhatPull     What = 7 // answer of the coordinator: Pulled, how fast it had the asker's answers to WhatSlab of Hash, which is random
+	WhatStatus   What = 8 // answer: the newest status.Snapshot, as JSON, at most MaxStatus bytes; Hash is random
 )
+
+// MaxStatus bounds the bytes of an answer to WhatStatus.
+const MaxStatus = 8 << 20
 
 // Class is the byte class that a transfer is counted and scheduled in.
 type Class uint8
@@ -154,7 +158,7 @@ func DecodeRequest(b []byte) (*Request, error) {
 	if err := Decode(b, &r); err != nil {
 		return nil, fmt.Errorf("request: %w", err)
 	}
-	if r.Class >= Classes || r.What < WhatSpec || r.What > WhatPull || r.Index >= MaxSlabs {
+	if r.Class >= Classes || r.What < WhatSpec || r.What > WhatStatus || r.Index >= MaxSlabs {
 		return nil, fmt.Errorf("request: kind %d, class %d", r.What, r.Class)
 	}
 	return &r, nil

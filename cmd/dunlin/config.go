@@ -17,7 +17,6 @@ import (
 	"dunlin/compute"
 	"dunlin/model"
 	"dunlin/optimizer"
-	"dunlin/plan"
 	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/training"
@@ -88,6 +87,7 @@ type Config struct {
 	PageToken string  // of those who read it from elsewhere
 
 	UpPerDay       int64           // most bytes to send between two midnights; 0 is no limit
+	DownPerDay     int64           // most bytes to receive, likewise
 	Hours          allowance.Hours // when to train
 	PauseWhenBusy  bool            // while others use the processor
 	PauseOnBattery bool
@@ -117,8 +117,8 @@ type Config struct {
 
 	Watch bool // show a page's figures again and again
 
-	Peers  []plan.Group // who would train
-	Figure string       // file of a plan's figure
+	Peers  []planned // who would train
+	Figure string    // file of a plan's figure
 
 	Workers int  // of a swarm on this machine
 	Chaos   bool // kill and replace them

@@ -22,6 +22,7 @@ func (c *Config) limits() []option {
 	return append([]option{
 		c.up(), c.down(),
 		memory(&c.UpPerDay, "up-per-day", "most that it sends between two midnights, headers not included; then it pauses until the next one"),
+		memory(&c.DownPerDay, "down-per-day", "most that it receives between two midnights, headers not included; then it pauses until the next one"),
 		c.threads(), c.duty(), c.memory(), c.disk(),
 		{key: "schedule", usage: "when to train, by this machine's clock", kind: "times", allowed: allowance.HoursForm, set: func(text string) (err error) {
 			c.Hours, err = allowance.ParseHours(text)
@@ -34,7 +35,7 @@ func (c *Config) limits() []option {
 
 // rules are the limits that decide whether to train now; the others say how.
 func (c *Config) rules() allowance.Rules {
-	return allowance.Rules{Hours: c.Hours, Busy: c.PauseWhenBusy, Battery: c.PauseOnBattery, UpPerDay: uint64(c.UpPerDay), Cores: machine.Cores()}
+	return allowance.Rules{Hours: c.Hours, Busy: c.PauseWhenBusy, Battery: c.PauseOnBattery, UpPerDay: uint64(c.UpPerDay), DownPerDay: uint64(c.DownPerDay), Cores: machine.Cores()}
 }
 
 // limitsFile is where a data folder keeps limits that were changed on the page. A flag, the environment and a
@@ -120,7 +121,7 @@ func (c *Config) changeLimits(dir string, values limitValues, changes map[string
 }
 
 // gateKeys are the limits that hold at once.
-var gateKeys = []string{"up-per-day", "schedule", "pause-when-busy", "pause-on-battery"}
+var gateKeys = []string{"up-per-day", "down-per-day", "schedule", "pause-when-busy", "pause-on-battery"}
 
 func keys(options []option) []string {
 	out := make([]string, len(options))
@@ -150,6 +151,7 @@ func (c *Config) promise() string {
 	add(c.Up > 0, "at most %s up (≤ %s a day)", bitRate(float64(c.Up)), status.Bytes(float64(c.Up)/8*86400))
 	add(c.Down > 0, "at most %s down", bitRate(float64(c.Down)))
 	add(c.UpPerDay > 0, "at most %s up a day", status.Bytes(float64(c.UpPerDay)))
+	add(c.DownPerDay > 0, "at most %s down a day", status.Bytes(float64(c.DownPerDay)))
 	add(c.Duty < 1, "%.0f %% of the time", 100*c.Duty)
 	add(c.Memory > 0, "%s of memory", status.Bytes(float64(c.Memory)))
 	add(c.Cards.Temperature > 0, "a GPU at most at %.0f °C", c.Cards.Temperature)

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,12 +29,13 @@ func newPlan(t *terminal) *cobra.Command {
 	return t.command("plan", "tell before a run starts whether it can work, what it costs and which settings suit it",
 		"  dunlin plan --preset small --peers \"8 x 3k up 10mbit down 50mbit\" --tokens 1000000000\n"+
 			"  dunlin plan --preset gpt2 --peers \"8 x 20k up 10mbit down 50mbit latency 40 churn 0.1 cores 0, 2 x 90k up 1gbit down 1gbit cores 0\" --svg plan.svg\n"+
+			"  dunlin plan --preset small --peers \"8 x RTX 3060 up 10mbit down 10mbit, 40 x 150gflops up 5mbit down 20mbit cores 4\"\n"+
 			"  dunlin plan --preset gpt2 --stages 3 --peers \"6 x 3k up 100mbit down 100mbit\"\n"+
 			"  dunlin plan --preset llama-1b --peers \"4 x 5k up 5mbit down 20mbit\" --json",
 		exactly(), t.plan,
 		c.spread()[0], c.spread()[1], c.spread()[2],
 		groups(&c.Peers, "peers"),
-		c.preset(model.Presets()...), c.context(),
+		c.preset(model.Presets()...),
 		whole(&c.Tokens, "tokens", 1_000_000_000, 1, 1<<56, "token budget of the run"),
 		choice(&c.Recipe, "recipe", anyRecipe, "how the swarm trains; auto takes the best for learning that the links carry", append([]string{anyRecipe}, recipe.Names()...)...),
 		whole(&c.WorkerBatch, "worker-batch", 0, 0, 4096, "training windows in one inner step of a worker; 0 lets the plan choose"),
@@ -40,34 +43,59 @@ func newPlan(t *terminal) *cobra.Command {
 		text(&c.Figure, "svg", "", "path", "file for a figure of the time in steps by bandwidth"))
 }
 
+// planned is a group of peers and, where nobody has measured its speed, what is known of its devices instead.
+type planned struct {
+	plan.Group
+	device string  // as it was given
+	peak   float64 // operations a second; 0 where Speed is known
+}
+
+// assumedShare of a device's peak is what training is taken to reach where nobody has measured it.
+const assumedShare = 0.4
+
+// cardPeaks are float32 operations a second of common cards, in TFLOP/s, by the makers' data sheets.
+func cardPeaks() map[string]float64 {
+	return map[string]float64{
+		"GTX 1060": 4.4, "GTX 1080": 8.9, "RTX 2060": 6.5, "RTX 2080": 10.1, "RTX 3060": 12.7, "RTX 3070": 20.3, "RTX 3080": 29.8, "RTX 3090": 35.6,
+		"RTX 4060": 15.1, "RTX 4070": 29.1, "RTX 4080": 48.7, "RTX 4090": 82.6, "T4": 8.1, "L4": 30.3, "A100": 19.5, "H100": 66.9,
+	}
+}
+
 // groups is peers by their properties.
-func groups(to *[]plan.Group, key string) option {
+func groups(to *[]planned, key string) option {
 	return option{
-		key, "who trains: COUNT x TOKENS/S with up and down, and if known latency (ms), churn (departures an hour), cores (0: a GPU trains); groups with a comma between", "groups",
-		"4 x 5k up 10mbit down 50mbit", `like "4 x 5k up 10mbit down 50mbit latency 40 churn 0.1 cores 8"`, func(text string) (err error) {
+		key, "who trains: COUNT x SPEED with up and down, and if known latency (ms), churn (departures an hour), cores (0: a GPU trains); groups with a comma between. SPEED is tokens a second, a peak like 200gflops or 12tflops, or a card", "groups",
+		"4 x 5k up 10mbit down 50mbit", `like "4 x 5k up 10mbit down 50mbit latency 40 churn 0.1 cores 8" or "8 x RTX 3060 up 10mbit down 10mbit"`, func(text string) (err error) {
 			*to, err = parseGroups(text)
 			return err
 		},
 	}
 }
 
-func parseGroups(text string) ([]plan.Group, error) {
-	var all []plan.Group
+func parseGroups(text string) ([]planned, error) {
+	var all []planned
 	for part := range strings.SplitSeq(text, ",") {
 		words := strings.Fields(part)
-		if len(words) < 3 || words[1] != "x" || len(words)%2 == 0 {
+		from := slices.IndexFunc(words, func(w string) bool { return slices.Contains([]string{"up", "down", "latency", "churn", "cores"}, w) })
+		if from < 0 {
+			from = len(words)
+		}
+		if from < 3 || words[1] != "x" {
 			return nil, fmt.Errorf("%q is no group of peers", shorten(strings.TrimSpace(part)))
 		}
-		g := plan.Group{Latency: 0.05, Cores: 1}
+		g := planned{Group: plan.Group{Latency: 0.05, Cores: 1}}
 		var err error
 		if g.Count, err = strconv.Atoi(words[0]); err != nil {
 			return nil, fmt.Errorf("%q is no number of peers", shorten(words[0]))
 		}
-		if g.Speed, err = parseAmount(words[2]); err != nil {
+		if err := g.setSpeed(strings.Join(words[2:from], " ")); err != nil {
 			return nil, err
 		}
-		for i := 3; i < len(words); i += 2 {
-			if err := setGroup(&g, words[i], words[i+1]); err != nil {
+		for i := from; i < len(words); i += 2 {
+			if i+1 == len(words) {
+				return nil, fmt.Errorf("%q has no value", words[i])
+			}
+			if err := setGroup(&g.Group, words[i], words[i+1]); err != nil {
 				return nil, fmt.Errorf("%s %q: %w", shorten(words[i]), shorten(words[i+1]), err)
 			}
 		}
@@ -77,6 +105,44 @@ func parseGroups(text string) ([]plan.Group, error) {
 		all = append(all, g)
 	}
 	return all, nil
+}
+
+// setSpeed reads tokens a second, a peak, or the name of a card.
+func (g *planned) setSpeed(text string) (err error) {
+	if g.Speed, err = parseAmount(text); err == nil {
+		return nil
+	}
+	g.device = text
+	for unit, factor := range map[string]float64{"gflops": 1e9, "tflops": 1e12} {
+		if digits, ok := strings.CutSuffix(strings.ToLower(text), unit); ok {
+			x, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
+			if err != nil || !(x > 0 && x < 1e9) {
+				return fmt.Errorf("%q is no peak like 200gflops or 12tflops", shorten(text))
+			}
+			g.peak = x * factor
+			return nil
+		}
+	}
+	plain := strings.NewReplacer(" ", "", "-", "", "_", "")
+	for name, peak := range cardPeaks() {
+		if strings.EqualFold(plain.Replace(text), plain.Replace(name)) {
+			g.device, g.peak, g.Cores = name, peak*1e12, 0
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is neither tokens a second like 20000 or 20k, nor a peak like 12tflops, nor one of these cards: %s", shorten(text), strings.Join(slices.Sorted(maps.Keys(cardPeaks())), ", "))
+}
+
+// reckoned returns groups with a speed each, and says which are assumed.
+func reckoned(peers []planned, shape model.Config) (groups []plan.Group, assumed []string) {
+	for _, g := range peers {
+		if g.peak > 0 {
+			g.Speed = assumedShare * g.peak / shape.FLOPPerToken(shape.Context)
+			assumed = append(assumed, fmt.Sprintf("%s: %s tokens/s are assumed, %.0f %% of %s TFLOP/s; measure one with dunlin bench train", g.device, rate(g.Speed), 100*assumedShare, rate(g.peak/1e12)))
+		}
+		groups = append(groups, g.Group)
+	}
+	return groups, assumed
 }
 
 func setGroup(g *plan.Group, key, value string) (err error) {
@@ -118,13 +184,15 @@ func (t *terminal) plan(_ context.Context, c *Config, _ []string) error {
 	if err != nil {
 		return err
 	}
-	config := plan.Config{Groups: c.Peers, Model: planModel(c.Preset, shape), Recipes: recipes, Tokens: float64(c.Tokens), Batch: c.WorkerBatch, H: c.H}
+	groups, assumed := reckoned(c.Peers, shape)
+	config := plan.Config{Groups: groups, Model: planModel(c.Preset, shape), Recipes: recipes, Tokens: float64(c.Tokens), Batch: c.WorkerBatch, H: c.H, Given: fmt.Sprintf("--preset %s --tokens %d", c.Preset, c.Tokens)}
 	if c.Stages > 1 {
+		config.Given += fmt.Sprintf(" --stages %d --activations %s --micro-batch %d", c.Stages, c.Activations, c.Micro)
 		bits, err := bitsOf(c.Activations)
 		if err != nil {
 			return err
 		}
-		if config.Pipeline, err = planPipeline(c.Peers, shape, c.Stages, c.Micro, bits); err != nil {
+		if config.Pipeline, err = planPipeline(groups, shape, c.Stages, c.Micro, bits); err != nil {
 			return err
 		}
 	}
@@ -132,6 +200,7 @@ func (t *terminal) plan(_ context.Context, c *Config, _ []string) error {
 	if err != nil {
 		return err
 	}
+	p.Advice = append(assumed, p.Advice...)
 	if c.Figure != "" {
 		if err := os.WriteFile(c.Figure, []byte(p.SVG()), 0o644); err != nil {
 			return fmt.Errorf("write figure: %w", err)

@@ -39,8 +39,8 @@ type stay struct {
 	device   string   // that trains, for people
 	estimate *float64 // its tokens a second
 
-	sent    atomic.Uint64 // bytes since it began
-	entries entries
+	sent, received atomic.Uint64 // bytes since it began
+	entries        entries
 }
 
 // entries reads the ledger for the page while there is a peer that has it open.
@@ -108,6 +108,7 @@ func again(ctx context.Context, once func(stage int) error, say func(any)) error
 // once takes part in one stage of a run that has some, the one that it is told or else asks for, or in the run.
 func (s *stay) once(ctx context.Context, c *Config, stage int, events chan<- any) (err error) {
 	s.sent.Store(0)
+	s.received.Store(0)
 	say := func(ev any) {
 		select {
 		case events <- ev:
@@ -135,7 +136,9 @@ func (s *stay) once(ctx context.Context, c *Config, stage int, events chan<- any
 	}
 	var host *swarm.Host
 	show := func(snapshot *status.Snapshot) {
-		s.sent.Store(host.Stats().Socket.Out)
+		moved := host.Stats().Socket
+		s.sent.Store(moved.Out)
+		s.received.Store(moved.In)
 		showWays(snapshot, host)
 		select {
 		case events <- snapshot:

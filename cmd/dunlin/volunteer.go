@@ -46,8 +46,8 @@ type volunteer struct {
 	closed  *allowance.Pause // nil while it may train
 	leaving string           // why the running stay was told to end; "" while it was not
 	newest  *status.Snapshot
-	history []status.Note // newest last
-	sent    uint64        // bytes of the running stay that the gate has heard of
+	history []status.Note   // newest last
+	moved   allowance.Moved // bytes of the running stay that the gate has heard of
 
 	asks   chan ask // from the page
 	events chan any // from the running stay
@@ -166,7 +166,7 @@ func (v *volunteer) checkClock(ctx context.Context, servers []string) {
 // begin starts a stay and returns what ends it.
 func (v *volunteer) begin(ctx context.Context, ended chan<- error) context.CancelCauseFunc {
 	ctx, end := context.WithCancelCause(ctx)
-	v.leaving, v.sent = "", 0
+	v.leaving, v.moved = "", allowance.Moved{}
 	config := *v.c
 	go func() { ended <- v.stay.run(ctx, &config, v.events) }()
 	return end
@@ -264,11 +264,15 @@ func (v *volunteer) look() {
 	v.step(allowance.Seen{Others: load.Others, Battery: load.Battery})
 }
 
-// traffic tells the gate what the running stay has sent since it was told last.
+// traffic tells the gate what the running stay has sent and received since it was told last.
 func (v *volunteer) traffic() {
-	if sent := v.stay.sent.Load(); sent > v.sent {
-		v.step(allowance.Sent{Bytes: sent - v.sent})
-		v.sent = sent
+	now := allowance.Moved{Sent: v.stay.sent.Load(), Received: v.stay.received.Load()}
+	if now.Sent < v.moved.Sent || now.Received < v.moved.Received {
+		v.moved = allowance.Moved{} // it moved to another stage and counts anew
+	}
+	if now != v.moved {
+		v.step(allowance.Moved{Sent: now.Sent - v.moved.Sent, Received: now.Received - v.moved.Received})
+		v.moved = now
 	}
 }
 
@@ -361,7 +365,7 @@ func (v *volunteer) publish(s *status.Snapshot) {
 	shown := *s
 	m := &status.Machine{
 		State: "training", Reason: s.Run.Reason, Device: v.stay.device, Estimate: v.stay.estimate, Others: v.load.Others, Cores: machine.Cores(),
-		Battery: v.load.Battery, Untold: v.untold, SentToday: v.gate.State().Sent, Paused: v.gate.State().Paused, Limits: v.c.shown(v.values),
+		Battery: v.load.Battery, Untold: v.untold, SentToday: v.gate.State().Sent, ReceivedToday: v.gate.State().Received, Paused: v.gate.State().Paused, Limits: v.c.shown(v.values),
 	}
 	for _, n := range slices.Backward(v.history) {
 		m.Log = append(m.Log, n)

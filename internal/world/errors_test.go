@@ -119,7 +119,16 @@ func TestWhatRefusedPeersAreTold(t *testing.T) {
 // TestFirstContact: who asks the wrong peer for a run, or nobody, learns which.
 func TestFirstContact(t *testing.T) {
 	w := newWorld(t, nil, func(*recipe.Run) {})
-	w.start(place{})
+	lead := w.start(place{change: func(c *peer.Config) {
+		publish := c.Publish
+		c.Publish = func(s *status.Snapshot) {
+			if s.Invite = "dunlin1:secret"; publish != nil {
+				publish(s)
+			}
+		}
+	}})
+	first := lead.await("a snapshot", func(*status.Snapshot) bool { return true })
+	lead.await("another", func(s *status.Snapshot) bool { return s.At.After(first.At) })
 	ask := func(run wire.Hash, addrs []string) error {
 		t.Helper()
 		host, err := swarm.New(t.Context(), swarm.Config{Key: testKey(30), Protocol: "/dunlin/1/" + run.String(), Handler: contact.Deaf{}})
@@ -141,7 +150,26 @@ func TestFirstContact(t *testing.T) {
 	}
 	other := wire.HashLeaf([]byte("elsewhere"))
 	says(t, ask(other, addrs).Error(), other.Short(), "does not serve this run", "invite is its newest")
+
+	// Whoever knows the run may ask how it goes, and is not told its invite.
+	look := func() (*status.Snapshot, error) {
+		host, err := swarm.New(t.Context(), swarm.Config{Key: testKey(31), Protocol: "/dunlin/1/" + w.id.String(), Handler: contact.Deaf{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer host.Close()
+		b, err := contact.FetchStatus(t.Context(), transport{Host: host}, []wire.Known{{Peer: w.lead.host.ID(), Addrs: addrs}})
+		if err != nil {
+			return nil, err
+		}
+		return status.Decode(b)
+	}
+	if s, err := look(); err != nil || s.Run.ID != w.id || s.Role != "coordinator" || s.Invite != "" {
+		t.Errorf("%+v, %v", s, err)
+	}
 	w.lead.halt()
+	_, err := look()
+	says(t, err.Error(), "the coordinator cannot be reached at", "check that it runs")
 	says(t, ask(w.id, addrs).Error(), w.id.Short(), "cannot be reached at", "check that it runs")
 }
 

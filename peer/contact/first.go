@@ -66,6 +66,32 @@ func fetchSpec(ctx context.Context, t Network, coordinator wire.PeerID, addrs []
 	return &signed, recipe.Check(spec)
 }
 
+// FetchStatus asks a run's coordinators, one after another, how the run goes: the answer is a status.Snapshot as JSON.
+func FetchStatus(ctx context.Context, t Network, coordinators []wire.Known) ([]byte, error) {
+	var errs []error
+	for _, c := range coordinators {
+		ask, done := context.WithTimeout(ctx, specWithin/3)
+		b, err := fetchStatus(ask, t, c)
+		if done(); err == nil {
+			return b, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func fetchStatus(ctx context.Context, t Network, coordinator wire.Known) ([]byte, error) {
+	if err := t.Connect(ctx, coordinator.Peer, coordinator.Addrs); err != nil {
+		return nil, fmt.Errorf("the coordinator cannot be reached at %v: %w; check that it runs, that the invite is its newest and that this machine is online", coordinator.Addrs, err)
+	}
+	request := wire.Encode(&wire.Request{Class: wire.ClassObserver, What: wire.WhatStatus, Hash: wire.HashLeaf([]byte(rand.Text()))})
+	b, err := t.Fetch(ctx, coordinator.Peer, wire.ClassObserver, request, wire.MaxStatus)
+	if err != nil {
+		return nil, fmt.Errorf("the coordinator does not say how the run goes (one of an older release cannot, and one that has just started has nothing to say yet): %w", err)
+	}
+	return b, nil
+}
+
 // FetchStage asks a run's coordinators, one after another, which stage they want this
 // peer in. Of several only the one that leads knows: it is looked for until it answers.
 func FetchStage(ctx context.Context, t Network, coordinators []wire.Known, spec *wire.RunSpec) (*wire.Offer, error) {

@@ -38,11 +38,11 @@ type Figures struct {
 	transfers       []*transfer
 	moves           []status.Move // newest last
 	rates           []status.Rate
-	classes         []string       // of devices, in the order of the rates
-	Own             OwnRounds      // of a worker
-	stageMoves      []status.Note  // of peers between stages, newest last
-	ledger          []status.Entry // newest last
-	Notes           []status.Note  // newest last
+	classes         []string           // of devices, in the order of the rates
+	Own             OwnRounds          // of a worker
+	stageMoves      []status.StageMove // of peers between stages, newest last
+	ledger          []status.Entry     // newest last
+	Notes           []status.Note      // newest last
 }
 
 // Subject is whose figures they are.
@@ -205,7 +205,7 @@ func thin[T any](points []T) []T {
 
 // Moved keeps a move between stages and its reason.
 func (f *Figures) Moved(m core.Moved) {
-	f.stageMoves = append(f.stageMoves, status.Note{At: time.Now(), Text: fmt.Sprintf("%s moves: %s", m.Peer.Short(), m.Reason)})
+	f.stageMoves = append(f.stageMoves, status.StageMove{At: time.Now(), From: m.From, To: m.To, Text: fmt.Sprintf("%s moves: %s", m.Peer.Short(), m.Reason)})
 	f.stageMoves = f.stageMoves[max(0, len(f.stageMoves)-maxNotes):]
 }
 

@@ -319,7 +319,7 @@ func (f *Figures) stageStatus(hashes []wire.Hash) []status.Stage {
 }
 
 func (f *Figures) health(v View) status.Health {
-	h := status.Health{Commits: f.Commits, Diverged: f.Diverged, OwnerRestarts: f.OwnerRestarts}
+	h := status.Health{Commits: f.Commits, Diverged: f.Diverged, OwnerRestarts: f.OwnerRestarts, Contributed: v.Thanks.newest}
 	type place struct {
 		height uint64
 		stage  int

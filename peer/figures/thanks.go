@@ -27,6 +27,7 @@ type Thanks struct {
 	path   string
 	since  uint64 // height of the first commit counted
 	height uint64 // of the newest
+	newest int    // contributors of that commit; 0 before this process has seen one
 	given  map[wire.PeerID]*gift
 	slots  map[wire.Slot]wire.PeerID
 	oldest wire.Slot // that slots may hold
@@ -91,7 +92,7 @@ func (t *Thanks) commit(height uint64, table *wire.CommitTable) {
 	if height <= t.height {
 		return
 	}
-	t.height = height
+	t.height, t.newest = height, len(table.Contributors)
 	if t.since == 0 {
 		t.since = height
 	}

@@ -37,6 +37,9 @@ func TestThanks(t *testing.T) {
 	again.member(&wire.Member{Op: wire.MemberAdmit, Slot: 2, Peer: bo})
 	again.commit(11, table(400, 400)) // was counted
 	again.commit(12, table(0, 100, 900))
+	if first.newest != 1 || again.newest != 2 {
+		t.Errorf("newest commits of %d and %d, want 1 and 2", first.newest, again.newest)
+	}
 	got := again.ranks(bo, 2, names)
 	want := []status.Giver{
 		{Rank: 1, ID: ana.String(), Name: "Ana", Tokens: 250, Commits: 2},

@@ -80,7 +80,7 @@ function health(s) {
   if (h.diverged > 0 || h.states_agree === false) setState("agree", "bad", "states differ" + (h.diverged > 0 ? ", " + count(h.diverged) + " found" : ""));
   else if (h.states_agree) setState("agree", "good", "states agree");
   else setState("agree", "none", "states not compared yet");
-  setText("failed", count(h.commits) + " commits · " + count(h.failed_attempts) + (h.failed_attempts === 1 ? " failed attempt" : " failed attempts") + (h.failed_attempts > 0 && h.last_failure ? ": " + h.last_failure : ""));
+  setText("failed", count(h.commits) + (h.commits === 1 ? " commit" : " commits") + (h.contributed > 0 ? ", the newest of " + count(h.contributed) : "") + " · " + count(h.failed_attempts) + (h.failed_attempts === 1 ? " failed attempt" : " failed attempts") + (h.failed_attempts > 0 && h.last_failure ? ": " + h.last_failure : ""));
 }
 
 function cost(s) {
@@ -325,23 +325,11 @@ $("rounds").addEventListener("toggle", () => rounds.draw());
 
 // ---- light and dark
 
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const root = document.documentElement;
-
 function lookChanged() {
-  setText("theme", { light: "look: light", dark: "look: dark" }[root.dataset.theme] ?? "look: system");
+  setText("theme", "look: " + look.name);
   for (const c of charts) c.restyle();
 }
 
-$("theme").addEventListener("click", () => {
-  const next = { undefined: dark.matches ? "light" : "dark", light: dark.matches ? "dark" : undefined, dark: dark.matches ? undefined : "light" }[root.dataset.theme];
-  if (next) root.dataset.theme = next;
-  else delete root.dataset.theme;
-  try {
-    if (next) localStorage.setItem("dunlin-theme", next);
-    else localStorage.removeItem("dunlin-theme");
-  } catch { /* no storage: the choice lasts as long as the page */ }
-  lookChanged();
-});
-dark.addEventListener("change", lookChanged);
+$("theme").addEventListener("click", () => look.next());
+new MutationObserver(lookChanged).observe(document.documentElement, { attributeFilter: ["data-theme"] });
 lookChanged();

@@ -36,7 +36,7 @@ export class Machine {
     setState("machine-state", states[machine.state] ?? "none", machine.state + (machine.reason ? ": " + machine.reason : "") + until);
     setText("pause", machine.paused ? "resume" : "pause");
     setText("machine-does", machine.device + " · about " + known(machine.estimated_tokens_per_second, figure) + " tokens/s · other programs use " +
-      machine.others_cores.toFixed(1) + " of " + count(machine.cores) + " cores" + (machine.battery ? " · on battery" : "") + " · sent today " + bytes(machine.sent_today_bytes));
+      machine.others_cores.toFixed(1) + " of " + count(machine.cores) + " cores" + (machine.battery ? " · on battery" : "") + " · sent " + bytes(machine.sent_today_bytes) + " and received " + bytes(machine.received_today_bytes) + " today");
     setText("machine-untold", machine.untold ? "This system does not tell everything that limits go by: " + machine.untold : "");
     this.log.show(machine.log ?? []);
     for (const limit of machine.limits) this.limit(limit);

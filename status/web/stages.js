@@ -1,15 +1,17 @@
 // A model that is spread over peers: a column for each stage with a chip for each
-// peer that serves it and a bar as high as calls wait there; then the moves
-// between stages and their reasons.
+// peer that serves it and a bar as high as calls wait there; above them arcs of
+// the newest moves between stages, below all that are known, with their reasons.
 
-import { $, el, setText, setAttribute, asTable } from "./dom.js";
+import { $, el, svg, setText, setAttribute, asTable } from "./dom.js";
 import { clock, count, duration, figure, known, shortHash } from "./figures.js";
 
 const highest = 48; // pixels of the longest wait
 const least = 0.05; // seconds that such a bar stands for at least
 const columns = []; // by stage: {place, wait, bar, about, chips, bySlot}
 let all = []; // the newest stages
-let moved = null; // key of the moves drawn
+const arcs = 6; // newest moves that are drawn
+let moves = []; // newest first
+let listed = null; // key of the moves listed
 
 asTable($("stages-as-table"), $("stages-table"), () => ({
   caption: "Stages, as of " + clock(new Date()),
@@ -50,13 +52,30 @@ export function stages(s, name, state) {
   }
   const micros = s.health.micro_batches ?? 0;
   setText("stages-count", count(all.length) + (micros > 0 ? " · " + figure(micros) + " micro-batches, " + count(s.health.partly_counted ?? 0) + " counted in some stages only" : ""));
-  const moves = s.stage_moves ?? [];
+  moves = s.stage_moves ?? [];
   const key = moves.map((m) => m.at).join(" ");
-  if (key === moved) return;
-  moved = key;
+  if (key === listed) return;
+  listed = key;
   $("stage-moves").replaceChildren(...moves.map((m) => el("li", {}, clock(new Date(m.at)) + " ", m.text)));
   $("stage-moves").hidden = moves.length === 0;
+  draw();
 }
+
+/** Draws the newest moves as arcs from stage to stage, the newest darkest; where columns stand below each other there is no room. */
+function draw() {
+  const boxes = columns.map((c) => c.place);
+  const inRow = boxes.every((b) => b.offsetTop === boxes[0].offsetTop);
+  setAttribute($("stage-arcs"), "class", inRow && moves.length > 0 ? "shown" : null);
+  if (!inRow) return;
+  const middle = (b) => b.offsetLeft - boxes[0].offsetLeft + b.offsetWidth / 2;
+  $("stage-arcs").replaceChildren(...moves.slice(0, arcs).filter((m) => boxes[m.from] && boxes[m.to]).reverse().map((m, n, all) => {
+    const [x, to] = [middle(boxes[m.from]), middle(boxes[m.to])];
+    const path = `M${x} 36C${x} 0 ${to} 0 ${to} 34m-4 -6l4 6l4 -6`;
+    return svg("path", { d: path, opacity: (n + 1) / all.length }, svg("title", {}, m.text));
+  }));
+}
+
+new ResizeObserver(draw).observe($("stages-columns"));
 
 /** Keeps a chip for each peer of a stage. */
 function show(c, peers, name, state) {
