@@ -132,7 +132,7 @@ func TestMorePeersTakeLessTimeAndLoseALittle(t *testing.T) {
 
 func TestOnePeerAloneIsToldSo(t *testing.T) {
 	p := mustMake(t, Config{Groups: home(1), Model: nano(), Recipes: recipes(), Tokens: 1e6})
-	if p.LeastH != 0 || !strings.Contains(p.Text(), "dunlin train") {
+	if p.LeastH != 0 || !strings.Contains(p.Text(), "dunlin train") || !strings.Contains(p.Text(), "nobody to send to") {
 		t.Errorf("H* %d\n%s", p.LeastH, p.Text())
 	}
 }

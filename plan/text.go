@@ -33,7 +33,11 @@ func (p *Plan) Text() string {
 	row("in steps", "%.1f %% of the time (fp32 DiLoCo that waits %.1f %%, fp32 data-parallel %.2g %%)", 100*p.Utilisation, 100*p.BlockingDiLoCo, 100*p.DataParallel)
 	row("efficiency", "%.2f of the tokens that the same peers make without rounds", p.Efficiency)
 	row("speed", "%s tokens a second, %.0f %% of the time after leaving and coming back (%s to load)", si(p.TokensPerSec), 100*p.Available, seconds(p.JoinSeconds))
-	row("sends", "%.2f bits a parameter and outer step, %s a day and peer, %.0f times less than fp32 data-parallel", p.BitsSent, bytesOf(p.BytesPerDay), p.FP32Ratio)
+	if p.BitsSent == 0 {
+		row("sends", "nothing: there is nobody to send to")
+	} else {
+		row("sends", "%.2f bits a parameter and outer step, %s a day and peer, %.0f times less than fp32 data-parallel", p.BitsSent, bytesOf(p.BytesPerDay), p.FP32Ratio)
+	}
 	row("token budget", "committed after %s", seconds(p.Days*86400))
 	if p.Loss == nil {
 		row("loss", "– (published laws hold from %s to %s parameters)", si(lawFrom), si(lawTo))

@@ -21,7 +21,7 @@ func DescribeEntry(body wire.Body) string {
 	case *wire.Attempt:
 		return fmt.Sprintf("fragment %d version %d, attempt %s", b.Fragment, b.Base, b.ID)
 	case *wire.Commit:
-		return fmt.Sprintf("fragment %d to version %d, %d tokens, state %s", b.Fragment, b.Base+1, b.Tokens, b.State.Short())
+		return fmt.Sprintf("fragment %d to version %d, %s tokens, state %s", b.Fragment, b.Base+1, Count(b.Tokens), b.State.Short())
 	case *wire.Settings:
 		return fmt.Sprintf("%s: %s", b.Phase, b.Reason)
 	case *wire.Checkpoint:

@@ -215,7 +215,7 @@ export class Rounds {
     const lines = [of.join(", ") + ": " + outcome(r)];
     lines.push(this.life(r).filter((p) => known(p.to)).map((p) => p.step.name + " " + duration(Math.max(p.to - p.from, 0))).join(" · "));
     const waiting = r.waiting ?? [];
-    lines.push(waiting.length ? "waited for " + waiting.join("; ") : "");
+    lines.push(waiting.length ? (known(over(r)) ? "waited: " : "waits: ") + waiting.join("; ") : "");
     say(lines);
   }
 }
