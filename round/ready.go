@@ -222,10 +222,10 @@ func (l *Leader) quorum(r *leaderRound) int {
 	return min(2, max(1, n))
 }
 
-// candidates returns the ready members that can be reached, without those that
-// failed to deliver twice unless they are needed.
+// candidates returns the ready members that can be reached, without those that failed to deliver and have said nothing
+// since, where they are a minority, and without those that failed twice, unless they are needed.
 func (l *Leader) candidates(r *leaderRound) []candidate {
-	var good, all []candidate
+	var sure, good, all []candidate
 	for _, w := range l.stage(r.fragment) {
 		ready := r.readys[w.Slot]
 		if ready == nil || !w.Connected {
@@ -233,11 +233,17 @@ func (l *Leader) candidates(r *leaderRound) []candidate {
 		}
 		c := candidate{worker: w, ready: ready.signed, included: l.history.at(w.Slot, r.fragment).included}
 		all = append(all, c)
+		if r.strikes[w.Slot] == 0 {
+			sure = append(sure, c)
+		}
 		if r.strikes[w.Slot] < 2 {
 			good = append(good, c)
 		}
 	}
-	if len(good) >= l.quorum(r) {
+	switch quorum := l.quorum(r); {
+	case len(sure) >= quorum && 2*len(sure) > len(all):
+		return sure
+	case len(good) >= quorum:
 		return good
 	}
 	return all
