@@ -40,19 +40,13 @@ func WithPeer(addrs []string, id wire.PeerID) []string {
 	return out
 }
 
+// ed25519ID is what stands before an Ed25519 key in a libp2p peer id: a multihash that is no hash (0x00) of 36 bytes, in
+// which protobuf names the kind of key (1) and its 32 bytes follow.
+const ed25519ID = "\x00\x24\x08\x01\x12\x20"
+
 // p2pID is libp2p's name for a peer: the multihash of its public key. The zero
 // id and others that are no Ed25519 key name nobody, which dialling will find.
-func p2pID(id wire.PeerID) p2ppeer.ID {
-	key, err := p2pcrypto.UnmarshalEd25519PublicKey(id[:])
-	if err != nil {
-		return ""
-	}
-	pid, err := p2ppeer.IDFromPublicKey(key)
-	if err != nil {
-		return ""
-	}
-	return pid
-}
+func p2pID(id wire.PeerID) p2ppeer.ID { return p2ppeer.ID(ed25519ID + string(id[:])) }
 
 // wireID is the inverse of p2pID; libp2p ids of other key types are refused.
 func wireID(pid p2ppeer.ID) (wire.PeerID, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -24,8 +25,8 @@ const (
 	// helloTaken is the one byte that flows back on a control stream: the lane in its hello may connect.
 	helloTaken = 1
 	// controlBatch is up to which size messages that wait travel in one write, and
-	// controlBuffer what a control stream keeps to read into, and to write from, bytes:
-	// little, since a coordinator has one of each for every peer.
+	// controlBuffer what a control stream keeps to read into, bytes: little, since a
+	// coordinator has one for every peer.
 	controlBatch, controlBuffer = 16 << 10, 2 << 10
 )
 
@@ -42,7 +43,7 @@ func (h *Host) Send(to wire.PeerID, msg []byte) error {
 		return fmt.Errorf("send to %s: %w", to.Short(), err)
 	}
 	defer h.release(r)
-	if err := s.queue.push(msg); err != nil {
+	if err := s.queue.push(h.frames.of(msg)); err != nil {
 		if errors.Is(err, ErrQueueFull) {
 			h.meter.dropped.Add(1)
 		}
@@ -65,10 +66,9 @@ func (h *Host) writeControl(r *remote, s *session) {
 	if !h.spawn(func() { h.watchControl(r, s, st) }) {
 		return
 	}
-	buf := appendHello(nil, h.newHello())
-	for {
+	for out := appendHello(nil, h.newHello()); ; {
 		st.SetWriteDeadline(time.Now().Add(h.limits.Write))
-		n, err := st.Write(buf)
+		n, err := st.Write(out)
 		h.meter.classes[wire.ClassControl].out.Add(uint64(n))
 		h.sending.spend(n)
 		if err != nil {
@@ -78,10 +78,6 @@ func (h *Host) writeControl(r *remote, s *session) {
 			h.fail(r, s, fmt.Sprintf("write to control stream: %v", err))
 			return
 		}
-		if cap(buf) > controlBuffer {
-			buf = nil
-		}
-		buf = buf[:0]
 		if !h.awaitHello(r, s) {
 			return
 		}
@@ -89,12 +85,40 @@ func (h *Host) writeControl(r *remote, s *session) {
 		if run == nil {
 			return
 		}
-		for _, msg := range run {
-			if buf = appendFrame(buf, msg); msg == nil {
-				buf = appendAddrs(buf, h.laneAddrs())
-			}
+		out = run[0]
+		if out == nil || len(run) > 1 {
+			out = h.joined(run)
 		}
 	}
+}
+
+// joined makes one write of several frames; nil stands for a call.
+func (h *Host) joined(run [][]byte) []byte {
+	var out []byte
+	for _, frame := range run {
+		if frame == nil {
+			frame = appendAddrs(appendFrame(nil, nil), h.laneAddrs())
+		}
+		out = append(out, frame...)
+	}
+	return out
+}
+
+// frames makes a frame of each message once, though the message goes to many
+// peers in a row: a coordinator's are large.
+type frames struct {
+	mu         sync.Mutex
+	msg, frame []byte // the last
+}
+
+// of returns the frame of a message, which does not change any more.
+func (f *frames) of(msg []byte) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.msg) != len(msg) || &f.msg[0] != &msg[0] {
+		f.msg, f.frame = msg, appendFrame(make([]byte, 0, uvarintLen(len(msg))+len(msg)), msg)
+	}
+	return f.frame
 }
 
 // awaitHello waits until who is there has proved to know the run: before that, nothing is told. It reports false when the

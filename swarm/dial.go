@@ -130,8 +130,9 @@ func (h *Host) AddrsOf(id wire.PeerID) []string {
 	}
 	h.mu.Unlock()
 	var addrs []string
+	suffix := "/p2p/" + pid.String()
 	for _, a := range found {
-		if text := a.String() + "/p2p/" + pid.String(); !slices.Contains(addrs, text) && len(addrs) < maxAddrs {
+		if text := a.String() + suffix; !slices.Contains(addrs, text) && len(addrs) < maxAddrs {
 			addrs = append(addrs, text)
 		}
 	}

@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -135,6 +136,7 @@ type Host struct {
 	gate      *gate
 	sending   *pacer
 	receiving *pacer
+	frames    frames
 	partials  partials
 	refusals  refusals
 	mdns      io.Closer
@@ -204,7 +206,7 @@ func (h *Host) start() error {
 	if err != nil {
 		return fmt.Errorf("resource manager: %w", err)
 	}
-	options, err := h.options(h.cfg.Key, h.gate, resources)
+	options, err := h.options(h.cfg.Key, h.gate, h.limits.controlMuxer(), resources)
 	if err != nil {
 		return err
 	}
@@ -333,7 +335,7 @@ func (h *Host) Peers() []wire.PeerID {
 			ids = append(ids, r.id)
 		}
 	}
-	slices.SortFunc(ids, func(a, b wire.PeerID) int { return strings.Compare(string(a[:]), string(b[:])) })
+	slices.SortFunc(ids, func(a, b wire.PeerID) int { return bytes.Compare(a[:], b[:]) })
 	return ids
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	p2pcrypto "github.com/libp2p/go-libp2p/core/crypto"
 	p2ppeer "github.com/libp2p/go-libp2p/core/peer"
 
 	"dunlin/wire"
@@ -28,6 +29,13 @@ func TestPeerIDsConvert(t *testing.T) {
 	back, err := wireID(p2pID(id))
 	if err != nil || back != id {
 		t.Errorf("%s became %s, %v", id, back, err)
+	}
+	key, err := p2pcrypto.UnmarshalEd25519PublicKey(id[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, err := p2ppeer.IDFromPublicKey(key); err != nil || p2pID(id) != want {
+		t.Errorf("%s is %s for libp2p, want %s, %v", id, p2pID(id), want, err)
 	}
 	rsa, err := p2ppeer.Decode("QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N")
 	if err != nil {

@@ -85,7 +85,7 @@ func (h *Host) startLane(listen []multiaddr.Multiaddr) error {
 	if err != nil {
 		return fmt.Errorf("resource manager: %w", err)
 	}
-	options, err := h.options(h.lane.key, h.lane, resources)
+	options, err := h.options(h.lane.key, h.lane, h.limits.muxer(), resources)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func newLibp2p(options []libp2p.Option) (p2phost.Host, error) {
 }
 
 // options names every part of libp2p that a host uses; nothing is left to its defaults.
-func (h *Host) options(identity ed25519.PrivateKey, gate connmgrcore.ConnectionGater, resources network.ResourceManager) ([]libp2p.Option, error) {
+func (h *Host) options(identity ed25519.PrivateKey, gate connmgrcore.ConnectionGater, muxer *yamux.Transport, resources network.ResourceManager) ([]libp2p.Option, error) {
 	key, err := p2pcrypto.UnmarshalEd25519PrivateKey(identity)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("identity key: %w", err), resources.Close())
@@ -53,7 +53,7 @@ func (h *Host) options(identity ed25519.PrivateKey, gate connmgrcore.ConnectionG
 		libp2p.ProtocolVersion("dunlin/1"),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.Security(noise.ID, noise.New),
-		libp2p.Muxer(yamux.ID, muxer()),
+		libp2p.Muxer(yamux.ID, muxer),
 		libp2p.ResourceManager(resources),
 		libp2p.ConnectionManager(connections),
 		libp2p.ConnectionGater(gate),
@@ -77,11 +77,19 @@ func (h *Host) options(identity ed25519.PrivateKey, gate connmgrcore.ConnectionG
 }
 
 // muxer is yamux with a window for home links and quick notice of a link that died silently.
-func muxer() *yamux.Transport {
+func (l Limits) muxer() *yamux.Transport {
 	config := *yamux.DefaultTransport
 	config.MaxStreamWindowSize = 4 << 20
-	config.KeepAliveInterval = 10 * time.Second
+	config.KeepAliveInterval = l.Idle
 	return &config
+}
+
+// controlMuxer is the muxer for control. It measures the round trip once, for windows that control does not fill: a
+// coordinator would measure a thousand of them again and again.
+func (l Limits) controlMuxer() *yamux.Transport {
+	config := l.muxer()
+	config.MeasureRTTInterval = time.Hour
+	return config
 }
 
 // tcpTransport counts bytes at the socket. It does not share ports between

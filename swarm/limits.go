@@ -50,6 +50,7 @@ type Limits struct {
 	Silence    time.Duration // a peer of whom something is awaited is dead after so long without a sign of life
 	Write      time.Duration // a control message or a chunk of bulk that the remote does not take
 	Serve      time.Duration // one call of Handler.Serve
+	Idle       time.Duration // silence after which a TCP connection is asked whether it stands; it is dead ten seconds later
 	QUICIdle   time.Duration // silence after which a QUIC connection is dead; noticed within 4/3 of it
 	Shun       time.Duration // how long a peer that was cut off stays out
 }
@@ -90,6 +91,7 @@ func DefaultLimits() Limits {
 		Silence:    2500 * time.Millisecond,
 		Write:      30 * time.Second,
 		Serve:      30 * time.Second,
+		Idle:       10 * time.Second,
 		QUICIdle:   6 * time.Second,
 		Shun:       time.Minute,
 	}
@@ -102,6 +104,7 @@ func HubLimits() Limits {
 	l.Memory = l.Conns << 20 // what may be in the windows of their streams, not what is
 	l.Remembered = 12_000    // who starts again looks for the members in its log
 	l.QueueTotal = 256 << 20
+	l.Idle = 30 * time.Second // members send heartbeats more often, so that none has to be asked
 	return l
 }
 
@@ -137,7 +140,7 @@ func (l Limits) Validate() error {
 	check("Partials", float64(l.Partials), 0, 16*gib)
 	for name, d := range map[string]time.Duration{
 		"Dial": l.Dial, "BackoffMin": l.BackoffMin, "BackoffMax": l.BackoffMax, "Answer": l.Answer,
-		"Stall": l.Stall, "Silence": l.Silence, "Write": l.Write, "Serve": l.Serve, "QUICIdle": l.QUICIdle, "Shun": l.Shun,
+		"Stall": l.Stall, "Silence": l.Silence, "Write": l.Write, "Serve": l.Serve, "Idle": l.Idle, "QUICIdle": l.QUICIdle, "Shun": l.Shun,
 	} {
 		if d < time.Millisecond || d > time.Hour {
 			faults = append(faults, fmt.Errorf("limits: %s is %s, want 1ms to 1h", name, d))

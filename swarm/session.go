@@ -270,7 +270,7 @@ func (h *Host) alive(pid p2ppeer.ID) bool {
 	return c == network.Connected || c == network.Limited
 }
 
-// sendQueue holds the control messages waiting for one peer, within three
+// sendQueue holds the frames, or the messages between stages, waiting for one peer, within three
 // bounds: count and bytes of the peer, bytes of the whole host.
 type sendQueue struct {
 	limits Limits

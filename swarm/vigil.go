@@ -28,13 +28,20 @@ func (h *Host) Await(peers []wire.PeerID) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.awaited = awaited
-	for _, r := range h.peers {
-		r.awaited.Store(awaited[r.id])
-		if s := r.session.Load(); s != nil && awaited[r.id] {
-			s.watch()
+	for id := range h.awaited {
+		if r := h.peers[p2pID(id)]; r != nil && !awaited[id] {
+			r.awaited.Store(false)
 		}
 	}
+	for _, id := range peers {
+		if r := h.peers[p2pID(id)]; r != nil {
+			r.awaited.Store(true)
+			if s := r.session.Load(); s != nil {
+				s.watch()
+			}
+		}
+	}
+	h.awaited = awaited
 }
 
 // watch has the session's vigil look whether something is awaited.
@@ -134,14 +141,21 @@ type Way struct {
 	Relayed bool          // through another peer
 }
 
-// WayTo tells how a peer with a session is reached; false without one.
-func (h *Host) WayTo(id wire.PeerID) (Way, bool) {
-	r, _, err := h.sessionWith(id)
-	if err != nil {
-		return Way{}, false
+// Ways tells how the peers with a session are reached.
+func (h *Host) Ways() map[wire.PeerID]Way {
+	h.mu.Lock()
+	open := make([]*remote, 0, len(h.peers))
+	for _, r := range h.peers {
+		if r.session.Load() != nil {
+			open = append(open, r)
+		}
 	}
-	defer h.release(r)
-	return Way{RTT: time.Duration(r.away.Load()), Relayed: h.p2p.Network().Connectedness(r.pid) == network.Limited}, true
+	h.mu.Unlock()
+	ways := make(map[wire.PeerID]Way, len(open))
+	for _, r := range open {
+		ways[r.id] = Way{RTT: time.Duration(r.away.Load()), Relayed: h.p2p.Network().Connectedness(r.pid) == network.Limited}
+	}
+	return ways
 }
 
 // answerVigil sends back what comes, no faster than anyone needs.

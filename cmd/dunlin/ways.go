@@ -7,11 +7,9 @@ import (
 
 // showWays says in a snapshot how this peer reaches the others.
 func showWays(s *status.Snapshot, host *swarm.Host) {
-	ways := map[string]swarm.Way{}
-	for _, id := range host.Peers() {
-		if way, open := host.WayTo(id); open {
-			ways[id.String()] = way
-		}
+	ways := make(map[string]swarm.Way, len(s.Peers))
+	for id, way := range host.Ways() {
+		ways[id.String()] = way
 	}
 	for i := range s.Peers {
 		p := &s.Peers[i]
