@@ -55,6 +55,7 @@ func (m *Machine) Snapshot() Snapshot {
 	if n := len(m.points.done); n > 0 {
 		s.Complete = m.points.done[n-1].At
 	}
+	s.Members = make([]MemberStatus, 0, len(m.live))
 	for _, slot := range m.live {
 		b := m.members[slot]
 		s.Members = append(s.Members, MemberStatus{

@@ -151,6 +151,9 @@ const slowFactor = 16
 func (l *Leader) waiting(r *leaderRound) []Waiting {
 	var out []Waiting
 	for _, w := range l.stage(r.fragment) {
+		if !w.Active && w.Connected {
+			continue
+		}
 		s := l.record(w.Slot)
 		mark := r.head.Version + 1
 		if r.readys[w.Slot] != nil || s.refuse[r.fragment] == mark || s.ignore[r.fragment] == mark {
@@ -159,7 +162,7 @@ func (l *Leader) waiting(r *leaderRound) []Waiting {
 		switch {
 		case w.Active:
 			out = append(out, Waiting{w.Slot, "not ready yet"})
-		case s.returning && !w.Connected:
+		case s.returning:
 			out = append(out, Waiting{w.Slot, "not back since the coordinator started"})
 		}
 	}
