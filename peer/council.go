@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"dunlin/coordinator"
 	"dunlin/ledger"
@@ -218,7 +219,7 @@ func (p *Peer) stands(item *wire.Item) {
 		return
 	}
 	if p.council.leads {
-		p.spread(&item.Certified, table)
+		p.spread(time.Now(), &item.Certified, table)
 	}
 	if err := p.logged(&item.Certified, table); err != nil {
 		p.failure = err

@@ -84,7 +84,7 @@ func (p *Peer) append(e core.Append) {
 		p.next(core.AppendFailed{Body: e.Body, Reason: err.Error()})
 		return
 	}
-	p.spread(entry, e.Table)
+	p.spread(time.Now(), entry, e.Table)
 	if err := p.logged(entry, e.Table); err != nil {
 		p.failure = err
 	}

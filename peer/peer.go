@@ -193,6 +193,7 @@ type known struct {
 	terms      uint64                        // highest term that peers reported
 	newest     map[uint64]wire.AttemptID     // by fragment: the attempt opened last
 	unspread   []wire.Item                   // own entries that not everyone has been given
+	spreadBy   time.Time                     // when they are, at the latest
 }
 
 // New opens the peer's folder and replays its ledger's rules; nothing runs yet.
@@ -493,8 +494,8 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 		case <-timer.C:
 			p.pending = append(p.pending, core.Tick{})
 		case <-publish.C:
-			p.spreadAll()
-			p.publish()
+			p.spreadDue(time.Now())
+			p.publishDue(time.Now())
 			p.lookAfterCouncil()
 			p.lookAfterOrganiser()
 			if published++; published%seekEvery == 0 {

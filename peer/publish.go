@@ -12,12 +12,21 @@ import (
 	"dunlin/wire"
 )
 
-// publishEvery is the pace of snapshots; a new attempt is shown at once, but for
-// the least gap between two.
+// publishEvery is the pace of snapshots, which are further apart in a large run, where what workers say of themselves is
+// older than that; a new attempt is shown at once, but for the least gap between two.
 const (
-	publishEvery = 500 * time.Millisecond
-	publishGap   = 100 * time.Millisecond
+	publishEvery  = 500 * time.Millisecond
+	publishGap    = 100 * time.Millisecond
+	publishSpace  = 1500 * time.Microsecond // of each peer
+	publishWithin = 5 * time.Second         // however many there are
 )
+
+// publishDue makes a snapshot unless the last one is young for so large a run.
+func (p *Peer) publishDue(now time.Time) {
+	if now.Sub(p.published) >= min(publishWithin, time.Duration(len(p.peers))*publishSpace) {
+		p.publish()
+	}
+}
 
 func (p *Peer) publish() {
 	now := time.Now()

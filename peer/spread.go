@@ -1,23 +1,35 @@
 package peer
 
-import "dunlin/wire"
+import (
+	"time"
+
+	"dunlin/wire"
+)
 
 // How a coordinator spreads entries that concern one peer alone.
 const (
-	largeRun    = 64 // peers from which on the others wait for such an entry
-	maxUnspread = 64 // entries that may wait
+	largeRun    = 64              // peers from which on the others wait for such an entry
+	maxUnspread = 128             // entries that may wait
+	leaseWithin = 5 * time.Second // how long the others wait for leases; for who joined or left, until the next snapshot
 )
 
 // spread gives a new entry to everyone connected. In a large run one that concerns a
 // single peer goes to that one at once, and to the others with the next that concerns
-// all or when half a second is over: each of the leases that come many a second would
-// otherwise wake a thousand connections.
-func (p *Peer) spread(entry *wire.Certified, table []byte) {
+// all, or when they have waited for it long enough: each of the leases that come many a
+// second would otherwise wake a thousand connections.
+func (p *Peer) spread(now time.Time, entry *wire.Certified, table []byte) {
 	p.unspread = append(p.unspread, wire.Item{Certified: *entry, Table: table})
 	one, single := p.concerned(entry)
 	if !single || len(p.peers) < largeRun || len(p.unspread) >= maxUnspread {
 		p.spreadAll()
 		return
+	}
+	due := now
+	if entry.Entry.Kind == wire.KindLease {
+		due = now.Add(leaseWithin)
+	}
+	if len(p.unspread) == 1 || due.Before(p.spreadBy) {
+		p.spreadBy = due
 	}
 	if p.peers[one] {
 		p.tell(one, &wire.Entries{Items: p.unspread, Head: entry.Entry.Height})
@@ -33,6 +45,13 @@ func (p *Peer) concerned(entry *wire.Certified) (one wire.PeerID, single bool) {
 		return b.Peer, true
 	default:
 		return one, false
+	}
+}
+
+// spreadDue gives everyone connected what has waited long enough.
+func (p *Peer) spreadDue(now time.Time) {
+	if !now.Before(p.spreadBy) {
+		p.spreadAll()
 	}
 }
 

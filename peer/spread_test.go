@@ -38,10 +38,10 @@ func TestLeasesTravelTogether(t *testing.T) {
 		for i := range peers {
 			p.peers[id(i)], p.figures.Slots[wire.Slot(i+1)] = true, id(i)
 		}
-		height := uint64(0)
+		height, now := uint64(0), time.Now()
 		spread := func(body wire.Body) {
 			height++
-			p.spread(&wire.Certified{Entry: wire.NewEntry(wire.Hash{1}, height, wire.Hash{2}, 1, body)}, nil)
+			p.spread(now, &wire.Certified{Entry: wire.NewEntry(wire.Hash{1}, height, wire.Hash{2}, 1, body)}, nil)
 		}
 		for slot := range wire.Slot(3) {
 			spread(&wire.Lease{Slot: slot + 1, Ranges: []wire.Range{{From: uint64(slot), To: uint64(slot) + 1}}})
@@ -65,9 +65,41 @@ func TestLeasesTravelTogether(t *testing.T) {
 			}
 		}
 		before := mail.sent
-		p.spreadAll()
+		p.spreadDue(now.Add(time.Hour))
 		if mail.sent != before {
 			t.Errorf("%d peers: what everyone has is given again", peers)
 		}
 	}
+}
+
+// TestOthersWaitForLeases: in a large run the others have a lease within leaseWithin, and word of who left, with all
+// that waits, at the next look.
+func TestOthersWaitForLeases(t *testing.T) {
+	mail := &post{entries: map[wire.PeerID][]uint64{}}
+	p := &Peer{crew: crew{transport: mail}, peers: map[wire.PeerID]bool{}, figures: figures.New(figures.Subject{}, time.Now())}
+	for i := range largeRun {
+		p.peers[wire.PeerID{byte(i), 1}] = true
+	}
+	now, height := time.Now(), uint64(0)
+	write := func(body wire.Body) {
+		height++
+		p.spread(now, &wire.Certified{Entry: wire.NewEntry(wire.Hash{1}, height, wire.Hash{2}, 1, body)}, nil)
+	}
+	lease := &wire.Lease{Slot: 1, Ranges: []wire.Range{{From: 1, To: 2}}}
+	look := func(after time.Duration, want int) {
+		t.Helper()
+		mail.sent = 0
+		now = now.Add(after)
+		if p.spreadDue(now); mail.sent != want {
+			t.Errorf("height %d: %d messages, want %d", height, mail.sent, want)
+		}
+	}
+	write(lease)
+	look(leaseWithin-time.Second, 0)
+	write(lease) // waits no longer than the first
+	look(time.Second, largeRun)
+	write(lease)
+	look(time.Second, 0)
+	write(&wire.Member{Peer: wire.PeerID{3, 1}, Slot: 3, Op: wire.MemberLeave, Reason: "it left"})
+	look(0, largeRun)
 }
