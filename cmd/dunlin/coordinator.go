@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -57,9 +58,16 @@ func (t *terminal) runFile(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// coordinatorGC is by how many percent a coordinator's heap grows until garbage is collected, unless GOGC says otherwise: less
+// than Go's 100, since most of it are connections of as many peers as there are, and little becomes garbage.
+const coordinatorGC = 60
+
 func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (err error) {
 	if c.Init {
 		return t.initRun(args)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(coordinatorGC)
 	}
 	home, lock, err := c.folder("coordinator")
 	if err != nil {
