@@ -6,25 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"dunlin/compute"
-	"dunlin/compute/cpu"
+	"dunlin/compute/cpu/cputest"
 	"dunlin/data"
 	"dunlin/model"
 	"dunlin/recipe"
 	"dunlin/recipe/recipetest"
 	"dunlin/training"
 )
-
-// device returns a one-thread CPU for a test.
-func device(t *testing.T) compute.Device {
-	t.Helper()
-	d, err := cpu.New(cpu.Options{Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
-}
 
 // TestWorkerFitsItsMemory: a worker with less memory than a step's windows need reads the same windows in parts.
 func TestWorkerFitsItsMemory(t *testing.T) {
@@ -36,21 +24,21 @@ func TestWorkerFitsItsMemory(t *testing.T) {
 		text := []byte(strings.Repeat("func f(x int) int { return x + 1 }\n", 4000))
 		r.Corpus = &data.Corpus{Train: text, HeldOut: text[:4096]}
 	})
-	free, err := WorkerPlan(spec, device(t), 0, 1<<20)
+	free, err := WorkerPlan(spec, cputest.Device(t), 0, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	least := new(training.MemoryError)
-	if _, err := WorkerPlan(spec, device(t), 1<<20, 1<<20); !errors.As(err, &least) {
+	if _, err := WorkerPlan(spec, cputest.Device(t), 1<<20, 1<<20); !errors.As(err, &least) {
 		t.Fatalf("a plan in 1 MB: %v", err)
 	}
-	tight, err := WorkerPlan(spec, device(t), least.Least, 1<<20)
+	tight, err := WorkerPlan(spec, cputest.Device(t), least.Least, 1<<20)
 	if err != nil || tight.Bytes >= free.Bytes || tight.Passes < 2 {
 		t.Fatalf("%+v within %d bytes, %+v without a limit: %v", tight, least.Least, free, err)
 	}
 	var losses [2][]float64
 	for i, p := range []training.Plan{free, tight} {
-		e, err := NewLocal(spec, device(t), text, false, "", p.Room)
+		e, err := NewLocal(spec, cputest.Device(t), text, false, "", p.Room)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"dunlin/compute"
+	"dunlin/compute/cpu/cputest"
 	"dunlin/cuda"
 	"dunlin/cuda/ptxemu"
 	"dunlin/model"
@@ -26,7 +27,7 @@ func threeStages(t *testing.T, batch, micro int) (*wire.RunSpec, []byte) {
 func TestStageForgetsWhatDoesNotCount(t *testing.T) {
 	spec, _ := threeStages(t, 2, 1)
 	run := func(dropped bool) []float32 {
-		e, err := NewStage(spec, 1, device(t), false, "", model.Room{})
+		e, err := NewStage(spec, 1, cputest.Device(t), false, "", model.Room{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +73,7 @@ func TestStageForgetsWhatDoesNotCount(t *testing.T) {
 func TestStageRefusesForeignBytes(t *testing.T) {
 	spec, _ := threeStages(t, 2, 1)
 	for stage := range spec.StageCount() {
-		e, err := NewStage(spec, stage, device(t), false, "", model.Room{})
+		e, err := NewStage(spec, stage, cputest.Device(t), false, "", model.Room{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +124,7 @@ func TestStageOnACard(t *testing.T) {
 	}
 	for stage := range spec.StageCount() {
 		results := map[string][2][]float64{}
-		for i, d := range []compute.Device{device(t), card(t)} {
+		for i, d := range []compute.Device{cputest.Device(t), card(t)} {
 			note := func(what string, values []float64) {
 				pair := results[what]
 				pair[i] = values

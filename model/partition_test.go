@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"dunlin/compute"
-	"dunlin/compute/cpu"
+	"dunlin/compute/cpu/cputest"
 	"dunlin/optimizer"
 )
 
@@ -76,7 +76,7 @@ func newPipe(t *testing.T, cfg Config, n int, room Room, seed uint64) *pipe {
 	t.Helper()
 	p := &pipe{}
 	for _, part := range parts(cfg, n) {
-		dev := newDevice(t)
+		dev := cputest.Device(t)
 		s, err := NewStage(part, room, cfg, dev)
 		if err != nil {
 			t.Fatal(err)
@@ -144,7 +144,7 @@ func TestStagesEqualTheModel(t *testing.T) {
 func stagesEqualTheModel(t *testing.T, cfg Config, n int, room Room) {
 	t.Helper()
 	const seed, micro = 7, 3
-	dev := newDevice(t)
+	dev := cputest.Device(t)
 	whole, err := New(cfg, dev, room.Batch)
 	if err != nil {
 		t.Fatal(err)
@@ -238,14 +238,4 @@ func TestStageRefusesWhatDoesNotFit(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-}
-
-func newDevice(t *testing.T) compute.Device {
-	t.Helper()
-	dev, err := cpu.New(cpu.Options{Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { dev.Close() })
-	return dev
 }

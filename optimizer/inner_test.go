@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"dunlin/compute"
-	"dunlin/compute/cpu"
+	"dunlin/compute/cpu/cputest"
 	"dunlin/optimizer"
 )
 
@@ -25,16 +25,6 @@ func readGolden(t *testing.T, name string, into any) {
 	if err := json.Unmarshal(b, into); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func newDevice(t *testing.T) compute.Device {
-	t.Helper()
-	d, err := cpu.New(cpu.Options{Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
 }
 
 // bench is an optimizer with its buffers.
@@ -50,7 +40,7 @@ var defaults = optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Clip: 1
 
 func newBench(t *testing.T, tensors []compute.Tensor, start []float32, cfg optimizer.Config) *bench {
 	t.Helper()
-	b := &bench{t: t, device: newDevice(t)}
+	b := &bench{t: t, device: cputest.Device(t)}
 	for _, buf := range []*compute.Buffer{&b.params, &b.grads} {
 		var err error
 		if *buf, err = b.device.Alloc(len(start)); err != nil {
@@ -348,7 +338,7 @@ func TestLoadRefuses(t *testing.T) {
 }
 
 func TestNewRefusesTensorsThatDoNotFill(t *testing.T) {
-	d := newDevice(t)
+	d := cputest.Device(t)
 	buf, err := d.Alloc(4)
 	if err != nil {
 		t.Fatal(err)

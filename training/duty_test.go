@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"dunlin/compute/cpu/cputest"
 )
 
 func TestDuty(t *testing.T) {
@@ -30,7 +32,7 @@ func TestDuty(t *testing.T) {
 func TestSoloRests(t *testing.T) {
 	cfg := soloConfig(t, 1000, t.TempDir())
 	cfg.Duty = leastDuty
-	solo, err := NewSolo(device(t), cfg)
+	solo, err := NewSolo(cputest.Device(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"dunlin/compute/cpu/cputest"
 	"dunlin/data"
 	"dunlin/optimizer"
 )
@@ -56,7 +57,7 @@ func TestEveryOptimizerLearnsAndGoesOn(t *testing.T) {
 // advance makes steps, saves as Run does, and drops the training.
 func advance(t *testing.T, cfg SoloConfig, steps int) *Solo {
 	t.Helper()
-	s, err := NewSolo(device(t), cfg)
+	s, err := NewSolo(cputest.Device(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +112,7 @@ func TestAccumulationIsOneLargeBatch(t *testing.T) {
 }
 
 func TestStepRefusesPartsOfMicroBatches(t *testing.T) {
-	tr, err := NewTrainer(device(t), soloConfig(t, 1, "unused").Trainer)
+	tr, err := NewTrainer(cputest.Device(t), soloConfig(t, 1, "unused").Trainer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +192,7 @@ func TestAverageIsEvaluated(t *testing.T) {
 	if math.IsNaN(r.AverageLoss) || r.AverageLoss == r.ValLoss || math.Abs(r.AverageLoss-r.ValLoss) > 0.5 {
 		t.Errorf("held-out loss %.3f, of the average %.3f", r.ValLoss, r.AverageLoss)
 	}
-	saved, err := OpenSaved(device(t), cfg.Out, Averaged, 4)
+	saved, err := OpenSaved(cputest.Device(t), cfg.Out, Averaged, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +208,7 @@ func TestAverageIsEvaluated(t *testing.T) {
 	if r := train(t, plain); !math.IsNaN(r.AverageLoss) {
 		t.Errorf("a loss of no average: %v", r.AverageLoss)
 	}
-	if _, err := OpenSaved(device(t), plain.Out, Averaged, 1); err == nil || !strings.Contains(err.Error(), "--ema") {
+	if _, err := OpenSaved(cputest.Device(t), plain.Out, Averaged, 1); err == nil || !strings.Contains(err.Error(), "--ema") {
 		t.Errorf("opens the average of a training without one: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"dunlin/compute"
 	"dunlin/compute/cpu"
+	"dunlin/compute/cpu/cputest"
 	"dunlin/model"
 	"dunlin/optimizer"
 )
@@ -55,7 +56,7 @@ func TestPlanKnowsWhatIsAllocated(t *testing.T) {
 			}
 			cfg.Model, cfg.Batch, cfg.Inner = shape, 8, inner
 			least := new(MemoryError)
-			if _, err := cfg.Plan(device(t), Demand{Limit: 1, Micros: 2}); !errors.As(err, &least) {
+			if _, err := cfg.Plan(cputest.Device(t), Demand{Limit: 1, Micros: 2}); !errors.As(err, &least) {
 				t.Fatalf("a plan in one byte: %v", err)
 			}
 			most := plan(t, cfg, Demand{Micros: 2})
@@ -64,7 +65,7 @@ func TestPlanKnowsWhatIsAllocated(t *testing.T) {
 				if limit > 0 && p.Bytes > limit {
 					t.Errorf("%s, %s: %d bytes planned, %d are allowed", preset, inner.Name(), p.Bytes, limit)
 				}
-				c := &counting{Device: device(t).(*cpu.Device)}
+				c := &counting{Device: cputest.Device(t)}
 				cfg.Room = p.Room
 				tr, err := NewTrainer(c, cfg)
 				if err != nil {
@@ -85,7 +86,7 @@ func TestPlanKnowsWhatIsAllocated(t *testing.T) {
 
 func plan(t *testing.T, cfg TrainerConfig, d Demand) Plan {
 	t.Helper()
-	p, err := cfg.Plan(device(t), d)
+	p, err := cfg.Plan(cputest.Device(t), d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,12 +106,12 @@ func TestPlanPrefersSpeed(t *testing.T) {
 	before := free
 	limit := before.Bytes
 	for ; ; limit -= 20e6 {
-		p, err := cfg.Plan(device(t), Demand{Limit: limit, Micros: 1})
+		p, err := cfg.Plan(cputest.Device(t), Demand{Limit: limit, Micros: 1})
 		if least := new(MemoryError); errors.As(err, &least) {
 			if least.Least <= limit || least.Least > before.Bytes {
 				t.Errorf("%v, but a plan takes %d", err, before.Bytes)
 			}
-			if p, err := cfg.Plan(device(t), Demand{Limit: least.Least, Micros: 1}); err != nil || p.Bytes != least.Least {
+			if p, err := cfg.Plan(cputest.Device(t), Demand{Limit: least.Least, Micros: 1}); err != nil || p.Bytes != least.Least {
 				t.Errorf("the least that works gives %+v, %v", p, err)
 			}
 			break
@@ -148,7 +149,7 @@ func TestPlansTrainAlike(t *testing.T) {
 		ours := tokens[:micros*cfg.Batch*cfg.Model.Context]
 		steps := func(room model.Room) ([]float32, StepResult) {
 			cfg.Room = room
-			tr, err := NewTrainer(device(t), cfg)
+			tr, err := NewTrainer(cputest.Device(t), cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -176,7 +177,7 @@ func TestPlansTrainAlike(t *testing.T) {
 		}
 	}
 	cfg.Room = model.Room{Batch: 2, Lend: true}
-	tr, err := NewTrainer(device(t), cfg)
+	tr, err := NewTrainer(cputest.Device(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +218,7 @@ func TestPlanFitsTheDevicesOwnMemory(t *testing.T) {
 	}
 	cfg.Model, cfg.Batch = shape, 16
 	host := Demand{Used: 1 << 30, Beside: 1 << 30, Micros: 1}
-	wide, err := cfg.Plan(roomy{device(t), 8 << 30}, host)
+	wide, err := cfg.Plan(roomy{cputest.Device(t), 8 << 30}, host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +226,7 @@ func TestPlanFitsTheDevicesOwnMemory(t *testing.T) {
 		t.Errorf("plenty of room: %v", wide)
 	}
 	const free = 64<<20 + 40e6
-	tight, err := cfg.Plan(roomy{device(t), free}, host)
+	tight, err := cfg.Plan(roomy{cputest.Device(t), free}, host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,11 +234,11 @@ func TestPlanFitsTheDevicesOwnMemory(t *testing.T) {
 		t.Errorf("%d bytes free: %v", int64(free), tight)
 	}
 	host.Limit = 35e6
-	if bound, err := cfg.Plan(roomy{device(t), 8 << 30}, host); err != nil || bound.Bytes > host.Limit {
+	if bound, err := cfg.Plan(roomy{cputest.Device(t), 8 << 30}, host); err != nil || bound.Bytes > host.Limit {
 		t.Errorf("a limit below what is free: %v, %v", bound, err)
 	}
 	var short *MemoryError
-	if _, err := cfg.Plan(roomy{device(t), 1000}, Demand{}); !errors.As(err, &short) {
+	if _, err := cfg.Plan(roomy{cputest.Device(t), 1000}, Demand{}); !errors.As(err, &short) {
 		t.Errorf("a full device: %v", err)
 	}
 }

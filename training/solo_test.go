@@ -14,22 +14,11 @@ import (
 
 	"dunlin/checkpoint"
 	"dunlin/compute"
-	"dunlin/compute/cpu"
+	"dunlin/compute/cpu/cputest"
 	"dunlin/data"
 	"dunlin/model"
 	"dunlin/optimizer"
 )
-
-// device returns a one-thread CPU for a test.
-func device(t *testing.T) compute.Device {
-	t.Helper()
-	d, err := cpu.New(cpu.Options{Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return d
-}
 
 // words makes a corpus of seeded nonsense that is easy to learn.
 func words() *data.Corpus {
@@ -61,7 +50,7 @@ func soloConfig(t *testing.T, steps int, out string) SoloConfig {
 // train runs a training to its end.
 func train(t *testing.T, cfg SoloConfig) SoloResult {
 	t.Helper()
-	s, err := NewSolo(device(t), cfg)
+	s, err := NewSolo(cputest.Device(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +112,7 @@ func TestKilledAndResumedEqualsNotKilled(t *testing.T) {
 	result := train(t, soloConfig(t, 23, whole))
 	for _, dies := range []int{1, 5, 7, 22} {
 		out := filepath.Join(t.TempDir(), "killed")
-		s, err := NewSolo(device(t), soloConfig(t, 23, out))
+		s, err := NewSolo(cputest.Device(t), soloConfig(t, 23, out))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +146,7 @@ func TestStoppedTrainingSavesAndGoesOn(t *testing.T) {
 	cfg := soloConfig(t, 12, out)
 	cfg.SaveEvery = 0
 	cfg.Report = func(r SoloReport) { stop() }
-	s, err := NewSolo(device(t), cfg)
+	s, err := NewSolo(cputest.Device(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +184,7 @@ func TestResumingRefusesOtherSettings(t *testing.T) {
 	} {
 		cfg := soloConfig(t, 5, out)
 		change(&cfg)
-		if s, err := NewSolo(device(t), cfg); err == nil || !strings.Contains(err.Error(), want) {
+		if s, err := NewSolo(cputest.Device(t), cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want an error with %q", err, want)
 			if s != nil {
 				s.Close()
@@ -218,7 +207,7 @@ func TestTrainingBeginsWithGivenWeights(t *testing.T) {
 		cfg.Init = open(t, first)
 		return cfg
 	}
-	s, err := NewSolo(device(t), given())
+	s, err := NewSolo(cputest.Device(t), given())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,17 +233,17 @@ func TestTrainingBeginsWithGivenWeights(t *testing.T) {
 	other := given()
 	other.Init.Model[0].Data[0]++
 	for name, cfg := range map[string]SoloConfig{"none": soloConfig(t, 5, out), "other": other} {
-		if _, err := NewSolo(device(t), cfg); err == nil || !strings.Contains(err.Error(), "another set of weights") {
+		if _, err := NewSolo(cputest.Device(t), cfg); err == nil || !strings.Contains(err.Error(), "another set of weights") {
 			t.Errorf("%s: went on with weights that it did not begin with: %v", name, err)
 		}
 	}
 	wrong := given()
 	wrong.Out, wrong.Init.Tokenizer = filepath.Join(t.TempDir(), "wrong"), []byte("{}")
-	if _, err := NewSolo(device(t), wrong); err == nil || !strings.Contains(err.Error(), "another tokenizer") {
+	if _, err := NewSolo(cputest.Device(t), wrong); err == nil || !strings.Contains(err.Error(), "another tokenizer") {
 		t.Errorf("trains weights on tokens that they do not know: %v", err)
 	}
 	wrong.Init.Tokenizer, wrong.Trainer.Model.Width = nil, 32
-	if _, err := NewSolo(device(t), wrong); err == nil || !strings.Contains(err.Error(), "transformer.wte.weight") {
+	if _, err := NewSolo(cputest.Device(t), wrong); err == nil || !strings.Contains(err.Error(), "transformer.wte.weight") {
 		t.Errorf("loads weights of another shape: %v", err)
 	}
 }
@@ -274,14 +263,14 @@ func TestDamagedCheckpointIsNotTrainedOn(t *testing.T) {
 	if err := os.WriteFile(files[0], content, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewSolo(device(t), soloConfig(t, 5, out)); err == nil || !strings.Contains(err.Error(), "trainer.safetensors") {
+	if _, err := NewSolo(cputest.Device(t), soloConfig(t, 5, out)); err == nil || !strings.Contains(err.Error(), "trainer.safetensors") {
 		t.Errorf("got %v, want an error that names the file", err)
 	}
 }
 
 func TestDivergenceSaysWhatToDo(t *testing.T) {
 	cfg := soloConfig(t, 50, filepath.Join(t.TempDir(), "out"))
-	s, err := NewSolo(device(t), cfg)
+	s, err := NewSolo(cputest.Device(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +302,7 @@ func (l *losable) Download(dst []float32, src compute.Buffer) error {
 
 func TestLostDeviceSaysWhereItGoesOn(t *testing.T) {
 	cfg := soloConfig(t, 20, filepath.Join(t.TempDir(), "out"))
-	d := &losable{Device: device(t)}
+	d := &losable{Device: cputest.Device(t)}
 	cfg.LogEvery = 1
 	cfg.Report = func(r SoloReport) { d.lost = r.Step == 7 }
 	s, err := NewSolo(d, cfg)
@@ -340,7 +329,7 @@ func TestSoloConfigListsEveryFault(t *testing.T) {
 }
 
 func TestTrainerReadsAndWritesParameters(t *testing.T) {
-	tr, err := NewTrainer(device(t), soloConfig(t, 1, "unused").Trainer)
+	tr, err := NewTrainer(cputest.Device(t), soloConfig(t, 1, "unused").Trainer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -365,7 +354,7 @@ func TestTrainerReadsAndWritesParameters(t *testing.T) {
 func TestSavedEvaluatesEveryByteOnceAndSamples(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	train(t, soloConfig(t, 30, out))
-	saved, err := OpenSaved(device(t), out, Newest, 3)
+	saved, err := OpenSaved(cputest.Device(t), out, Newest, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -406,7 +395,7 @@ func TestSavedEvaluatesEveryByteOnceAndSamples(t *testing.T) {
 func TestMeasureSpeedCountsWork(t *testing.T) {
 	cfg := soloConfig(t, 1, "unused").Trainer
 	probes := 0
-	speed, err := MeasureSpeed(t.Context(), device(t), cfg, 0, func() float64 { probes++; return 1 })
+	speed, err := MeasureSpeed(t.Context(), cputest.Device(t), cfg, 0, func() float64 { probes++; return 1 })
 	if err != nil || speed.Steps != 3 || speed.Samples != 3 || speed.Rejected != 0 || probes != 4 || speed.TokensPerSecond <= 0 || speed.FLOPPerSecond <= speed.TokensPerSecond {
 		t.Errorf("%+v, %v", speed, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"dunlin/checkpoint"
+	"dunlin/compute/cpu/cputest"
 	"dunlin/data"
 	"dunlin/model"
 )
@@ -66,11 +67,11 @@ func TestSoloTrainsOnPreparedTokens(t *testing.T) {
 		t.Errorf("went on from %d to %v, want %v", again.ResumedAt, again.ValLoss, whole.ValLoss)
 	}
 	other := tokenConfig(t, strings.Replace(spec, ",", "@2,", 1), 40, parts)
-	if _, err := NewSolo(device(t), other); err == nil || !strings.Contains(err.Error(), "another data") {
+	if _, err := NewSolo(cputest.Device(t), other); err == nil || !strings.Contains(err.Error(), "another data") {
 		t.Errorf("went on with another mixture: %v", err)
 	}
 
-	saved, err := OpenSaved(device(t), parts, Newest, 3)
+	saved, err := OpenSaved(cputest.Device(t), parts, Newest, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +100,7 @@ func TestSoloTrainsOnPreparedTokens(t *testing.T) {
 // stopAt trains and is stopped after so many steps.
 func stopAt(t *testing.T, cfg SoloConfig, step int) {
 	t.Helper()
-	s, err := NewSolo(device(t), cfg)
+	s, err := NewSolo(cputest.Device(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

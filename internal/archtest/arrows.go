@@ -75,6 +75,7 @@ func arrows() map[string][]string {
 
 		// Conformance suites and test doubles: they serve tests, and computetest the doctor.
 		"compute/computetest":    {"compute"},
+		"compute/cpu/cputest":    {"compute/cpu"},
 		"compress/compresstest":  {"compress"},
 		"recipe/recipetest":      {"recipe", "model", "data", "store", "wire"},
 		"status/statustest":      {},

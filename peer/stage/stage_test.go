@@ -5,8 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"dunlin/compute"
-	"dunlin/compute/cpu"
+	"dunlin/compute/cpu/cputest"
 	"dunlin/engine"
 	"dunlin/model"
 	"dunlin/peer/worker"
@@ -21,23 +20,13 @@ func stagedSpec(t *testing.T, batch, micro int) (*wire.RunSpec, []byte) {
 	return recipetest.Spec(t, func(r *recipe.Run) { r.Stages, r.Activation, r.Batch, r.Micro = 3, "fp32", batch, micro })
 }
 
-func cpuDevice(t *testing.T) compute.Device {
-	t.Helper()
-	device, err := cpu.New(cpu.Options{Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { device.Close() })
-	return device
-}
-
 // TestStageEnginesEqualOneMachine walks one micro-batch a step through engines of all
 // stages, by the bytes that travel, and compares the weights with those of an engine of
 // the whole model, bit for bit. Nothing is clipped: each stage sees its own gradient only.
 func TestStageEnginesEqualOneMachine(t *testing.T) {
 	spec, text := stagedSpec(t, 2, 2)
 	spec.Inner.Clip = wire.FloatOf(1000)
-	whole, err := engine.NewLocal(spec, cpuDevice(t), text, false, "", model.Room{})
+	whole, err := engine.NewLocal(spec, cputest.Device(t), text, false, "", model.Room{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +34,7 @@ func TestStageEnginesEqualOneMachine(t *testing.T) {
 	recipetest.Fill(t, spec, whole.Live())
 	var stages []*engine.Stage
 	for s := range spec.StageCount() {
-		e, err := engine.NewStage(spec, s, cpuDevice(t), false, "", model.Room{})
+		e, err := engine.NewStage(spec, s, cputest.Device(t), false, "", model.Room{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +112,7 @@ func TestStageEnginesEqualOneMachine(t *testing.T) {
 func TestSynchronousStepsEqualOneMachine(t *testing.T) {
 	spec, text := stagedSpec(t, 4, 1)
 	spec.Synchronous, spec.Inner.Clip = true, wire.FloatOf(0.05)
-	whole, err := engine.NewLocal(spec, cpuDevice(t), text, false, "", model.Room{Batch: 1})
+	whole, err := engine.NewLocal(spec, cputest.Device(t), text, false, "", model.Room{Batch: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +121,7 @@ func TestSynchronousStepsEqualOneMachine(t *testing.T) {
 	stages := make([][2]*engine.Stage, spec.StageCount())
 	for s := range stages {
 		for i := range 2 {
-			e, err := engine.NewStage(spec, s, cpuDevice(t), false, "", model.Room{})
+			e, err := engine.NewStage(spec, s, cputest.Device(t), false, "", model.Room{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,2 @@
+// Package cputest gives tests a device to compute on.
+package cputest
