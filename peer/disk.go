@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"dunlin/ledger"
 	"dunlin/store"
 )
 
@@ -42,6 +43,15 @@ func (d disk) watch(err error) error {
 
 func (p *Peer) diskFailed(err error) {
 	p.failure = fmt.Errorf("data folder %s: %w; nothing committed is lost: once there is room, the same command goes on", p.cfg.Dir, err)
+}
+
+// fail ends the peer with an error.
+func (p *Peer) fail(err error) {
+	if errors.Is(err, ledger.ErrBroken) {
+		p.diskFailed(err)
+		return
+	}
+	p.failure = err
 }
 
 // collect lets go of what only states below a height need.

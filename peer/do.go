@@ -9,7 +9,6 @@ import (
 	"dunlin/catchup"
 	"dunlin/contribution"
 	"dunlin/coordinator"
-	"dunlin/ledger"
 	"dunlin/peer/contact"
 	"dunlin/peer/core"
 	"dunlin/peer/keeper"
@@ -30,7 +29,7 @@ func (p *Peer) do(ctx context.Context, effect core.Effect) {
 			p.send(to, message)
 		}
 	case core.Append:
-		p.append(e)
+		p.reign.Append(e)
 	case core.SendReady:
 		p.sendReady(e.Ready)
 	case core.Moved:
@@ -65,39 +64,14 @@ func (p *Peer) send(to wire.PeerID, message []byte) {
 
 func (p *Peer) tell(to wire.PeerID, m wire.Message) { p.send(to, wire.EncodeMessage(m)) }
 
-// append writes an entry as the coordinator and spreads it.
-func (p *Peer) append(e core.Append) {
-	if e.Table != nil {
-		if _, err := p.store.PutDurable(e.Table); err != nil {
-			p.next(core.AppendFailed{Body: e.Body, Reason: err.Error()})
-			return
-		}
-	}
-	entry, err := p.record.Append(e.Body, e.Table)
-	if errors.Is(err, ErrUnknown) {
-		return
-	}
-	if err != nil {
-		if errors.Is(err, ledger.ErrBroken) {
-			p.diskFailed(err)
-		}
-		p.next(core.AppendFailed{Body: e.Body, Reason: err.Error()})
-		return
-	}
-	p.spread(time.Now(), entry, e.Table)
-	if err := p.logged(entry, e.Table); err != nil {
-		p.failure = err
-	}
-}
-
 func (p *Peer) sendReady(r wire.Ready) {
 	signed := &wire.SignedReady{Ready: r, Sig: wire.Sign(p.cfg.Key, wire.ReadyKind(p.cfg.Run), wire.Encode(&r))}
 	p.figures.Own.Told(signed, time.Now())
-	if p.lead == p.self {
+	if p.reign.Lead() == p.self {
 		p.next(core.Message{From: p.self, Message: signed})
 		return
 	}
-	p.tell(p.lead, signed)
+	p.tell(p.reign.Lead(), signed)
 }
 
 func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
@@ -204,16 +178,7 @@ func (p *Peer) doCoordinator(effect coordinator.Effect) {
 	case coordinator.Adopt:
 		p.tell(e.From, &wire.GetEntries{From: p.ledger.Height() + 1, Max: wire.MaxItems})
 	case coordinator.RaiseTerm:
-		term, err := p.record.RaiseTerm(e.Term - 1)
-		if errors.Is(err, ErrUnknown) {
-			return
-		}
-		if err != nil {
-			p.failure = err
-			return
-		}
-		p.log.Info("leading", "term", term)
-		p.next(coordinator.TermRaised{Term: term})
+		p.reign.RaiseTerm(e.Term)
 	case coordinator.Collect:
 		p.collect(e.Below)
 	case coordinator.Offer:
@@ -283,11 +248,12 @@ func (p *Peer) startTraining() {
 }
 
 func (p *Peer) dial(ctx context.Context) {
-	if p.lead == p.self || p.peers[p.lead] {
+	lead := p.reign.Lead()
+	if lead == p.self || p.peers[lead] {
 		p.next(coordinator.Reached{})
 		return
 	}
-	lead, told := p.lead, p.addrs[p.lead]
+	told := p.addrs[lead]
 	p.wg.Go(func() {
 		if err := contact.Reach(ctx, p.transport, p.book, p.self, lead, told); err != nil {
 			p.inbox.Put(coordinator.Lost{Reason: err.Error()})
@@ -295,7 +261,7 @@ func (p *Peer) dial(ctx context.Context) {
 	})
 }
 
-func (p *Peer) hello(slot wire.Slot) { p.helloTo(p.lead, slot) }
+func (p *Peer) hello(slot wire.Slot) { p.helloTo(p.reign.Lead(), slot) }
 
 func (p *Peer) helloTo(to wire.PeerID, slot wire.Slot) {
 	height, head := p.ledger.Head()

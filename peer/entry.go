@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/bits"
 
+	"dunlin/peer/reign"
 	"dunlin/status"
 	"dunlin/wire"
 )
@@ -92,6 +93,13 @@ func (p *Peer) entry(height uint64) (*status.EntryDetail, error) {
 	}
 	return detail, nil
 }
+
+// Tell hands over what the organiser wants, from any goroutine.
+func (p *Peer) Tell(o reign.Organise) { p.inbox.Put(o) }
+
+// Settings returns those in force by the own ledger, nil before the first entry of
+// settings; any goroutine may call it.
+func (p *Peer) Settings() *wire.Settings { return p.inForce.Load() }
 
 // CopyLedger writes the ledger's file as it is at one moment, from any goroutine.
 func (p *Peer) CopyLedger(w io.Writer) error { return p.ledger.CopyTo(w) }

@@ -16,6 +16,7 @@ import (
 	"dunlin/peer/judge"
 	"dunlin/peer/keeper"
 	"dunlin/peer/mailbox"
+	"dunlin/peer/reign"
 	"dunlin/peer/slabs"
 	"dunlin/peer/stage"
 	"dunlin/peer/worker"
@@ -27,8 +28,13 @@ import (
 // handle takes in one report of this peer's goroutines or of the transport.
 func (p *Peer) handle(ctx context.Context, ev any) {
 	switch ev := ev.(type) {
-	case sessionUp, sessionDown, received, agreed, leading, unknown, condense, restored:
+	case sessionUp, sessionDown, received:
 		p.hear(ctx, ev)
+	case reign.Event:
+		p.reign.Take(ev)
+		if p.reign.Chosen() {
+			p.startJudge(ctx)
+		}
 	case worker.StepDone:
 		p.stepped(ev)
 	case worker.SnapshotTaken:
@@ -89,15 +95,11 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.figures.Baselines(ev.Unigram, ev.Bigram, ev.Prompt)
 	case judge.Judged:
 		p.judged(ev)
-	case Organise:
-		p.organise(ev)
 	case figures.TransferBegun, figures.TransferMoved:
 		p.figures.Transferring(ev)
 	case entryAsked:
 		detail, err := p.entry(ev.height)
 		ev.answer <- entryTold{detail, err}
-	case soughtAll:
-		p.sought = false
 	case core.Event:
 		p.next(ev)
 	default:
@@ -108,7 +110,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 // askStage passes a peer's question on, if this is the coordinator that knows who was
 // offered what.
 func (p *Peer) askStage(ev stageAsked) {
-	if p.self != p.lead || p.council != nil && !p.council.leads {
+	if !p.reign.Own() {
 		ev.answer <- nil
 		return
 	}
@@ -287,7 +289,7 @@ func (p *Peer) loadData(ctx context.Context) {
 		return
 	}
 	p.loading = true
-	from := p.coordinators()
+	from := p.reign.Others()
 	p.wg.Go(func() {
 		start := time.Now()
 		tokens, text, err := p.loadText(ctx, from)
@@ -317,4 +319,23 @@ func (p *Peer) loadText(ctx context.Context, from []wire.PeerID) (tokens []byte,
 		text, err = stage.NewText(p.spec, tokens)
 	}
 	return tokens, text, err
+}
+
+// seedPause is the time between two tries to have the run's text.
+const seedPause = 5 * time.Second
+
+// seedData has a coordinator among several hold the run's text, so that it can
+// give it to workers and measure held-out loss when it leads.
+func (p *Peer) seedData(ctx context.Context) {
+	shards := p.spec.Data.Shards()
+	from := p.reign.Others()
+	p.wg.Go(func() {
+		for p.shards.Fetch(ctx, shards, from) != nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(seedPause):
+			}
+		}
+	})
 }

@@ -11,12 +11,13 @@ import (
 func (p *Peer) heartbeat(e coordinator.SendHeartbeat) {
 	h := p.pulse(e)
 	p.figures.Heard(p.self, h)
-	if p.lead == p.self {
+	lead := p.reign.Lead()
+	if lead == p.self {
 		p.next(coordinator.HeartbeatFrom{Peer: p.self, Heartbeat: *h})
 		return
 	}
-	p.learned(p.lead, true)
-	p.tell(p.lead, h)
+	p.learned(lead, true)
+	p.tell(lead, h)
 }
 
 func (p *Peer) pulse(e coordinator.SendHeartbeat) *wire.Heartbeat {

@@ -10,7 +10,6 @@ import (
 	"dunlin/catchup"
 	"dunlin/coordinator"
 	"dunlin/folder"
-	"dunlin/ledger"
 	"dunlin/peer/contact"
 	"dunlin/peer/core"
 	"dunlin/peer/keeper"
@@ -108,7 +107,7 @@ type stageAsked struct {
 
 // offerStage has the machine of the coordinator that leads answer, on any goroutine.
 func (p *Peer) offerStage(ctx context.Context, from wire.PeerID) ([]byte, error) {
-	if !p.isCoordinator(p.self) || !p.spec.Staged() {
+	if !p.reign.Coordinates(p.self) || !p.spec.Staged() {
 		return nil, contact.ErrNotHere
 	}
 	answer := make(chan *wire.Offer, 1)
@@ -158,16 +157,13 @@ func (p *Peer) hear(ctx context.Context, ev any) {
 		p.peers[ev.peer] = true
 		p.learned(ev.peer, true) // as far as its address is known by now
 		p.next(core.PeerUp{Peer: ev.peer})
-		if p.council != nil {
-			p.tellLeads(ev.peer)
+		if p.reign.Met(ctx, ev.peer) && p.cfg.NewEngine != nil {
+			p.helloTo(ev.peer, p.slot)
 		}
-		p.meetCoordinator(ctx, ev.peer)
 	case sessionDown:
 		p.toPipe(stage.PeerDown{Peer: ev.peer})
 		delete(p.peers, ev.peer)
-		if ev.peer == p.lead {
-			p.conveyAgain()
-		}
+		p.reign.Lost(ev.peer)
 		p.next(core.PeerDown{Peer: ev.peer, Reason: "connection lost"})
 	case received:
 		m, err := wire.DecodeMessage(ev.message)
@@ -176,12 +172,10 @@ func (p *Peer) hear(ctx context.Context, ev any) {
 			return
 		}
 		p.message(ev.from, m)
-	case agreed, leading, unknown, condense, restored:
-		p.consult(ctx, ev)
 	}
 }
 
-// message keeps to itself what needs the ledger and gives the rest to the core.
+// message gives the reign what is about the ledger, and the rest to the core.
 func (p *Peer) message(from wire.PeerID, m wire.Message) {
 	switch m := m.(type) {
 	case *wire.Hello:
@@ -189,22 +183,19 @@ func (p *Peer) message(from wire.PeerID, m wire.Message) {
 		p.figures.Named(from, m.Name)
 		p.learned(from, true)
 		p.next(coordinator.HelloFrom{Peer: from, Hello: *m, Fork: p.forked(m)})
-	case *wire.Entries:
-		p.entries(from, m)
-	case *wire.GetEntries:
-		p.giveEntries(from, m)
-	case *wire.Signatures:
-		p.signatures(from, m)
-	case *wire.Leads:
-		p.toldLeads(from, m)
-	case *wire.Change:
-		p.wanting(from, m)
+	case *wire.Signatures, *wire.Leads:
+		if p.reign.Coordinates(from) {
+			p.learned(from, true)
+		}
+		p.reign.Hear(from, m)
+	case *wire.Entries, *wire.GetEntries, *wire.Change:
+		p.reign.Hear(from, m)
 	case *wire.Heartbeat:
 		p.figures.Heard(from, m)
 		p.learned(from, false)
 		p.next(core.Message{From: from, Message: m})
 	default:
-		if from == p.lead {
+		if from == p.reign.Lead() {
 			p.figures.Own.Told(m, time.Now())
 		}
 		p.next(core.Message{From: from, Message: m})
@@ -220,114 +211,6 @@ func (p *Peer) forked(h *wire.Hello) bool {
 	return err == nil && len(entries) == 1 && entries[0].Entry.Hash() != h.HeadHash
 }
 
-// entries appends what is new; a gap is closed by asking for what is missing.
-func (p *Peer) entries(from wire.PeerID, m *wire.Entries) {
-	for i := range m.Items {
-		item := &m.Items[i]
-		height := p.ledger.Height()
-		if item.Certified.Entry.Height <= height {
-			continue
-		}
-		if item.Certified.Entry.Height > height+1 {
-			break
-		}
-		if _, err := p.ledger.Append(item.Certified); err != nil {
-			p.refused(from, err)
-			return
-		}
-		if err := p.logged(&item.Certified, p.tableOf(item)); err != nil {
-			p.failure = err
-			return
-		}
-	}
-	p.stoodCouncil()
-	if m.Head > p.ledger.Height() {
-		p.next(catchup.HeadHint{Peer: from, Height: m.Head})
-	}
-}
-
-func (p *Peer) refused(from wire.PeerID, err error) {
-	if errors.Is(err, ledger.ErrBroken) {
-		p.diskFailed(err)
-		return
-	}
-	if errors.Is(err, ledger.ErrFork) {
-		p.failure = fmt.Errorf("the run is stopped: %w", err)
-		return
-	}
-	p.note(fmt.Sprintf("entry from %s refused: %v", from.Short(), err))
-}
-
-// tableOf returns the table that came with an entry when it is the one named.
-func (p *Peer) tableOf(item *wire.Item) []byte {
-	body, err := item.Certified.Entry.Body()
-	if err != nil || len(item.Table) == 0 {
-		return nil
-	}
-	var want wire.Hash
-	switch b := body.(type) {
-	case *wire.Attempt:
-		want = b.Table
-	case *wire.Commit:
-		want = b.Table
-	case *wire.Member, *wire.Lease, *wire.Settings, *wire.Checkpoint:
-	}
-	if wire.HashLeaf(item.Table) != want {
-		return nil
-	}
-	if _, err := p.store.Put(item.Table); err != nil {
-		p.note("table not stored: " + err.Error())
-	}
-	return item.Table
-}
-
-func (p *Peer) giveEntries(to wire.PeerID, m *wire.GetEntries) {
-	entries, err := p.ledger.Range(m.From, int(m.Max))
-	if err != nil {
-		p.note("entries not given: " + err.Error())
-		return
-	}
-	answer := &wire.Entries{Head: p.ledger.Height()}
-	for _, e := range entries {
-		answer.Items = append(answer.Items, wire.Item{Certified: e})
-	}
-	p.addTables(answer.Items)
-	p.tell(to, answer)
-}
-
-// maxTables bounds the tables given along with entries, which take up to half a
-// message themselves.
-const maxTables = wire.MaxMessage / 4
-
-// addTables gives the tables that are here along, newest first: a peer that
-// comes back can take part in the attempts that are open, and a coordinator
-// that lost entries learns again which windows they consumed.
-func (p *Peer) addTables(items []wire.Item) {
-	room, decided := maxTables, map[uint64]bool{}
-	for i := len(items) - 1; i >= 0 && room > 0; i-- {
-		body, err := items[i].Certified.Entry.Body()
-		if err != nil {
-			continue
-		}
-		var name wire.Hash
-		switch b := body.(type) {
-		case *wire.Attempt:
-			if decided[b.Fragment] {
-				continue
-			}
-			decided[b.Fragment], name = true, b.Table
-		case *wire.Commit:
-			decided[b.Fragment], name = true, b.Table
-		case *wire.Member, *wire.Lease, *wire.Settings, *wire.Checkpoint:
-			continue
-		}
-		if b, err := p.store.Get(name, room); err == nil {
-			items[i].Table = b
-			room -= len(b)
-		}
-	}
-}
-
 // learn notes what the driver needs of an entry.
 func (p *Peer) learn(height uint64, body wire.Body) {
 	switch b := body.(type) {
@@ -335,7 +218,7 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 		if b.Op == wire.MemberAdmit {
 			p.addrs[b.Peer] = b.Addrs
 			p.toPipe(stage.Listed{Slot: b.Slot, Peer: b.Peer, Stage: int(b.Stage), Addrs: b.Addrs})
-		} else if !p.isCoordinator(b.Peer) && b.Peer != p.self {
+		} else if !p.reign.Coordinates(b.Peer) && b.Peer != p.self {
 			delete(p.addrs, b.Peer)
 			if p.transport != nil {
 				p.transport.Forget(b.Peer)
@@ -350,20 +233,20 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 		p.figures.Commit(height, b)
 	case *wire.Checkpoint:
 		p.judgeDue = p.judgeDue || !b.Complete
-		if below, ok := p.retention.Complete(b); ok && p.lead != p.self {
+		if below, ok := p.retention.Complete(b); ok && p.reign.Lead() != p.self {
 			p.collect(below)
 		}
 	case *wire.Settings:
 		p.settingsIn = *b
 		p.inForce.Store(b)
 		p.keeper.Orders.Put(keeper.Governed{Settings: b})
-		p.answerOrganiser()
+		p.reign.Settled(b)
 	case *wire.Lease:
 		p.leased(b)
 	case *wire.Attempt:
 		p.store.Unpin(folder.PinSummed(p.newest[b.Fragment])) // it cannot commit any more (R7)
 		p.newest[b.Fragment] = b.ID
-		p.fresh = p.self == p.lead
+		p.fresh = p.self == p.reign.Lead()
 	}
 	p.figures.Entry(height, body)
 }

@@ -27,6 +27,7 @@ import (
 	"dunlin/peer/judge"
 	"dunlin/peer/keeper"
 	"dunlin/peer/mailbox"
+	"dunlin/peer/reign"
 	"dunlin/peer/slabs"
 	"dunlin/peer/stage"
 	"dunlin/peer/worker"
@@ -69,7 +70,7 @@ type Config struct {
 	Coordinators map[wire.PeerID][]string // where the coordinators are, for a peer that is not the only one
 	// Agree starts this coordinator's part in the agreement of several; it is
 	// needed by none but those. It is called and closed by Run.
-	Agree func(p *Peer) (Agreement, error)
+	Agree func(r *reign.Reign) (reign.Agreement, error)
 	// Judge measures held-out loss on a coordinator; nil for none.
 	Judge          compute.Device
 	HeldOutWindows int    // most held-out windows to measure on
@@ -96,12 +97,12 @@ func (c Config) Validate() error {
 // machines of package core and carries out what they decide. One goroutine,
 // Run's, owns everything here but what says otherwise.
 type Peer struct {
-	cfg  Config
-	self wire.PeerID
-	lead wire.PeerID // the coordinator whose reign it is
-	spec *wire.RunSpec
-	log  *slog.Logger
-	core *core.Core
+	cfg   Config
+	self  wire.PeerID
+	spec  *wire.RunSpec
+	log   *slog.Logger
+	core  *core.Core
+	reign *reign.Reign // who leads, and how entries come about and reach all
 
 	durable
 	queues
@@ -134,8 +135,6 @@ type Peer struct {
 // durable is what survives this process.
 type durable struct {
 	ledger    *ledger.Log
-	record    Log      // where a coordinator puts entries; nil on other peers
-	council   *council // nil but on a coordinator among several
 	store     store.Store
 	retention *folder.Retention
 	book      *folder.Book
@@ -186,14 +185,9 @@ type tenure struct {
 type known struct {
 	settingsIn wire.Settings
 	inForce    atomic.Pointer[wire.Settings] // settingsIn, for other goroutines
-	wanted     []Organise                    // that the log does not say yet
 	term       uint64                        // of the newest entry
-	leads      wire.Leads                    // the newest reign, of a run with several coordinators
-	sought     bool                          // a search for coordinators is under way
 	terms      uint64                        // highest term that peers reported
 	newest     map[uint64]wire.AttemptID     // by fragment: the attempt opened last
-	unspread   []wire.Item                   // own entries that not everyone has been given
-	spreadBy   time.Time                     // when they are, at the latest
 }
 
 // New opens the peer's folder and replays its ledger's rules; nothing runs yet.
@@ -212,7 +206,7 @@ func New(cfg Config) (*Peer, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Peer{
-		cfg: cfg, self: wire.PeerIDOf(cfg.Key), lead: spec.Coordinators[0], spec: spec, log: cfg.Logger,
+		cfg: cfg, self: wire.PeerIDOf(cfg.Key), spec: spec, log: cfg.Logger,
 		queues: queues{network: make(chan any, 1024), done: make(chan struct{}), inbox: mailbox.New[any]()},
 		peers:  map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, owners: map[wire.PeerID][]string{}, asking: map[wire.PeerID][]chan *wire.Offer{}, slabs: slabs.New(), weights: map[int]keeper.Committed{},
 		crew:   crew{pulling: make(chan struct{}, 1)},
@@ -260,7 +254,12 @@ func (p *Peer) open() error {
 	for i, h := range heads {
 		state0[i] = h.State
 	}
-	if err := p.openLedger(ledger.RulesOf(p.spec, state0)); err != nil {
+	rules := ledger.RulesOf(p.spec, state0)
+	if err := p.openLedger(rules); err != nil {
+		return err
+	}
+	p.book = folder.OpenBook(filepath.Join(p.cfg.Dir, "peers"))
+	if p.reign, err = p.newReign(rules); err != nil {
 		return err
 	}
 	result, err := compress.ByName(p.spec.Result)
@@ -272,8 +271,8 @@ func (p *Peer) open() error {
 		return err
 	}
 	cc := core.Config{
-		Self: p.self, Coordinator: p.lead, Run: p.cfg.Run, Spec: p.spec, State: heads,
-		Works: p.cfg.NewEngine != nil, Stage: p.cfg.Stage, Seed: p.cfg.Seed, Rebalance: p.cfg.Rebalance, Coordinates: p.isCoordinator(p.self),
+		Self: p.self, Coordinator: p.reign.Lead(), Run: p.cfg.Run, Spec: p.spec, State: heads,
+		Works: p.cfg.NewEngine != nil, Stage: p.cfg.Stage, Seed: p.cfg.Seed, Rebalance: p.cfg.Rebalance, Coordinates: p.reign.Coordinates(p.self),
 	}
 	for _, c := range p.configs {
 		from, to := c.Layout.SlabValues(0)
@@ -297,7 +296,6 @@ func (p *Peer) open() error {
 	for _, at := range p.retention.Lost {
 		p.log.Warn("a saved state is damaged and was let go: an older one, or other peers, have what is needed; look after this disk", "height", at)
 	}
-	p.book = folder.OpenBook(filepath.Join(p.cfg.Dir, "peers"))
 	p.figures = figures.New(figures.Subject{
 		Self: p.self, Run: p.cfg.Run, Spec: p.spec, Name: p.cfg.Name, Version: p.cfg.Version, Works: p.cfg.NewEngine != nil,
 	}, time.Now())
@@ -306,10 +304,10 @@ func (p *Peer) open() error {
 	return nil
 }
 
-// openLedger opens the ledger and, on a coordinator, what puts entries on it.
+// openLedger opens the ledger, which takes a coordinator's own entries too.
 func (p *Peer) openLedger(rules ledger.Rules) error {
 	var key ed25519.PrivateKey
-	if p.isCoordinator(p.self) {
+	if slices.Contains(p.spec.Coordinators, p.self) {
 		key = p.cfg.Key
 	}
 	var err error
@@ -322,17 +320,16 @@ func (p *Peer) openLedger(rules ledger.Rules) error {
 			p.inForce.Store(&s)
 		}
 	})
-	switch {
-	case key == nil:
-	case !p.several():
-		p.record = alone{p.ledger}
-	case p.cfg.Agree == nil:
-		return fmt.Errorf("the run has %d coordinators and this one was given no way to agree with the others", len(p.spec.Coordinators))
-	default:
-		p.council, err = p.openCouncil(rules, key)
-		p.record = p.council
-	}
-	return err
+	return nil
+}
+
+// newReign has the peer follow the run's coordinators, and, where it is one, lead or agree with the others.
+func (p *Peer) newReign(rules ledger.Rules) (*reign.Reign, error) {
+	return reign.New(reign.Config{
+		Self: p.self, Key: p.cfg.Key, Spec: p.spec, Ledger: p.ledger, Rules: rules, Store: p.store, Book: p.book, Known: p.cfg.Coordinators,
+		Peers: p.peers, Holder: func(slot wire.Slot) wire.PeerID { return p.figures.Slots[slot] }, Agree: p.cfg.Agree, Log: p.log,
+		Driver: reign.Driver{Next: p.next, Send: p.send, Logged: p.logged, Note: p.note, Fail: p.fail, Bring: p.bring, Report: p.inbox.Put, Spawn: p.wg.Go},
+	})
 }
 
 func (p *Peer) close() error {
@@ -357,9 +354,7 @@ func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 		cancel()
 		close(p.done)
 		p.wg.Wait()
-		if p.council != nil && p.council.agreement != nil {
-			err = errors.Join(err, p.council.agreement.Close())
-		}
+		err = errors.Join(err, p.reign.Close())
 		if p.worker != nil {
 			err = errors.Join(err, p.worker.Close())
 		}
@@ -374,16 +369,14 @@ func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 	if p.cfg.Cards != nil {
 		p.wg.Go(func() { p.watchCards(inner) })
 	}
-	if p.council == nil {
+	if !p.reign.Shared() {
 		p.startJudge(inner)
 	}
 	if err := p.start(inner); err != nil {
 		return err
 	}
-	if p.council != nil {
-		if p.council.agreement, err = p.cfg.Agree(p); err != nil {
-			return err
-		}
+	if err := p.reign.Join(); err != nil {
+		return err
 	}
 	return p.loop(ctx, inner)
 }
@@ -394,7 +387,7 @@ func (p *Peer) startJudge(ctx context.Context) {
 		return
 	}
 	text := p.shards.Text
-	if from := p.coordinators(); len(from) > 0 {
+	if from := p.reign.Others(); len(from) > 0 {
 		text = func(shards []wire.ShardSpec) ([]byte, error) { return p.shards.TextFrom(ctx, shards, from) }
 	}
 	p.judge = judge.New(p.spec, p.cfg.Judge, p.cfg.HeldOutWindows, text, p.inbox.Put)
@@ -428,7 +421,7 @@ func (p *Peer) start(ctx context.Context) error {
 	if _, err := p.store.Collect(); err != nil { // what must stay is pinned again
 		return err
 	}
-	if p.self == p.lead && p.council == nil {
+	if p.reign.Own() {
 		var term uint64
 		p.ledger.View(func(c *ledger.Chain) { term = c.Term() })
 		p.pending = append(p.pending, coordinator.Started{Term: term})
@@ -436,10 +429,8 @@ func (p *Peer) start(ctx context.Context) error {
 	} else {
 		p.pending = append(p.pending, core.Tick{})
 	}
-	if p.several() {
-		p.reachAll(ctx)
-	}
-	if p.council != nil {
+	p.reign.Start(ctx, p.transport)
+	if p.reign.Shared() {
 		p.gather(ctx)
 		p.seedData(ctx)
 	}
@@ -470,7 +461,6 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 	defer timer.Stop()
 	publish := time.NewTicker(publishEvery)
 	defer publish.Stop()
-	published := 0
 	interrupted := outer.Done()
 	var giveUp <-chan time.Time
 	for p.finished == nil && p.failure == nil {
@@ -494,13 +484,8 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 		case <-timer.C:
 			p.pending = append(p.pending, core.Tick{})
 		case <-publish.C:
-			p.spreadDue(time.Now())
+			p.reign.Look(ctx, time.Now())
 			p.publishDue(time.Now())
-			p.lookAfterCouncil()
-			p.lookAfterOrganiser()
-			if published++; published%seekEvery == 0 {
-				p.seekCoordinators(ctx)
-			}
 		}
 		p.drainPending(ctx)
 		p.await()

@@ -61,7 +61,7 @@ func (p *Peer) view(now time.Time) figures.View {
 	c := p.core.Snapshot()
 	v := figures.View{
 		Now: now, Core: &c, Life: &p.life, Thanks: p.thanks, Cards: slices.Clone(p.cards), Settings: &p.settingsIn, Term: p.term,
-		Lead: p.lead, Leads: p.leads, Connected: p.peers, Trains: p.worker != nil, Judges: p.judge != nil, Ended: p.ended,
+		Lead: p.reign.Lead(), Leads: p.reign.Leads(), Connected: p.peers, Trains: p.worker != nil, Judges: p.judge != nil, Ended: p.ended,
 	}
 	if p.settingsIn.Phase != wire.PhaseEnded {
 		v.State = replica.HashHeads(p.replica.Heads())

@@ -18,7 +18,7 @@ type pullAsked struct {
 
 // pullFrom has a coordinator pull from a newcomer, on any goroutine.
 func (p *Peer) pullFrom(ctx context.Context, from wire.PeerID, name wire.Hash) ([]byte, error) {
-	if !p.isCoordinator(p.self) {
+	if !p.reign.Coordinates(p.self) {
 		return nil, contact.ErrNotHere
 	}
 	answer := make(chan *wire.Pulled, 1)

@@ -9,6 +9,7 @@ import (
 
 	"dunlin/coordinator"
 	"dunlin/peer"
+	"dunlin/peer/reign"
 	"dunlin/wire"
 )
 
@@ -50,5 +51,5 @@ func organise(p *peer.Peer, log *slog.Logger, order string) {
 		log.Warn("unknown order on standard input", "order", shorten(order), "allowed", orderEnd+", "+orderSoloOn+", "+orderSoloOff)
 		return
 	}
-	p.Tell(peer.Organise{Change: c})
+	p.Tell(reign.Organise{Change: c})
 }

@@ -21,7 +21,7 @@ import (
 	"dunlin/coordinator"
 	"dunlin/folder"
 	"dunlin/invite"
-	"dunlin/peer"
+	"dunlin/peer/reign"
 	"dunlin/status"
 	"dunlin/wire"
 )
@@ -165,7 +165,7 @@ type desk struct {
 	folder  folder.Folder
 	run     wire.Hash
 	spec    *wire.RunSpec
-	tell    func(peer.Organise)
+	tell    func(reign.Organise)
 	inForce func() *wire.Settings // nil before the first
 	ledger  func(io.Writer) error // writes a copy of it
 	token   invite.Token          // but for its secret
@@ -221,7 +221,7 @@ var errNotYet = errors.New("the ledger does not say so yet: the coordinator goes
 // change waits until the ledger says so.
 func (d *desk) change(ctx context.Context, c coordinator.Change) error {
 	done := make(chan error, 1)
-	d.tell(peer.Organise{Change: c, Answer: done})
+	d.tell(reign.Organise{Change: c, Answer: done})
 	select {
 	case err := <-done:
 		return err

@@ -9,7 +9,7 @@ import (
 	"sync"
 
 	"dunlin/folder"
-	"dunlin/peer"
+	"dunlin/peer/reign"
 	"dunlin/swarm"
 	"dunlin/swarm/group"
 	"dunlin/wire"
@@ -71,12 +71,12 @@ func whereabouts(known []wire.Known) map[wire.PeerID][]string {
 }
 
 // agree starts this coordinator's part in the group of several; it is nil where there is one.
-func agree(spec *wire.RunSpec, self wire.PeerID, dir string, host func() *swarm.Host, log *slog.Logger) func(*peer.Peer) (peer.Agreement, error) {
+func agree(spec *wire.RunSpec, self wire.PeerID, dir string, host func() *swarm.Host, log *slog.Logger) func(*reign.Reign) (reign.Agreement, error) {
 	if len(spec.Coordinators) == 1 {
 		return nil
 	}
-	return func(p *peer.Peer) (peer.Agreement, error) {
-		g, err := group.Open(group.Config{Self: self, Members: spec.Coordinators, Dir: dir, Caller: host(), Handler: p, Logger: log})
+	return func(r *reign.Reign) (reign.Agreement, error) {
+		g, err := group.Open(group.Config{Self: self, Members: spec.Coordinators, Dir: dir, Caller: host(), Handler: r, Logger: log})
 		if err != nil {
 			return nil, err // not a nil *Group in an interface
 		}

@@ -18,7 +18,7 @@ func arrows() map[string][]string {
 		"cmd/dunlin/doctor":     {"folder", "machine", "status", "swarm", "compute/cpu"},
 		"peer": {
 			"peer/core", "peer/worker", "peer/stage", "peer/keeper", "peer/slabs", "peer/contact", "peer/judge", "peer/figures", "peer/mailbox",
-			"coordinator", "round", "catchup", "contribution", "replica", "ledger", "store", "status",
+			"peer/reign", "coordinator", "round", "catchup", "contribution", "replica", "ledger", "store", "status",
 			"engine", "folder", "recipe", "training", "checkpoint", "compress", "compute", "data", "wire",
 		},
 		"engine": {"recipe", "training", "checkpoint", "compress", "optimizer", "model", "compute", "data", "store", "wire"},
@@ -40,6 +40,7 @@ func arrows() map[string][]string {
 		"peer/keeper":    {"peer/mailbox", "folder", "catchup", "replica", "store", "wire"},
 		"peer/slabs":     {"peer/mailbox", "folder", "contribution", "store", "wire"},
 		"peer/contact":   {"peer/mailbox", "peer/figures", "folder", "recipe", "data", "store", "wire"},
+		"peer/reign":     {"peer/core", "peer/contact", "coordinator", "catchup", "ledger", "folder", "store", "wire"},
 		"peer/judge":     {"peer/mailbox", "recipe", "training", "model", "compute", "data", "wire"},
 		"peer/mailbox":   {},
 		"coordinator":    {"wire", "invite"},

@@ -16,6 +16,7 @@ import (
 	"dunlin/folder"
 	"dunlin/ledger"
 	"dunlin/peer"
+	"dunlin/peer/reign"
 	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/store"
@@ -67,8 +68,8 @@ func (c *council) begin(i int) {
 	cfg := peer.Config{
 		Key: testKey(n.place.key), Signed: c.signed, Run: c.id, Dir: c.dirs[i], Version: "test", Publish: n.publish, Logger: logger(n.place.key),
 		Coordinators: c.where(),
-		Agree: func(p *peer.Peer) (peer.Agreement, error) {
-			return group.Open(group.Config{Self: n.host.ID(), Members: c.spec.Coordinators, Dir: c.dirs[i], Caller: n.host, Handler: p, Logger: logger(n.place.key), Kept: c.kept})
+		Agree: func(r *reign.Reign) (reign.Agreement, error) {
+			return group.Open(group.Config{Self: n.host.ID(), Members: c.spec.Coordinators, Dir: c.dirs[i], Caller: n.host, Handler: r, Logger: logger(n.place.key), Kept: c.kept})
 		},
 	}
 	c.launch(n, cfg)
@@ -161,7 +162,7 @@ func (c *council) more(i int, n uint64) {
 func (c *council) order(i int, change coordinator.Change) error {
 	c.t.Helper()
 	answer := make(chan error, 1)
-	c.nodes[i].peer.Tell(peer.Organise{Change: change, Answer: answer})
+	c.nodes[i].peer.Tell(reign.Organise{Change: change, Answer: answer})
 	select {
 	case err := <-answer:
 		return err

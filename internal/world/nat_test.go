@@ -8,7 +8,7 @@ import (
 
 	"dunlin/coordinator"
 	"dunlin/model"
-	"dunlin/peer"
+	"dunlin/peer/reign"
 	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm"
@@ -59,7 +59,7 @@ func mostBehindRouters(t *testing.T, name string) {
 	last := w.lead.await("more rounds", commits(first.Health.Commits+rounds))
 	pace := time.Since(began) / rounds
 	failed := last.Health.FailedAttempts - first.Health.FailedAttempts
-	w.lead.peer.Tell(peer.Organise{Change: coordinator.Change{Phase: wire.PhaseEnded, Reason: "the test is over"}})
+	w.lead.peer.Tell(reign.Organise{Change: coordinator.Change{Phase: wire.PhaseEnded, Reason: "the test is over"}})
 	w.end(nodes...)
 	shares, included := 0, 0
 	w.open(w.leadDir).commits(func(height uint64, _ *wire.Commit, table *wire.CommitTable) {

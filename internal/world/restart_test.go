@@ -9,7 +9,7 @@ import (
 	"dunlin/coordinator"
 	"dunlin/recipe"
 
-	"dunlin/peer"
+	"dunlin/peer/reign"
 	"dunlin/status"
 	"dunlin/wire"
 )
@@ -79,7 +79,7 @@ func TestCoordinatorComesBack(t *testing.T) {
 	again()
 	w.lead.await("the lost entries", func(s *status.Snapshot) bool { return s.Run.Height > known })
 	more(4)
-	w.lead.peer.Tell(peer.Organise{Change: coordinator.Change{Phase: wire.PhaseEnded, Reason: "the test is over"}})
+	w.lead.peer.Tell(reign.Organise{Change: coordinator.Change{Phase: wire.PhaseEnded, Reason: "the test is over"}})
 	for _, note := range w.end(workers...).Notes {
 		if strings.Contains(note.Text, "without its table") {
 			t.Errorf("the coordinator does not know what the lost commits consumed: %s", note.Text)

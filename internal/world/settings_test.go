@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"dunlin/coordinator"
-	"dunlin/peer"
+	"dunlin/peer/reign"
 	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm/swarmtest"
@@ -27,7 +27,7 @@ func TestOrganiserChangesARunningRun(t *testing.T) {
 		tell := func(c coordinator.Change) error {
 			t.Helper()
 			answer := make(chan error, 1)
-			w.lead.peer.Tell(peer.Organise{Change: c, Answer: answer})
+			w.lead.peer.Tell(reign.Organise{Change: c, Answer: answer})
 			select {
 			case err := <-answer:
 				return err

@@ -1,4 +1,4 @@
-package peer
+package reign
 
 import (
 	"errors"
@@ -20,60 +20,52 @@ type Organise struct {
 	conveyed bool // to the coordinator that leads now
 }
 
-// Tell hands a wish of the organiser to the peer's loop.
-func (p *Peer) Tell(o Organise) { p.inbox.Put(o) }
+func (Organise) reignEvent() {}
 
-func (p *Peer) organise(o Organise) {
+func (r *Reign) organise(o Organise) {
 	if o.Answer == nil {
 		o.Answer = make(chan error, 1)
 	}
-	if err := p.mayChange(&o.Change); err != nil {
+	if err := r.mayChange(&o.Change); err != nil {
 		o.Answer <- err
 		return
 	}
 	o.since = time.Now()
-	p.wanted = append(p.wanted, o)
-	p.convey()
-	p.answerOrganiser()
+	r.wanted = append(r.wanted, o)
+	r.convey()
+	r.answerOrganiser()
 }
-
-// Settings returns those in force by the own ledger, nil before the first entry of
-// settings; any goroutine may call it.
-func (p *Peer) Settings() *wire.Settings { return p.inForce.Load() }
 
 // mayChange says why a change is not possible.
-func (p *Peer) mayChange(c *coordinator.Change) error {
-	if !p.isCoordinator(p.self) {
+func (r *Reign) mayChange(c *coordinator.Change) error {
+	if !r.Coordinates(r.cfg.Self) {
 		return errors.New("only a coordinator changes a run's settings")
 	}
-	if p.settingsIn.Phase == wire.PhaseEnded {
+	if r.settings.Phase == wire.PhaseEnded {
 		return errors.New("the run has ended: its settings do not change any more")
 	}
-	return c.Apply(p.spec, &p.settingsIn).Validate()
+	return c.Apply(r.cfg.Spec, &r.settings).Validate()
 }
 
-// leading reports whether this coordinator leads.
-func (p *Peer) leading() bool { return p.self == p.lead && (p.council == nil || p.council.leads) }
-
 // convey tells the coordinator that leads, if there is one, what is wanted.
-func (p *Peer) convey() {
-	for i := range p.wanted {
-		switch o := &p.wanted[i]; {
+func (r *Reign) convey() {
+	for i := range r.wanted {
+		switch o := &r.wanted[i]; {
 		case o.conveyed:
-		case p.leading():
+		case r.Own():
 			o.conveyed = true
-			p.next(coordinator.Organised{Change: o.Change})
-		case p.self != p.lead && p.peers[p.lead]:
+			r.driver.Next(coordinator.Organised{Change: o.Change})
+		case r.cfg.Self != r.lead && r.cfg.Peers[r.lead]:
 			o.conveyed = true
-			p.tell(p.lead, (*wire.Change)(&o.Change))
+			r.tell(r.lead, (*wire.Change)(&o.Change))
 		}
 	}
 }
 
 // conveyAgain comes when another leads, or the one that did is lost.
-func (p *Peer) conveyAgain() {
-	for i := range p.wanted {
-		p.wanted[i].conveyed = false
+func (r *Reign) conveyAgain() {
+	for i := range r.wanted {
+		r.wanted[i].conveyed = false
 	}
 }
 
@@ -82,25 +74,31 @@ func (p *Peer) conveyAgain() {
 const conveyWithin = 20 * time.Second
 
 // lookAfterOrganiser gives up what no leader takes.
-func (p *Peer) lookAfterOrganiser() {
-	p.convey()
-	p.wanted = slices.DeleteFunc(p.wanted, func(o Organise) bool {
-		if p.leading() || time.Since(o.since) < conveyWithin {
+func (r *Reign) lookAfterOrganiser() {
+	r.convey()
+	r.wanted = slices.DeleteFunc(r.wanted, func(o Organise) bool {
+		if r.Own() || time.Since(o.since) < conveyWithin {
 			return false
 		}
 		if o.conveyed {
-			o.Answer <- fmt.Errorf("coordinator %s leads and was told, and the ledger does not say so yet: see its log", p.lead.Short())
+			o.Answer <- fmt.Errorf("coordinator %s leads and was told, and the ledger does not say so yet: see its log", r.lead.Short())
 		} else {
-			o.Answer <- fmt.Errorf("no coordinator leads that this one can reach, and the settings may be as before: a majority of the run's %d coordinators has to be there; look at their logs, then give the order again", len(p.spec.Coordinators))
+			o.Answer <- fmt.Errorf("no coordinator leads that this one can reach, and the settings may be as before: a majority of the run's %d coordinators has to be there; look at their logs, then give the order again", len(r.cfg.Spec.Coordinators))
 		}
 		return true
 	})
 }
 
+// Settled hears what settings the ledger says now.
+func (r *Reign) Settled(s *wire.Settings) {
+	r.settings = *s
+	r.answerOrganiser()
+}
+
 // answerOrganiser tells whoever wanted what the settings now say.
-func (p *Peer) answerOrganiser() {
-	p.wanted = slices.DeleteFunc(p.wanted, func(o Organise) bool {
-		holds := o.Change.Holds(p.spec, &p.settingsIn)
+func (r *Reign) answerOrganiser() {
+	r.wanted = slices.DeleteFunc(r.wanted, func(o Organise) bool {
+		holds := o.Change.Holds(r.cfg.Spec, &r.settings)
 		if holds {
 			o.Answer <- nil
 		}
@@ -109,19 +107,19 @@ func (p *Peer) answerOrganiser() {
 }
 
 // wanting hears what the organiser told another coordinator.
-func (p *Peer) wanting(from wire.PeerID, m *wire.Change) {
+func (r *Reign) wanting(from wire.PeerID, m *wire.Change) {
 	c := coordinator.Change(*m)
-	err := p.mayChange(&c)
+	err := r.mayChange(&c)
 	switch {
-	case !p.isCoordinator(from):
+	case !r.Coordinates(from):
 		err = errors.New("it is not a coordinator")
-	case !p.leading():
+	case !r.Own():
 		err = errors.New("this coordinator does not lead")
 	}
 	if err != nil {
-		p.note(fmt.Sprintf("a change of settings that %s hands on is dropped: %v", from.Short(), err))
+		r.driver.Note(fmt.Sprintf("a change of settings that %s hands on is dropped: %v", from.Short(), err))
 		return
 	}
-	p.log.Info("order", "from", from.Short(), "reason", c.Reason)
-	p.next(coordinator.Organised{Change: c})
+	r.cfg.Log.Info("order", "from", from.Short(), "reason", c.Reason)
+	r.driver.Next(coordinator.Organised{Change: c})
 }

@@ -1,4 +1,4 @@
-package peer
+package reign
 
 import (
 	"time"
@@ -17,30 +17,30 @@ const (
 // single peer goes to that one at once, and to the others with the next that concerns
 // all, or when they have waited for it long enough: each of the leases that come many a
 // second would otherwise wake a thousand connections.
-func (p *Peer) spread(now time.Time, entry *wire.Certified, table []byte) {
-	p.unspread = append(p.unspread, wire.Item{Certified: *entry, Table: table})
-	one, single := p.concerned(entry)
-	if !single || len(p.peers) < largeRun || len(p.unspread) >= maxUnspread {
-		p.spreadAll()
+func (r *Reign) spread(now time.Time, entry *wire.Certified, table []byte) {
+	r.unspread = append(r.unspread, wire.Item{Certified: *entry, Table: table})
+	one, single := r.concerned(entry)
+	if !single || len(r.cfg.Peers) < largeRun || len(r.unspread) >= maxUnspread {
+		r.spreadAll()
 		return
 	}
 	due := now
 	if entry.Entry.Kind == wire.KindLease {
 		due = now.Add(leaseWithin)
 	}
-	if len(p.unspread) == 1 || due.Before(p.spreadBy) {
-		p.spreadBy = due
+	if len(r.unspread) == 1 || due.Before(r.spreadBy) {
+		r.spreadBy = due
 	}
-	if p.peers[one] {
-		p.tell(one, &wire.Entries{Items: p.unspread, Head: entry.Entry.Height})
+	if r.cfg.Peers[one] {
+		r.tell(one, &wire.Entries{Items: r.unspread, Head: entry.Entry.Height})
 	}
 }
 
 // concerned returns whom an entry concerns when that is a single peer.
-func (p *Peer) concerned(entry *wire.Certified) (one wire.PeerID, single bool) {
+func (r *Reign) concerned(entry *wire.Certified) (one wire.PeerID, single bool) {
 	switch body, _ := entry.Entry.Body(); b := body.(type) {
 	case *wire.Lease:
-		return p.figures.Slots[b.Slot], true
+		return r.cfg.Holder(b.Slot), true
 	case *wire.Member:
 		return b.Peer, true
 	default:
@@ -49,21 +49,21 @@ func (p *Peer) concerned(entry *wire.Certified) (one wire.PeerID, single bool) {
 }
 
 // spreadDue gives everyone connected what has waited long enough.
-func (p *Peer) spreadDue(now time.Time) {
-	if !now.Before(p.spreadBy) {
-		p.spreadAll()
+func (r *Reign) spreadDue(now time.Time) {
+	if !now.Before(r.spreadBy) {
+		r.spreadAll()
 	}
 }
 
 // spreadAll gives everyone connected what is not spread yet.
-func (p *Peer) spreadAll() {
-	n := len(p.unspread)
+func (r *Reign) spreadAll() {
+	n := len(r.unspread)
 	if n == 0 {
 		return
 	}
-	message := wire.EncodeMessage(&wire.Entries{Items: p.unspread, Head: p.unspread[n-1].Certified.Entry.Height})
-	p.unspread = nil
-	for peer := range p.peers {
-		p.send(peer, message)
+	message := wire.EncodeMessage(&wire.Entries{Items: r.unspread, Head: r.unspread[n-1].Certified.Entry.Height})
+	r.unspread = nil
+	for peer := range r.cfg.Peers {
+		r.driver.Send(peer, message)
 	}
 }

@@ -1,72 +1,75 @@
-package peer
+package reign
 
 import (
+	"slices"
 	"testing"
 	"time"
 
-	"dunlin/peer/figures"
 	"dunlin/wire"
 )
 
-// post is a transport that counts the messages to each peer.
-type post struct {
-	Transport
+// mail counts the messages of a Reign to each peer.
+type mail struct {
 	entries map[wire.PeerID][]uint64 // heights, in order
 	sent    int
 }
 
-func (p *post) Send(to wire.PeerID, message []byte) error {
-	p.sent++
-	m, err := wire.DecodeMessage(message)
-	if err != nil {
-		return err
+func peerID(i int) wire.PeerID { return wire.PeerID{byte(i), 1} }
+
+// spreading returns the coordinator of a run with so many peers, of which the i-th has slot i + 1.
+func spreading(t *testing.T, peers int) (*Reign, *mail) {
+	t.Helper()
+	m := &mail{entries: map[wire.PeerID][]uint64{}}
+	r := &Reign{
+		cfg: Config{Peers: map[wire.PeerID]bool{}, Holder: func(slot wire.Slot) wire.PeerID { return peerID(int(slot) - 1) }},
+		driver: Driver{Send: func(to wire.PeerID, message []byte) {
+			m.sent++
+			decoded, err := wire.DecodeMessage(message)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, item := range decoded.(*wire.Entries).Items {
+				m.entries[to] = append(m.entries[to], item.Certified.Entry.Height)
+			}
+		}},
 	}
-	for _, item := range m.(*wire.Entries).Items {
-		p.entries[to] = append(p.entries[to], item.Certified.Entry.Height)
+	for i := range peers {
+		r.cfg.Peers[peerID(i)] = true
 	}
-	return nil
+	return r, m
+}
+
+func certified(height uint64, body wire.Body) *wire.Certified {
+	return &wire.Certified{Entry: wire.NewEntry(wire.Hash{1}, height, wire.Hash{2}, 1, body)}
 }
 
 // TestLeasesTravelTogether: in a large run a lease goes to its worker at once, with
 // what that one lacks, and to the others with the next entry that concerns all. In a
 // small one nobody waits.
 func TestLeasesTravelTogether(t *testing.T) {
+	now := time.Now()
 	for _, peers := range []int{3, largeRun} {
-		mail := &post{entries: map[wire.PeerID][]uint64{}}
-		p := &Peer{crew: crew{transport: mail}, peers: map[wire.PeerID]bool{}, figures: figures.New(figures.Subject{}, time.Now())}
-		id := func(i int) wire.PeerID { return wire.PeerID{byte(i), 1} }
-		for i := range peers {
-			p.peers[id(i)], p.figures.Slots[wire.Slot(i+1)] = true, id(i)
-		}
-		height, now := uint64(0), time.Now()
-		spread := func(body wire.Body) {
-			height++
-			p.spread(now, &wire.Certified{Entry: wire.NewEntry(wire.Hash{1}, height, wire.Hash{2}, 1, body)}, nil)
-		}
+		r, m := spreading(t, peers)
 		for slot := range wire.Slot(3) {
-			spread(&wire.Lease{Slot: slot + 1, Ranges: []wire.Range{{From: uint64(slot), To: uint64(slot) + 1}}})
+			r.spread(now, certified(uint64(slot)+1, &wire.Lease{Slot: slot + 1, Ranges: []wire.Range{{From: uint64(slot), To: uint64(slot) + 1}}}), nil)
 		}
-		if got := mail.entries[id(1)]; len(got) < 2 || got[0] != 1 || got[1] != 2 {
+		if got := m.entries[peerID(1)]; len(got) < 2 || got[0] != 1 || got[1] != 2 {
 			t.Errorf("%d peers: the second worker has entries %v, want its lease and what is below", peers, got)
 		}
-		if want := map[bool]int{true: 3 * peers, false: 3}[peers < largeRun]; mail.sent != want {
-			t.Errorf("%d peers: three leases made %d messages, want %d", peers, mail.sent, want)
+		if want := map[bool]int{true: 3 * peers, false: 3}[peers < largeRun]; m.sent != want {
+			t.Errorf("%d peers: three leases made %d messages, want %d", peers, m.sent, want)
 		}
-		spread(&wire.Settings{Phase: wire.PhasePaused})
+		r.spread(now, certified(4, &wire.Settings{Phase: wire.PhasePaused}), nil)
 		for i := range peers {
 			for want := uint64(1); want <= 4; want++ {
-				found := false
-				for _, h := range mail.entries[id(i)] {
-					found = found || h == want
-				}
-				if !found {
+				if !slices.Contains(m.entries[peerID(i)], want) {
 					t.Errorf("%d peers: peer %d lacks entry %d", peers, i, want)
 				}
 			}
 		}
-		before := mail.sent
-		p.spreadDue(now.Add(time.Hour))
-		if mail.sent != before {
+		before := m.sent
+		r.spreadDue(now.Add(time.Hour))
+		if m.sent != before {
 			t.Errorf("%d peers: what everyone has is given again", peers)
 		}
 	}
@@ -75,23 +78,19 @@ func TestLeasesTravelTogether(t *testing.T) {
 // TestOthersWaitForLeases: in a large run the others have a lease within leaseWithin, and word of who left, with all
 // that waits, at the next look.
 func TestOthersWaitForLeases(t *testing.T) {
-	mail := &post{entries: map[wire.PeerID][]uint64{}}
-	p := &Peer{crew: crew{transport: mail}, peers: map[wire.PeerID]bool{}, figures: figures.New(figures.Subject{}, time.Now())}
-	for i := range largeRun {
-		p.peers[wire.PeerID{byte(i), 1}] = true
-	}
+	r, m := spreading(t, largeRun)
 	now, height := time.Now(), uint64(0)
 	write := func(body wire.Body) {
 		height++
-		p.spread(now, &wire.Certified{Entry: wire.NewEntry(wire.Hash{1}, height, wire.Hash{2}, 1, body)}, nil)
+		r.spread(now, certified(height, body), nil)
 	}
 	lease := &wire.Lease{Slot: 1, Ranges: []wire.Range{{From: 1, To: 2}}}
 	look := func(after time.Duration, want int) {
 		t.Helper()
-		mail.sent = 0
+		m.sent = 0
 		now = now.Add(after)
-		if p.spreadDue(now); mail.sent != want {
-			t.Errorf("height %d: %d messages, want %d", height, mail.sent, want)
+		if r.spreadDue(now); m.sent != want {
+			t.Errorf("height %d: %d messages, want %d", height, m.sent, want)
 		}
 	}
 	write(lease)
@@ -100,6 +99,6 @@ func TestOthersWaitForLeases(t *testing.T) {
 	look(time.Second, largeRun)
 	write(lease)
 	look(time.Second, 0)
-	write(&wire.Member{Peer: wire.PeerID{3, 1}, Slot: 3, Op: wire.MemberLeave, Reason: "it left"})
+	write(&wire.Member{Peer: peerID(3), Slot: 4, Op: wire.MemberLeave, Reason: "it left"})
 	look(0, largeRun)
 }
