@@ -56,6 +56,14 @@ func (b *Book) Learn(id wire.PeerID, addrs []string, met bool) bool {
 	return true
 }
 
+// Takes reports whether Learn has a use for the addresses of a peer: of one that is new, not met just now, a full book takes
+// none.
+func (b *Book) Takes(id wire.PeerID, met bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return met || len(b.known) < wire.MaxKnown || slices.ContainsFunc(b.known, func(k wire.Known) bool { return k.Peer == id })
+}
+
 // List returns all that is known.
 func (b *Book) List() []wire.Known {
 	b.mu.Lock()

@@ -24,6 +24,9 @@ func TestBookRemembersTheNewest(t *testing.T) {
 	if b.Learn(id(1), []string{"/ip4/1.2.3.4/tcp/1"}, false) {
 		t.Error("a heartbeat of one without a place in a full book is news")
 	}
+	if b.Takes(id(1), false) || !b.Takes(id(1), true) || !b.Takes(id(70), false) {
+		t.Error("a full book takes one without a place only when it is met, and those that it has always")
+	}
 	if first, second := b.Unwritten(), b.Unwritten(); !first || second {
 		t.Error("a book that nobody writes is not to be written, or twice")
 	}

@@ -11,6 +11,9 @@ import (
 
 // learned takes in where a peer with a session is, and whether it was met just now.
 func (p *Peer) learned(id wire.PeerID, met bool) {
+	if !p.book.Takes(id, met) { // to put addresses into words costs more than to look
+		return
+	}
 	if !p.book.Learn(id, p.transport.AddrsOf(id), met) || !p.book.Unwritten() {
 		return
 	}
