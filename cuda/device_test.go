@@ -106,6 +106,23 @@ func TestMixedAddsAnyWay(t *testing.T) {
 	}
 }
 
+// TestLargeCasesPass runs the cases that a doctor asks of a real card, at a size that emulated ones can do.
+func TestLargeCasesPass(t *testing.T) {
+	t.Parallel()
+	sizes := compute.Sizes{Rows: 160, Width: 64, Vocab: 300, Positions: 80, Head: 32}
+	for capability, precision := range map[int]compute.Precision{61: compute.FP32, 75: compute.FP16, 80: compute.BF16} {
+		d := open(t, ptxemu.Config{Capability: capability, ApproximationError: 1, Seed: 4, Uninitialised: true}, Options{Precision: precision})
+		for _, c := range computetest.Large(precision, sizes) {
+			if err := c.Check(d); err != nil {
+				t.Fatalf("sm_%d %s: %s: %v", capability, precision, c.Name, err)
+			}
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // buffer returns n values of the device.
 func buffer(t *testing.T, d *Device, n int) compute.Buffer {
 	t.Helper()

@@ -123,7 +123,9 @@ func examine(ctx context.Context, backend driver.Driver, card driver.Info, preci
 	}
 	timed := card.ClockKHz > 0
 	cases := computetest.Cases(precision)
-	if !timed {
+	if timed {
+		cases = append(cases, computetest.Large(precision, benchSizes.sizes())...)
+	} else {
 		cases = slices.CompactFunc(cases, func(a, b computetest.Case) bool { return operation(a) == operation(b) })
 	}
 	on, err := openExamined(backend, card, precision, line)

@@ -26,6 +26,11 @@ type benchSize struct{ batch, context, width, heads, vocab int }
 
 var benchSizes = benchSize{batch: 4, context: 1024, width: 768, heads: 12, vocab: 50257}
 
+// sizes are those of such a training.
+func (s benchSize) sizes() compute.Sizes {
+	return compute.Sizes{Rows: s.batch * s.context, Width: s.width, Vocab: s.vocab, Positions: s.context, Head: s.width / s.heads}
+}
+
 // Timings are medians of some runs, after runs that are not counted.
 const (
 	warmRuns  = 2

@@ -25,12 +25,25 @@ type Case struct {
 // Cases returns what a device of a precision must pass: all of Run for fp32,
 // what RunBF16 and RunFP16 check beyond that for the others.
 func Cases(p compute.Precision) []Case {
-	all, operand := scenarios(), func(x float32) float32 { return x }
+	all := scenarios()
 	switch p {
 	case compute.BF16:
-		all, operand = append(matmulScenarios(), roundingScenario()), bf16
+		all = append(matmulScenarios(), roundingScenario())
 	case compute.FP16:
-		all, operand = append(matmulScenarios(), rangeScenario()), fp16
+		all = append(matmulScenarios(), rangeScenario())
+	case compute.FP32:
+	}
+	return casesOf(p, all)
+}
+
+// casesOf makes cases of scenarios, with what a MatMul of a precision makes of its operands.
+func casesOf(p compute.Precision, all []scenario) []Case {
+	operand := func(x float32) float32 { return x }
+	switch p {
+	case compute.BF16:
+		operand = bf16
+	case compute.FP16:
+		operand = fp16
 	case compute.FP32:
 	}
 	cases := make([]Case, len(all))

@@ -59,14 +59,7 @@ func (r *rig) product(form compute.Form, m, n, k int, a, b []float32) (value, ma
 	for i := range m {
 		for j := range n {
 			for l := range k {
-				ai, bi := i*k+l, l*n+j
-				switch form {
-				case compute.NN:
-				case compute.NT:
-					bi = j*k + l
-				case compute.TN:
-					ai = l*m + i
-				}
+				ai, bi := factors(form, m, n, k, i, j, l)
 				p := left[ai] * right[bi]
 				value[i*n+j] += p
 				magnitude[i*n+j] += math.Abs(p)
@@ -74,6 +67,18 @@ func (r *rig) product(form compute.Form, m, n, k int, a, b []float32) (value, ma
 		}
 	}
 	return value, magnitude
+}
+
+// factors returns where the factors of term l of value i, j lie in A and B.
+func factors(form compute.Form, m, n, k, i, j, l int) (a, b int) {
+	switch form {
+	case compute.NN:
+	case compute.NT:
+		return i*k + l, j*k + l
+	case compute.TN:
+		return l*m + i, l*n + j
+	}
+	return i*k + l, l*n + j
 }
 
 // sumTolerance is the bound on a float32 sum of k products in any order that
