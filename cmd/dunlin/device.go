@@ -116,6 +116,15 @@ func shortFailure(err error) string {
 	return failed.Text() + " (dunlin doctor --gpu says what to do)"
 }
 
+// namesOf lists what computes, for people.
+func namesOf(devices []*device) string {
+	var names []string
+	for _, d := range devices {
+		names = append(names, d.on.Name())
+	}
+	return strings.Join(names, " + ")
+}
+
 // devices opens what computes, all cards of it. compiling hears of slow first starts and may be nil.
 func (c *Config) devices(compiling *progress) ([]*device, error) {
 	var backend driver.Driver

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -116,7 +115,7 @@ func (s *stay) measure(ctx context.Context, c *Config, line *progress) (err erro
 		return err
 	}
 	linked, attrs := s.measureLink(ctx, c)
-	all, names := 0.0, []string{}
+	all := 0.0
 	for i, d := range devices {
 		defer closing(&err, d.Close)
 		if i > 0 {
@@ -124,7 +123,6 @@ func (s *stay) measure(ctx context.Context, c *Config, line *progress) (err erro
 		}
 		if s.spec.Staged() { // a stage's speed is told by the trainers that use it
 			line.machine(d, linked, attrs...)
-			names = append(names, d.on.Name())
 			continue
 		}
 		speed, exact, err := engine.EstimateSpeed(ctx, s.spec, d.on)
@@ -136,7 +134,7 @@ func (s *stay) measure(ctx context.Context, c *Config, line *progress) (err erro
 			about = "about "
 		}
 		line.machine(d, fmt.Sprintf(" · %s%s tokens/s", about, rate(speed))+linked, append(attrs, slog.Float64("tokens_per_second", speed))...)
-		all, names = all+speed, append(names, d.on.Name())
+		all += speed
 	}
 	_, end, untold := watch(devices...)
 	if err := errors.Join(c.unkept(untold), end()); err != nil {
@@ -148,7 +146,8 @@ func (s *stay) measure(ctx context.Context, c *Config, line *progress) (err erro
 	if s.place = "CPU"; devices[0].card != nil {
 		s.place = "GPU"
 	}
-	s.device, s.estimate = strings.Join(names, " + "), &all
+	s.device, s.estimate = namesOf(devices), &all
+	s.told = s.device
 	return nil
 }
 

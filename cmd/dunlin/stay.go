@@ -36,7 +36,8 @@ type stay struct {
 	self   string // peer id
 
 	place    string   // of training: "CPU" or "GPU"
-	device   string   // that trains, for people
+	device   string   // that trains, for people; the volunteer's goroutine has it
+	told     string   // what people heard that trains
 	estimate *float64 // its tokens a second
 
 	sent, received atomic.Uint64 // bytes since it began
@@ -129,6 +130,7 @@ func (s *stay) once(ctx context.Context, c *Config, stage int, events chan<- any
 	for _, d := range devices {
 		defer closing(&err, d.Close)
 	}
+	s.tellDevices(devices, say)
 	cards, end, untold := watch(devices...)
 	defer closing(&err, end)
 	if err := c.unkept(untold); err != nil { // it was set on the page
@@ -182,6 +184,21 @@ func (s *stay) once(ctx context.Context, c *Config, stage int, events chan<- any
 	s.entries.of.Store(p)
 	defer s.entries.of.Store(nil)
 	return p.Run(ctx, transport{host})
+}
+
+// tellDevices says what computes when it is not what people heard last: a card may be gone, and the processor in its place.
+func (s *stay) tellDevices(devices []*device, say func(any)) {
+	names := namesOf(devices)
+	if names == s.told {
+		return
+	}
+	s.told = names
+	say(func(line *progress) {
+		s.device = names
+		for _, d := range devices {
+			line.machine(d, "")
+		}
+	})
 }
 
 // fetchStage asks the coordinator which stage of the model this machine is to serve; a machine that cannot ask serves

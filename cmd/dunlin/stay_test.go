@@ -5,15 +5,37 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"dunlin/compute"
+	"dunlin/compute/cpu"
 	"dunlin/cuda/driver"
 	"dunlin/peer"
 	"dunlin/wire"
 )
+
+// What computes is told once, and again when it is something else.
+func TestDevicesAreTold(t *testing.T) {
+	processor, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer processor.Close()
+	name := processor.Name()
+	for told, lines := range map[string]int{name: 0, "cuda:0 RTX 3060": 1} {
+		s := &stay{device: told, told: told}
+		var out strings.Builder
+		for range 2 {
+			s.tellDevices([]*device{{on: processor, why: "the card is gone"}}, func(ev any) { ev.(func(*progress))(&progress{out: &out}) })
+		}
+		if strings.Count(out.String(), "this machine   "+name+" (the card is gone)\n") != lines || s.device != name {
+			t.Errorf("heard of %s: %q, then %s", told, out.String(), s.device)
+		}
+	}
+}
 
 // A peer comes back after a move, in the stage that it was told, and after the loss of its card, later each time.
 func TestComesBack(t *testing.T) {
