@@ -85,6 +85,7 @@ type Machine struct {
 	results []*result
 	syncTo  uint64
 	syncing bool
+	saving  *wire.Checkpoint // being written; nil: none
 	holds   uint64
 
 	fetcher fetcher
@@ -120,12 +121,11 @@ type orderKind uint8
 const (
 	orderApply orderKind = iota
 	orderPromote
-	orderSave
 	orderLoad
 )
 
 func (k orderKind) String() string {
-	return [...]string{"applying", "promoting", "saving", "loading"}[k]
+	return [...]string{"applying", "promoting", "loading"}[k]
 }
 
 // New returns a machine whose replica is in state 0 and whose ledger is empty.
@@ -185,14 +185,13 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 	case ApplyFailed:
 		m.applyFailed(e)
 	case CheckpointSaved:
-		if m.finish(orderSave, e.At) {
-			m.holds = e.At
-			m.pop()
+		if m.saving != nil && m.saving.At == e.At {
+			m.saving, m.holds = nil, e.At
 			m.do(Holds(e))
 		}
 	case SaveFailed:
-		if m.finish(orderSave, e.At) {
-			m.pop()
+		if m.saving != nil && m.saving.At == e.At {
+			m.saving = nil
 			m.note("checkpoint %d is not kept here: %s", e.At, e.Reason)
 		}
 	case Loaded:

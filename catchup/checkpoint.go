@@ -38,15 +38,19 @@ func (m *Machine) marked(height uint64, c *wire.Checkpoint) {
 	m.queue = append(m.queue, &entry{height: height, mark: c})
 }
 
-// reachMark keeps the state of a checkpoint when the replica stands at it. A
-// mark that a commit overtook on its way into the log is made again.
+// reachMark keeps the state of a checkpoint when the replica stands at it, beside the commits that follow: a large one
+// takes its time, and everybody keeps the same. A mark that a commit overtook on its way into the log is made again.
 func (m *Machine) reachMark(c *wire.Checkpoint) {
-	if !slices.Equal(c.Fragments, m.heads) {
+	m.pop()
+	switch {
+	case !slices.Equal(c.Fragments, m.heads):
 		m.note("checkpoint %d is of a state that this replica has left; it is not kept here", c.At)
-		m.pop()
-		return
+	case m.saving != nil:
+		m.note("checkpoint %d is not kept here: %d is still being written", c.At, m.saving.At)
+	default:
+		m.saving = c
+		m.do(SaveCheckpoint{At: c.At, Fragments: slices.Clone(m.heads), Tokens: c.Tokens})
 	}
-	m.begin(orderSave, c.At, SaveCheckpoint{At: c.At, Fragments: slices.Clone(m.heads), Tokens: c.Tokens})
 }
 
 // choosePlan takes the cheaper of replaying and loading the newest complete

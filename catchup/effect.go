@@ -84,8 +84,8 @@ type Follow struct {
 	Commit *wire.Commit
 }
 
-// SaveCheckpoint asks that the present state be pinned as the one of a height.
-// No commit is applied before the answer.
+// SaveCheckpoint asks that the present state be kept as the one of a height. Commits are
+// applied meanwhile; another is not saved before the answer.
 type SaveCheckpoint struct {
 	At        uint64
 	Fragments []wire.FragmentHead

@@ -29,6 +29,7 @@ type watch struct {
 	heads   [2]uint64 // versions of the replica
 	height  uint64
 	order   Effect // under way
+	saving  Effect // likewise, beside it
 	flights map[Ref]wire.PeerID
 	load    map[wire.PeerID]int
 }
@@ -75,7 +76,10 @@ func (c *watch) see(m *Machine, e Effect) {
 	case Promote:
 		c.commit(e, e.Height, e.Commit)
 	case SaveCheckpoint:
-		c.busy(e)
+		if c.saving != nil {
+			c.t.Fatalf("%s while %s is under way", e, c.saving)
+		}
+		c.saving = e
 	case LoadCheckpoint:
 		c.busy(e)
 	case Prepare:
@@ -142,8 +146,10 @@ func feed(w *world, c *watch, ev Event) {
 		if l, ok := w.entries[e.Height-1].Body.(*wire.Commit); ok && e.State == l.State {
 			c.heads[l.Fragment], c.height = l.Base+1, e.Height
 		}
-	case ApplyFailed, CheckpointSaved, SaveFailed, LoadFailed:
+	case ApplyFailed, LoadFailed:
 		c.order = nil
+	case CheckpointSaved, SaveFailed:
+		c.saving = nil
 	case Loaded:
 		load, _ := c.order.(LoadCheckpoint)
 		c.order, c.height = nil, e.At

@@ -283,6 +283,8 @@ func (w *world) line(line string) {
 			w.replies = w.replies[1:]
 			w.step(ev)
 		}
+	case "later": // the replica's next answer comes last
+		w.replies = append(w.replies[1:], w.replies[0])
 	case "differ": // the replica's next answer is of another state
 		switch e := w.replies[0].(type) {
 		case Applied:

@@ -37,6 +37,9 @@ func PinHeld(a wire.AttemptID, result wire.Hash) string {
 	return "held/" + a.String() + "/" + result.String()
 }
 
+// PinSaving names the owner of a checkpoint's blobs until it is whole and Keep has its head.
+func PinSaving(height uint64) string { return fmt.Sprintf("saving/%d", height) }
+
 // pinTables is the store's owner of commit tables, which say who trained on
 // what and are kept as long as the ledger.
 const pinTables = "tables"

@@ -71,6 +71,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		if err := errors.Join(p.retention.Keep(p.store, ev.At, ev.Head), p.thanks.Save()); err != nil {
 			p.failure = err
 		}
+		p.store.Unpin(folder.PinSaving(ev.At))
 	case keeper.WeightsGiven:
 		p.begin(ev)
 	case worker.Begun:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"dunlin/catchup"
 	"dunlin/folder"
@@ -51,6 +52,7 @@ type Keeper struct {
 	Orders  *mailbox.Mailbox[any]
 	report  func(any)
 	shadows map[shadowKey]*replica.Shadow
+	saving  sync.WaitGroup
 	// Settings of the log so far: a replica that is loaded must know them, too.
 	settings []*wire.Settings
 }
@@ -68,6 +70,7 @@ func New(r *replica.Replica, stage int, s store.Store, report func(any)) *Keeper
 
 // Loop carries out orders until the context ends.
 func (k *Keeper) Loop(ctx context.Context) {
+	defer k.saving.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -78,12 +81,12 @@ func (k *Keeper) Loop(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			k.obey(order)
+			k.obey(ctx, order)
 		}
 	}
 }
 
-func (k *Keeper) obey(order any) {
+func (k *Keeper) obey(ctx context.Context, order any) {
 	switch o := order.(type) {
 	case catchup.Prepare:
 		k.report(k.prepare(o))
@@ -94,7 +97,8 @@ func (k *Keeper) obey(order any) {
 	case catchup.DropShadow:
 		k.letGo(shadowKey{o.Fragment, o.Attempt, o.Result})
 	case catchup.SaveCheckpoint:
-		k.report(k.save(o))
+		view := k.replica.View()
+		k.saving.Go(func() { k.save(ctx, view, o.At) })
 	case catchup.LoadCheckpoint:
 		k.report(k.load(o))
 	case Governed:
@@ -212,18 +216,46 @@ func (k *Keeper) applied(height uint64, c *wire.Commit, err error) any {
 	return catchup.Applied{Height: height, State: c.State}
 }
 
-// save pins nothing itself: the loop pins what saved lists, before it hears
+// save writes a state while the replica moves on. The loop pins what saved lists, before it hears
 // that the checkpoint is durable.
-func (k *Keeper) save(o catchup.SaveCheckpoint) any {
+func (k *Keeper) save(ctx context.Context, view *replica.View, at uint64) {
 	var head []byte
-	if _, err := k.replica.Save(k.store, o.At, func(b []byte) error {
+	if _, err := view.Save(&writer{Store: k.store, ctx: ctx, pin: folder.PinSaving(at)}, k.run, at, func(b []byte) error {
 		head = b
 		return nil
 	}); err != nil {
-		return catchup.SaveFailed{At: o.At, Reason: err.Error()}
+		k.store.Unpin(folder.PinSaving(at))
+		k.report(catchup.SaveFailed{At: at, Reason: err.Error()})
+		return
 	}
-	k.report(Saved{At: o.At, Head: head})
-	return catchup.CheckpointSaved{At: o.At}
+	k.report(Saved{At: at, Head: head})
+	k.report(catchup.CheckpointSaved{At: at})
+}
+
+// writer puts the blobs of a checkpoint: pinned, and a few between two syncs, so that who makes a frame durable meanwhile
+// does not wait for all of them.
+type writer struct {
+	store.Store
+	ctx context.Context //nolint:containedctx // of one call of save
+	pin string
+	n   int
+}
+
+const blobsAtOnce = 8
+
+func (w *writer) Put(b []byte) (store.Hash, error) {
+	if err := w.ctx.Err(); err != nil {
+		return store.Hash{}, err
+	}
+	h, err := w.Store.Put(b)
+	if err != nil {
+		return h, err
+	}
+	w.Pin(w.pin, h)
+	if w.n++; w.n%blobsAtOnce == 0 {
+		err = w.Sync()
+	}
+	return h, err
 }
 
 func (k *Keeper) load(o catchup.LoadCheckpoint) any {
