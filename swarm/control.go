@@ -66,8 +66,12 @@ func (h *Host) writeControl(r *remote, s *session) {
 	if !h.spawn(func() { h.watchControl(r, s, st) }) {
 		return
 	}
+	var late time.Time
 	for out := appendHello(nil, h.newHello()); ; {
-		st.SetWriteDeadline(time.Now().Add(h.limits.Write))
+		if now := time.Now(); late.Sub(now) < h.limits.Write { // not at each write: to set it costs as much
+			late = now.Add(h.limits.Write * 3 / 2)
+			st.SetWriteDeadline(late)
+		}
 		n, err := st.Write(out)
 		h.meter.classes[wire.ClassControl].out.Add(uint64(n))
 		h.sending.spend(n)
