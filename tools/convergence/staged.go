@@ -161,7 +161,10 @@ func (t *trial) stepTogether(progress float64) error {
 	for s := range t.spec.StageCount() {
 		sums := make([][]byte, len(t.workers))
 		for i, w := range t.workers {
-			sums[i] = w.stages[s].Sum()
+			var err error
+			if sums[i], err = w.stages[s].Sum(); err != nil {
+				return err
+			}
 		}
 		for i, w := range t.workers {
 			squares, err := w.stages[s].Reduce(sums, n)
