@@ -2,7 +2,10 @@ package data
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -338,5 +341,44 @@ func TestByteFile(t *testing.T) {
 	shifted := bytes.Replace(ByteFile(), []byte(`"a": 97`), []byte(`"a": 256`), 1)
 	if restored, err = RestoreTokenizer(shifted, -1); err != nil || restored == (Bytes{}) {
 		t.Errorf("other numbers are restored as %v, %v", restored, err)
+	}
+}
+
+// TestGPT2 holds the vocabulary that is part of the program against the hash that
+// OpenAI's release of encoder.json has, and some well-known tokens.
+func TestGPT2(t *testing.T) {
+	tok, err := GPT2("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tok.Vocab() != 50257 || tok.EndOfText() != 50256 {
+		t.Errorf("%d tokens, %d at the end of a text", tok.Vocab(), tok.EndOfText())
+	}
+	var f tokenizerFile
+	if err := json.Unmarshal(tok.File(), &f); err != nil {
+		t.Fatal(err)
+	}
+	encoder := strings.Builder{} // as Python's json.dumps writes it
+	written := make([]string, tok.Vocab())
+	for text, id := range f.Model.Vocab {
+		written[id] = text
+	}
+	for id, text := range written {
+		fmt.Fprintf(&encoder, ", %s: %d", strconv.QuoteToASCII(text), id)
+	}
+	const published = "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
+	if sum := sha256.Sum256([]byte("{" + encoder.String()[2:] + "}")); hex.EncodeToString(sum[:]) != published {
+		t.Errorf("encoder.json has the hash %x, the published one has %s", sum, published)
+	}
+	for text, want := range map[string][]int32{
+		"Hello, world!":       {15496, 11, 995, 0},
+		"The quick brown fox": {464, 2068, 7586, 21831},
+	} {
+		if got := tok.Encoder()(nil, []byte(text)); !slices.Equal(got, want) {
+			t.Errorf("%q is %v, want %v", text, got, want)
+		}
+	}
+	if _, err := GPT2("<eot>"); err == nil {
+		t.Error("an end of text that GPT-2 does not have")
 	}
 }

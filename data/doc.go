@@ -5,8 +5,8 @@
 // split: whole directories for folders and globs, blocks for one file. The
 // files are joined in the order of their paths, each followed by EndOfText.
 //
-// A Tokenizer is Bytes or a byte-level BPE, read from a tokenizer.json or
-// learned by TrainBPE. It gives the tokens that Hugging Face's library gives,
+// A Tokenizer is Bytes or a byte-level BPE, read from a tokenizer.json, learned
+// by TrainBPE, or GPT2's. It gives the tokens that Hugging Face's library gives,
 // and tokens give back their text; a tokenizer.json that would change the text
 // is refused. BPE is written here since the kept library reaches the network.
 //

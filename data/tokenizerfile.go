@@ -23,7 +23,7 @@ const MaxTokenizerFile = 64 << 20
 
 // ends lists what is taken for the end of a text when nobody says, in this order.
 func ends() []string {
-	return []string{"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>"}
+	return []string{endOfTextGPT2, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>"}
 }
 
 // OpenTokenizer reads a tokenizer: a tokenizer.json, or a folder that holds one,
@@ -103,18 +103,8 @@ func openGPT2(vocabPath, mergesPath, endOfText string) (*BPE, error) {
 		return nil, fmt.Errorf("open tokenizer: %w", err)
 	}
 	f := newTokenizerFile()
-	n := 0
-	for line := range bytes.Lines(b) {
-		n++
-		text := strings.TrimRight(string(line), "\r\n")
-		if text == "" || n == 1 && strings.HasPrefix(text, "#version") {
-			continue
-		}
-		left, right, ok := strings.Cut(text, " ")
-		if !ok || strings.Contains(right, " ") {
-			return nil, fmt.Errorf("open tokenizer %s: line %d is %.40q: two tokens with a blank between them are expected", mergesPath, n, text)
-		}
-		f.Model.Merges = append(f.Model.Merges, pairText{left, right})
+	if f.Model.Merges, err = parseMerges(b); err != nil {
+		return nil, fmt.Errorf("open tokenizer %s: %w", mergesPath, err)
 	}
 	for _, end := range slices.Concat([]string{endOfText}, ends()) {
 		if id, ok := vocab[end]; ok {
@@ -129,6 +119,24 @@ func openGPT2(vocabPath, mergesPath, endOfText string) (*BPE, error) {
 	}
 	t.name = filepath.Base(filepath.Dir(absolute(vocabPath))) + "/" + filepath.Base(vocabPath)
 	return t, nil
+}
+
+// parseMerges reads vocab.bpe or merges.txt: one merge a line, in the order of their ranks.
+func parseMerges(b []byte) (merges []pairText, err error) {
+	n := 0
+	for line := range bytes.Lines(b) {
+		n++
+		text := strings.TrimRight(string(line), "\r\n")
+		if text == "" || n == 1 && strings.HasPrefix(text, "#version") {
+			continue
+		}
+		left, right, ok := strings.Cut(text, " ")
+		if !ok || strings.Contains(right, " ") {
+			return nil, fmt.Errorf("line %d is %.40q: two tokens with a blank between them are expected", n, text)
+		}
+		merges = append(merges, pairText{left, right})
+	}
+	return merges, nil
 }
 
 // tokenizerFile is the part of a Hugging Face tokenizer.json that matters here.

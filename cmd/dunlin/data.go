@@ -31,7 +31,7 @@ func newData(t *terminal) *cobra.Command {
 		t.command("prepare INPUT…", "turn text, JSON lines or Parquet into token files; goes on where it was stopped",
 			"  dunlin data prepare book.txt --out out/book\n"+
 				"  dunlin data prepare 'web/*.jsonl.zst' --field text --tokenizer tokenizer.json --out out/web --held-out 0.01\n"+
-				"  dunlin data prepare corpus.parquet --tokenizer gpt2/ --dtype uint16 --out out/corpus",
+				"  dunlin data prepare corpus.parquet --tokenizer gpt2 --dtype uint16 --out out/corpus",
 			someInputs, t.prepare, c.preparing()...),
 		t.command("train-bpe INPUT…", "learn a byte-level BPE vocabulary and write it as tokenizer.json",
 			"  dunlin data train-bpe 'web/*.jsonl.zst' --vocab 16384 --limit 500 --out tokenizer.json",
@@ -66,7 +66,7 @@ func (c *Config) documents() []option {
 func (c *Config) preparing() []option {
 	return append(c.documents(),
 		needed(&c.Out, "out", "out/data", "path", "folder of the token files; it is gone on with when it holds some"),
-		needed(&c.Tokenizer, "tokenizer", byteTokenizer, "name", "byte, gpt2, a tokenizer.json, or a folder with one or with GPT-2's encoder.json and vocab.bpe"),
+		needed(&c.Tokenizer, "tokenizer", byteTokenizer, "name", "byte, gpt2, a tokenizer.json, or a folder with one or with encoder.json and vocab.bpe"),
 		text(&c.EndOfText, "end-of-text", "", "text", "special token that follows each document; without it, <|endoftext|> or another known one"),
 		choice(&c.Dtype, "dtype", "auto", "of a token in a file; auto takes uint16 where it suffices", data.Dtypes()...),
 		number(&c.HeldOut, "held-out", 0.05, 0, 0.5, "share of the documents to hold out; 0 is none, which train refuses"),
@@ -146,14 +146,10 @@ func (c *Config) tokenizer() (data.Tokenizer, error) {
 		return nil, errors.New("texts of bytes end with byte 0: leave --end-of-text out, or name another --tokenizer")
 	case c.Tokenizer == byteTokenizer:
 		return data.Bytes{}, nil
-	case c.Tokenizer != gpt2Tokenizer:
-		return data.OpenTokenizer(c.Tokenizer, c.EndOfText)
+	case c.Tokenizer == gpt2Tokenizer:
+		return data.GPT2(c.EndOfText)
 	}
-	dir := filepath.Join(dataHome(), "tokenizers", gpt2Tokenizer)
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("GPT-2's vocabulary is not part of this program: put its tokenizer.json, or encoder.json and vocab.bpe, into %s, or name their folder with --tokenizer", dir)
-	}
-	return data.OpenTokenizer(dir, c.EndOfText)
+	return data.OpenTokenizer(c.Tokenizer, c.EndOfText)
 }
 
 func (t *terminal) trainBPE(ctx context.Context, c *Config, args []string) error {
