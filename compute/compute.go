@@ -111,8 +111,8 @@ type Device interface {
 	RMSNormGrad(op RMSNormGrad)
 	// GELU sets y to gelu(x) in the tanh form (see MatMul); y may be x.
 	GELU(y, x Buffer)
-	// GELUGrad sets dx to dy·gelu'(x); dx may be dy.
-	GELUGrad(dx, dy, x Buffer)
+	// GELUGrad sets dx to dy·gelu'(x) and y to gelu(x) once more; dx may be dy, y may be x.
+	GELUGrad(dx, y, dy, x Buffer)
 	SwiGLU(op SwiGLU)
 	SwiGLUGrad(op SwiGLUGrad)
 	Rotary(op Rotary)

@@ -243,7 +243,7 @@ func TestOperationsDoNotAllocate(t *testing.T) {
 			d.CrossEntropy(compute.CrossEntropy{Logits: y, Losses: lse, Targets: tokens, Rows: rows, V: c, Grad: true, Scale: 1})
 			d.EmbedGrad(compute.EmbedGrad{DWTE: w, DWPE: x, DOut: y, Tokens: tokens, B: 1, T: rows, C: c})
 			d.GELU(x, y)
-			d.GELUGrad(x, y, y)
+			d.GELUGrad(x, y, y, y)
 			d.Zero(x)
 			d.Copy(x, y)
 			d.Add(x, x, y)

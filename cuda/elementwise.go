@@ -78,13 +78,14 @@ func (d *Device) GELU(y, x compute.Buffer) {
 	})
 }
 
-// GELUGrad implements compute.Device.
-func (d *Device) GELUGrad(dx, dy, x compute.Buffer) {
+// GELUGrad implements compute.Device. The gradient comes first, since y may be x.
+func (d *Device) GELUGrad(dx, y, dy, x compute.Buffer) {
 	n := dx.Len()
 	to, slope, from := need("gelu gradient", dx, n), need("gelu gradient", dy, n), need("gelu gradient", x, n)
 	element(n, func(grid, block [3]uint32, at uint64, n int) {
 		d.launch(kernelGELUGrad, grid, block, to+at, slope+at, from+at, uint64(n))
 	})
+	d.GELU(y, x)
 }
 
 // SumSquares implements compute.Device. After an error it is NaN.

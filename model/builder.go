@@ -13,7 +13,7 @@ type builder struct {
 	params        map[string]Param
 	weights, grad compute.Buffer
 	lender        lender
-	desk          compute.Buffer // for the logits, and in turn for what blocks do not keep
+	desk          compute.Buffer // see Model
 	owned         []compute.Buffer
 	failed        error
 }
@@ -33,7 +33,7 @@ func newBuilder(m *Model) *builder {
 	if m.part.Last(cfg) {
 		desk = max(desk, cfg.chunk(b.rows)*cfg.Vocab)
 	}
-	b.desk = b.buffer(max(desk, 1))
+	b.desk = b.buffer(desk)
 	return b
 }
 
@@ -88,7 +88,7 @@ func (b *builder) parameter(names ...string) (value, grad compute.Buffer) {
 
 // affine is a linear layer of GPT-2: name.weight [in, out] and name.bias [out].
 func (b *builder) affine(in, out int, name string) linear {
-	l := linear{dev: b.dev, in: in, out: out}
+	l := linear{dev: b.dev, in: in, out: out, replace: b.room.Lend}
 	l.weight, l.weightGrad = b.parameter(name + ".weight")
 	l.bias, l.biasGrad = b.parameter(name + ".bias")
 	return l
@@ -97,7 +97,7 @@ func (b *builder) affine(in, out int, name string) linear {
 // projection is a linear layer of Llama, or several with one input: weights
 // [out, in] that lie side by side, no bias.
 func (b *builder) projection(in, out int, names ...string) linear {
-	l := linear{dev: b.dev, in: in, out: out, outFirst: true}
+	l := linear{dev: b.dev, in: in, out: out, outFirst: true, replace: b.room.Lend}
 	for i := range names {
 		names[i] += ".weight"
 	}
@@ -106,14 +106,14 @@ func (b *builder) projection(in, out int, names ...string) linear {
 }
 
 func (b *builder) layerNorm(name string) layerNorm {
-	n := layerNorm{dev: b.dev, width: b.cfg.Width, mean: b.values(1), rstd: b.values(1)}
+	n := layerNorm{dev: b.dev, width: b.cfg.Width, replace: b.room.Lend, mean: b.values(1), rstd: b.values(1)}
 	n.gain, n.gainGrad = b.parameter(name + ".weight")
 	n.bias, n.biasGrad = b.parameter(name + ".bias")
 	return n
 }
 
 func (b *builder) rmsNorm(name string) rmsNorm {
-	n := rmsNorm{dev: b.dev, width: b.cfg.Width, eps: b.cfg.NormEps, rstd: b.values(1)}
+	n := rmsNorm{dev: b.dev, width: b.cfg.Width, replace: b.room.Lend, eps: b.cfg.NormEps, rstd: b.values(1)}
 	n.gain, n.gainGrad = b.parameter(name + ".weight")
 	return n
 }

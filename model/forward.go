@@ -105,7 +105,7 @@ func (m *Model) forward(batch, from, to int) {
 		})
 	}
 	for i, block := range m.blocks {
-		block.forward(streams[i], e.of(streams[i+1], c), e)
+		block.forward(streams[i], e.of(streams[i+1], c), &m.act.flight, e)
 	}
 	if m.part.Last(m.cfg) {
 		m.last.forward(m.act.lastNorm, streams[len(m.blocks)], e)
@@ -122,13 +122,10 @@ func (m *Model) logits(from, to int) {
 }
 
 // score computes the losses of rows 0..rows-1, chunk by chunk; with grad also
-// the gradient of their mean: of the last norm's output into flight.narrow and,
-// added, of the head.
+// the gradient of their mean: of the last norm's output into flight.narrow, and of
+// the head.
 func (m *Model) score(rows int, grad bool) {
 	c, v, a := m.cfg.Width, m.cfg.Vocab, &m.act
-	if grad {
-		m.reclaim(m.head.grad)
-	}
 	for from := 0; from < rows; from += a.chunk {
 		to := min(rows, from+a.chunk)
 		m.logits(from, to)
@@ -145,18 +142,17 @@ func (m *Model) score(rows int, grad bool) {
 		})
 		m.dev.MatMul(compute.MatMul{
 			Form: compute.TN, M: v, N: c, K: to - from,
-			A: a.logits, B: rowsOf(a.lastNorm, from, to-from, c), C: m.head.grad, Accumulate: true,
+			A: a.logits, B: rowsOf(a.lastNorm, from, to-from, c), C: m.head.grad, Accumulate: !m.room.Lend || from > 0,
 		})
 	}
 }
 
-// backward adds to the gradients of all parameters but the head, from what
-// forward and score left.
+// backward adds to the gradients of all parameters but the head, or replaces them,
+// from what forward and score left.
 func (m *Model) backward(batch, positions int) {
 	e := extent{batch: batch, to: positions}
 	f, streams := &m.act.flight, m.act.streams
 	for i := len(m.blocks) - 1; i >= 0; i-- {
-		m.reclaim(m.grads.Slice(m.layers[i].From, m.layers[i].To))
 		if i == len(m.blocks)-1 && m.part.Last(m.cfg) {
 			m.last.backward(f.stream, f.narrow, streams[i+1], e.rows(), false)
 		}
@@ -176,7 +172,7 @@ func (m *Model) backward(batch, positions int) {
 }
 
 // reclaim clears gradients whose memory was lent, when nothing there is needed
-// any more and before they are written.
+// any more and before they are added to.
 func (m *Model) reclaim(grads compute.Buffer) {
 	if m.room.Lend {
 		m.dev.Zero(grads)

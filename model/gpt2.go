@@ -68,17 +68,20 @@ func (b *builder) gpt2Block(layer int) *gpt2Block {
 	}
 }
 
-func (k *gpt2Block) forward(in, out compute.Buffer, e extent) {
-	k.attend(in, e)
-	k.expand(e)
-	k.down.forward(out, e.of(k.active, 4*k.width), e.rows(), compute.Epilogue{Residual: e.of(k.mid, k.width)})
+func (k *gpt2Block) forward(in, out compute.Buffer, f *flight, e extent) {
+	c, n := k.width, e.rows()
+	k.attend(in, f, e)
+	k.norm2.forward(f.narrow, k.mid, e)
+	active := e.of(f.wide, 4*c)
+	k.up.forward(active, e.of(f.narrow, c), n, compute.Epilogue{Pre: e.of(k.pre, 4*c), GELU: true})
+	k.down.forward(out, active, n, compute.Epilogue{Residual: e.of(k.mid, c)})
 }
 
 // attend is the attention half, up to mid.
-func (k *gpt2Block) attend(in compute.Buffer, e extent) {
+func (k *gpt2Block) attend(in compute.Buffer, f *flight, e extent) {
 	c, n := k.width, e.rows()
-	k.norm1.forward(k.normed1, in, e)
-	k.qkv.forward(e.of(k.parts, 3*c), e.of(k.normed1, c), n, compute.Epilogue{})
+	k.norm1.forward(f.narrow, in, e)
+	k.qkv.forward(e.of(k.parts, 3*c), e.of(f.narrow, c), n, compute.Epilogue{})
 	attended := e.of(k.attended, c)
 	op := compute.Attention{Out: attended, QKV: k.parts, B: e.batch, T: e.to, H: k.heads, C: c, From: e.from}
 	if e.from == 0 {
@@ -88,45 +91,38 @@ func (k *gpt2Block) attend(in compute.Buffer, e extent) {
 	k.out.forward(e.of(k.mid, c), attended, n, compute.Epilogue{Residual: e.of(in, c)})
 }
 
-// expand goes on from mid to active.
-func (k *gpt2Block) expand(e extent) {
-	c := k.width
-	k.norm2.forward(k.normed2, k.mid, e)
-	k.up.forward(e.of(k.active, 4*c), e.of(k.normed2, c), e.rows(), compute.Epilogue{Pre: e.of(k.pre, 4*c), GELU: true})
-}
-
-// restore makes again what forward did not keep.
-func (k *gpt2Block) restore(in compute.Buffer, e extent) {
-	switch k.kept {
-	case KeptAll:
-	case KeptProducts:
-		wide := e.rows() * 4 * k.width
-		k.norm1.forward(k.normed1, in, e)
-		k.norm2.forward(k.normed2, k.mid, e)
-		k.dev.GELU(k.active.Slice(0, wide), k.pre.Slice(0, wide))
-	case KeptAttention:
-		k.norm1.forward(k.normed1, in, e)
-		k.expand(e)
-	case KeptInput:
-		k.attend(in, e)
-		k.expand(e)
+// restore makes the products again that forward did not keep.
+func (k *gpt2Block) restore(in compute.Buffer, f *flight, e extent) {
+	if k.kept >= KeptInput {
+		k.attend(in, f, e)
+	}
+	if k.kept >= KeptAttention {
+		k.norm2.forward(f.narrow, k.mid, e)
+		k.up.forward(e.of(k.pre, 4*k.width), f.narrow, e.rows(), compute.Epilogue{})
 	}
 }
 
 func (k *gpt2Block) backward(in compute.Buffer, f *flight, e extent) {
 	rows := e.rows()
-	k.restore(in, e)
-	wide := k.active.Slice(0, rows*4*k.width)
-	k.down.backward(wide, f.stream, wide, rows)
-	k.dev.GELUGrad(wide, wide, k.pre)
-	k.up.backward(f.narrow, wide, k.normed2, rows)
+	k.restore(in, f, e)
+	wide, pre := e.of(f.wide, 4*k.width), e.of(k.pre, 4*k.width)
+	k.down.backward(wide, f.stream, rows)
+	active := pre
+	k.dev.GELUGrad(wide, active, wide, pre)
+	k.down.gradient(f.stream, active, rows)
+	k.norm2.forward(f.narrow, k.mid, e)
+	k.up.gradient(wide, f.narrow, rows)
+	k.up.backward(f.narrow, wide, rows)
 	k.norm2.backward(f.stream, f.narrow, k.mid, rows, true)
 
-	k.out.backward(f.narrow, f.stream, k.attended, rows)
+	k.out.gradient(f.stream, k.attended, rows)
+	k.out.backward(f.narrow, f.stream, rows)
 	parts := k.pre
 	k.dev.AttentionGrad(compute.AttentionGrad{
 		DQKV: parts, DOut: f.narrow, QKV: k.parts, Out: k.attended, LSE: k.lse, B: e.batch, T: e.to, H: k.heads, C: k.width,
 	})
-	k.qkv.backward(f.narrow, parts, k.normed1, rows)
+	k.norm1.forward(f.narrow, in, e)
+	k.qkv.gradient(parts, f.narrow, rows)
+	k.qkv.backward(f.narrow, parts, rows)
 	k.norm1.backward(f.stream, f.narrow, in, rows, true)
 }

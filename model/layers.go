@@ -23,18 +23,21 @@ func rowsOf(b compute.Buffer, first, n, width int) compute.Buffer {
 // block is one layer of the decoder: parameters, their gradients and what
 // forward leaves for backward. In is the residual stream before the block.
 type block interface {
-	// forward sets out, the rows of e only, to the stream after the block.
-	forward(in, out compute.Buffer, e extent)
+	// forward sets out, the rows of e only, to the stream after the block. Of f it
+	// uses all but the stream.
+	forward(in, out compute.Buffer, f *flight, e extent)
 	// backward adds to the parameters' gradients and turns f.stream from the
 	// gradient of the block's output into that of its input. The residual sums
 	// pass it on unchanged; each branch adds.
 	backward(in compute.Buffer, f *flight, e extent)
 }
 
-// flight is room for gradients on their way back.
+// flight is room for what one operation leaves to the next: a norm's output and
+// the activation function's, and gradients on their way back.
 type flight struct {
-	stream compute.Buffer // [rows,C] of the residual stream
+	stream compute.Buffer // [rows,C] gradient of the residual stream
 	narrow compute.Buffer // [rows,C]
+	wide   compute.Buffer // [rows,hidden]
 }
 
 // linear is y = x·weight + bias.
@@ -44,6 +47,7 @@ type linear struct {
 	bias, biasGrad     compute.Buffer // [out], or empty
 	in, out            int
 	outFirst           bool
+	replace            bool // see Room.Lend
 }
 
 // forward sets y [rows,out] from x [rows,in].
@@ -56,25 +60,35 @@ func (l *linear) forward(y, x compute.Buffer, rows int, e compute.Epilogue) {
 	l.dev.MatMul(compute.MatMul{Form: form, M: rows, N: l.out, K: l.in, A: x, B: l.weight, C: y, Epilogue: e})
 }
 
-// backward adds to the parameters' gradients and then sets dx [rows,in], which
-// may be x.
-func (l *linear) backward(dx, dy, x compute.Buffer, rows int) {
+// backward sets dx [rows,in], the gradient of the input.
+func (l *linear) backward(dx, dy compute.Buffer, rows int) {
+	form := compute.NT
+	if l.outFirst {
+		form = compute.NN
+	}
+	l.dev.MatMul(compute.MatMul{Form: form, M: rows, N: l.in, K: l.out, A: dy, B: l.weight, C: dx})
+}
+
+// gradient adds to the parameters' gradients, or replaces them.
+func (l *linear) gradient(dy, x compute.Buffer, rows int) {
 	if l.bias.Len() > 0 {
+		if l.replace {
+			l.dev.Zero(l.biasGrad)
+		}
 		l.dev.BiasGrad(compute.BiasGrad{DBias: l.biasGrad, DY: dy, Rows: rows, N: l.out})
 	}
+	op := compute.MatMul{Form: compute.TN, M: l.in, N: l.out, K: rows, A: x, B: dy, C: l.weightGrad, Accumulate: !l.replace}
 	if l.outFirst {
-		l.dev.MatMul(compute.MatMul{Form: compute.TN, M: l.out, N: l.in, K: rows, A: dy, B: x, C: l.weightGrad, Accumulate: true})
-		l.dev.MatMul(compute.MatMul{Form: compute.NN, M: rows, N: l.in, K: l.out, A: dy, B: l.weight, C: dx})
-		return
+		op.M, op.N, op.A, op.B = l.out, l.in, dy, x
 	}
-	l.dev.MatMul(compute.MatMul{Form: compute.TN, M: l.in, N: l.out, K: rows, A: x, B: dy, C: l.weightGrad, Accumulate: true})
-	l.dev.MatMul(compute.MatMul{Form: compute.NT, M: rows, N: l.in, K: l.out, A: dy, B: l.weight, C: dx})
+	l.dev.MatMul(op)
 }
 
 // norm is a normalisation of rows.
 type norm interface {
 	forward(y, x compute.Buffer, e extent)
-	// backward adds to the parameters' gradients, and sets dx or adds to it.
+	// backward adds to the parameters' gradients, or replaces them, and sets dx or
+	// adds to it.
 	backward(dx, dy, x compute.Buffer, rows int, accumulate bool)
 }
 
@@ -85,6 +99,7 @@ type layerNorm struct {
 	gain, gainGrad compute.Buffer // [C]
 	bias, biasGrad compute.Buffer // [C]
 	mean, rstd     compute.Buffer // [rows], for the gradient
+	replace        bool           // see Room.Lend
 }
 
 func (n *layerNorm) forward(y, x compute.Buffer, e extent) {
@@ -95,6 +110,10 @@ func (n *layerNorm) forward(y, x compute.Buffer, e extent) {
 }
 
 func (n *layerNorm) backward(dx, dy, x compute.Buffer, rows int, accumulate bool) {
+	if n.replace {
+		n.dev.Zero(n.gainGrad)
+		n.dev.Zero(n.biasGrad)
+	}
 	n.dev.LayerNormGrad(compute.LayerNormGrad{
 		DX: dx, DY: dy, X: x, DGain: n.gainGrad, DBias: n.biasGrad, Gain: n.gain,
 		Mean: n.mean, RStd: n.rstd, Rows: rows, N: n.width, Accumulate: accumulate,
@@ -108,6 +127,7 @@ type rmsNorm struct {
 	eps            float32
 	gain, gainGrad compute.Buffer // [C]
 	rstd           compute.Buffer // [rows], for the gradient
+	replace        bool           // see Room.Lend
 }
 
 func (n *rmsNorm) forward(y, x compute.Buffer, e extent) {
@@ -117,6 +137,9 @@ func (n *rmsNorm) forward(y, x compute.Buffer, e extent) {
 }
 
 func (n *rmsNorm) backward(dx, dy, x compute.Buffer, rows int, accumulate bool) {
+	if n.replace {
+		n.dev.Zero(n.gainGrad)
+	}
 	n.dev.RMSNormGrad(compute.RMSNormGrad{
 		DX: dx, DY: dy, X: x, DGain: n.gainGrad, Gain: n.gain, RStd: n.rstd, Rows: rows, N: n.width, Accumulate: accumulate,
 	})

@@ -98,18 +98,19 @@ func (k *llamaBlock) turn(parts compute.Buffer, e extent, back bool) {
 	})
 }
 
-func (k *llamaBlock) forward(in, out compute.Buffer, e extent) {
-	k.attend(in, e)
-	k.expand(e)
-	k.down.forward(out, e.of(k.active, k.hidden), e.rows(), compute.Epilogue{Residual: e.of(k.mid, k.width)})
+func (k *llamaBlock) forward(in, out compute.Buffer, f *flight, e extent) {
+	k.attend(in, f, e)
+	k.expand(f, e)
+	k.activate(f, e)
+	k.down.forward(out, e.of(f.wide, k.hidden), e.rows(), compute.Epilogue{Residual: e.of(k.mid, k.width)})
 }
 
 // attend is the attention half, up to mid.
-func (k *llamaBlock) attend(in compute.Buffer, e extent) {
+func (k *llamaBlock) attend(in compute.Buffer, f *flight, e extent) {
 	c, n := k.width, e.rows()
-	k.norm1.forward(k.normed1, in, e)
+	k.norm1.forward(f.narrow, in, e)
 	parts := e.of(k.parts, k.qkvWidth)
-	k.qkv.forward(parts, e.of(k.normed1, c), n, compute.Epilogue{})
+	k.qkv.forward(parts, e.of(f.narrow, c), n, compute.Epilogue{})
 	k.turn(parts, e, false)
 	attended := e.of(k.attended, c)
 	op := compute.Attention{Out: attended, QKV: k.parts, B: e.batch, T: e.to, H: k.heads, KV: k.keys, C: c, From: e.from}
@@ -120,49 +121,48 @@ func (k *llamaBlock) attend(in compute.Buffer, e extent) {
 	k.out.forward(e.of(k.mid, c), attended, n, compute.Epilogue{Residual: e.of(in, c)})
 }
 
-// expand goes on from mid to active.
-func (k *llamaBlock) expand(e extent) {
-	k.norm2.forward(k.normed2, k.mid, e)
-	k.gateUp.forward(e.of(k.pre, 2*k.hidden), e.of(k.normed2, k.width), e.rows(), compute.Epilogue{})
-	k.activate(e)
+// expand goes on from mid to gates and values.
+func (k *llamaBlock) expand(f *flight, e extent) {
+	k.norm2.forward(f.narrow, k.mid, e)
+	k.gateUp.forward(e.of(k.pre, 2*k.hidden), e.of(f.narrow, k.width), e.rows(), compute.Epilogue{})
 }
 
-func (k *llamaBlock) activate(e extent) {
-	k.dev.SwiGLU(compute.SwiGLU{Y: e.of(k.active, k.hidden), GateUp: e.of(k.pre, 2*k.hidden), Rows: e.rows(), N: k.hidden})
+func (k *llamaBlock) activate(f *flight, e extent) {
+	k.dev.SwiGLU(compute.SwiGLU{Y: e.of(f.wide, k.hidden), GateUp: e.of(k.pre, 2*k.hidden), Rows: e.rows(), N: k.hidden})
 }
 
-// restore makes again what forward did not keep.
-func (k *llamaBlock) restore(in compute.Buffer, e extent) {
-	switch k.kept {
-	case KeptAll:
-	case KeptProducts:
-		k.norm1.forward(k.normed1, in, e)
-		k.norm2.forward(k.normed2, k.mid, e)
-		k.activate(e)
-	case KeptAttention:
-		k.norm1.forward(k.normed1, in, e)
-		k.expand(e)
-	case KeptInput:
-		k.attend(in, e)
-		k.expand(e)
+// restore makes the products again that forward did not keep.
+func (k *llamaBlock) restore(in compute.Buffer, f *flight, e extent) {
+	if k.kept >= KeptInput {
+		k.attend(in, f, e)
+	}
+	if k.kept >= KeptAttention {
+		k.expand(f, e)
 	}
 }
 
 func (k *llamaBlock) backward(in compute.Buffer, f *flight, e extent) {
 	rows := e.rows()
-	k.restore(in, e)
-	k.down.backward(k.active, f.stream, k.active, rows)
-	k.dev.SwiGLUGrad(compute.SwiGLUGrad{DGateUp: k.pre, DY: k.active, GateUp: k.pre, Rows: rows, N: k.hidden})
-	k.gateUp.backward(f.narrow, k.pre, k.normed2, rows)
+	k.restore(in, f, e)
+	k.activate(f, e)
+	k.down.gradient(f.stream, f.wide, rows)
+	k.down.backward(f.wide, f.stream, rows)
+	k.dev.SwiGLUGrad(compute.SwiGLUGrad{DGateUp: k.pre, DY: f.wide, GateUp: k.pre, Rows: rows, N: k.hidden})
+	k.norm2.forward(f.narrow, k.mid, e)
+	k.gateUp.gradient(k.pre, f.narrow, rows)
+	k.gateUp.backward(f.narrow, k.pre, rows)
 	k.norm2.backward(f.stream, f.narrow, k.mid, rows, true)
 
-	k.out.backward(f.narrow, f.stream, k.attended, rows)
+	k.out.gradient(f.stream, k.attended, rows)
+	k.out.backward(f.narrow, f.stream, rows)
 	parts := k.pre
 	k.dev.AttentionGrad(compute.AttentionGrad{
 		DQKV: parts, DOut: f.narrow, QKV: k.parts, Out: k.attended, LSE: k.lse,
 		B: e.batch, T: e.to, H: k.heads, KV: k.keys, C: k.width,
 	})
 	k.turn(parts, e, true)
-	k.qkv.backward(f.narrow, parts, k.normed1, rows)
+	k.norm1.forward(f.narrow, in, e)
+	k.qkv.gradient(parts, f.narrow, rows)
+	k.qkv.backward(f.narrow, parts, rows)
 	k.norm1.backward(f.stream, f.narrow, in, rows, true)
 }

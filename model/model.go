@@ -24,7 +24,7 @@ type Model struct {
 	owned  []compute.Buffer // all that Close frees
 
 	weights, grads compute.Buffer // all parameters and their gradients
-	desk           compute.Buffer // for the logits, and in turn for what blocks do not keep
+	desk           compute.Buffer // for the logits, and in turn for what passes from operation to operation in a block
 	embed          embedding
 	blocks         []block
 	last           norm
@@ -58,7 +58,7 @@ type activations struct {
 }
 
 // New allocates a model with zero parameters on dev, for at most maxBatch
-// windows at a time (1 to 4,096), that keeps everything for backward.
+// windows at a time (1 to 4,096), that keeps every product for backward.
 func New(cfg Config, dev compute.Device, maxBatch int) (*Model, error) {
 	return NewIn(Room{Batch: maxBatch}, cfg, dev)
 }
@@ -120,6 +120,9 @@ func (m *Model) finish(b *builder) {
 	b.until(m.layers[len(m.layers)-1])
 	a.streams = append(a.streams, b.values(cfg.Width))
 	a.flight = flight{stream: b.buffer(b.rows * cfg.Width), narrow: b.buffer(b.rows * cfg.Width)}
+	if b.failed == nil {
+		a.flight.wide = b.desk.Slice(0, b.rows*cfg.hidden())
+	}
 	m.losses = make([]float32, b.rows)
 	if !m.part.Last(cfg) {
 		return

@@ -10,30 +10,27 @@ import (
 // pass. What does not is computed again there, by the same operations on the
 // same values, so that gradients have the same bits (Chen et al. 2016, Training
 // Deep Nets with Sublinear Memory Cost, with Korthikanti et al. 2022, section
-// 5, in the choice of what to drop first).
+// 5, in the choice of what to drop first). What norms and activation functions
+// make is never kept: it takes as long to write and read it as to make it again
+// of what a product left.
 type Kept uint8
 
 // The kinds, each of which keeps less than the one before.
 const (
-	// KeptAll keeps everything.
-	KeptAll Kept = iota
-	// KeptProducts drops what no matrix product made: the norms' and the
-	// activation function's outputs.
-	KeptProducts
-	// KeptAttention drops the first product of the feed-forward part too.
+	// KeptProducts keeps what matrix products and attention made.
+	KeptProducts Kept = iota
+	// KeptAttention drops the first product of the feed-forward part.
 	KeptAttention
 	// KeptInput keeps the residual stream before the block only. The block's last
 	// product is never computed again.
 	KeptInput
 )
 
-// String returns what is computed again, for people.
+// String returns which products are computed again, for people.
 func (k Kept) String() string {
 	switch k {
-	case KeptAll:
-		return "nothing"
 	case KeptProducts:
-		return "norms and activations"
+		return "no product"
 	case KeptAttention:
 		return "feed-forward parts"
 	case KeptInput:
@@ -89,17 +86,14 @@ func (c Config) Again(r Room, positions int) float64 {
 // again returns the operations a token that a block makes again.
 func (c Config) again(k Kept, positions int) float64 {
 	const each = 50 // operations a value that no product makes
-	w, hidden, qkv := float64(c.Width), float64(c.hidden()), float64(c.qkvWidth())
-	up := 2 * w * float64(c.upWidth())
-	attention := 2*w*(qkv+w) + 2*float64(positions)*w
+	w, qkv := float64(c.Width), float64(c.qkvWidth())
+	up := 2*w*float64(c.upWidth()) + each*w
 	switch k {
 	case KeptProducts:
-		return each * (2*w + hidden)
 	case KeptAttention:
-		return each*(2*w+hidden) + up
+		return up
 	case KeptInput:
-		return each*(2*w+hidden) + up + attention
-	case KeptAll:
+		return up + 2*w*(qkv+w) + 2*float64(positions)*w + each*w
 	}
 	return 0
 }
@@ -130,19 +124,16 @@ func (c Config) Sizes(rows int) compute.Sizes {
 // order of the work. What a block does not keep lies in memory that all blocks
 // share, so that it lasts until the next block's turn.
 type trace struct {
-	normed1  compute.Buffer // [rows,C]
 	parts    compute.Buffer // [rows,qkvWidth] queries, keys, values
 	attended compute.Buffer // [rows,C] attention's output
 	lse      compute.Buffer // [rows·H]
 	mid      compute.Buffer // [rows,C] the residual stream after attention
-	normed2  compute.Buffer // [rows,C]
 	pre      compute.Buffer // [rows,upWidth] before the activation function; later the gradient of parts, so at least as large
-	active   compute.Buffer // [rows,hidden] after it; later its gradient
 }
 
 // trace allocates a block's trace.
 func (b *builder) trace(layer int) trace {
-	cfg, kept, shared := b.cfg, b.kept(layer), 0
+	cfg, kept, shared := b.cfg, b.kept(layer), b.rows*b.cfg.hidden()
 	values := func(until Kept, width int) compute.Buffer {
 		if kept <= until {
 			return b.values(width)
@@ -154,23 +145,18 @@ func (b *builder) trace(layer int) trace {
 		return b.desk.Slice(shared-b.rows*width, shared)
 	}
 	return trace{
-		normed1:  values(KeptAll, cfg.Width),
 		parts:    values(KeptAttention, cfg.qkvWidth()),
 		attended: values(KeptAttention, cfg.Width),
 		lse:      values(KeptAttention, cfg.Heads),
 		mid:      values(KeptAttention, cfg.Width),
-		normed2:  values(KeptAll, cfg.Width),
 		pre:      values(KeptProducts, max(cfg.upWidth(), cfg.qkvWidth())),
-		active:   values(KeptAll, cfg.hidden()),
 	}
 }
 
-// passing returns the values of a row that a block's trace does not keep.
+// passing returns the values of a row that pass through the desk: the activation
+// function's, and what a block's trace does not keep.
 func (c Config) passing(k Kept) int {
-	n := 0
-	if k >= KeptProducts {
-		n += 2*c.Width + c.hidden()
-	}
+	n := c.hidden()
 	if k >= KeptAttention {
 		n += max(c.upWidth(), c.qkvWidth())
 	}

@@ -15,7 +15,7 @@ import (
 // rooms are all that a model of so many blocks may have, for a batch.
 func rooms(layers, batch int) []Room {
 	var all []Room
-	for kept := KeptAll; kept <= KeptInput; kept++ {
+	for kept := KeptProducts; kept <= KeptInput; kept++ {
 		for thrifty := range layers + 1 {
 			for _, lend := range []bool{false, true} {
 				r := Room{Batch: batch, Kept: kept, Thrifty: thrifty, Lend: lend}
@@ -29,7 +29,7 @@ func rooms(layers, batch int) []Room {
 }
 
 // TestRoomChangesNoBit compares loss and gradients in every room with those of
-// a model that keeps everything, on every path. What is shared or was lent is
+// a model that keeps every product, on every path. What is shared or was lent is
 // spoilt first, so that nothing stale is of use.
 func TestRoomChangesNoBit(t *testing.T) {
 	for _, path := range cpu.Paths() {
@@ -117,7 +117,7 @@ func TestRoomTakesLess(t *testing.T) {
 		}
 		var before int64
 		var work float64
-		for kept := KeptAll; kept <= KeptInput; kept++ {
+		for kept := KeptProducts; kept <= KeptInput; kept++ {
 			for _, thrifty := range []int{0, cfg.Layers / 2} {
 				room := Room{Batch: 4, Kept: kept, Thrifty: thrifty}
 				if room.Validate(cfg.Layers) != nil {
@@ -146,7 +146,7 @@ func TestBadRooms(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dev.Close()
-	for _, room := range []Room{{}, {Batch: 4097}, {Batch: 1, Kept: 4}, {Batch: 1, Thrifty: 3}, {Batch: 1, Thrifty: -1}, {Batch: 1, Kept: KeptInput, Thrifty: 1}} {
+	for _, room := range []Room{{}, {Batch: 4097}, {Batch: 1, Kept: 3}, {Batch: 1, Thrifty: 3}, {Batch: 1, Thrifty: -1}, {Batch: 1, Kept: KeptInput, Thrifty: 1}} {
 		if _, err := NewIn(room, tiny, dev); err == nil {
 			t.Errorf("%+v accepted", room)
 		}

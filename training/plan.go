@@ -91,17 +91,9 @@ func (c TrainerConfig) Plan(device compute.Device, d Demand) (Plan, error) {
 	if best.Passes == 0 {
 		return Plan{}, &MemoryError{Limit: d.Limit, Least: least}
 	}
-	lean, err := c.weigh(device, d, 1, c.Model.Layers*int(model.KeptProducts))
-	if err == nil && lean.Extra <= nothing && (d.Limit == 0 || lean.Bytes <= d.Limit) {
-		best = lean
-	}
 	best.Apart = apart
-	return best, err
+	return best, nil
 }
-
-// nothing is the share of work below which what can be made again is not kept, however much memory there is: it takes
-// about as long to write and read it.
-const nothing = 0.005
 
 // PlanPart plans one part of a model that takes so many windows at a time and holds so many gradients beside the newest:
 // its blocks keep as much as fits.
@@ -114,7 +106,7 @@ func (c TrainerConfig) PlanPart(device compute.Device, part model.Part, windows,
 		return Plan{}, err
 	}
 	var p Plan
-	for kept := model.KeptAll; kept <= model.KeptInput; kept++ {
+	for kept := model.KeptProducts; kept <= model.KeptInput; kept++ {
 		p = Plan{Passes: 1, Room: model.Room{Batch: windows, Kept: kept}, Apart: apart}
 		var tally compute.Tally
 		s, err := model.NewStage(part, p.Room, c.Model, &tally)
@@ -189,7 +181,7 @@ func (c TrainerConfig) weigh(device compute.Device, d Demand, passes, thrift int
 
 // garbage is what Go's heap holds beside the model: small objects and what waits to be collected. Each kB of model
 // costs it some bytes of account too.
-const garbage = 2_500_000
+const garbage = 1_500_000
 
 // scratch is what a device takes for itself.
 func scratch(device compute.Device, s compute.Sizes) int64 {

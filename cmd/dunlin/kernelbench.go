@@ -127,7 +127,7 @@ func layerOnce(ctx context.Context, d *cuda.Device, rows int, p *progress) error
 		{"product NT", linear(compute.NT, rows, width, hidden, inner, w, y, compute.Epilogue{})},
 		{"product TN", linear(compute.TN, width, hidden, rows, x, inner, dw, compute.Epilogue{})},
 		{"gradients of GELU and bias", func() {
-			d.GELUGrad(inner, inner, pre)
+			d.GELUGrad(inner, pre, inner, pre)
 			d.BiasGrad(compute.BiasGrad{DBias: bias, DY: inner, Rows: rows, N: hidden})
 		}},
 		{"loss", func() {

@@ -103,12 +103,14 @@ func elementwise(r *rig, n int) {
 	alias = r.buffer(x)
 	r.dev.GELU(alias, alias)
 	r.check("gelu in place", alias, wantGELU, curve)
-	dst = r.out(n)
-	r.dev.GELUGrad(dst, by, bx)
+	dst, again := r.out(n), r.out(n)
+	r.dev.GELUGrad(dst, again, by, bx)
 	r.check("gelu gradient", dst, wantGrad, curve)
-	alias = r.buffer(y)
-	r.dev.GELUGrad(alias, alias, bx)
+	r.check("gelu beside its gradient", again, wantGELU, curve)
+	alias, again = r.buffer(y), r.buffer(x)
+	r.dev.GELUGrad(alias, again, alias, again)
 	r.check("gelu gradient in place", alias, wantGrad, curve)
+	r.check("gelu beside its gradient in place", again, wantGELU, curve)
 }
 
 // squares sums few values among zeros, so that none may be left out, and so many that a sum in parts has parts of parts.
@@ -146,9 +148,10 @@ func extremes(r *rig) {
 	dst := r.out(len(x))
 	r.dev.GELU(dst, bx)
 	r.check("gelu", dst, want, tolerance{abs: 1e-6, rel: 1e-6})
-	dst = r.out(len(x))
-	r.dev.GELUGrad(dst, r.in(ones), bx)
+	dst, again := r.out(len(x)), r.out(len(x))
+	r.dev.GELUGrad(dst, again, r.in(ones), bx)
 	r.check("gelu gradient", dst, slope, tolerance{abs: 1e-6, rel: 1e-6})
+	r.check("gelu beside its gradient", again, want, tolerance{abs: 1e-6, rel: 1e-6})
 }
 
 func gelu(x float64) float64 {

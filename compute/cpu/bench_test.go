@@ -108,7 +108,7 @@ func BenchmarkParts(b *testing.B) {
 			run    func()
 		}{
 			{"gelu", wide.Len(), func() { d.GELU(y, wide) }},
-			{"geluGrad", wide.Len(), func() { d.GELUGrad(y, z, wide) }},
+			{"geluGrad", wide.Len(), func() { d.GELUGrad(y, wide, z, wide) }},
 			{"layerNorm", narrow.Len(), func() {
 				d.LayerNorm(compute.LayerNorm{Y: narrow2, X: narrow, Gain: gain, Bias: gain2, Mean: mean, RStd: rstd, Rows: rows, N: width, Eps: 1e-5})
 			}},

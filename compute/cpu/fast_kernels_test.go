@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"unsafe"
 )
@@ -107,7 +108,9 @@ func vectorKernels(t *testing.T, v *vectors, n int) {
 
 	v.gelu(&dst[0], &a[0], n)
 	near(t, "gelu", dst, func(i int) float64 { return geluOf(float64(a[i])) }, n, 1e-6)
-	v.geluGrad(&dst[0], &b[0], &a[0], n)
+	again := slices.Clone(dst)
+	v.geluGrad(&dst[0], &again[0], &b[0], &a[0], n)
+	near(t, "gelu beside its gradient", again, func(i int) float64 { return geluOf(float64(a[i])) }, n, 1e-6)
 	near(t, "geluGrad", dst, func(i int) float64 { return float64(b[i]) * geluSlopeOf(float64(a[i])) }, n, 3e-6)
 }
 

@@ -25,7 +25,7 @@ type vectors struct {
 	sumSquares func(src *float32, n int) float64
 
 	gelu     func(dst, src *float32, n int)
-	geluGrad func(dx, dy, src *float32, n int)
+	geluGrad func(dx, y, dy, src *float32, n int)
 
 	layerNorm                       func(y, x, gain, bias *float32, n int, inv, eps float32) (mean, rstd float32)
 	layerNormGrad, layerNormGradAdd func(dx, dy, x, gain *float32, n int, mean, rstd, inv float32)
@@ -113,9 +113,9 @@ func (v *vectors) geluSlices(y, x []float32) {
 	}
 }
 
-func (v *vectors) geluGradSlices(dx, dy, x []float32) {
+func (v *vectors) geluGradSlices(dx, y, dy, x []float32) {
 	if n := len(dx); n > 0 {
-		v.geluGrad(&dx[0], &dy[0], &x[0], n)
+		v.geluGrad(&dx[0], &y[0], &dy[0], &x[0], n)
 	}
 }
 

@@ -37,8 +37,8 @@ type kernels struct {
 
 	// gelu sets y to gelu(x); y may be x.
 	gelu func(y, x []float32)
-	// geluGrad sets dx to dy·gelu'(x); dx may be dy.
-	geluGrad func(dx, dy, x []float32)
+	// geluGrad sets dx to dy·gelu'(x) and y to gelu(x); dx may be dy, y may be x.
+	geluGrad func(dx, y, dy, x []float32)
 
 	// layerNorm normalises one row; y may be x.
 	layerNorm func(y, x, gain, bias []float32, eps float32) (mean, rstd float32)

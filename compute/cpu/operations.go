@@ -24,6 +24,7 @@ func span(n, chunk, i int) (from, to int) { return i * chunk, min(n, (i+1)*chunk
 type elementwise struct {
 	kind       elementKind
 	dst, a, b  []float32
+	y          []float32 // of GELUGrad, a second result
 	s, t       float32
 	partialSum []float64
 }
@@ -65,7 +66,7 @@ func (t *elementwise) part(d *Device, _, i int) {
 	case elementGELU:
 		k.gelu(dst, t.a[from:to])
 	case elementGELUGrad:
-		k.geluGrad(dst, t.a[from:to], t.b[from:to])
+		k.geluGrad(dst, t.y[from:to], t.a[from:to], t.b[from:to])
 	case elementRound:
 		for j, x := range t.a[from:to] {
 			dst[j] = compute.RoundBF16(x)
@@ -111,9 +112,11 @@ func (d *Device) GELU(y, x compute.Buffer) {
 }
 
 // GELUGrad implements compute.Device.
-func (d *Device) GELUGrad(dx, dy, x compute.Buffer) {
+func (d *Device) GELUGrad(dx, y, dy, x compute.Buffer) {
+	const name = "gelu gradient"
 	n := dx.Len()
-	d.element(elementGELUGrad, dx.Host, need("gelu gradient", dy, n), need("gelu gradient", x, n), 0)
+	d.tasks.elementwise = elementwise{kind: elementGELUGrad, dst: dx.Host, y: need(name, y, n), a: need(name, dy, n), b: need(name, x, n)}
+	d.run(&d.tasks.elementwise, parts(n, elementChunk))
 }
 
 // SumSquares implements compute.Device: partial sums of sumChunk values are

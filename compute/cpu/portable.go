@@ -92,8 +92,8 @@ func portableGELU(y, x []float32) {
 	}
 }
 
-func portableGELUGrad(dx, dy, x []float32) {
-	dy, x = dy[:len(dx)], x[:len(dx)]
+func portableGELUGrad(dx, y, dy, x []float32) {
+	y, dy, x = y[:len(dx)], dy[:len(dx)], x[:len(dx)]
 	for i := range dx {
 		v := float64(x[i])
 		gate := geluGate(v)
@@ -101,7 +101,7 @@ func portableGELUGrad(dx, dy, x []float32) {
 		if gate > 0 && gate < 1 { // outside, v² may overflow and the slope is 0
 			slope = 2 * v * gate * (1 - gate) * geluRoot * (1 + 3*geluCubic*v*v)
 		}
-		dx[i] = float32(float64(dy[i]) * (gate + slope))
+		dx[i], y[i] = float32(float64(dy[i])*(gate+slope)), float32(v*gate)
 	}
 }
 

@@ -750,11 +750,12 @@ rest4:
 	ADDS $1, R8, R8
 	RET
 
-// func geluGradNEON(dx *float32, dy *float32, src *float32, n int) ()
-TEXT ·geluGradNEON(SB), NOSPLIT, $0-32
+// func geluGradNEON(dx *float32, y *float32, dy *float32, src *float32, n int) ()
+TEXT ·geluGradNEON(SB), NOSPLIT, $0-40
 	MOVD dx+0(FP), R0
-	MOVD dy+8(FP), R1
-	MOVD src+16(FP), R2
+	MOVD y+8(FP), R1
+	MOVD dy+16(FP), R2
+	MOVD src+24(FP), R3
 	MOVW $0x3fb8aa3b, R14
 	VDUP R14, V30.S4
 	MOVW $0x3f318000, R14
@@ -794,12 +795,12 @@ TEXT ·geluGradNEON(SB), NOSPLIT, $0-32
 	MOVW $0xc1400000, R14
 	VDUP R14, V12.S4
 	MOVD ZR, R7
-	MOVD n+24(FP), R8
+	MOVD n+32(FP), R8
 	SUBS $4, R8, R8
 	BLT rest2
 	PCALIGN $16
 again1:
-	WORD $0x3ce76840 // ldr q0, [x2, x7]
+	WORD $0x3ce76860 // ldr q0, [x3, x7]
 	WORD $0x4eadf400 // fmin v0.4s, v0.4s, v13.4s
 	WORD $0x4e2cf400 // fmax v0.4s, v0.4s, v12.4s
 	WORD $0x6e20dc01 // fmul v1.4s, v0.4s, v0.4s
@@ -839,13 +840,16 @@ again1:
 	WORD $0x4e33d463 // fadd v3.4s, v3.4s, v19.4s
 	VMOV V19.B16, V2.B16
 	WORD $0x6e23fc43 // fdiv v3.4s, v2.4s, v3.4s
+	WORD $0x3ce76861 // ldr q1, [x3, x7]
+	WORD $0x6e23dc21 // fmul v1.4s, v1.4s, v3.4s
+	WORD $0x3ca76821 // str q1, [x1, x7]
 	WORD $0x6e20dc01 // fmul v1.4s, v0.4s, v0.4s
 	VMOV V15.B16, V2.B16
 	VFMLA V14.S4, V1.S4, V2.S4
 	WORD $0x6e22dc01 // fmul v1.4s, v0.4s, v2.4s
 	VFMLS V1.S4, V3.S4, V1.S4
 	VFMLA V1.S4, V3.S4, V3.S4
-	WORD $0x3ce76820 // ldr q0, [x1, x7]
+	WORD $0x3ce76840 // ldr q0, [x2, x7]
 	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
 	WORD $0x3ca76803 // str q3, [x0, x7]
 	ADDS $16, R7, R7
@@ -857,7 +861,7 @@ rest2:
 	BLT rest4
 	PCALIGN $16
 again3:
-	FMOVS (R2)(R7), F0
+	FMOVS (R3)(R7), F0
 	WORD $0x4eadf400 // fmin v0.4s, v0.4s, v13.4s
 	WORD $0x4e2cf400 // fmax v0.4s, v0.4s, v12.4s
 	WORD $0x6e20dc01 // fmul v1.4s, v0.4s, v0.4s
@@ -897,13 +901,16 @@ again3:
 	WORD $0x4e33d463 // fadd v3.4s, v3.4s, v19.4s
 	VMOV V19.B16, V2.B16
 	WORD $0x6e23fc43 // fdiv v3.4s, v2.4s, v3.4s
+	FMOVS (R3)(R7), F1
+	WORD $0x6e23dc21 // fmul v1.4s, v1.4s, v3.4s
+	FMOVS F1, (R1)(R7)
 	WORD $0x6e20dc01 // fmul v1.4s, v0.4s, v0.4s
 	VMOV V15.B16, V2.B16
 	VFMLA V14.S4, V1.S4, V2.S4
 	WORD $0x6e22dc01 // fmul v1.4s, v0.4s, v2.4s
 	VFMLS V1.S4, V3.S4, V1.S4
 	VFMLA V1.S4, V3.S4, V3.S4
-	FMOVS (R1)(R7), F0
+	FMOVS (R2)(R7), F0
 	WORD $0x6e20dc63 // fmul v3.4s, v3.4s, v0.4s
 	FMOVS F3, (R0)(R7)
 	ADDS $4, R7, R7

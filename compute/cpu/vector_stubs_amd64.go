@@ -59,10 +59,10 @@ func sumSquaresAVX512(src *float32, n int) (ret float64)
 //go:noescape
 func geluAVX512(dst *float32, src *float32, n int)
 
-// geluGradAVX512 sets dx = dy·gelu'(src); dx may be dy.
+// geluGradAVX512 sets dx = dy·gelu'(src) and y = gelu(src); dx may be dy, y may be src.
 //
 //go:noescape
-func geluGradAVX512(dx *float32, dy *float32, src *float32, n int)
+func geluGradAVX512(dx *float32, y *float32, dy *float32, src *float32, n int)
 
 // layerNormAVX512 normalises one row of n values, inv = 1/n, and returns its mean and 1/deviation.
 //
@@ -184,10 +184,10 @@ func sumSquaresAVX2(src *float32, n int) (ret float64)
 //go:noescape
 func geluAVX2(dst *float32, src *float32, n int)
 
-// geluGradAVX2 sets dx = dy·gelu'(src); dx may be dy.
+// geluGradAVX2 sets dx = dy·gelu'(src) and y = gelu(src); dx may be dy, y may be src.
 //
 //go:noescape
-func geluGradAVX2(dx *float32, dy *float32, src *float32, n int)
+func geluGradAVX2(dx *float32, y *float32, dy *float32, src *float32, n int)
 
 // layerNormAVX2 normalises one row of n values, inv = 1/n, and returns its mean and 1/deviation.
 //

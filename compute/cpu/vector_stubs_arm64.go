@@ -59,10 +59,10 @@ func sumSquaresNEON(src *float32, n int) (ret float64)
 //go:noescape
 func geluNEON(dst *float32, src *float32, n int)
 
-// geluGradNEON sets dx = dy·gelu'(src); dx may be dy.
+// geluGradNEON sets dx = dy·gelu'(src) and y = gelu(src); dx may be dy, y may be src.
 //
 //go:noescape
-func geluGradNEON(dx *float32, dy *float32, src *float32, n int)
+func geluGradNEON(dx *float32, y *float32, dy *float32, src *float32, n int)
 
 // layerNormNEON normalises one row of n values, inv = 1/n, and returns its mean and 1/deviation.
 //

@@ -75,8 +75,8 @@ func genActivations(f *file, set isa) {
 	fn.end()
 
 	// With σ the gate: gelu' = σ + x·σ·(1-σ)·2u', 2u' = 2√(2/π)(1 + 3·0.044715x²).
-	fn = f.begin(set, "geluGrad", "sets dx = dy·gelu'(src); dx may be dy.", ptr("dx"), ptr("dy"), ptr("src"), n)
-	p = fn.take("dx", "dy", "src")
+	fn = f.begin(set, "geluGrad", "sets dx = dy·gelu'(src) and y = gelu(src); dx may be dy, y may be src.", ptr("dx"), ptr("y"), ptr("dy"), ptr("src"), n)
+	p = fn.take("dx", "y", "dy", "src")
 	fn.warm()
 	for _, v := range []float32{-2 * geluA, -2 * geluA * geluB, 2 * geluA, 6 * geluA * geluB, 12, -12} {
 		fn.constant(word(v))
@@ -87,6 +87,9 @@ func genActivations(f *file, set isa) {
 		// Beyond ±12 the slope is 0 or 1; without the limit, x³ would overflow.
 		fn.limit(x, fn.constant(word(-12)), fn.constant(word(12)), t)
 		fn.gate(x, t, u, s)
+		l.load(p["src"], t)
+		fn.mul(t, t, s)
+		l.save(t, p["y"])
 		fn.mul(t, x, x)
 		fn.move(u, fn.constant(word(2*geluA)))
 		fn.fma(u, t, fn.constant(word(6*geluA*geluB)), u) // 2u'
