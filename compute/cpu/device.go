@@ -146,7 +146,9 @@ func (d *Device) Alloc(n int) (compute.Buffer, error) {
 	if n < 0 || n > compute.MaxElements {
 		return compute.Buffer{}, fmt.Errorf("allocate %d values: allowed are 0 to %d", n, compute.MaxElements)
 	}
-	return compute.Buffer{Host: make([]float32, n)}, nil
+	values := make([]float32, n)
+	largePages(values)
+	return compute.Buffer{Host: values}, nil
 }
 
 // AllocInts returns n zeroed token numbers of ordinary memory.

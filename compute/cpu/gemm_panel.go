@@ -91,6 +91,7 @@ func (s *split) packColumns(dst, b []float32, ld, depth, i int) {
 func aligned(memory []float32, n int) (grown, out []float32) {
 	if len(memory) < n+16 {
 		memory = make([]float32, n+16)
+		largePages(memory)
 	}
 	skip := int(-uintptr(unsafe.Pointer(&memory[0]))/4) & 15
 	return memory, memory[skip:][:n:n]

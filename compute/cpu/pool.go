@@ -143,6 +143,7 @@ type scratch struct{ floats []float32 }
 func (s *scratch) take(n int) []float32 {
 	if cap(s.floats) < n {
 		s.floats = make([]float32, n)
+		largePages(s.floats)
 	}
 	return s.floats[:n]
 }
