@@ -27,36 +27,16 @@ const sampleTime = 100 * time.Millisecond
 // moment, every sample lies between two of them and counts only if both came near the best one (see steady); it then goes
 // on for up to three times as long to find three samples that count.
 func MeasureSpeed(ctx context.Context, device compute.Device, cfg TrainerConfig, lasting time.Duration, probe func() float64) (Speed, error) {
-	t, err := NewTrainer(device, cfg)
+	b, err := newBenchmark(device, cfg)
 	if err != nil {
 		return Speed{}, err
 	}
-	defer t.Close()
-	t.Model().Init(1)
-	rng := rand.New(rand.NewPCG(1, 1))
-	n := cfg.Batch * cfg.Model.Context
-	tokens, targets := make([]int32, n), make([]int32, n)
-	for i := range tokens {
-		tokens[i], targets[i] = rng.Int32N(int32(cfg.Model.Vocab)), rng.Int32N(int32(cfg.Model.Vocab))
-	}
-	// steps makes steps until the time is over, at least one.
-	steps := func(lasting time.Duration) (made int, took time.Duration, err error) {
-		for began := time.Now(); made == 0 || took < lasting; took = time.Since(began) {
-			if err := ctx.Err(); err != nil {
-				return made, took, fmt.Errorf("measure speed: %w", err)
-			}
-			if _, err := t.Step(tokens, targets, 0.5); err != nil {
-				return made, took, fmt.Errorf("measure speed: %w", err)
-			}
-			made++
-		}
-		return made, took, nil
-	}
+	defer b.trainer.Close()
 	if probe == nil {
 		probe = func() float64 { return 1 }
 	}
 	for range 2 {
-		if _, _, err := steps(0); err != nil {
+		if _, _, err := b.steps(ctx, 0); err != nil {
 			return Speed{}, err
 		}
 	}
@@ -65,11 +45,11 @@ func MeasureSpeed(ctx context.Context, device compute.Device, cfg TrainerConfig,
 	var samples []sample
 	last := probe()
 	for began := time.Now(); ; {
-		made, took, err := steps(min(lasting, sampleTime))
+		made, took, err := b.steps(ctx, min(lasting, sampleTime))
 		if err != nil {
 			return Speed{}, err
 		}
-		s := sample{rate: float64(made*n) / took.Seconds(), before: last, after: probe()}
+		s := sample{rate: float64(made*len(b.tokens)) / took.Seconds(), before: last, after: probe()}
 		last = s.after
 		samples = append(samples, s)
 		speed.Steps += made
@@ -80,6 +60,71 @@ func MeasureSpeed(ctx context.Context, device compute.Device, cfg TrainerConfig,
 			return speed, nil
 		}
 	}
+}
+
+// benchmark trains on random tokens.
+type benchmark struct {
+	trainer         *Trainer
+	tokens, targets []int32
+}
+
+func newBenchmark(device compute.Device, cfg TrainerConfig) (*benchmark, error) {
+	t, err := NewTrainer(device, cfg)
+	if err != nil {
+		return nil, err
+	}
+	t.Model().Init(1)
+	rng := rand.New(rand.NewPCG(1, 1))
+	n := cfg.Batch * cfg.Model.Context
+	b := &benchmark{trainer: t, tokens: make([]int32, n), targets: make([]int32, n)}
+	for i := range b.tokens {
+		b.tokens[i], b.targets[i] = rng.Int32N(int32(cfg.Model.Vocab)), rng.Int32N(int32(cfg.Model.Vocab))
+	}
+	return b, nil
+}
+
+// steps makes steps until the time is over, at least one.
+func (b *benchmark) steps(ctx context.Context, lasting time.Duration) (made int, took time.Duration, err error) {
+	for began := time.Now(); made == 0 || took < lasting; took = time.Since(began) {
+		if err := ctx.Err(); err != nil {
+			return made, took, fmt.Errorf("measure speed: %w", err)
+		}
+		if _, err := b.trainer.Step(b.tokens, b.targets, 0.5); err != nil {
+			return made, took, fmt.Errorf("measure speed: %w", err)
+		}
+		made++
+	}
+	return made, took, nil
+}
+
+// Profile says where the time of training steps goes.
+type Profile struct {
+	Steps      int
+	Step       time.Duration // mean
+	Operations []compute.Lap // of all steps, the longest first
+}
+
+// MeasureProfile makes steps as MeasureSpeed does and times the device's operations by a clock that runs from any moment.
+// The device is a processor: one that is done when a call returns.
+func MeasureProfile(ctx context.Context, device compute.Device, cfg TrainerConfig, lasting time.Duration, clock func() time.Duration) (Profile, error) {
+	watch := &compute.Stopwatch{Device: device, Clock: clock}
+	b, err := newBenchmark(watch, cfg)
+	if err != nil {
+		return Profile{}, err
+	}
+	defer b.trainer.Close()
+	for range 2 {
+		if _, _, err := b.steps(ctx, 0); err != nil {
+			return Profile{}, err
+		}
+	}
+	watch.Reset()
+	began := clock()
+	made, _, err := b.steps(ctx, lasting)
+	if err != nil {
+		return Profile{}, err
+	}
+	return Profile{Steps: made, Step: (clock() - began) / time.Duration(made), Operations: watch.Laps()}, nil
 }
 
 // sample is a rate and the peaks measured right before and after it.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -21,9 +22,9 @@ func newBench(t *terminal) *cobra.Command {
 		Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c := &t.settings.config
-	options := append([]option{c.preset(model.Presets()...), c.context(), c.batch(), c.optimizer(), c.seconds(5), c.precision(), c.memory()}, c.compute()...)
+	options := append([]option{c.preset(model.Presets()...), c.context(), c.batch(), c.optimizer(), c.seconds(5), c.precision(), c.memory(), c.profile()}, c.compute()...)
 	bench.AddCommand(t.command("train", "tokens a second of training, and the share of this machine's peak",
-		"  dunlin bench train --preset small --batch 4 --threads 2 --json\n  dunlin bench train --preset gpt2 --context 256 --batch 4", exactly(), t.benchTrain, options...), newBenchSwarm(t), newBenchCodecs(t), newBenchKernels(t),
+		"  dunlin bench train --preset small --batch 4 --threads 2 --json\n  dunlin bench train --preset gpt2 --context 256 --batch 4\n  dunlin bench train --preset small --batch 4 --threads 1 --profile", exactly(), t.benchTrain, options...), newBenchSwarm(t), newBenchCodecs(t), newBenchKernels(t),
 		t.command("peak", "the most float32 multiply-adds that this machine makes a second",
 			"  dunlin bench peak --threads 2 --json", exactly(), t.benchPeak, c.threads()),
 		newBenchNet(t))
@@ -61,7 +62,13 @@ func (t *terminal) benchTrain(ctx context.Context, c *Config, _ []string) error 
 	defer device.Close()
 	line.machine(device, "")
 	if on, ok := device.on.(*cpu.Device); ok {
+		if c.Profile {
+			return t.profileCPU(ctx, c, shape, on)
+		}
 		return t.benchCPU(ctx, c, shape, on)
+	}
+	if c.Profile {
+		return errors.New("a profile is of a processor: leave --profile out, or take --device cpu")
 	}
 	return t.benchCard(ctx, c, shape, device)
 }

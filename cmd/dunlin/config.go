@@ -57,6 +57,7 @@ type Config struct {
 	Kernels    string  // which CPU kernels
 	Precision  string  // number format of the training step
 	Threads    int     // of the CPU; 0 is all
+	Profile    bool    // bench train times operations
 	Memory     int64   // bytes that this process may have resident; 0 is no limit
 	Duty       float64 // share of the time that training takes
 	Out        string  // folder of the checkpoint
@@ -148,7 +149,7 @@ func everyOption(c *Config) []option {
 	all = append(all, c.learning()...)
 	all = append(append(all, c.exporting()...), c.relay())
 	all = append(all, c.spread()...)
-	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), c.average(), c.memory(), yes(&c.Chaos, "chaos", ""),
+	return append(all, c.windows(0), c.seed(), c.seconds(5), c.page(), c.control(), c.average(), c.memory(), c.profile(), yes(&c.Chaos, "chaos", ""),
 		groups(&c.Peers, "peers"), c.pageToken(), c.coordinators(), text(&c.Figure, "svg", "", "path", ""),
 		yes(&c.GPU, "gpu", ""), yes(&c.Watch, "watch", ""), whole(&c.Positions, "positions", 512, 32, 4096, ""))
 }
@@ -458,6 +459,10 @@ func (c *Config) precision() option {
 
 func (c *Config) seconds(fallback float64) option {
 	return number(&c.Seconds, "seconds", fallback, 0.1, 3600, "seconds to measure for")
+}
+
+func (c *Config) profile() option {
+	return yes(&c.Profile, "profile", "tell where the time of a step goes instead, operation by operation (CPUs only); with one thread by the processor's time, beside which other work does not count")
 }
 
 func (c *Config) windows(fallback int) option {
