@@ -90,6 +90,24 @@ func (f Folder) Page() (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
+// SavePort keeps the first of a coordinator's ports for its next process.
+func (f Folder) SavePort(port int) error {
+	return store.WriteFile(filepath.Join(f.Dir, "port"), []byte(strconv.Itoa(port)+"\n"), 0o600)
+}
+
+// Port returns what SavePort kept; 0 when there is nothing of use.
+func (f Folder) Port() int {
+	b, err := os.ReadFile(filepath.Join(f.Dir, "port"))
+	if err != nil {
+		return 0
+	}
+	port, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 16)
+	if err != nil {
+		return 0
+	}
+	return int(port)
+}
+
 // Exists reports whether this is the data folder of a peer that knows a run.
 func (f Folder) Exists() bool {
 	_, err := os.Stat(filepath.Join(f.Dir, "current"))

@@ -99,6 +99,7 @@ func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
 		p.log.Error("this peer's state differs from the run's; repairing it by replay", "reason", e.Reason)
 		p.note("repairing the replica: " + e.Reason)
 	case catchup.CaughtUp:
+		p.figures.CaughtUp()
 		select {
 		case p.caughtUp <- p.figures.Commits > 0:
 		default: // it is known

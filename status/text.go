@@ -152,9 +152,6 @@ func healthLine(s *Snapshot) []string {
 		commits += ", the newest of " + Count(uint64(h.Contributed))
 	}
 	parts = append(parts, commits, failed)
-	if h.OwnerRestarts > 0 {
-		parts = append(parts, Count(h.OwnerRestarts)+" sums began without error feedback")
-	}
 	if h.Lost > 0 {
 		parts = append(parts, Count(uint64(h.Lost))+" lost in 10 m ("+plain(h.LastLost)+")")
 	}
@@ -233,11 +230,11 @@ func table(s *Snapshot, width, most int) string {
 	columns := []column{
 		{"worker", 0, workerName},
 		{"stage", 2, func(p *Peer) string { return Count(uint64(p.Stage) + 1) }},
-		{"tokens", 1, func(p *Peer) string { return Figure(float64(p.Tokens)) }},
+		{"tokens", 1, func(p *Peer) string { return told(p, Figure(float64(p.Tokens))) }},
 		{"tokens/s", 1, func(p *Peer) string { return trained(p, Figure(p.TokensPerSecond)) }},
 		{"in steps", 3, func(p *Peer) string { return trained(p, Percent(p.Utilisation)) }},
-		{"sent", 4, func(p *Peer) string { return Bytes(float64(p.Sent)) }},
-		{"received", 4, func(p *Peer) string { return Bytes(float64(p.Received)) }},
+		{"sent", 4, func(p *Peer) string { return told(p, Bytes(float64(p.Sent))) }},
+		{"received", 4, func(p *Peer) string { return told(p, Bytes(float64(p.Received))) }},
 		{state, 0, func(p *Peer) string { return stateCell(p, same) }},
 	}
 	if len(s.Stages) == 0 {
@@ -304,6 +301,14 @@ func layTable(columns []column, rows [][]string, width int) (text string, fits b
 		put(row)
 	}
 	return b.String(), fits
+}
+
+// told is a figure that peers tell the coordinator; a worker does not hear of others'.
+func told(p *Peer, figure string) string {
+	if p.State == "" && !p.You {
+		return Unknown
+	}
+	return figure
 }
 
 // trained is a figure of a worker that has made a step; before, it is unknown.

@@ -137,7 +137,7 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		return err
 	}
 	ledger.of.Store(p)
-	host, err = c.hub(ctx, key, run, p, log, swarm.Reach{NAT: c.NAT, Relay: c.Relay})
+	host, err = c.hub(ctx, home, key, run, p, log, swarm.Reach{NAT: c.NAT, Relay: c.Relay})
 	if err != nil {
 		return err
 	}

@@ -344,6 +344,8 @@ func (d *desk) list() string {
 			state = "revoked"
 		case public:
 			state = "not needed, anybody may join"
+		case len(i.Secret) == 0:
+			state = "held while anybody could join"
 		case !d.admits(i.Secret):
 			state = "does not hold: another coordinator revoked it"
 		}

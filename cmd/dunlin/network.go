@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"dunlin/folder"
+	"dunlin/machine"
 	"dunlin/peer"
 	"dunlin/swarm"
 	"dunlin/wire"
@@ -53,8 +54,25 @@ func dataHome() string {
 	return "dunlin-data"
 }
 
-// hub is host for a coordinator, to which all peers connect.
-func (c *Config) hub(ctx context.Context, key ed25519.PrivateKey, run wire.Hash, handler swarm.Handler, log *slog.Logger, reach swarm.Reach) (*swarm.Host, error) {
+// hub is host for a coordinator, to which all peers connect. Without --port it takes the ports of last time, so that invites
+// hold after a restart, or else two that are free.
+func (c *Config) hub(ctx context.Context, home folder.Folder, key ed25519.PrivateKey, run wire.Hash, handler swarm.Handler, log *slog.Logger, reach swarm.Reach) (*swarm.Host, error) {
+	if c.Port == 0 {
+		again, last := *c, home.Port()
+		if again.Port = last; !machine.TryPorts(last) {
+			again.Port = machine.FreePorts()
+		}
+		if last != 0 && again.Port != last {
+			log.Warn("the port of last time is taken: earlier invites do not lead here any more, hand out new ones", "port", last)
+		}
+		host, err := again.hostWithin(ctx, swarm.HubLimits(), key, run, handler, log, reach)
+		if err == nil {
+			if err := home.SavePort(again.Port); err != nil {
+				log.Warn("invites will not hold after a restart", "error", err)
+			}
+			return host, nil
+		} // another program was faster
+	}
 	return c.hostWithin(ctx, swarm.HubLimits(), key, run, handler, log, reach)
 }
 

@@ -190,6 +190,9 @@ func (f *Figures) Commit(height uint64, c *wire.Commit) {
 	}
 }
 
+// CaughtUp says that commits up to now came from the past, so that their pace is not the swarm's.
+func (f *Figures) CaughtUp() { f.pace = nil }
+
 func thin[T any](points []T) []T {
 	if len(points) <= maxCurve {
 		return points

@@ -117,6 +117,11 @@ func TestCommittedRate(t *testing.T) {
 		if len(f.pace) > 62 {
 			t.Errorf("%d commits are kept", len(f.pace))
 		}
+		f.CaughtUp()
+		holds(0)
+		commit(time.Second, 200_000)
+		commit(time.Second, 201_000)
+		holds(1000)
 		commit(300*time.Second, 201_000+30_000)
 		holds(100)
 		time.Sleep(599 * time.Second)

@@ -151,22 +151,27 @@ function away(latency) {
   return latency ? (latency < 0.001 ? "<1 ms" : duration(latency)) : "";
 }
 
+/** A figure that peers tell the coordinator; a worker does not hear of others'. */
+function told(p, text) {
+  return p.state || p.you ? text : unknown;
+}
+
 const peersTable = new Table($("peers-table"), [
   { head: "peer", cell: (p) => ({ text: peerName(p), title: p.id }), sort: peerName },
   { head: "state", wide: true, cell: peerState, sort: (p) => (p.alive ? p.state : "gone") },
   { head: "stage", number: true, cell: (p) => count(p.stage + 1), sort: (p) => p.stage, shown: () => newest.stages?.length > 0 },
   { head: "tokens/s", number: true, cell: (p) => (p.alive && p.step > 0 ? figure(p.tokens_per_second) : unknown), sort: (p) => p.tokens_per_second },
-  { head: "tokens", number: true, cell: (p) => figure(p.tokens), sort: (p) => p.tokens },
+  { head: "tokens", number: true, cell: (p) => told(p, figure(p.tokens)), sort: (p) => p.tokens },
   { head: "in steps", number: true, title: "share of time inside inner steps", cell: (p) => (p.step > 0 ? percent(p.utilisation) : unknown), sort: (p) => p.utilisation },
   { head: "loss", number: true, cell: (p) => (p.loss > 0 ? loss(p.loss) : unknown), sort: (p) => p.loss },
   { head: "up now", number: true, cell: (p) => traffic(p, 0), sort: (p) => flows.get(p.slot)?.rates[0] ?? -1 },
   { head: "down now", number: true, cell: (p) => traffic(p, 1), sort: (p) => flows.get(p.slot)?.rates[1] ?? -1 },
   { head: "way", title: "from this machine to it, there and back", cell: (p) => (p.you ? "–" : [p.way, away(p.latency)].filter(Boolean).join(", ") || unknown), sort: (p) => p.latency ?? Infinity },
   { head: "device", cell: (p) => p.device || unknown, sort: (p) => p.device ?? "" },
-  { head: "step", number: true, cell: (p) => count(p.step), sort: (p) => p.step },
+  { head: "step", number: true, cell: (p) => told(p, count(p.step)), sort: (p) => p.step },
   { head: "height", number: true, cell: (p) => (p.height > 0 ? count(p.height) : unknown), sort: (p) => p.height },
   { head: "state hash", cell: peerHash },
-  { head: "heard", number: true, cell: (p) => duration(p.seen_seconds) + " ago", sort: (p) => p.seen_seconds },
+  { head: "heard", number: true, cell: (p) => told(p, duration(p.seen_seconds) + " ago"), sort: (p) => p.seen_seconds },
 ], { key: (p) => p.slot, sortable: true, rowClass: (p) => (p.you ? "you" : p.alive ? null : "gone") });
 
 function peers(s) {
