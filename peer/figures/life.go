@@ -69,7 +69,12 @@ type Rate struct {
 	tokens []uint64
 }
 
-const rateSpan = 10 * time.Second
+// A rate is over the last seconds. Over less than a moment it is not known: steps that were taken in together, after the
+// driver was kept waiting, lie microseconds apart.
+const (
+	rateSpan  = 10 * time.Second
+	rateLeast = 200 * time.Millisecond
+)
 
 func (r *Rate) add(now time.Time, tokens uint64) {
 	r.at, r.tokens = append(r.at, now), append(r.tokens, tokens)
@@ -84,6 +89,9 @@ func (r *Rate) PerSecond(now time.Time) float64 {
 		return 0
 	}
 	span := max(r.at[len(r.at)-1].Sub(r.at[0]), now.Sub(r.at[0])-time.Second)
+	if span < rateLeast {
+		return 0
+	}
 	return float64(r.tokens[len(r.tokens)-1]-r.tokens[0]) / span.Seconds()
 }
 
