@@ -9,6 +9,7 @@
 //
 //	Snapshot  copies the live parameters (cheap, between two inner steps)
 //	Encode    a = βe + (anchor − snapshot); s = Q(a), once per base version
+//	          with the rule eager the live parameters go on from anchor + α(snapshot − anchor)
 //	Merge     for every commit: settles e, then θ ← θ_g' + (θ − base), anchor ← θ_g'
 //
 // A [Summer] adds the slabs that members sent to an owner, in rank order, in float32,

@@ -62,6 +62,7 @@ type Tracker struct {
 	taken    bool
 	pending  *Contribution // encoded and undecided
 	slab     []float32     // scratch of one slab
+	shown    []float32     // likewise, of a preview; nil unless there are any
 }
 
 // Contribution is one encoded outer gradient. It is immutable and may be read while
@@ -134,7 +135,8 @@ func (t *Tracker) Pending() *Contribution {
 }
 
 // Snapshot copies the live parameters: the interval that a contribution covers ends
-// here. It fails with ErrUndecided while an earlier one is undecided.
+// here. With Eager it then sets them to the preview, anchor + α(snapshot − anchor). It fails
+// with ErrUndecided while an earlier one is undecided.
 func (t *Tracker) Snapshot(live [][]float32) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -146,8 +148,26 @@ func (t *Tracker) Snapshot(live [][]float32) error {
 	}
 	t.cfg.Layout.Gather(t.snapshot, live)
 	t.taken = true
+	if t.Previews() {
+		for i := range t.cfg.Layout.Slabs() {
+			t.cfg.Layout.ScatterSlab(live, t.preview(i), i)
+		}
+	}
 	return nil
 }
+
+// preview computes what Snapshot left of a slab's live parameters, in scratch of its own.
+func (t *Tracker) preview(slab int) []float32 {
+	from, to := t.cfg.Layout.SlabValues(slab)
+	if t.shown == nil {
+		t.shown = make([]float32, len(t.slab))
+	}
+	optimizer.Preview(t.shown[:to-from], t.anchor[from:to], t.snapshot[from:to], t.cfg.Alpha)
+	return t.shown[:to-from]
+}
+
+// Previews reports whether Snapshot changes the live parameters.
+func (t *Tracker) Previews() bool { return t.cfg.Merge == optimizer.Eager }
 
 // Encode turns the snapshot into the contribution of its base version. A second call
 // gives the same contribution: whatever attempts follow, it is encoded once. When a
@@ -246,6 +266,7 @@ type Outcome struct {
 // took, e ← a in the others. Then the anchor moves and the live parameters become
 //
 //	rebase, or no snapshot outstanding: θ ← θ_g' + (θ − base)
+//	eager after a snapshot:             θ ← θ_g' + (θ − preview)
 //	reset after a snapshot:             θ ← θ_g'
 //	lerp:                               θ ← αθ + (1−α)θ_g', and no e
 //
@@ -328,7 +349,11 @@ func (t *Tracker) apply(live [][]float32, weights, base []float32, rule optimize
 		from, to := l.SlabValues(i)
 		slab := t.slab[:to-from]
 		l.GatherSlab(slab, live, i)
-		rule.Apply(slab, weights[from:to], base[from:to], t.cfg.Alpha)
+		start := base[from:to]
+		if rule == optimizer.Eager {
+			start = t.preview(i)
+		}
+		rule.Apply(slab, weights[from:to], start, t.cfg.Alpha)
 		l.ScatterSlab(live, slab, i)
 	}
 }

@@ -16,6 +16,11 @@ const (
 	// 2501.18512, algorithm 2). What a commit did not take stays in θ, so that there is
 	// no error feedback beside it.
 	Lerp Merge = "lerp"
+	// Eager is Rebase that previews the outer step under way: from a snapshot on the live parameters
+	// are anchor + α(snapshot − anchor), since the commit will take about so much of what this worker
+	// moved (after the eager updates of Kale et al. 2025, arXiv 2502.12996, section 3, who step by the
+	// newest mean with their own share renewed).
+	Eager Merge = "eager"
 )
 
 // Validate checks the rule together with the decay β of the contributor's error
@@ -25,12 +30,15 @@ const (
 // 0 and below 1.
 func (m Merge) Validate(decay, alpha float32) error {
 	switch m {
-	case Rebase, Reset:
+	case Rebase, Reset, Eager:
 		if !(decay > 0 && decay <= 1) {
 			return fmt.Errorf("merge rule %s with error feedback decay %g: it keeps error feedback, so the decay must be above 0 and at most 1", m, decay)
 		}
-		if alpha != 0 {
-			return fmt.Errorf("merge rule %s with alpha %g: only %s has one", m, alpha, Lerp)
+		if m != Eager && alpha != 0 {
+			return fmt.Errorf("merge rule %s with alpha %g: only %s and %s have one", m, alpha, Lerp, Eager)
+		}
+		if m == Eager && !(alpha > 0 && alpha < 1) {
+			return fmt.Errorf("merge rule %s with alpha %g: above 0 and below 1 is allowed", m, alpha)
 		}
 	case Lerp:
 		if decay != 0 {
@@ -40,7 +48,7 @@ func (m Merge) Validate(decay, alpha float32) error {
 			return fmt.Errorf("merge rule %s with alpha %g: above 0 and below 1 is allowed", m, alpha)
 		}
 	default:
-		return fmt.Errorf("unknown merge rule %q: choose %s, %s or %s", string(m), Rebase, Reset, Lerp)
+		return fmt.Errorf("unknown merge rule %q: choose %s, %s, %s or %s", string(m), Rebase, Reset, Lerp, Eager)
 	}
 	return nil
 }
@@ -59,6 +67,14 @@ func (m Merge) Apply(live, committed, base []float32, alpha float32) {
 		}
 	default:
 		RebaseOnto(live, committed, base)
+	}
+}
+
+// Preview sets live to the preview of Eager: anchor + α(snapshot − anchor), rounded at each step. Equal lengths.
+func Preview(live, anchor, snapshot []float32, alpha float32) {
+	anchor, snapshot = anchor[:len(live)], snapshot[:len(live)]
+	for i, from := range anchor {
+		live[i] = from + float32(alpha*(snapshot[i]-from))
 	}
 }
 

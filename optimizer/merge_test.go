@@ -36,6 +36,9 @@ func TestMergeValidate(t *testing.T) {
 		{optimizer.Rebase, 1, 0, ""},
 		{optimizer.Reset, 0.95, 0, ""},
 		{optimizer.Lerp, 0, 0.5, ""},
+		{optimizer.Eager, 1, 0.7, ""},
+		{optimizer.Eager, 0, 0.7, "decay"},
+		{optimizer.Eager, 1, 1, "alpha"},
 		{optimizer.Rebase, 0, 0, "decay"},
 		{optimizer.Reset, 1.5, 0, "decay"},
 		{optimizer.Rebase, float32(math.NaN()), 0, "decay"},
@@ -43,8 +46,8 @@ func TestMergeValidate(t *testing.T) {
 		{optimizer.Lerp, 0.95, 0.5, "keeps no error feedback"},
 		{optimizer.Lerp, 0, 1, "alpha"},
 		{optimizer.Lerp, 0, 0, "alpha"},
-		{"mean", 1, 0, "choose rebase, reset or lerp"},
-		{"", 1, 0, "choose rebase, reset or lerp"},
+		{"mean", 1, 0, "choose rebase, reset, lerp or eager"},
+		{"", 1, 0, "choose rebase, reset, lerp or eager"},
 	} {
 		err := c.merge.Validate(c.decay, c.alpha)
 		if (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {

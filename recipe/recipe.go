@@ -17,7 +17,7 @@ type Recipe struct {
 	Decay        float64 // β of the workers' error feedback; 0 with lerp
 	OwnerDecay   float64 // β of the owners' error feedback; 0: they keep none
 	Merge        string
-	Alpha        float64 // share of the live weights that lerp keeps
+	Alpha        float64 // share of the live weights that lerp keeps, or of its movement that eager previews
 	Overlap      string  // wire.OverlapRound, or "" for merging as soon as a commit is there
 	OuterLR      float64
 	Momentum     float64 // outer
@@ -81,7 +81,8 @@ func All() []Recipe {
 	muloco := int8
 	muloco.Name, muloco.Inner, muloco.LR, muloco.Contribution, muloco.Result = "muloco", wire.InnerMuon, 3e-3, "int4", "int4"
 	delayed := int8
-	delayed.Name, delayed.Contribution, delayed.Result, delayed.Overlap, delayed.OuterLR = "diloco-x", "int4", "int4", wire.OverlapRound, 0.4
+	delayed.Name, delayed.Contribution, delayed.Result, delayed.Overlap, delayed.OuterLR = "diloco-x", "int4", "int4", wire.OverlapRound, 0.8
+	delayed.Momentum, delayed.Merge, delayed.Alpha = 0.6, "eager", 0.7
 	return []Recipe{thin, int8, ternary, diloco, streaming, sparse, muloco, delayed}
 }
 

@@ -59,6 +59,9 @@ func randomRules(seed uint64, r Rules) Rules {
 		r.OwnerDecay, r.OuterLR, r.Momentum = 1, 1, 0.5
 	case 5:
 		r.Merge, r.Overlap, r.OuterLR = "rebase", wire.OverlapRound, 0.4
+		if rng.IntN(2) == 0 {
+			r.Merge, r.Alpha, r.OuterLR, r.Momentum = "eager", 0.7, 0.8, 0.6
+		}
 	case 2:
 		r.Merge, r.Alpha, r.Decay, r.OuterLR = "lerp", 0.5, 0, 0.4
 	}

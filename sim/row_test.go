@@ -11,14 +11,15 @@ import (
 // rulesOf returns examples of each row that a run may be in, by its name and what follows it.
 func rulesOf() map[string]Rules {
 	return map[string]Rules{
-		"dense":         {Contribution: "int4", Result: "int8", Merge: "rebase", Decay: 1, OuterLR: 0.7, Momentum: 0.9},
-		"dense-delayed": {Contribution: "int4", Result: "int4", Merge: "rebase", Overlap: wire.OverlapRound, Decay: 1, OuterLR: 0.4, Momentum: 0.9},
-		"dense-lerp":    {Contribution: "e3m0", Result: "fp32", Merge: "lerp", Alpha: 0.5, OuterLR: 0.4, Momentum: 0.9},
-		"dense-owner":   {Contribution: "int8", Result: "ternary-35", Merge: "reset", Decay: 1, OwnerDecay: 1, OuterLR: 1, Momentum: 0.5},
-		"sparse":        {Contribution: "topk2-12.5", Result: "int4", Merge: "rebase", Decay: 1, OuterLR: 1},
-		"sparse dct":    {Contribution: "dct-12.5", Result: "int8", Merge: "rebase", Decay: 1, OuterLR: 1},
-		"sparse rank":   {Contribution: "rank-8", Result: "int8", Merge: "reset", Decay: 1, OuterLR: 1},
-		"sparse-owner":  {Contribution: "ternary-20", Result: "ternary-35", Merge: "rebase", Decay: 1, OwnerDecay: 1, OuterLR: 1, Momentum: 0.5},
+		"dense":                   {Contribution: "int4", Result: "int8", Merge: "rebase", Decay: 1, OuterLR: 0.7, Momentum: 0.9},
+		"dense-delayed":           {Contribution: "int4", Result: "int4", Merge: "rebase", Overlap: wire.OverlapRound, Decay: 1, OuterLR: 0.4, Momentum: 0.9},
+		"dense-delayed previewed": {Contribution: "int4", Result: "int4", Merge: "eager", Alpha: 0.7, Overlap: wire.OverlapRound, Decay: 1, OuterLR: 0.8, Momentum: 0.6},
+		"dense-lerp":              {Contribution: "e3m0", Result: "fp32", Merge: "lerp", Alpha: 0.5, OuterLR: 0.4, Momentum: 0.9},
+		"dense-owner":             {Contribution: "int8", Result: "ternary-35", Merge: "reset", Decay: 1, OwnerDecay: 1, OuterLR: 1, Momentum: 0.5},
+		"sparse":                  {Contribution: "topk2-12.5", Result: "int4", Merge: "rebase", Decay: 1, OuterLR: 1},
+		"sparse dct":              {Contribution: "dct-12.5", Result: "int8", Merge: "rebase", Decay: 1, OuterLR: 1},
+		"sparse rank":             {Contribution: "rank-8", Result: "int8", Merge: "reset", Decay: 1, OuterLR: 1},
+		"sparse-owner":            {Contribution: "ternary-20", Result: "ternary-35", Merge: "rebase", Decay: 1, OwnerDecay: 1, OuterLR: 1, Momentum: 0.5},
 	}
 }
 

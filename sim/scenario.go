@@ -43,7 +43,7 @@ type Setup struct {
 // Rules are what a row of the run spec's table fixes together (wire.Rows).
 type Rules struct {
 	Contribution, Result     string  // codecs
-	Merge                    string  // "rebase", "reset" or "lerp"
+	Merge                    string  // "rebase", "reset", "lerp" or "eager"
 	Overlap                  string  // "" or wire.OverlapRound
 	Decay, OwnerDecay, Alpha float32 // R1's law is checked where Decay is 1
 	OuterLR, Momentum        float32

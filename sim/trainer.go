@@ -55,7 +55,8 @@ type trainer struct {
 type book struct {
 	version   uint64
 	base      []float32 // that live drift counts from: anchor or snapshot
-	snapshot  []float32 // nil: none is out
+	snapshot  []float32 // live parameters after it; nil: none is out
+	hidden    []float64 // movement up to it that they do not show
 	moved     []float64 // by local steps, since the tracker began
 	committed []float64
 	roots     map[wire.Hash]bool // own contributions since the tracker began
@@ -212,6 +213,7 @@ func (t *trainer) gather(f int) []float32 {
 
 func (t *trainer) takeSnapshot(fragment uint64) error {
 	f := int(fragment)
+	before := t.gather(f)
 	if err := t.trackers[f].Snapshot([][]float32{t.live[f]}); err != nil {
 		if errors.Is(err, contribution.ErrUndecided) {
 			return nil // the round's machine asked twice; the first one stands
@@ -219,7 +221,10 @@ func (t *trainer) takeSnapshot(fragment uint64) error {
 		return err
 	}
 	b := &t.books[f]
-	b.snapshot = t.gather(f)
+	b.snapshot, b.hidden = t.gather(f), make([]float64, len(before))
+	for i, x := range before {
+		b.hidden[i] = float64(x) - float64(b.snapshot[i])
+	}
 	p, step, tracker := t.p, t.step, t.trackers[f]
 	base := tracker.Version()
 	p.report(func() {
@@ -293,12 +298,16 @@ func (t *trainer) balance(f int) (off, size float64) {
 	}
 	feedback := make([]float32, len(b.base))
 	t.trackers[f].Feedback(feedback)
-	base := b.base
-	if t.trackers[f].Pending() != nil {
+	base, unseen := b.base, 0.0 // what a preview hides is not in the error feedback before it is encoded
+	encoded := t.trackers[f].Pending() != nil
+	if encoded {
 		base = b.snapshot
 	}
 	for i, live := range t.gather(f) {
-		have := b.committed[i] + float64(feedback[i]) - (float64(live) - float64(base[i]))
+		if b.snapshot != nil && !encoded {
+			unseen = b.hidden[i]
+		}
+		have := b.committed[i] + float64(feedback[i]) - (float64(live) - float64(base[i])) - unseen
 		off, size = max(off, math.Abs(have+b.moved[i])), max(size, math.Abs(b.moved[i]), math.Abs(float64(live)))
 	}
 	return off, size

@@ -26,7 +26,7 @@ func Rows() []Row {
 	const tiny = 1e-6
 	return []Row{
 		{Name: "dense", Contribution: dense, Result: dense, Decay: [2]float32{tiny, 1}, Merge: rebase, Overlap: at, Momentum: 0.95},
-		{Name: "dense-delayed", Contribution: dense, Result: dense, Decay: [2]float32{tiny, 1}, Merge: []string{"rebase"}, Overlap: round, Momentum: 0.95},
+		{Name: "dense-delayed", Contribution: dense, Result: dense, Decay: [2]float32{tiny, 1}, Merge: []string{"rebase", "eager"}, Overlap: round, Momentum: 0.95},
 		{Name: "dense-lerp", Contribution: dense, Result: dense, Merge: []string{"lerp"}, Overlap: at, Momentum: 0.95},
 		{
 			Name: "dense-owner", Contribution: dense, Result: []string{"int8", "int4", "e3m0", "ternary"}, Decay: [2]float32{tiny, 1},
@@ -71,10 +71,10 @@ func (s *RunSpec) validateRow(fault faultFunc) {
 		}
 	}
 	switch a := s.Alpha.Value(); {
-	case s.Merge == "lerp" && !(a > 0 && a < 1):
-		fault("alpha %v: lerp needs one above 0 and below 1", a)
-	case s.Merge != "lerp" && s.Alpha != 0:
-		fault("alpha %v: only lerp has one", a)
+	case (s.Merge == "lerp" || s.Merge == "eager") && !(a > 0 && a < 1):
+		fault("alpha %v: %s needs one above 0 and below 1", a, s.Merge)
+	case s.Merge != "lerp" && s.Merge != "eager" && s.Alpha != 0:
+		fault("alpha %v: only lerp and eager have one", a)
 	}
 	if s.Row() == nil {
 		fault("contributions %q with error feedback decay %v, results %q with %v, merge %q, overlap %q, outer momentum %v: no allowed combination; choose a recipe, or a row of docs/protocol.md",

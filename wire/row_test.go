@@ -25,8 +25,11 @@ func TestEveryRunIsInARow(t *testing.T) {
 		{rules{"fp32", "ternary-35", "rebase", 1, 0.95, 0, 0.5}, "dense-owner"},
 		{rules{"topk2-1.56", "int8", "rebase", 0.95, 0, 0, 0}, "sparse"},
 		{rules{"ternary-20", "ternary-35", "rebase", 0.95, 0.95, 0, 0.5}, "sparse-owner"},
-		{rules{"int8", "int8", "rebase", 0, 0, 0, 0.9}, ""},                   // a miss would be lost
-		{rules{"int8", "int8", "lerp", 1, 0, 0.5, 0.9}, ""},                   // progress in two places
+		{rules{"int8", "int8", "rebase", 0, 0, 0, 0.9}, ""}, // a miss would be lost
+		{rules{"int8", "int8", "lerp", 1, 0, 0.5, 0.9}, ""}, // progress in two places
+		{rules{"int4", "int4", "eager/round", 1, 0, 0.7, 0.6}, "dense-delayed"},
+		{rules{"int4", "int4", "eager/round", 1, 0, 0, 0.6}, ""},              // previews nothing
+		{rules{"int4", "int4", "eager", 1, 0, 0.7, 0.6}, ""},                  // nothing to preview
 		{rules{"ternary-20", "int8", "lerp", 0, 0, 0.5, 0.9}, ""},             // what it leaves out would be lost
 		{rules{"int8", "int8", "lerp", 0, 0, 1, 0.9}, ""},                     // never takes anything over
 		{rules{"int8", "int8", "rebase", 1, 0, 0.5, 0.9}, ""},                 // an alpha without lerp

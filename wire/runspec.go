@@ -29,7 +29,7 @@ type RunSpec struct {
 	H            uint64       `cbor:"10,keyasint"` // inner steps between two rounds of a fragment
 	Contribution string       `cbor:"11,keyasint"` // codec of contributions
 	Result       string       `cbor:"12,keyasint"` // codec of results
-	Merge        string       `cbor:"13,keyasint"` // "rebase", "reset" or "lerp"
+	Merge        string       `cbor:"13,keyasint"` // "rebase", "reset", "lerp" or "eager"
 	Decay        Float        `cbor:"14,keyasint"` // β of the contributors' error feedback; 0 with lerp, which keeps none
 	TokenBudget  uint64       `cbor:"15,keyasint"` // tokens; progress = committed ÷ this
 	Deadlines    DeadlineSpec `cbor:"16,keyasint"`
@@ -41,7 +41,7 @@ type RunSpec struct {
 	// What follows is absent where it is zero.
 
 	OwnerDecay Float `cbor:"21,keyasint,omitempty"` // β of the owners' error feedback (R10); 0: they keep none
-	Alpha      Float `cbor:"22,keyasint,omitempty"` // share of the live weights that lerp keeps
+	Alpha      Float `cbor:"22,keyasint,omitempty"` // share of the live weights that lerp keeps, or of its movement that eager previews
 	// Overlap says when a worker merges a commit: as soon as it is there, or OverlapRound.
 	Overlap string `cbor:"23,keyasint,omitempty"`
 	// Stages is the stage of each fragment, ascending from 0, in a run whose model is

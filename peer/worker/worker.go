@@ -333,6 +333,11 @@ func (w *Worker) snapshot(fragment int) error {
 		return err
 	}
 	t := w.trackers[fragment]
+	if t.Previews() {
+		if err := w.engine.Push(w.tensors[fragment]); err != nil {
+			return err
+		}
+	}
 	w.snapshots[fragment] = w.step
 	w.report(SnapshotTaken{slabs.EncodeOrder{Fragment: fragment, Base: t.Version(), Step: w.step, Tracker: t}})
 	return nil
