@@ -12,15 +12,16 @@ import (
 const faultVariable = "DUNLIN_FAULT"
 
 // flipBit flips one high bit of one weight in this peer's replica when training
-// is over.
+// is over, and again in what a last commit puts in its place.
 const flipBit = "flip-replica-bit"
 
-// sabotage carries out the fault, once.
+// sabotage carries out the fault, once for each state of the fragment.
 func (p *Peer) sabotage() {
-	if !invariants.Enabled || p.sabotaged || os.Getenv(faultVariable) != flipBit {
+	if !invariants.Enabled || os.Getenv(faultVariable) != flipBit {
 		return
 	}
-	p.sabotaged = true
-	_, weights := p.replica.Weights(0)
-	weights[0] = math.Float32frombits(math.Float32bits(weights[0]) ^ 1<<22)
+	if _, weights := p.replica.Weights(0); p.sabotaged != &weights[0] {
+		p.sabotaged = &weights[0]
+		weights[0] = math.Float32frombits(math.Float32bits(weights[0]) ^ 1<<22)
+	}
 }

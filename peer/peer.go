@@ -129,7 +129,7 @@ type Peer struct {
 	moving    *MoveError                             // to another stage, once it has left this one
 	finished  *coordinator.Finished
 	failure   error
-	sabotaged bool // by a test
+	sabotaged *float32 // first weight of what a test spoiled; nil: nothing
 }
 
 // durable is what survives this process.
