@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ import (
 type ticker struct {
 	takes   time.Duration
 	live    [][]float32
+	mu      sync.Mutex // guards what a test changes while steps are made
 	batches [][]uint64
 	err     error // of the next steps
 	gone    error // that opening it again meets
@@ -24,12 +26,14 @@ type ticker struct {
 }
 
 func (e *ticker) Live() [][]float32 { return e.live }
-func (e *ticker) Pull([]int) error  { return e.err }
-func (e *ticker) Push([]int) error  { return e.err }
+func (e *ticker) Pull([]int) error  { return e.fault() }
+func (e *ticker) Push([]int) error  { return e.fault() }
 func (e *ticker) Remember() error   { return nil }
 func (e *ticker) Name() string      { return fmt.Sprintf("card of %v", e.takes) }
 func (e *ticker) Close() error      { e.closed = true; return nil }
 func (e *ticker) Reopen() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.opened++
 	if e.gone == nil {
 		e.err = nil
@@ -39,12 +43,34 @@ func (e *ticker) Reopen() error {
 
 func (e *ticker) Step(positions []uint64, _ float64) (float64, error) {
 	time.Sleep(e.takes)
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.err != nil {
 		return 0, e.err
 	}
 	e.live[0][0]++
 	e.batches = append(e.batches, positions)
 	return float64(e.takes), nil
+}
+
+func (e *ticker) fault() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
+}
+
+// lose has the next steps, and attempts to open it again, fail.
+func (e *ticker) lose() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.err, e.gone = fmt.Errorf("launch: %w", compute.ErrLost), errors.New("no such card")
+}
+
+// steps is how many it has made.
+func (e *ticker) steps() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.batches)
 }
 
 func newTicker(takes time.Duration) *ticker { return &ticker{takes: takes, live: [][]float32{{0}}} }
@@ -149,7 +175,7 @@ func TestTeamDoesWithoutACard(t *testing.T) {
 		lose := func(cards ...*ticker) {
 			t.Helper()
 			for _, c := range cards {
-				c.err, c.gone = fmt.Errorf("launch: %w", compute.ErrLost), errors.New("no such card")
+				c.lose()
 			}
 			for range 5 {
 				if _, err := team.Step([]uint64{0}, 0); errors.Is(err, compute.ErrLost) {
@@ -176,9 +202,9 @@ func TestTeamDoesWithoutACard(t *testing.T) {
 		if err := team.Push([]int{0}); err != nil || bad.live[0][0] != 53 || strings.Contains(team.Name(), "lost") {
 			t.Errorf("back with %v: %v, %s", bad.live[0][0], err, team.Name())
 		}
-		before := len(bad.batches)
+		before := bad.steps()
 		step(4)
-		if len(bad.batches) == before {
+		if bad.steps() == before {
 			t.Error("the card that is back makes no step")
 		}
 		lose(good, bad)
