@@ -66,10 +66,11 @@ func startChild(t *testing.T, folder, listen string) (child *exec.Cmd, line stri
 	return child, strings.TrimSpace(line)
 }
 
-func TestKilledProcessIsNoticedAtOnce(t *testing.T) {
-	folder := t.TempDir()
-	child, addr := startChild(t, folder, "/ip4/127.0.0.1/tcp/0")
-	h, heard := startHost(t, 1, nil)
+// meetChild starts a child and a host of this process, and has a session between them begin.
+func meetChild(t *testing.T, folder, listen string, change func(*Config)) (child *exec.Cmd, h *Host, heard *recorder, id wire.PeerID) {
+	t.Helper()
+	child, addr := startChild(t, folder, listen)
+	h, heard = startHost(t, 1, change)
 	id, err := wireIDOf(addr)
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +79,12 @@ func TestKilledProcessIsNoticedAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	heard.expect(t, "up", id, "")
+	return child, h, heard, id
+}
+
+func TestKilledProcessIsNoticedAtOnce(t *testing.T) {
+	folder := t.TempDir()
+	child, _, heard, id := meetChild(t, folder, "/ip4/127.0.0.1/tcp/0", nil)
 
 	// While the process lives, its data folder is taken.
 	var inUse *InUseError
@@ -109,16 +116,7 @@ func TestKilledProcessIsNoticedOverQUIC(t *testing.T) {
 	for i := range moments {
 		t.Run(fmt.Sprintf("%d of %d", i, moments), func(t *testing.T) {
 			t.Parallel()
-			child, addr := startChild(t, t.TempDir(), "/ip4/127.0.0.1/udp/0/quic-v1")
-			h, heard := startHost(t, 1, func(c *Config) { c.Listen, c.Limits.Silence = Loopback(), silence })
-			id, err := wireIDOf(addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := h.Connect(t.Context(), id, []string{addr}); err != nil {
-				t.Fatal(err)
-			}
-			heard.expect(t, "up", id, "")
+			child, h, heard, id := meetChild(t, t.TempDir(), "/ip4/127.0.0.1/udp/0/quic-v1", func(c *Config) { c.Listen, c.Limits.Silence = Loopback(), silence })
 			h.Await([]wire.PeerID{id})
 			r, s, err := h.sessionWith(id)
 			if err != nil {
