@@ -199,13 +199,13 @@ func (h *Host) keep(ctx context.Context, r *remote, k *keeper) {
 }
 
 // returnPause is the longest mean wait between two attempts while the remote's machine says that its process is gone.
-const returnPause = 2 * time.Second
+const returnPause = time.Second
 
 // justGone reports whether the last dial found the machine of a peer without its process.
 func (h *Host) justGone(r *remote, k *keeper) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return slices.ContainsFunc(k.addrs, func(a multiaddr.Multiaddr) bool { return h.refusals.gone(r.pid, a) })
+	return h.refusals.gone(r.pid, k.addrs...)
 }
 
 // pause waits for d or news; false when ctx ends.
@@ -234,10 +234,17 @@ func (h *Host) dial(ctx context.Context, r *remote, k *keeper) error {
 	ctx, cancel := context.WithTimeout(ctx, h.limits.Dial)
 	defer cancel()
 	defer context.AfterFunc(h.ctx, cancel)()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	k.mu.Lock()
 	addrs := k.addrs
 	k.mu.Unlock()
-	return h.dialOnce(ctx, p2ppeer.AddrInfo{ID: r.pid, Addrs: addrs})
+	defer h.refusals.begin(r.pid, addrs, end)()
+	err := h.dialOnce(ctx, p2ppeer.AddrInfo{ID: r.pid, Addrs: addrs})
+	if err != nil && errors.Is(context.Cause(ctx), errGone) {
+		return fmt.Errorf("%w: %w", ErrUnreachable, errGone)
+	}
+	return err
 }
 
 // dialError tells in one line what became of each address.

@@ -3,6 +3,7 @@ package swarm
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	p2pcrypto "github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
 	p2ppeer "github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multiaddr"
 
 	"dunlin/wire"
 )
@@ -105,6 +107,44 @@ func TestGoneProcessIsNotAwaitedOverQUIC(t *testing.T) {
 	heardA.expect(t, "up", id, "")
 	if c := a.p2p.Network().ConnsToPeer(p2pID(id))[0]; !isTCP(c.RemoteMultiaddr()) {
 		t.Errorf("the next process is connected at %s", c.RemoteMultiaddr())
+	}
+}
+
+// A peer has addresses that answer nobody here, such as those of its home network. Once the one that led to it refuses, its process is
+// gone, and a dial that waited for the others would miss that it is back: no address is tried twice in one dial.
+func TestGoneProcessIsNotAwaitedElsewhere(t *testing.T) {
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, heardA, _ := pair(t, nil)
+	listen, id := b.Addrs()[0], b.ID()
+	heardA.expect(t, "up", id, "")
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	heardA.expect(t, "down", id, "")
+	dialled := make(chan error, 1)
+	go func() {
+		dialled <- a.Connect(t.Context(), id, []string{listen, fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", mute.Addr().(*net.TCPAddr).Port)})
+	}()
+	silent, err := mute.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = errors.Join(silent.Close(), mute.Close()) }()
+	for !a.refusals.gone(p2pID(id), multiaddr.StringCast(listen)) {
+		time.Sleep(time.Millisecond) // until the dial is refused
+	}
+	back := time.Now()
+	addr, _, _ := strings.Cut(listen, "/p2p/")
+	startHost(t, 2, func(c *Config) { c.Listen = []string{addr} })
+	heardA.expect(t, "up", id, "")
+	if took := time.Since(back); took > testLimits().Dial/2 {
+		t.Errorf("a process that is back was connected after %v", took)
+	}
+	if err := <-dialled; err != nil && !errors.Is(err, errGone) {
+		t.Errorf("the dial ended with %v", err)
 	}
 }
 

@@ -33,12 +33,46 @@ var errGone = errors.New("TCP, by which it was reached, is refused: its process 
 const (
 	refusalLasts = 2 * time.Second // longer than QUIC starts behind TCP
 	maxReached   = 4096            // beyond them all are forgotten: dials run to their deadlines once
+	// goneGrace is how long a dial still tries a peer's other addresses once TCP has said that its process is gone. One of them may be
+	// of another network and answer nobody here; meanwhile the address that was refused is not tried again.
+	goneGrace = time.Second
 )
 
 // refusals remembers where peers were reached over TCP and where it is refused now.
 type refusals struct {
 	mu      sync.Mutex
 	reached map[spot]contact
+	dials   map[*outbound]bool // under way
+}
+
+// outbound is a dial to a peer, which ends soon where the peer's process turns out to be gone.
+type outbound struct {
+	pid p2ppeer.ID
+	end context.CancelCauseFunc
+}
+
+// giveUp ends the dial with errGone at a time. A dial that is over by then does not mind.
+func (o *outbound) giveUp(at time.Time) { time.AfterFunc(time.Until(at), func() { o.end(errGone) }) }
+
+// begin has a dial end goneGrace after a refusal, one that was just now included: libp2p makes one dial of those that overlap, and
+// it goes on for as long as one of them waits. The result is to be called when the dial is over.
+func (r *refusals) begin(pid p2ppeer.ID, addrs []multiaddr.Multiaddr, end context.CancelCauseFunc) (over func()) {
+	o := &outbound{pid, end}
+	refused := r.refused(pid, addrs...)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dials == nil {
+		r.dials = make(map[*outbound]bool)
+	}
+	r.dials[o] = true
+	if late := refused.Add(goneGrace); time.Now().Before(late) {
+		o.giveUp(late)
+	}
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.dials, o)
+	}
 }
 
 type spot struct {
@@ -76,20 +110,33 @@ func (r *refusals) dialled(pid p2ppeer.ID, addr multiaddr.Multiaddr, err error) 
 		r.reached[at] = contact{addr: addr.String()}
 	case c.addr != addr.String(): // another may have led there
 	case errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET): // the latter from one that is ending
-		r.reached[at] = contact{c.addr, time.Now()}
+		now := time.Now()
+		r.reached[at] = contact{c.addr, now}
+		for o := range r.dials {
+			if o.pid == pid {
+				o.giveUp(now.Add(goneGrace))
+			}
+		}
 	}
 }
 
-// gone reports whether the process at an address has just refused TCP.
-func (r *refusals) gone(pid p2ppeer.ID, addr multiaddr.Multiaddr) bool {
-	at, ok := spotOf(pid, addr)
-	if !ok {
-		return false
-	}
+// refused returns when TCP last was at the addresses by which a peer was reached; zero: it was not since.
+func (r *refusals) refused(pid p2ppeer.ID, addrs ...multiaddr.Multiaddr) (last time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := r.reached[at]
-	return !c.refused.IsZero() && time.Since(c.refused) < refusalLasts
+	for _, a := range addrs {
+		if at, ok := spotOf(pid, a); ok {
+			if c := r.reached[at]; c.refused.After(last) {
+				last = c.refused
+			}
+		}
+	}
+	return last
+}
+
+// gone reports whether the process at one of the addresses has just refused TCP.
+func (r *refusals) gone(pid p2ppeer.ID, addrs ...multiaddr.Multiaddr) bool {
+	return time.Since(r.refused(pid, addrs...)) < refusalLasts
 }
 
 // tcpDialler is libp2p's TCP that notes how dials end.
