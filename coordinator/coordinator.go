@@ -13,7 +13,7 @@ import (
 // How long a coordinator waits where the run spec does not say.
 const (
 	askWindow    = 1500 * time.Millisecond // for peers to tell their heads at a start
-	askLongest   = 10 * time.Second        // for workers that the log names: they may take 8 s to notice that their connection is dead
+	askLongest   = 10 * time.Second        // the same for workers that the log names: they may take 8 s to notice that their connection is dead
 	adoptWindow  = 5 * time.Second         // for news while a peer's entries are adopted
 	appendWindow = 10 * time.Second        // for a proposal to come back before it is made again
 	returnWindow = 15 * time.Second        // at least, for workers to come back after a start

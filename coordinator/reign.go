@@ -56,7 +56,7 @@ func (m *Machine) start(e Started) {
 		return
 	}
 	m.reign.enter(asking, m.now)
-	m.note("asking peers for a head above %d for %v, workers that the log names for %v", m.height, askWindow, askLongest)
+	m.note("asking peers for a head above %d: for %v when most workers that the log names answer and nobody has one, else for %v", m.height, askWindow, askLongest)
 }
 
 // advanceReign moves between the phases before leading when their time comes.
@@ -84,20 +84,28 @@ func (m *Machine) advanceReign() {
 	}
 }
 
-// askedUntil returns until when peers may tell their heads. A worker notices
-// after a while that it lost this coordinator, and dials again after another: as
-// long as one that the log names has not spoken, it may be the one that knows
-// more. When all of several have, nobody else is waited for.
+// askedUntil returns until when peers may tell their heads. One that knows more shows that the own ledger lost entries: then every worker
+// that it names is waited for, since another may know more still, and one that lost this coordinator may take a while to notice and
+// to dial again. Where a majority knows no more, nothing is lost (ADR 33), and the others get a moment. Once all of several have told,
+// nobody else is waited for.
 func (m *Machine) askedUntil() time.Time {
+	told, lost := 0, false
 	for _, b := range m.members {
-		if _, told := m.reign.claims[b.peer]; !told {
-			return m.reign.since.Add(askLongest)
+		if _, ok := m.reign.claims[b.peer]; ok {
+			told++
 		}
 	}
-	if len(m.members) > 1 {
-		return m.reign.since
+	for _, c := range m.reign.claims {
+		lost = lost || c.head > m.height
 	}
-	return m.reign.since.Add(askWindow)
+	switch all := told == len(m.members); {
+	case all && told > 1:
+		return m.reign.since
+	case all, 2*told > len(m.members) && !lost:
+		return m.reign.since.Add(askWindow)
+	default:
+		return m.reign.since.Add(askLongest)
+	}
 }
 
 // adoptOrRaise takes over the highest ledger that is left, or goes on to lead.
