@@ -18,6 +18,7 @@ type attempt struct {
 	worked   []time.Time // by rank: last sign of progress as an owner
 	progress time.Time   // last sign of progress at all
 	told     time.Time   // when the results were last announced to the seed
+	stranded bool        // too few hold the result, and too few are there to try anew
 
 	results     *wire.CommitTable // once every slab is summed
 	resultsHash wire.Hash
@@ -330,7 +331,8 @@ func (l *Leader) settled(h *wire.Have) bool {
 	return h.Fragment < uint64(len(l.rounds)) && h.Base < l.rounds[h.Fragment].head.Version
 }
 
-// seedHas hears that the local seed holds a frame, so it cannot be lost.
+// seedHas hears that the local seed holds a frame, so it cannot be lost. Of a large result frames come for longer than an attempt may
+// stand still.
 func (l *Leader) seedHas(frame wire.Hash) {
 	for _, r := range l.rounds {
 		if r.phase != Spreading {
@@ -338,7 +340,7 @@ func (l *Leader) seedHas(frame wire.Hash) {
 		}
 		for i := range r.attempt.results.Slabs {
 			if r.attempt.results.Slabs[i].Hash == frame {
-				r.attempt.seedHas[frame] = true
+				r.attempt.seedHas[frame], r.attempt.progress = true, l.now
 			}
 		}
 	}
@@ -378,7 +380,16 @@ func (l *Leader) watchHolders(r *leaderRound) {
 		l.proposeCommit(r, state)
 		return
 	}
+	stranded := l.stranded(r)
+	if a.stranded && !stranded {
+		a.stranded, a.progress = false, l.now
+	}
 	if !l.now.Before(l.holdersDeadline(r)) {
+		if stranded {
+			l.strand(r)
+			return
+		}
+		l.shun(r)
 		l.fail(r, fmt.Sprintf("the result did not spread: %s", l.holders(a)), 0)
 		return
 	}
@@ -407,20 +418,65 @@ func (l *Leader) watchHolders(r *leaderRound) {
 // again: it may still have been on its way to the head when they were announced.
 func (l *Leader) tellAgain(a *attempt) time.Time { return a.told.Add(millis(l.cfg.Deadlines.Stall)) }
 
+// An owner whose sums nobody got owns nothing for so many versions of the fragment, each time twice as many, up to some number of doublings.
+const (
+	mutePause = 16
+	muteMost  = 8
+)
+
+// shun has owners who are here, but whose sums came to nobody else, own nothing for some rounds: behind a router, or by intent, they
+// announce what they do not give.
+func (l *Leader) shun(r *leaderRound) {
+	a := r.attempt
+	for rank, m := range a.members {
+		given := func(w Worker) bool { return a.has(w.Peer) && w.Peer != m.Peer }
+		if a.has(l.cfg.Seed) || slices.ContainsFunc(l.workers, given) || !l.reachable(a, rank) || len(l.lost(a, rank, true)) == 0 {
+			continue
+		}
+		s := l.record(m.Ready.Ready.Slot)
+		pause := uint64(mutePause) << min(s.mutes, muteMost)
+		s.mute[r.fragment] = r.head.Version + pause
+		s.mutes++
+		l.note("f%d@%d slot %d owns nothing for %d versions: nobody could have what it summed", r.fragment, r.head.Version, m.Ready.Ready.Slot, pause)
+	}
+}
+
 // held reports whether someone who can be reached has the whole result.
 func (l *Leader) held(a *attempt) bool {
 	return a.has(l.cfg.Seed) || slices.ContainsFunc(l.workers, func(w Worker) bool { return w.Connected && a.has(w.Peer) })
 }
 
-// holdersDeadline is the attempt's, or sooner when too few are left to hold.
-func (l *Leader) holdersDeadline(r *leaderRound) time.Time {
-	able := 0
+// stranded reports whether an attempt that too few can hold now waits for those who are away, since no other could be opened: whoever comes
+// back says what it holds, which may be all that was missing. It ends when they have left the run.
+func (l *Leader) stranded(r *leaderRound) bool {
+	needed := r.attempt.needed()
+	return l.able(r) < needed && len(l.stage(r.fragment)) >= needed && len(l.candidates(r)) < l.quorum(r)
+}
+
+// able counts the workers that hold the result or can be reached.
+func (l *Leader) able(r *leaderRound) (n int) {
 	for _, w := range l.stage(r.fragment) {
 		if w.Connected || r.attempt.has(w.Peer) {
-			able++
+			n++
 		}
 	}
-	if able < r.attempt.needed() {
+	return n
+}
+
+// strand has an attempt wait for its holders.
+func (l *Leader) strand(r *leaderRound) {
+	if a := r.attempt; !a.stranded {
+		a.stranded = true
+		l.note("f%d@%d attempt %s waits for workers to come back: %s", r.fragment, r.head.Version, a.id, l.holders(a))
+	}
+}
+
+// holdersDeadline is the attempt's, or sooner when too few are left to hold.
+func (l *Leader) holdersDeadline(r *leaderRound) time.Time {
+	switch needed := r.attempt.needed(); {
+	case len(l.stage(r.fragment)) < needed: // who left does not come back
+		return r.attempt.progress
+	case l.able(r) < needed:
 		return r.attempt.progress.Add(min(l.limit(), millis(l.cfg.Deadlines.Stall)))
 	}
 	return r.attempt.progress.Add(l.limit())

@@ -66,6 +66,8 @@ type slotRecord struct {
 	refuse    []uint64        // per fragment: base + 1 of the round open at admission
 	ignore    []uint64        // per fragment: base + 1 of the round that does not wait for it
 	usual     []time.Duration // per fragment: from a round's first Ready to its own; below 0: not known
+	mute      []uint64        // per fragment: version below which it owns nothing
+	mutes     int             // times that this began
 }
 
 // Phase is where a fragment's round stands.
@@ -205,6 +207,9 @@ func (l *Leader) Deadline() time.Time {
 		case Summing:
 			next = earliest(next, l.ownersDeadline(r))
 		case Spreading:
+			if r.attempt.stranded {
+				continue // until the members change
+			}
 			next = earliest(next, l.holdersDeadline(r))
 			if !r.attempt.has(l.cfg.Seed) {
 				next = earliest(next, l.tellAgain(r.attempt))
@@ -275,7 +280,7 @@ func (l *Leader) record(slot wire.Slot) *slotRecord {
 	s := l.slots[slot]
 	if s == nil {
 		n := len(l.rounds)
-		s = &slotRecord{refuse: make([]uint64, n), ignore: make([]uint64, n), usual: slices.Repeat([]time.Duration{-1}, n)}
+		s = &slotRecord{refuse: make([]uint64, n), ignore: make([]uint64, n), mute: make([]uint64, n), usual: slices.Repeat([]time.Duration{-1}, n)}
 		l.slots[slot] = s
 	}
 	return s

@@ -83,7 +83,7 @@ func lastingShares(members []candidate, last []wire.PeerID, turn int) []wire.Sha
 }
 
 // uploadsOf returns the members' upload by rank and its sum; unknown and unlimited
-// count as the fastest known.
+// count as the fastest known. Mute ones have none, unless all are.
 func uploadsOf(members []candidate) (uploads []uint64, total uint64) {
 	const most = 1 << 40 // keeps slabs × the sum within 64 bits
 	fastest := uint64(1)
@@ -91,9 +91,13 @@ func uploadsOf(members []candidate) (uploads []uint64, total uint64) {
 		fastest = max(fastest, min(m.worker.Upload, most))
 	}
 	uploads = make([]uint64, len(members))
+	allMute := !slices.ContainsFunc(members, func(m candidate) bool { return !m.mute })
 	for r, m := range members {
 		if uploads[r] = min(m.worker.Upload, most); uploads[r] == 0 {
 			uploads[r] = fastest
+		}
+		if m.mute && !allMute {
+			uploads[r] = 0
 		}
 		total += uploads[r]
 	}

@@ -234,7 +234,9 @@ func (l *Leader) candidates(r *leaderRound) []candidate {
 		if ready == nil || !w.Connected {
 			continue
 		}
-		c := candidate{worker: w, ready: ready.signed, included: l.history.at(w.Slot, r.fragment).included}
+		c := candidate{
+			worker: w, ready: ready.signed, included: l.history.at(w.Slot, r.fragment).included, mute: l.record(w.Slot).mute[r.fragment] > r.head.Version,
+		}
 		all = append(all, c)
 		if r.strikes[w.Slot] == 0 {
 			sure = append(sure, c)

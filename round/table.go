@@ -13,6 +13,7 @@ type candidate struct {
 	worker   Worker
 	ready    wire.SignedReady
 	included uint64 // version of the fragment that last had its contribution
+	mute     bool   // what it summed lately never came: it is to own nothing
 }
 
 // Factors of the tables (protocol, R2 and "A round").
