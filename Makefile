@@ -90,8 +90,9 @@ bench-coordinator: ## a coordinator among HOSTS (1000) real peers for WINDOW (60
 bench-pipeline: ## two stages, 1,024 wide, on links of 100 Mbit/s and 50 ms: forecast, tokens a second and loss by codec (Linux and root; CODECS, TOKENS, WINDOW in seconds)
 	BENCH_PIPELINE=1 $(GO) test -count=1 -timeout 60m -v -run TestPipelineThroughput ./internal/world
 
-bench-billion: ## three inner steps of 1.0 billion parameters in one process and in four: memory and losses (Linux, 20 GB; LAYERS, WIDTH)
-	BENCH_BILLION=1 $(GO) test -count=1 -timeout 20m -v -run TestBillion ./internal/world
+bench-billion: ## three inner steps of 1.0 billion parameters in one process and in four: memory and losses; outer momentum on disk (Linux, 20 GB; LAYERS, WIDTH)
+	BENCH_BILLION=1 $(GO) test -count=1 -timeout 20m -v -run 'TestBillion|TestPagedMemory' ./internal/world ./folder
+
 bench-people: build ## what people wait for and what their pages cost, each beside its bound (wants Chromium)
 	BENCH_PEOPLE=1 $(GO) test -count=1 -timeout 30m -v -run 'TestPeople|TestPage$$/is_light' ./status ./cmd/dunlin
 

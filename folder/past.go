@@ -70,7 +70,7 @@ func savedHeights(dir string) ([]uint64, error) {
 // since replays the commits between a saved state, or state 0, and a height. When it fails at one it returns the state
 // before as well.
 func since(dir string, spec *wire.RunSpec, stage int, log *ledger.Log, blobs store.Store, from, at uint64) (*replica.Replica, uint64, error) {
-	r, err := replica.NewStage(spec, stage)
+	r, err := replica.NewStage(spec, stage, nil)
 	newest := from
 	if from > 0 && err == nil {
 		head, readErr := os.ReadFile(headPath(dir, from))

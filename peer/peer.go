@@ -57,7 +57,8 @@ type Config struct {
 	NewEngine func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error)
 	// Stage is which stage of the model this peer holds; a peer that does not train
 	// holds all. NewEngine makes an *engine.Stage of it in a run with stages.
-	Stage int
+	Stage    int
+	Momentum replica.Room // where outer momenta lie; nil: in memory
 	// Rebalance is how often a coordinator looks for each peer whether it should change
 	// its stage; 0: never.
 	Rebalance time.Duration
@@ -229,7 +230,7 @@ func (p *Peer) open() error {
 	if p.cfg.Stage >= p.spec.StageCount() {
 		return fmt.Errorf("stage %d of a run with %d", p.cfg.Stage, p.spec.StageCount())
 	}
-	if p.replica, err = replica.NewStage(p.spec, p.cfg.Stage); err != nil {
+	if p.replica, err = replica.NewStage(p.spec, p.cfg.Stage, p.cfg.Momentum); err != nil {
 		return err
 	}
 	if p.spec.Staged() && p.cfg.NewEngine != nil {
@@ -287,7 +288,7 @@ func (p *Peer) open() error {
 	if p.core, err = core.New(cc); err != nil {
 		return err
 	}
-	p.keeper = keeper.New(p.replica, p.cfg.Stage, p.store, p.inbox.Put)
+	p.keeper = keeper.New(p.replica, p.cfg.Stage, p.cfg.Momentum, p.store, p.inbox.Put)
 	p.fetcher = contact.NewFetcher()
 	p.codecs = slabs.NewCodecs(p.configs, owner, p.store, p.inbox.Put)
 	if p.retention, err = folder.OpenRetention(p.cfg.Dir, p.store); err != nil {

@@ -21,12 +21,12 @@ func FlatLayout(spec *wire.RunSpec, f, slabValues int) (*compress.Layout, error)
 
 // NewFlat is New for simulated peers, whose fragments have FlatLayout.
 func NewFlat(spec *wire.RunSpec, slabValues int) (*Replica, error) {
-	return stateZero(spec, wire.AllStages, flat(spec, slabValues))
+	return stateZero(spec, wire.AllStages, flat(spec, slabValues), nil)
 }
 
 // RestoreFlat is Restore for simulated peers.
 func RestoreFlat(spec *wire.RunSpec, slabValues int, heads []wire.FragmentHead, manifests []wire.Manifest, get func(wire.Hash) ([]byte, error)) (*Replica, error) {
-	return restore(spec, wire.AllStages, flat(spec, slabValues), heads, manifests, get)
+	return restore(spec, wire.AllStages, flat(spec, slabValues), nil, heads, manifests, get)
 }
 
 func flat(spec *wire.RunSpec, slabValues int) layoutFunc {

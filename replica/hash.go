@@ -25,7 +25,7 @@ func (h *slabHasher) leaves(leaves []wire.Hash, f *fragment, i int) {
 	count := min(2, len(leaves)-i)
 	for j := range count {
 		from, to := f.layout.SlabValues(i + j)
-		parts[j] = slabState{f.weights[from:to], f.momentum[from:to]}
+		parts[j] = slabState{f.weights[from:to], f.momentum.Values[from:to]}
 	}
 	if count == 2 && pairs && len(parts[0][0]) == len(parts[1][0]) {
 		leaves[i], leaves[i+1] = h.pair(parts)

@@ -20,6 +20,7 @@ type Replica struct {
 	run    wire.Hash
 	outer  optimizer.Outer
 	result compress.Codec
+	room   Room
 
 	mu        sync.RWMutex
 	fragments []fragment
@@ -35,6 +36,25 @@ func (r *Replica) Govern(entries ...*wire.Settings) {
 	}
 }
 
+// Room gives a replica memory for outer momenta, which are touched by outer steps and checkpoints alone, so that they
+// need not lie in the program's memory.
+type Room interface {
+	// Floats returns n zeros.
+	Floats(n int) *Floats
+}
+
+// Floats are values that may be used only as long as what points to them is reachable: they may lie in memory that the
+// garbage collector does not know.
+type Floats struct{ Values []float32 }
+
+// floats takes n zeros from the room, or from the program's memory where there is none.
+func (r *Replica) floats(n int) *Floats {
+	if r.room == nil {
+		return &Floats{make([]float32, n)}
+	}
+	return r.room.Floats(n)
+}
+
 // fragment is the state of one fragment. weights and momentum are replaced, never
 // written. Of a fragment that is not held only version and state are known.
 type fragment struct {
@@ -43,28 +63,28 @@ type fragment struct {
 	tensors  []int // indices in RunSpec.Tensors, in the layout's order
 	version  uint64
 	weights  []float32
-	momentum []float32
+	momentum *Floats
 	state    wire.Hash // as the commit named it
 }
 
 // New returns state 0 of a run. The spec must be valid and is kept.
-func New(spec *wire.RunSpec) (*Replica, error) { return NewStage(spec, wire.AllStages) }
+func New(spec *wire.RunSpec) (*Replica, error) { return NewStage(spec, wire.AllStages, nil) }
 
-// NewStage is New for a peer that holds one stage. State 0 of the other fragments is
-// computed for its hash, one after the other, and dropped.
-func NewStage(spec *wire.RunSpec, stage int) (*Replica, error) {
-	return stateZero(spec, stage, layouts(spec))
+// NewStage is New for a peer that holds one stage, with momenta in room, or in memory where that is nil. State 0 of the
+// other fragments is computed for its hash, one after the other, and dropped.
+func NewStage(spec *wire.RunSpec, stage int, room Room) (*Replica, error) {
+	return stateZero(spec, stage, layouts(spec), room)
 }
 
 // stateZero returns state 0 of a run whose fragments lie as layout says.
-func stateZero(spec *wire.RunSpec, stage int, layout layoutFunc) (*Replica, error) {
-	r, err := empty(spec, stage, layout)
+func stateZero(spec *wire.RunSpec, stage int, layout layoutFunc, room Room) (*Replica, error) {
+	r, err := empty(spec, stage, layout, room)
 	if err != nil {
 		return nil, err
 	}
 	for i := range r.fragments {
 		f := &r.fragments[i]
-		if err := f.initialise(spec); err != nil {
+		if err := r.initialise(f); err != nil {
 			return nil, fmt.Errorf("state 0 of fragment %d: %w", i, err)
 		}
 		if !f.held {
@@ -75,13 +95,13 @@ func stateZero(spec *wire.RunSpec, stage int, layout layoutFunc) (*Replica, erro
 }
 
 // empty returns a replica without weights.
-func empty(spec *wire.RunSpec, stage int, layout layoutFunc) (*Replica, error) {
+func empty(spec *wire.RunSpec, stage int, layout layoutFunc, room Room) (*Replica, error) {
 	codec, err := compress.ByName(spec.Result)
 	if err != nil {
 		return nil, fmt.Errorf("codec of results: %w", err)
 	}
 	r := &Replica{
-		spec: spec, run: spec.ID(), result: codec,
+		spec: spec, run: spec.ID(), result: codec, room: room,
 		outer:     optimizer.Outer{LearningRate: spec.Outer.LR.Value(), Momentum: spec.Outer.Momentum.Value()},
 		fragments: make([]fragment, spec.Fragments), tunings: wire.NewTunings(spec.H, spec.Outer.LR),
 	}
@@ -130,16 +150,19 @@ func Layout(spec *wire.RunSpec, f int) (*compress.Layout, error) {
 }
 
 // initialise sets version 0: initial weights, momentum zero.
-func (f *fragment) initialise(spec *wire.RunSpec) error {
+func (r *Replica) initialise(f *fragment) error {
 	tensors := make([][]float32, len(f.tensors))
 	for i, t := range f.tensors {
 		var err error
-		if tensors[i], err = initial(spec.Tensors[t], spec.Seed); err != nil {
+		if tensors[i], err = initial(r.spec.Tensors[t], r.spec.Seed); err != nil {
 			return err
 		}
 	}
 	f.weights = make([]float32, f.layout.Values())
-	f.momentum = make([]float32, f.layout.Values())
+	f.momentum = &Floats{make([]float32, f.layout.Values())}
+	if f.held {
+		f.momentum = r.floats(f.layout.Values())
+	}
 	f.layout.Gather(f.weights, tensors)
 	f.state = f.hash()
 	return nil

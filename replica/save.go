@@ -125,7 +125,7 @@ func OpenStage(spec *wire.RunSpec, stage int, head []byte, blobs Blobs) (r *Repl
 			return nil, 0, fmt.Errorf("open state at height %d: manifest of fragment %d: %w", h.Height, i, err)
 		}
 	}
-	r, err = RestoreStage(spec, stage, heads, manifests, func(hash wire.Hash) ([]byte, error) {
+	r, err = RestoreStage(spec, stage, nil, heads, manifests, func(hash wire.Hash) ([]byte, error) {
 		return blobs.Get(hash, 8*compress.MaxSlabValues)
 	})
 	if err != nil {

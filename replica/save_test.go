@@ -195,7 +195,7 @@ func TestOpenStage(t *testing.T) {
 	spec.Stages, spec.Activation, spec.Micro = []uint64{0, 1}, "int8", 1
 	whole, commits := history(t, spec, 5, 11)
 	for stage := range 2 {
-		r, err := replica.NewStage(spec, stage)
+		r, err := replica.NewStage(spec, stage, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -242,7 +242,7 @@ func TestOpenStage(t *testing.T) {
 			t.Errorf("stage %d: the whole model was made of it", stage)
 		}
 	}
-	none, err := replica.NewStage(spec, wire.NoStage)
+	none, err := replica.NewStage(spec, wire.NoStage, nil)
 	if err != nil || len(none.Tensors()) != 0 || fmt.Sprint(none.Heads()) != fmt.Sprint(newReplica(t, spec).Heads()) {
 		t.Errorf("who holds nothing knows heads %v, %v", none.Heads(), err)
 	}

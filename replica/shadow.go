@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"runtime"
 
 	"dunlin/compress"
 	"dunlin/optimizer"
@@ -95,7 +96,7 @@ func (r *Replica) Prepare(f int, base uint64, frames [][]byte) (*Shadow, error) 
 func (r *Replica) step(outer optimizer.Outer, from *fragment, frames [][]byte) (next fragment, finite bool, err error) {
 	next = *from
 	next.weights = make([]float32, len(from.weights))
-	next.momentum = make([]float32, len(from.momentum))
+	next.momentum = r.floats(len(from.weights))
 	leaves := make([]wire.Hash, len(frames))
 	gradient := make([]float32, slabLen(from.layout, 0))
 	var h slabHasher
@@ -107,11 +108,13 @@ func (r *Replica) step(outer optimizer.Outer, from *fragment, frames [][]byte) (
 			return fragment{}, false, fmt.Errorf("slab %d: %w", i, err)
 		}
 		from.layout.ZeroPadding(g, i)
-		finite = outer.Step(next.weights[a:b], next.momentum[a:b], from.weights[a:b], from.momentum[a:b], g) && finite
+		finite = outer.Step(next.weights[a:b], next.momentum.Values[a:b], from.weights[a:b], from.momentum.Values[a:b], g) && finite
 		if i%2 == 1 || i == len(frames)-1 {
 			h.leaves(leaves, &next, i&^1)
 		}
 	}
+	runtime.KeepAlive(from.momentum)
+	runtime.KeepAlive(next.momentum)
 	next.state = wire.MerkleRoot(leaves)
 	return next, finite, nil
 }

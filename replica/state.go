@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 
 	"dunlin/wire"
 )
@@ -29,6 +30,7 @@ func (f *fragment) leaves() []wire.Hash {
 	for i := 0; i < len(leaves); i += 2 {
 		h.leaves(leaves, f, i)
 	}
+	runtime.KeepAlive(f.momentum)
 	return leaves
 }
 
@@ -51,7 +53,10 @@ func (v *View) Manifest(f int) wire.Manifest {
 // is the slab's leaf.
 func (v *View) SlabBytes(dst []byte, f, i int) []byte {
 	from, to := v.fragments[f].layout.SlabValues(i)
-	return appendSlab(dst, v.fragments[f].weights[from:to], v.fragments[f].momentum[from:to])
+	momentum := v.fragments[f].momentum
+	dst = appendSlab(dst, v.fragments[f].weights[from:to], momentum.Values[from:to])
+	runtime.KeepAlive(momentum)
+	return dst
 }
 
 // Restore builds a replica from a checkpoint: heads as a certified entry names them,
@@ -59,17 +64,17 @@ func (v *View) SlabBytes(dst []byte, f, i int) []byte {
 // it may come from strangers: every hash is checked, and bytes that no replica could
 // hold (values that are not finite, padding that is not +0) are refused with ErrState.
 func Restore(spec *wire.RunSpec, heads []wire.FragmentHead, manifests []wire.Manifest, get func(wire.Hash) ([]byte, error)) (*Replica, error) {
-	return RestoreStage(spec, wire.AllStages, heads, manifests, get)
+	return RestoreStage(spec, wire.AllStages, nil, heads, manifests, get)
 }
 
-// RestoreStage is Restore for a peer that holds one stage: manifests of other fragments
+// RestoreStage is Restore for a peer that holds one stage, as NewStage: manifests of other fragments
 // are not looked at.
-func RestoreStage(spec *wire.RunSpec, stage int, heads []wire.FragmentHead, manifests []wire.Manifest, get func(wire.Hash) ([]byte, error)) (*Replica, error) {
-	return restore(spec, stage, layouts(spec), heads, manifests, get)
+func RestoreStage(spec *wire.RunSpec, stage int, room Room, heads []wire.FragmentHead, manifests []wire.Manifest, get func(wire.Hash) ([]byte, error)) (*Replica, error) {
+	return restore(spec, stage, layouts(spec), room, heads, manifests, get)
 }
 
-func restore(spec *wire.RunSpec, stage int, layout layoutFunc, heads []wire.FragmentHead, manifests []wire.Manifest, get func(wire.Hash) ([]byte, error)) (*Replica, error) {
-	r, err := empty(spec, stage, layout)
+func restore(spec *wire.RunSpec, stage int, layout layoutFunc, room Room, heads []wire.FragmentHead, manifests []wire.Manifest, get func(wire.Hash) ([]byte, error)) (*Replica, error) {
+	r, err := empty(spec, stage, layout, room)
 	if err != nil {
 		return nil, err
 	}
@@ -82,14 +87,14 @@ func restore(spec *wire.RunSpec, stage int, layout layoutFunc, heads []wire.Frag
 		if !f.held {
 			continue
 		}
-		if err := f.restore(manifests[i].Slabs, get); err != nil {
+		if err := r.restore(f, manifests[i].Slabs, get); err != nil {
 			return nil, fmt.Errorf("restore fragment %d: %w", i, err)
 		}
 	}
 	return r, nil
 }
 
-func (f *fragment) restore(leaves []wire.Hash, get func(wire.Hash) ([]byte, error)) error {
+func (r *Replica) restore(f *fragment, leaves []wire.Hash, get func(wire.Hash) ([]byte, error)) error {
 	if len(leaves) != f.layout.Slabs() {
 		return fmt.Errorf("%w: manifest of %d slabs, want %d", ErrState, len(leaves), f.layout.Slabs())
 	}
@@ -97,7 +102,7 @@ func (f *fragment) restore(leaves []wire.Hash, get func(wire.Hash) ([]byte, erro
 		return fmt.Errorf("%w: the manifest's root is %s, the state hash %s", ErrState, root.Short(), f.state.Short())
 	}
 	f.weights = make([]float32, f.layout.Values())
-	f.momentum = make([]float32, f.layout.Values())
+	f.momentum = r.floats(f.layout.Values())
 	for i, leaf := range leaves {
 		bytes, err := get(leaf)
 		if err != nil {
@@ -120,7 +125,7 @@ func (f *fragment) setSlab(i int, leaf wire.Hash, bytes []byte) error {
 	if wire.HashLeaf(bytes) != leaf {
 		return fmt.Errorf("%w: the bytes do not match their hash %s", ErrState, leaf.Short())
 	}
-	parts := slabState{f.weights[from:to], f.momentum[from:to]}
+	parts := slabState{f.weights[from:to], f.momentum.Values[from:to]}
 	for k, part := range parts {
 		if !readFloats(part, bytes[4*n*k:]) {
 			return fmt.Errorf("%w: a value is not finite", ErrState)
@@ -129,7 +134,9 @@ func (f *fragment) setSlab(i int, leaf wire.Hash, bytes []byte) error {
 	}
 	// Zeroed padding changes the hash exactly when it was not +0 before.
 	var h slabHasher
-	if h.leaf(parts) != leaf {
+	got := h.leaf(parts)
+	runtime.KeepAlive(f.momentum)
+	if got != leaf {
 		return fmt.Errorf("%w: padding is not zero", ErrState)
 	}
 	return nil

@@ -84,6 +84,7 @@ type Config struct {
 	Relay     bool    // pass control on for peers that cannot be dialled
 	Up, Down  int     // most bits a second to send and to receive; 0 is no limit
 	Disk      float64 // GB that old bytes may take before they are let go
+	Paged     bool    // outer momentum lies in files, not in memory
 	Listen    string  // address of the web page
 	PageToken string  // of those who read it from elsewhere
 
@@ -248,6 +249,7 @@ func (c *Config) network() []option {
 		yes(&c.Verbose, "verbose", "log every decision and its reason"),
 		on(&c.NAT, "nat", "ask the router for a port, and meet peers that cannot be dialled half way; off with --loopback"),
 		c.up(), c.down(), c.disk(),
+		yes(&c.Paged, "momentum-on-disk", "keep the outer optimizer's momentum in the data folder, from where the system reads it when it is needed: 4 bytes a parameter less memory, and as much again while a commit is prepared; Linux only"),
 	}
 }
 

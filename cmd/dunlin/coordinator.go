@@ -117,8 +117,12 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	}
 	var host *swarm.Host
 	others := &neighbours{ids: spec.Coordinators, self: self, known: home.Known(run)}
+	room, err := c.momentum(home.Run(run))
+	if err != nil {
+		return err
+	}
 	p, err := peer.New(peer.Config{
-		Key: key, Signed: signed, Run: run, Dir: home.Run(run), Quota: c.quota(), Version: release, Export: c.Export, Logger: log, Seed: c.Seed,
+		Key: key, Signed: signed, Run: run, Dir: home.Run(run), Quota: c.quota(), Version: release, Export: c.Export, Logger: log, Seed: c.Seed, Momentum: room,
 		Rebalance: seconds(c.Rebalance), Judge: judge, HeldOutWindows: c.Windows, Coordinators: whereabouts(others.known),
 		Agree: agree(spec, self, home.Run(run), func() *swarm.Host { return host }, log),
 		Publish: func(s *status.Snapshot) {

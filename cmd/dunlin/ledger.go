@@ -53,7 +53,7 @@ func openLedger(dir string) (_ *ledger.Log, run wire.Hash, closeIt func() error,
 	if err != nil {
 		return nil, run, nil, errors.Join(err, lock.Unlock())
 	}
-	state, err := replica.NewStage(spec, wire.NoStage) // only its hashes are needed
+	state, err := replica.NewStage(spec, wire.NoStage, nil) // only its hashes are needed
 	if err != nil {
 		return nil, run, nil, errors.Join(err, lock.Unlock())
 	}

@@ -14,6 +14,9 @@ func maxResidentBytes() int64 { return statusBytes("VmHWM:") }
 // residentBytes returns the memory that is resident now.
 func residentBytes() int64 { return statusBytes("VmRSS:") }
 
+// anonymousBytes returns that of it which lies in no file.
+func anonymousBytes() int64 { return statusBytes("RssAnon:") }
+
 // statusBytes returns a value of /proc/self/status, which is in kB there.
 func statusBytes(key string) int64 {
 	text, err := os.ReadFile("/proc/self/status")

@@ -10,6 +10,8 @@ import (
 
 	"dunlin/compute"
 	"dunlin/engine"
+	"dunlin/folder"
+	"dunlin/replica"
 	"dunlin/training"
 	"dunlin/wire"
 )
@@ -57,7 +59,7 @@ func (c *Config) fit(device compute.Device, trainer *training.TrainerConfig, lim
 
 // fitStage is fitWorker for a worker that serves a stage.
 func (c *Config) fitStage(spec *wire.RunSpec, stage int, device compute.Device, limit int64) (training.Plan, error) {
-	used := residentBytes()
+	used := c.used()
 	plan, err := engine.StagePlan(spec, stage, device, limit, used)
 	if err == nil && c.Memory > 0 {
 		limitHeap(c.Memory - used)
@@ -69,7 +71,7 @@ func (c *Config) fitStage(spec *wire.RunSpec, stage int, device compute.Device, 
 // as well.
 func (c *Config) fitWorker(spec *wire.RunSpec, device compute.Device, limit int64) (training.Plan, error) {
 	debug.FreeOSMemory() // of what reading the data took
-	used := residentBytes()
+	used := c.used()
 	plan, err := engine.WorkerPlan(spec, device, limit, used)
 	switch {
 	case err != nil:
@@ -79,6 +81,22 @@ func (c *Config) fitWorker(spec *wire.RunSpec, device compute.Device, limit int6
 		debug.SetMemoryLimit(math.MaxInt64) // an earlier stay may have had one
 	}
 	return plan, err
+}
+
+// used returns the memory that this process cannot give back: what files hold is not of it.
+func (c *Config) used() int64 {
+	if c.Paged {
+		return anonymousBytes()
+	}
+	return residentBytes()
+}
+
+// momentum returns where a run's outer momentum lies: nil for memory.
+func (c *Config) momentum(dir string) (replica.Room, error) {
+	if !c.Paged {
+		return nil, nil //nolint:nilnil // as peer.Config says
+	}
+	return folder.Paged(dir)
 }
 
 // limitHeap lets Go's heap grow by so many bytes from now on; near that it collects garbage more often.

@@ -147,9 +147,13 @@ func (s *stay) once(ctx context.Context, c *Config, stage int, events chan<- any
 		default: // the next one is newer
 		}
 	}
+	room, err := c.momentum(s.folder.Run(s.token.Run))
+	if err != nil {
+		return err
+	}
 	p, err := peer.New(peer.Config{
 		Key: s.key, Signed: s.signed, Run: s.token.Run, Dir: s.folder.Run(s.token.Run), Quota: c.quota(), Upload: uint64(c.Up / 8), Name: c.Name,
-		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinators: whereabouts(s.token.Coordinators()), Duty: training.Duty(c.Duty), Stage: stage, Cards: cards, Limits: c.Cards,
+		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinators: whereabouts(s.token.Coordinators()), Duty: training.Duty(c.Duty), Stage: stage, Momentum: room, Cards: cards, Limits: c.Cards,
 		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error) {
 			if spec.Staged() {
 				d := devices[0].on

@@ -47,6 +47,7 @@ type Governed struct{ Settings *wire.Settings }
 type Keeper struct {
 	run     wire.Hash
 	stage   int // that the replica holds
+	room    replica.Room
 	replica *replica.Replica
 	store   store.Store
 	Orders  *mailbox.Mailbox[any]
@@ -63,9 +64,9 @@ type shadowKey struct {
 	result   wire.Hash
 }
 
-// New makes the keeper of a replica, which is its own from then on; stage is what that holds.
-func New(r *replica.Replica, stage int, s store.Store, report func(any)) *Keeper {
-	return &Keeper{run: r.Spec().ID(), stage: stage, replica: r, store: s, Orders: mailbox.New[any](), report: report, shadows: map[shadowKey]*replica.Shadow{}}
+// New makes the keeper of a replica, which is its own from then on; stage is what that holds, room where momenta lie.
+func New(r *replica.Replica, stage int, room replica.Room, s store.Store, report func(any)) *Keeper {
+	return &Keeper{run: r.Spec().ID(), stage: stage, room: room, replica: r, store: s, Orders: mailbox.New[any](), report: report, shadows: map[shadowKey]*replica.Shadow{}}
 }
 
 // Loop carries out orders until the context ends.
@@ -277,7 +278,7 @@ type ReplicaReplaced struct{ Replica *replica.Replica }
 
 func (k *Keeper) restore(o catchup.LoadCheckpoint) (*replica.Replica, error) {
 	if o.At == 0 {
-		return replica.NewStage(k.replica.Spec(), k.stage)
+		return replica.NewStage(k.replica.Spec(), k.stage, k.room)
 	}
 	view := k.replica.View()
 	manifests := make([]wire.Manifest, len(o.Manifests))
@@ -295,7 +296,7 @@ func (k *Keeper) restore(o catchup.LoadCheckpoint) (*replica.Replica, error) {
 			own[h] = view.SlabBytes(nil, f, i)
 		}
 	}
-	return replica.RestoreStage(k.replica.Spec(), k.stage, o.Fragments, manifests, func(h wire.Hash) ([]byte, error) {
+	return replica.RestoreStage(k.replica.Spec(), k.stage, k.room, o.Fragments, manifests, func(h wire.Hash) ([]byte, error) {
 		if b, ok := own[h]; ok {
 			return b, nil
 		}

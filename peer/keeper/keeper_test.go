@@ -40,7 +40,7 @@ func TestCheckpointsAreWrittenBesideTheRest(t *testing.T) {
 		disk := &slowDisk{Store: store.NewMemory(0), done: make(chan struct{})}
 		reports := make(chan any, 8)
 		ctx, stop := context.WithCancel(t.Context())
-		k := New(r, -1, disk, func(ev any) { reports <- ev })
+		k := New(r, -1, nil, disk, func(ev any) { reports <- ev })
 		ended := make(chan struct{})
 		go func() {
 			k.Loop(ctx)
