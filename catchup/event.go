@@ -90,6 +90,8 @@ type PrepareFailed struct {
 	Base     uint64
 	Attempt  wire.AttemptID
 	Result   wire.Hash
+	Garbage  bool   // the frame of Slab decodes to nothing, whoever gives it
+	Slab     uint64 // then
 	Reason   string
 }
 

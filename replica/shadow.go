@@ -91,6 +91,15 @@ func (r *Replica) Prepare(f int, base uint64, frames [][]byte) (*Shadow, error) 
 	return s, nil
 }
 
+// SlabError says that a slab's frame, whose bytes are those named, is none of the result's codec: its owner made it so.
+type SlabError struct {
+	Slab  int
+	Cause error
+}
+
+func (e *SlabError) Error() string { return fmt.Sprintf("slab %d: %v", e.Slab, e.Cause) }
+func (e *SlabError) Unwrap() error { return e.Cause }
+
 // step makes the outer step by pairs of slabs, so that they are decoded, stepped and
 // hashed while they are in the cache. finite is false when the result must not be applied.
 func (r *Replica) step(outer optimizer.Outer, from *fragment, frames [][]byte) (next fragment, finite bool, err error) {
@@ -105,7 +114,7 @@ func (r *Replica) step(outer optimizer.Outer, from *fragment, frames [][]byte) (
 		a, b := from.layout.SlabValues(i)
 		g := gradient[:b-a]
 		if err := r.result.Decode(g, frame); err != nil {
-			return fragment{}, false, fmt.Errorf("slab %d: %w", i, err)
+			return fragment{}, false, &SlabError{i, err}
 		}
 		from.layout.ZeroPadding(g, i)
 		finite = outer.Step(next.weights[a:b], next.momentum.Values[a:b], from.weights[a:b], from.momentum.Values[a:b], g) && finite

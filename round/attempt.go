@@ -433,12 +433,28 @@ func (l *Leader) shun(r *leaderRound) {
 		if a.has(l.cfg.Seed) || slices.ContainsFunc(l.workers, given) || !l.reachable(a, rank) || len(l.lost(a, rank, true)) == 0 {
 			continue
 		}
-		s := l.record(m.Ready.Ready.Slot)
-		pause := uint64(mutePause) << min(s.mutes, muteMost)
-		s.mute[r.fragment] = r.head.Version + pause
-		s.mutes++
-		l.note("f%d@%d slot %d owns nothing for %d versions: nobody could have what it summed", r.fragment, r.head.Version, m.Ready.Ready.Slot, pause)
+		l.mute(r, m.Ready.Ready.Slot, "nobody could have what it summed")
 	}
+}
+
+// mute has a slot own nothing for some versions.
+func (l *Leader) mute(r *leaderRound, slot wire.Slot, reason string) {
+	s := l.record(slot)
+	pause := uint64(mutePause) << min(s.mutes, muteMost)
+	s.mute[r.fragment] = r.head.Version + pause
+	s.mutes++
+	l.note("f%d@%d slot %d owns nothing for %d versions: %s", r.fragment, r.head.Version, slot, pause, reason)
+}
+
+// seedRefused gives an attempt up whose result nobody can apply, and has the owner who made it so own nothing.
+func (l *Leader) seedRefused(ev SeedRefused) {
+	r, _ := l.current(ev.Fragment, ev.Attempt, Spreading)
+	if r == nil || r.attempt.root != ev.Result || ev.Slab >= uint64(len(r.attempt.rows)) {
+		return // it was summed anew meanwhile
+	}
+	m := &r.attempt.members[r.attempt.rows[ev.Slab].owner]
+	l.mute(r, m.Ready.Ready.Slot, ev.Reason)
+	l.fail(r, fmt.Sprintf("what slot %d summed is no result: %s", m.Ready.Ready.Slot, ev.Reason), 0)
 }
 
 // held reports whether someone who can be reached has the whole result.

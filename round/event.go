@@ -64,6 +64,15 @@ type (
 	// SeedHas says that the local seed durably holds a result frame.
 	SeedHas struct{ Hash wire.Hash }
 
+	// SeedRefused says that the local seed has a result and that the frame of one slab decodes to nothing.
+	SeedRefused struct {
+		Fragment uint64
+		Attempt  wire.AttemptID
+		Result   wire.Hash
+		Slab     uint64
+		Reason   string
+	}
+
 	// AppendFailed says that an append was dropped or that its outcome is
 	// unknown; only the log tells which.
 	AppendFailed struct {
@@ -201,6 +210,7 @@ func (SlabDoneFrom) event()   {}
 func (SlabFailedFrom) event() {}
 func (HaveFrom) event()       {}
 func (SeedHas) event()        {}
+func (SeedRefused) event()    {}
 func (AppendFailed) event()   {}
 func (Reassigned) event()     {}
 func (SlabFetched) event()    {}
@@ -257,6 +267,10 @@ func (e HaveFrom) String() string {
 }
 
 func (e SeedHas) String() string { return "seed has " + e.Hash.Short() }
+
+func (e SeedRefused) String() string {
+	return fmt.Sprintf("seed refused f%d %s slab %d of %s: %s", e.Fragment, e.Attempt, e.Slab, e.Result.Short(), e.Reason)
+}
 
 func (e AppendFailed) String() string {
 	return fmt.Sprintf("append of %s f%d %s failed: %s", e.Kind, e.Fragment, e.Attempt, e.Reason)

@@ -148,6 +148,8 @@ func (l *Leader) Step(now time.Time, ev Event) []Effect {
 		l.have(ev)
 	case SeedHas:
 		l.seedHas(ev.Hash)
+	case SeedRefused:
+		l.seedRefused(ev)
 	case Logged:
 		l.logged(ev)
 	case AppendFailed:

@@ -213,6 +213,11 @@ func (s *scripted) event(r *reader) Event {
 		s.aim(r, &have.Fragment, &have.Attempt)
 		return HaveFrom{r.peer(), have}
 	case 8:
+		if r.flag() {
+			refused := SeedRefused{Fragment: r.small(), Attempt: r.id(), Result: r.root(), Slab: r.small(), Reason: "r"}
+			s.aim(r, &refused.Fragment, &refused.Attempt)
+			return refused
+		}
 		return SeedHas{r.root()}
 	case 9:
 		failed := AppendFailed{Kind: wire.Kind(r.byte() % 7), Fragment: r.small(), Attempt: r.id(), Reason: "r"}

@@ -306,6 +306,8 @@ func (s *leaderStory) command(t *testing.T, d *datadriven.TestData) string {
 		for _, slab := range bare(t, d) {
 			out = append(out, s.step(SeedHas{s.names.hash(argument(d, "frame", fmt.Sprintf("frame-%d", slab)))})...)
 		}
+	case "seed-refuses":
+		out = s.step(SeedRefused{f, s.ids[f], s.results[f], number(t, d, "slab", 0), "garbage"})
 	case "table":
 		return s.table(f)
 	case "status":

@@ -31,6 +31,7 @@ type host struct {
 	flips    int    // next outer steps that come out wrong
 	flipped  bool   // one did
 	full     bool   // the disk takes no more
+	garbles  bool   // what it sums is no frame
 }
 
 func (w *World) addHost(works bool) *host {

@@ -68,7 +68,11 @@ func (p *process) prepare(o catchup.Prepare) catchup.Event {
 		err = p.h.sync()
 	}
 	if err != nil {
-		return catchup.PrepareFailed{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, Result: result, Reason: err.Error()}
+		failed := catchup.PrepareFailed{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, Result: result, Reason: err.Error()}
+		if slab := (*replica.SlabError)(nil); errors.As(err, &slab) {
+			failed.Garbage, failed.Slab = true, uint64(slab.Slab)
+		}
+		return failed
 	}
 	p.shadows[shadowKey{o.Fragment, o.Attempt, result}] = s
 	if p.w.has(BugAppliedEarly) {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -338,6 +339,9 @@ func (p *process) sum(e round.SumSlab) {
 	sum, err := p.owner.Sum(work, p.w.tamperShares(shares))
 	if err == nil && p.w.has(BugOwnerSettlesAtSum) {
 		p.settleAtSum(work, &sum)
+	}
+	if p.h.garbles {
+		sum.Frame = bytes.Repeat([]byte{0xa5}, len(sum.Frame))
 	}
 	var hash wire.Hash
 	if err == nil {

@@ -154,8 +154,16 @@ func (c *Core) roundEffect(e round.Effect) {
 
 // toCatchup steps the machine that keeps the replica at the head.
 func (c *Core) toCatchup(ev catchup.Event) {
-	if done, ok := ev.(catchup.Fetched); ok && done.Ref.What == wire.WhatBlob {
-		c.toLeader(round.SeedHas{Hash: done.Ref.Hash})
+	switch e := ev.(type) {
+	case catchup.Fetched:
+		if e.Ref.What == wire.WhatBlob {
+			c.toLeader(round.SeedHas{Hash: e.Ref.Hash})
+		}
+	case catchup.PrepareFailed:
+		if e.Garbage {
+			c.toLeader(round.SeedRefused{Fragment: e.Fragment, Attempt: e.Attempt, Result: e.Result, Slab: e.Slab, Reason: e.Reason})
+		}
+	default: // nothing that rounds are about
 	}
 	for _, e := range c.catch.Step(c.now, ev) {
 		switch e := e.(type) {

@@ -138,7 +138,11 @@ func (k *Keeper) prepare(o catchup.Prepare) any {
 	key := shadowKey{o.Fragment, o.Attempt, result}
 	fail := func(err error) any {
 		k.letGo(key)
-		return catchup.PrepareFailed{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, Result: result, Reason: err.Error()}
+		failed := catchup.PrepareFailed{Fragment: o.Fragment, Base: o.Base, Attempt: o.Attempt, Result: result, Reason: err.Error()}
+		if slab := (*replica.SlabError)(nil); errors.As(err, &slab) {
+			failed.Garbage, failed.Slab = true, uint64(slab.Slab)
+		}
+		return failed
 	}
 	for _, s := range o.Table.Slabs {
 		k.store.Pin(folder.PinHeld(o.Attempt, result), s.Hash)
