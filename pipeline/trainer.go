@@ -216,6 +216,16 @@ func (t *Trainer) calling(k wire.StageKey) (*micro, *part) {
 	return m, p
 }
 
+// Awaits reports whether a call under this key waits for this peer's answer, and of which
+// pass. What else comes as an answer must not be kept: its attempt is over, or it is a
+// stranger's.
+func (t *Trainer) Awaits(from wire.PeerID, k wire.StageKey) (backward, awaited bool) {
+	if _, p := t.calling(k); p != nil && p.holder == from {
+		return p.backward, true
+	}
+	return false, false
+}
+
 func (t *Trainer) stepNumber() uint64 {
 	if t.cfg.Mode == Synchronous {
 		return t.step.number

@@ -86,6 +86,28 @@ func (t *trainer) cargo(call *wire.StageCall) []byte {
 	return wire.EncodeCargo(c)
 }
 
+// maxLosses bounds the losses that wait for an inner step.
+const maxLosses = 1024
+
+// answered takes an answer that is awaited of its sender, and of no other: what another
+// attempt brought may be in use already.
+func (p *Pipe) answered(from wire.PeerID, a *wire.StageAnswer, cargo []byte) {
+	if p.trainer == nil || p.trainer.machine == nil {
+		return
+	}
+	backward, awaited := p.trainer.machine.Awaits(from, a.Key)
+	if !awaited {
+		return
+	}
+	if kind, _, _, ok := worker.ReadAnswer(cargo); !ok || backward != (kind == worker.AnswerBackward) {
+		p.toTrainer(pipeline.Failed{Key: a.Key, Reason: "what came is no answer to it"})
+		return
+	}
+	if p.trainer.answered(a, cargo, p.spec.StageCount()) {
+		p.toTrainer(pipeline.From{Peer: from, Message: a})
+	}
+}
+
 // answered keeps what a call computed, for the next one. It reports false when the
 // answer is not one.
 func (t *trainer) answered(a *wire.StageAnswer, cargo []byte, stages int) bool {
@@ -103,7 +125,7 @@ func (t *trainer) answered(a *wire.StageAnswer, cargo []byte, stages int) bool {
 	case kind == worker.AnswerBackward && stage > 0:
 		m.gradients[stage-1] = body
 	}
-	if kind == worker.AnswerBackward && stage == stages-1 && len(t.losses) < 1024 {
+	if kind == worker.AnswerBackward && stage == stages-1 && len(t.losses) < maxLosses {
 		t.losses = append(t.losses, loss)
 	}
 	return true

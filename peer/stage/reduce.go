@@ -25,21 +25,37 @@ type memberSum struct {
 	sum  []byte
 }
 
-// maxSums bounds the sums that wait.
-const maxSums = 2 * wire.MaxMembers
+func (m memberSum) isOf(c *wire.StageClose) bool {
+	return m.of.Trainer == c.Trainer && m.of.Step == c.Step && m.of.Try == c.Try && m.of.Edition == c.Edition
+}
 
-// summed keeps another member's sum until the close is here.
+// summed keeps another member's sum until the close is here. Of a step that is made here
+// already nothing is kept.
 func (p *Pipe) summed(from wire.PeerID, of *wire.StageSum, sum []byte) {
-	if !p.spec.Synchronous || of.Stage != uint64(p.stage) || of.Bytes != 4*p.stageValues() {
+	if !p.spec.Synchronous || of.Stage != uint64(p.stage) || of.Bytes != 4*p.stageValues() || of.Step < p.version || !p.member(from) {
 		return
 	}
 	r := &p.reduction
 	r.sums = slices.DeleteFunc(r.sums, func(m memberSum) bool { return m.from == from }) // a member has one at a time
-	if len(r.sums) == maxSums {
+	if len(r.sums) == wire.MaxMembers {
 		r.sums = r.sums[1:]
 	}
 	r.sums = append(r.sums, memberSum{from, *of, sum})
 	p.reduce()
+}
+
+// member reports whether a peer adds up with this one: by the log, or by the close, which
+// may be ahead of what this peer knows of the log.
+func (p *Pipe) member(id wire.PeerID) bool {
+	if c := p.reduction.close; c != nil && slices.Contains(c.Members, id) {
+		return true
+	}
+	for _, l := range p.listed {
+		if l.Peer == id && l.Stage == p.stage {
+			return true
+		}
+	}
+	return false
 }
 
 // stageValues counts the parameters of this peer's stage.
@@ -80,7 +96,7 @@ func (p *Pipe) reduce() {
 			continue
 		}
 		j := slices.IndexFunc(p.reduction.sums, func(m memberSum) bool {
-			return m.from == member && m.of.Trainer == c.Trainer && m.of.Step == c.Step && m.of.Try == c.Try && m.of.Edition == c.Edition
+			return m.from == member && m.isOf(c)
 		})
 		if j < 0 {
 			return
@@ -88,6 +104,7 @@ func (p *Pipe) reduce() {
 		sums[i] = p.reduction.sums[j].sum
 	}
 	p.reduction.added = true
+	p.reduction.sums = slices.DeleteFunc(p.reduction.sums, func(m memberSum) bool { return m.isOf(c) })
 	p.worker.Put(worker.ReduceOrder{Close: c, Sums: sums})
 }
 

@@ -301,10 +301,8 @@ func (p *Pipe) succeed() {
 	if p.trainer == nil || !p.serving || p.trainer.slot == slot {
 		return
 	}
-	for _, l := range p.listed {
-		if p.spec.Synchronous && l.Stage == 0 && l.Slot < slot {
-			return
-		}
+	if p.spec.Synchronous && p.trainsBefore(slot) {
+		return
 	}
 	if err := p.trainer.begin(p, slot); err != nil {
 		p.report(mailbox.Complaint{Text: "no trainer: " + err.Error()})
@@ -325,23 +323,69 @@ func (p *Pipe) succeed() {
 func (p *Pipe) take(m Passed) {
 	switch msg := m.Message.(type) {
 	case *wire.StageCall:
-		p.catchUp(msg.Key.Step)
 		if refusal := p.admit(m.From, msg, m.Cargo); refusal != nil {
 			p.send(m.From, refusal, nil)
 			return
 		}
 		p.toServer(pipeline.From{Peer: m.From, Message: msg})
-	case *wire.StageCancel, *wire.StageAccept, *wire.StageClose, *wire.StageApply, *wire.StageVoid:
-		p.toServer(pipeline.From{Peer: m.From, Message: m.Message})
+	case *wire.StageCancel:
+		p.order(msg.Key.Trainer, m)
+	case *wire.StageAccept:
+		p.order(msg.Key.Trainer, m)
+	case *wire.StageClose:
+		if why := p.untaken(m.From, msg.Trainer); why != "" {
+			p.send(m.From, &wire.StageMissing{
+				Trainer: msg.Trainer, Step: msg.Step, Try: msg.Try, Edition: msg.Edition, Stage: msg.Stage, Micros: msg.Micros, Reason: why, Behind: true,
+			}, nil)
+			return
+		}
+		p.order(msg.Trainer, m)
+	case *wire.StageApply:
+		p.order(msg.Trainer, m)
+	case *wire.StageVoid:
+		p.order(msg.Trainer, m)
 	case *wire.StageSum:
 		p.summed(m.From, msg, m.Cargo)
 	case *wire.StageAnswer:
-		if p.trainer != nil && p.trainer.answered(msg, m.Cargo, p.spec.StageCount()) {
-			p.toTrainer(pipeline.From{Peer: m.From, Message: msg})
-		}
+		p.answered(m.From, msg, m.Cargo)
 	case *wire.StageRefusal, *wire.StageCounted, *wire.StageReduced, *wire.StageMissing, *wire.StageApplied:
 		p.toTrainer(pipeline.From{Peer: m.From, Message: m.Message})
 	}
+}
+
+// order gives the server what only the trainer of a slot may say.
+func (p *Pipe) order(slot wire.Slot, m Passed) {
+	if p.trains(m.From, slot) {
+		p.toServer(pipeline.From{Peer: m.From, Message: m.Message})
+	}
+}
+
+// trains reports whether the log has a slot as this peer's and as one that has a
+// trainer: at the first stage and, where all step together, before all others there.
+func (p *Pipe) trains(peer wire.PeerID, slot wire.Slot) bool {
+	l := p.listed[slot]
+	return l.Peer == peer && l.Stage == 0 && !(p.spec.Synchronous && p.trainsBefore(slot))
+}
+
+// trainsBefore reports whether another slot has the trainer of a run where all step together.
+func (p *Pipe) trainsBefore(slot wire.Slot) bool {
+	for _, l := range p.listed {
+		if l.Stage == 0 && l.Slot < slot {
+			return true
+		}
+	}
+	return false
+}
+
+// untaken says why neither a call nor a close of a trainer is taken now; "" when they are.
+func (p *Pipe) untaken(from wire.PeerID, slot wire.Slot) string {
+	switch {
+	case !p.serving:
+		return "it does not train now"
+	case !p.trains(from, slot):
+		return "it has not heard of this trainer yet"
+	}
+	return ""
 }
 
 // admit keeps what a call brings, or says why it is not taken.
@@ -349,18 +393,14 @@ func (p *Pipe) admit(from wire.PeerID, call *wire.StageCall, cargo []byte) *wire
 	refuse := func(code wire.StageRefusalCode, reason string) *wire.StageRefusal {
 		return &wire.StageRefusal{Key: call.Key, Code: code, Reason: reason[:min(len(reason), wire.MaxReason)]}
 	}
-	if !p.serving {
-		return refuse(wire.StageBusy, "it does not train now")
-	}
-	if l, known := p.listed[call.Key.Trainer]; !known {
-		return refuse(wire.StageBusy, "it has not heard of this trainer yet")
-	} else if l.Peer != from {
-		return refuse(wire.StageInvalid, "the trainer's slot is another peer's")
+	if why := p.untaken(from, call.Key.Trainer); why != "" {
+		return refuse(wire.StageBusy, why)
 	}
 	c, err := wire.DecodeCargo(cargo)
 	if err != nil {
 		return refuse(wire.StageInvalid, err.Error())
 	}
+	p.catchUp(call.Key.Step)
 	p.calls[call.Key] = c
 	return nil
 }
@@ -389,6 +429,7 @@ func (p *Pipe) do(effect pipeline.Effect) {
 		p.worker.Put(worker.AddOrder{Key: e.Key})
 	case pipeline.Drop:
 		delete(p.calls, e.Key)
+		delete(p.answers, e.Key) // nobody waits for it any more
 		if p.worker != nil {
 			p.worker.Put(worker.DropOrder{Key: e.Key})
 		}
@@ -450,7 +491,7 @@ func (p *Pipe) computed(e worker.PassComputed) {
 	if c := p.calls[e.Key]; c != nil { // only the windows are needed from here on
 		c.Input, c.Gradient = nil, nil
 	}
-	if p.stage == p.spec.StageCount()-1 {
+	if p.stage == p.spec.StageCount()-1 && len(p.losses) < maxLosses {
 		p.losses = append(p.losses, e.Loss)
 	}
 	p.toServer(pipeline.Computed{Key: e.Key, Took: e.Took})

@@ -1,0 +1,240 @@
+package stage
+
+import (
+	"bytes"
+	"context"
+	"testing"
+
+	"dunlin/peer/mailbox"
+	"dunlin/peer/worker"
+	"dunlin/recipe"
+	"dunlin/recipe/recipetest"
+	"dunlin/wire"
+)
+
+// The peers of these tests: one a stage, and others.
+var (
+	first, second, third = wire.PeerID{1}, wire.PeerID{2}, wire.PeerID{3}
+	successor, stranger  = wire.PeerID{4}, wire.PeerID{9}
+)
+
+// trains is the slot of the first peer, which has the trainer.
+const trains = wire.Slot(3)
+
+// sent is what a pipe passes on.
+type sent []Passed // From is who it is for
+
+func (s *sent) Connect(context.Context, wire.PeerID, []string) error { return nil }
+
+func (s *sent) Pass(to wire.PeerID, b []byte) error {
+	m, cargo, err := wire.DecodePassed(b)
+	*s = append(*s, Passed{to, m, cargo})
+	return err
+}
+
+// take returns what was passed on since.
+func (s *sent) take() (out sent) {
+	out, *s = *s, nil
+	return out
+}
+
+// remotePipe is the pipe of one of three peers, which all know of each other; its worker
+// computes nothing by itself.
+func remotePipe(t *testing.T, stage int, synchronous bool) (*Pipe, *sent) {
+	t.Helper()
+	spec, _ := recipetest.Spec(t, func(r *recipe.Run) {
+		r.Stages, r.Activation, r.Batch, r.Micro, r.Synchronous = 3, "fp32", 2, 1, synchronous
+	})
+	p, err := New(spec, []wire.PeerID{first, second, third}[stage], stage, 1, func(any) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &sent{}
+	p.ctx, p.transport = t.Context(), out
+	for i, id := range []wire.PeerID{first, second, third} {
+		tell(p, Listed{Slot: trains - wire.Slot(i), Peer: id, Stage: i})
+		tell(p, PeerUp{id})
+	}
+	tell(p, Listed{Slot: 4, Peer: successor, Stage: 0})
+	return p, out
+}
+
+// serving has a worker begin; where there is text, so does a trainer.
+func serving(p *Pipe, text *Text) *mailbox.Mailbox[any] {
+	orders := mailbox.New[any]()
+	tell(p, Equipped{Worker: orders, Text: text})
+	tell(p, worker.Grant{Ranges: []wire.Range{{From: 0, To: 1}}})
+	tell(p, Served{Slot: trains - wire.Slot(p.stage)})
+	return orders
+}
+
+func tell(p *Pipe, ev any) {
+	p.handle(ev)
+	p.step()
+}
+
+func hear(p *Pipe, from wire.PeerID, m wire.StageMessage, cargo []byte) {
+	p.take(Passed{from, m, cargo})
+	p.step()
+}
+
+// call has the first peer ask for a pass.
+func call(p *Pipe, key wire.StageKey, backward bool) {
+	cargo := wire.EncodeCargo(&wire.Cargo{Windows: []wire.Range{{From: 0, To: 1}}, Input: []byte{1}})
+	hear(p, first, &wire.StageCall{Key: key, Backward: backward, Bytes: uint64(len(cargo))}, cargo)
+}
+
+func closeOf(trainer wire.Slot, step uint64) *wire.StageClose {
+	return &wire.StageClose{Trainer: trainer, Step: step, Edition: 1, Stage: 1, Members: []wire.PeerID{second}, Total: 2}
+}
+
+// TestLoadingPeerIsLeftOutOfAStep closes a step with a peer whose weights are not there.
+func TestLoadingPeerIsLeftOutOfAStep(t *testing.T) {
+	p, out := remotePipe(t, 1, true)
+	for _, from := range []wire.PeerID{first, stranger} {
+		hear(p, from, closeOf(trains, 0), nil)
+		got := out.take()
+		if len(got) != 1 || got[0].From != from {
+			t.Fatalf("%d messages answer a close", len(got))
+		}
+		if m, ok := got[0].Message.(*wire.StageMissing); !ok || !m.Behind || m.Edition != 1 {
+			t.Errorf("a close is answered with %T, %v", got[0].Message, got[0].Message)
+		}
+	}
+}
+
+// TestOnlyTheTrainerOrders has others than the trainer say what only it may, under its slot,
+// one that is not there and their own.
+func TestOnlyTheTrainerOrders(t *testing.T) {
+	key := wire.StageKey{Trainer: trains, Stage: 1, Attempt: 1}
+	for name, m := range map[string]wire.StageMessage{
+		"cancel":                  &wire.StageCancel{Key: key},
+		"void":                    &wire.StageVoid{Trainer: trains, Try: 1},
+		"void of a later trainer": &wire.StageVoid{Trainer: 1 << 60},
+		"void of its own slot":    &wire.StageVoid{Trainer: 4},
+		"call of the third slot":  &wire.StageCall{Key: wire.StageKey{Trainer: 1, Stage: 1, Attempt: 1}},
+		"close":                   closeOf(trains, 0),
+		"later close":             closeOf(1<<60, 0),
+		"close of its own slot":   closeOf(4, 0),
+		"accept":                  &wire.StageAccept{Key: key},
+		"apply":                   &wire.StageApply{Trainer: trains, Stage: 1},
+		"call of a later step":    &wire.StageCall{Key: wire.StageKey{Trainer: trains, Step: 1 << 60, Stage: 1, Attempt: 2}},
+		"call of its own slot":    &wire.StageCall{Key: wire.StageKey{Trainer: 4, Stage: 1, Attempt: 1}},
+	} {
+		for _, from := range []wire.PeerID{stranger, third, successor} {
+			p, out := remotePipe(t, 1, true)
+			orders := serving(p, nil)
+			call(p, key, true)
+			tell(p, worker.PassComputed{Key: key, Answer: worker.MakeAnswer(worker.AnswerBackward, 0, nil)})
+			orders.Take()
+			out.take()
+			cargo := []byte(nil)
+			if _, call := m.(*wire.StageCall); call {
+				cargo = wire.EncodeCargo(&wire.Cargo{})
+			}
+			hear(p, from, m, cargo)
+			if did := orders.Take(); len(did) > 0 {
+				t.Errorf("%s of another peer: the worker is ordered %T", name, did[0])
+			}
+			hear(p, first, &wire.StageAccept{Key: key}, nil)
+			if did := orders.Take(); len(did) != 1 || did[0] != any(worker.AddOrder{Key: key}) {
+				t.Errorf("%s of another peer: what the trainer accepts then makes %v", name, did)
+			}
+		}
+	}
+}
+
+// TestLateAnswersAreNotKept answers for others, twice and too late: what the next stages
+// compute on is what the awaited peer sent.
+func TestLateAnswersAreNotKept(t *testing.T) {
+	p, out := remotePipe(t, 0, false)
+	spec, tokens := p.spec, make([]byte, 4000)
+	text, err := NewText(spec, tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serving(p, text)
+	own := wire.StageKey{Trainer: trains, Stage: 0, Attempt: 1}
+	answer := func(from wire.PeerID, key wire.StageKey, kind byte, body string) {
+		b := worker.MakeAnswer(kind, 0, []byte(body))
+		hear(p, from, &wire.StageAnswer{Key: key, Bytes: uint64(len(b))}, b)
+	}
+	awaited := func() wire.StageKey {
+		t.Helper()
+		for _, m := range out.take() {
+			if c, ok := m.Message.(*wire.StageCall); ok {
+				return c.Key
+			}
+		}
+		t.Fatal("nothing is called")
+		return wire.StageKey{}
+	}
+	input := func(stage int, want string) {
+		t.Helper()
+		if got := p.trainer.micros[0].inputs[stage]; !bytes.Equal(got, []byte(want)) {
+			t.Fatalf("stage %d's input is %q, want %q", stage, got, want)
+		}
+	}
+	tell(p, worker.PassComputed{Key: own, Answer: worker.MakeAnswer(worker.AnswerForward, 0, []byte("own"))})
+	input(1, "own")
+	answer(first, own, worker.AnswerForward, "again")
+	input(1, "own")
+
+	key := awaited()
+	answer(stranger, key, worker.AnswerForward, "a stranger's")
+	input(2, "")
+	answer(second, key, worker.AnswerBackward, "of the other kind") // it is called again, for that was no answer
+	if p.trainer.micros[0].gradients[0] != nil {
+		t.Fatal("a forward call is answered with a gradient")
+	}
+	answer(second, key, worker.AnswerForward, "of an attempt that is over")
+	input(2, "")
+}
+
+// TestUnawaitedAnswersAreForgotten cancels a call while it is computed, and loses its trainer.
+func TestUnawaitedAnswersAreForgotten(t *testing.T) {
+	p, _ := remotePipe(t, 1, false)
+	serving(p, nil)
+	for attempt, end := range []func(wire.StageKey){
+		func(k wire.StageKey) { hear(p, first, &wire.StageCancel{Key: k}, nil) },
+		func(wire.StageKey) { tell(p, PeerDown{first}) },
+	} {
+		key := wire.StageKey{Trainer: trains, Stage: 1, Attempt: 1 + uint64(attempt)}
+		call(p, key, true)
+		end(key)
+		tell(p, worker.PassComputed{Key: key, Answer: worker.MakeAnswer(worker.AnswerBackward, 0, nil)})
+		if len(p.answers)+len(p.calls) > 0 {
+			t.Errorf("%d answers and %d calls are kept of what nobody awaits", len(p.answers), len(p.calls))
+		}
+	}
+}
+
+// TestSumsOfOthersAreNotKept gives sums to a member of a stage, who keeps those of members.
+func TestSumsOfOthersAreNotKept(t *testing.T) {
+	p, _ := remotePipe(t, 1, true)
+	orders := serving(p, nil)
+	member, early := wire.PeerID{5}, wire.PeerID{6} // the log has one; the other is in the close
+	tell(p, Listed{Slot: 5, Peer: member, Stage: 1})
+	give := func(from wire.PeerID, step uint64, want int) {
+		t.Helper()
+		sum := make([]byte, 4*p.stageValues())
+		hear(p, from, &wire.StageSum{Trainer: trains, Step: step, Edition: 1, Stage: 1, Bytes: uint64(len(sum))}, sum)
+		if got := len(p.reduction.sums); got != want {
+			t.Errorf("%d sums wait after %s's, want %d", got, from.Short(), want)
+		}
+	}
+	give(stranger, 0, 0)
+	give(third, 0, 0)
+	give(early, 0, 0)
+	give(member, 0, 1)
+	c := closeOf(trains, 0)
+	c.Members = []wire.PeerID{second, member, early}
+	hear(p, first, c, nil)
+	orders.Take()
+	give(early, 0, 0) // all are here: they are the worker's now
+	if did := orders.Take(); len(did) != 1 {
+		t.Errorf("all sums are here and the worker is ordered %v", did)
+	}
+	tell(p, worker.StageStepped{Version: 1})
+	give(member, 0, 0) // of a step that is made
+}
