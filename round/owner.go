@@ -12,6 +12,9 @@ import (
 // window is how many requests are in flight to one member.
 const window = 8
 
+// maxDown bounds the peers that are remembered to be gone.
+const maxDown = 4096
+
 // Owner gathers, for every slab this peer owns in an open attempt, the other
 // members' contributions, has them summed as soon as all are there or given
 // up, and says so. What it received is kept for later attempts of the round.
@@ -304,6 +307,9 @@ func (o *Owner) fetchFailed(ev FetchFailed) {
 }
 
 func (o *Owner) peerDown(peer wire.PeerID) {
+	if len(o.down) >= maxDown {
+		clear(o.down) // at worst some are asked in vain
+	}
 	o.down[peer] = o.now
 	for _, t := range o.tasks {
 		if t == nil {

@@ -47,3 +47,17 @@ func TestOwnerAsksAnotherMemberForTheSameBytes(t *testing.T) {
 	}
 	t.Fatal("the slab is not summed over all that have it")
 }
+
+// TestOwnerForgetsStrangers: peers that came and went do not fill an owner's memory.
+func TestOwnerForgetsStrangers(t *testing.T) {
+	owner, err := NewOwner(Spec{H: 1, Slabs: []int{1}, StepTokens: 1, Context: 1, Deadlines: wire.DefaultDeadlines()}, wire.PeerID{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 * maxDown {
+		owner.Step(time.Unix(0, 0), PeerDown{Peer: wire.PeerID{2, byte(i), byte(i >> 8)}})
+	}
+	if len(owner.down) > maxDown {
+		t.Errorf("%d peers are remembered to be gone", len(owner.down))
+	}
+}

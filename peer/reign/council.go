@@ -88,6 +88,7 @@ func (r *Reign) consult(ev Event) {
 		}
 		r.seated(ledger.Agreed{Command: *command})
 	case leading:
+		c.adopted = 0 // what was proposed in an earlier reign may have come to nothing
 		if c.leads = ev.leads; !c.leads {
 			c.started, c.wanted = false, 0
 			r.conveyAgain()

@@ -50,10 +50,14 @@ func (r *Reign) write(e core.Append) (*wire.Certified, error) {
 // spreads it.
 func (r *Reign) stands(item *wire.Item) {
 	table := r.tableOf(item)
-	if _, err := r.cfg.Ledger.Append(item.Certified); err != nil {
+	appended, err := r.cfg.Ledger.Append(item.Certified)
+	if err != nil {
 		if !r.fatal(err) {
 			r.driver.Fail(fmt.Errorf("an entry that the coordinators signed does not fit this ledger: %w", err))
 		}
+		return
+	}
+	if appended == 0 { // another peer has sent it already
 		return
 	}
 	if r.council.leads {
@@ -64,8 +68,17 @@ func (r *Reign) stands(item *wire.Item) {
 	}
 }
 
-// entries appends what is new; a gap is closed by asking for what is missing.
+// entries takes in what another peer sent; a gap is closed by asking for what is missing.
 func (r *Reign) entries(from wire.PeerID, m *wire.Entries) {
+	sound := r.appendNew(from, m)
+	r.stood() // those before one that is refused as well
+	if sound && m.Head > r.cfg.Ledger.Height() {
+		r.driver.Next(catchup.HeadHint{Peer: from, Height: m.Head})
+	}
+}
+
+// appendNew appends what is new, up to a gap, and reports whether none of it was refused.
+func (r *Reign) appendNew(from wire.PeerID, m *wire.Entries) bool {
 	for i := range m.Items {
 		item := &m.Items[i]
 		height := r.cfg.Ledger.Height()
@@ -79,17 +92,14 @@ func (r *Reign) entries(from wire.PeerID, m *wire.Entries) {
 			if !r.fatal(err) {
 				r.driver.Note(fmt.Sprintf("entry from %s refused: %v", from.Short(), err))
 			}
-			return
+			return false
 		}
 		if err := r.driver.Logged(&item.Certified, r.tableOf(item)); err != nil {
 			r.driver.Fail(err)
-			return
+			return false
 		}
 	}
-	r.stood()
-	if m.Head > r.cfg.Ledger.Height() {
-		r.driver.Next(catchup.HeadHint{Peer: from, Height: m.Head})
-	}
+	return true
 }
 
 // fatal ends a peer whose ledger, by an error of it, goes on no more; false where it does.
