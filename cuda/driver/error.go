@@ -78,7 +78,7 @@ const (
 	mendUpdate  = "update NVIDIA's driver (450 is the oldest that serves, 470 and later do more), restart the machine and try again"
 	mendRestart = "stop other programs on the card and try again; if it comes back, restart the machine"
 	mendReport  = "this is a fault of dunlin or of the card: run `dunlin doctor --gpu` and report what it prints"
-	mendHealth  = "the card made an error: look at its temperature and power supply, undo overclocking, restart the machine"
+	mendHealth  = "the card made an error: start dunlin again; if it comes back, look at the card's temperature and power supply, undo overclocking, restart the machine"
 	mendMemory  = "close other programs that use the card, or lower --memory (dunlin train: or --batch)"
 )
 
@@ -103,6 +103,8 @@ func (c Code) meaning() meaning {
 		return meaning{"DEINITIALIZED", "the driver is shutting down", "start dunlin again", ErrDeviceLost}
 	case 34:
 		return meaning{"STUB_LIBRARY", "a stand-in for the driver was found instead of the driver", "remove the CUDA toolkit's stubs folder from LD_LIBRARY_PATH", ErrNoDriver}
+	case 36:
+		return meaning{"CALL_REQUIRES_NEWER_DRIVER", "NVIDIA's driver is too old for this library of it", mendUpdate, ErrNoDriver}
 	case 46:
 		return meaning{"DEVICE_UNAVAILABLE", "another program has the card for itself", "stop that program, or set the card's compute mode to default: nvidia-smi -c 0", ErrNoDevice}
 	case NoDevice:
@@ -136,7 +138,7 @@ func (c Code) meaning() meaning {
 	case 226:
 		return meaning{"CONTAINED", "the card's memory made an error that hit this program only", "start dunlin again", ErrDeviceLost}
 	case 302, 303:
-		return meaning{"SHARED_OBJECT_INIT_FAILED", "a library of the driver cannot be loaded", mendInstall, ErrNoDriver}
+		return meaning{"SHARED_OBJECT", "a library of the driver cannot be loaded", mendInstall, ErrNoDriver}
 	case 304:
 		return meaning{"OPERATING_SYSTEM", "the operating system refused the driver", "look whether you may open /dev/nvidia* (group video) and whether the system's log names the card", ErrNoDriver}
 	case 400:
@@ -151,6 +153,8 @@ func (c Code) meaning() meaning {
 		return meaning{"LAUNCH_OUT_OF_RESOURCES", "a kernel needs more than the card has", mendReport, ErrUnsupported}
 	case 702:
 		return meaning{"LAUNCH_TIMEOUT", "the system stopped a kernel that ran too long", "use a card without a display, or lower --batch", ErrDeviceLost}
+	case 709:
+		return meaning{"CONTEXT_IS_DESTROYED", "the card's context is gone", mendReport, ErrDeviceLost}
 	case 710:
 		return meaning{"ASSERT", "a kernel found something wrong and stopped", mendReport, ErrDeviceLost}
 	case 714:
@@ -159,8 +163,10 @@ func (c Code) meaning() meaning {
 		return meaning{"ILLEGAL_INSTRUCTION", "the card met an instruction that it does not know", mendHealth, ErrDeviceLost}
 	case 716:
 		return meaning{"MISALIGNED_ADDRESS", "a kernel used an address that is not aligned", mendReport, ErrDeviceLost}
-	case 717, 718:
+	case 717:
 		return meaning{"INVALID_ADDRESS_SPACE", "a kernel used an address of the wrong kind", mendReport, ErrDeviceLost}
+	case 718:
+		return meaning{"INVALID_PC", "the card lost its place in a kernel", mendHealth, ErrDeviceLost}
 	case LaunchFailed:
 		return meaning{"LAUNCH_FAILED", "a kernel failed on the card", mendHealth, ErrDeviceLost}
 	case 800:
@@ -175,6 +181,8 @@ func (c Code) meaning() meaning {
 		return meaning{"COMPAT_NOT_SUPPORTED_ON_DEVICE", "the CUDA compatibility package does not work on this card", "remove cuda-compat from LD_LIBRARY_PATH, or update the driver", ErrNoDriver}
 	case 805, 806, 807, 808, 809:
 		return meaning{"MPS", "the service that shares the card between programs refused", "restart nvidia-cuda-mps-control or stop it", ErrNoDevice}
+	case 810:
+		return meaning{"MPS_CLIENT_TERMINATED", "the service that shares the card between programs ended this program's part", "start dunlin again", ErrDeviceLost}
 	case 900, 901, 902, 903, 904, 905, 906, 907, 908:
 		return meaning{"STREAM_CAPTURE", "a step cannot be kept as a graph", mendReport, ErrUnsupported}
 	case 909:

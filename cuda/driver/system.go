@@ -156,7 +156,7 @@ func (s *system) device(index int) (int32, Info, error) {
 	}
 	for _, a := range []struct {
 		to        *int
-		attribute int
+		attribute uintptr
 	}{
 		{&i.Major, attributeMajor},
 		{&i.Minor, attributeMinor},
@@ -173,10 +173,12 @@ func (s *system) device(index int) (int32, Info, error) {
 		{&i.SharedPerProcessorBytes, attributeSharedAll},
 	} {
 		var v int32
-		if err := lib.do(callDeviceAttribute, uintptr(unsafe.Pointer(&v)), uintptr(a.attribute), uintptr(d)); err != nil {
+		switch err := lib.do(callDeviceAttribute, uintptr(unsafe.Pointer(&v)), a.attribute, uintptr(d)); {
+		case err == nil:
+			*a.to = int(v)
+		case a.attribute != attributeClock && a.attribute != attributeMemoryClock: // which not every card tells
 			return 0, i, err
 		}
-		*a.to = int(v)
 	}
 	return d, i, nil
 }

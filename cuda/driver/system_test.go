@@ -80,6 +80,11 @@ func TestSystemListsCards(t *testing.T) {
 	if cards[0].Capability() != 86 {
 		t.Errorf("capability %d", cards[0].Capability())
 	}
+	cards, err = newFake(t, "-DSILENT").Devices()
+	f.must(err)
+	if want.ClockKHz, want.MemoryClockKHz = 0, 0; len(cards) != 2 || cards[1] != want {
+		t.Errorf("without clocks: %+v", cards)
+	}
 }
 
 // Every call arrives with its arguments in their places.
