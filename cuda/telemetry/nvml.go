@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -137,12 +138,17 @@ func (l *nvml) Read() ([]Reading, error) {
 		return nil, err
 	}
 	var readings []Reading
+	var faults []error
 	for i := range n {
 		var c card
 		if err := l.card(i, &c).failed(fmt.Sprintf("look at card %d", i)); err != nil {
-			return nil, err
+			faults = append(faults, err)
+			continue
 		}
 		readings = append(readings, l.read(c))
+	}
+	if len(readings) == 0 {
+		return nil, errors.Join(faults...)
 	}
 	return readings, nil
 }

@@ -89,6 +89,11 @@ func TestFailuresOfNVML(t *testing.T) {
 	if _, err := s.Read(); err == nil || !strings.Contains(err.Error(), "look at card 0: the card was lost") {
 		t.Errorf("a lost card: %v", err)
 	}
+	lib.count = func(n *uint32) code { *n = 3; return 0 }
+	lib.card = func(index uint32, c *card) code { *c = card(index); return []code{0, 15, 0}[index] }
+	if got, err := s.Read(); err != nil || !reflect.DeepEqual(got, []Reading{complete(), complete()}) {
+		t.Errorf("a lost card between others: %+v, %v", got, err)
+	}
 	lib.count = func(*uint32) code { return 999 }
 	if _, err := s.Read(); err == nil || !strings.Contains(err.Error(), "count cards: NVML reports error 999") {
 		t.Errorf("an unknown error: %v", err)

@@ -19,7 +19,8 @@ type Reading struct {
 
 // Source reads the cards. One goroutine uses it.
 type Source interface {
-	// Read looks at every card, in the library's order.
+	// Read looks at every card, in the library's order. It leaves out those that cannot be looked at, as when one is lost,
+	// and fails when that is true of all.
 	Read() ([]Reading, error)
 	// Close lets the library go.
 	Close() error
