@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"dunlin/compute"
@@ -189,7 +190,9 @@ func (c *Config) openCard(backend driver.Driver, card driver.Info, compiling *pr
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", card.Name, err)
 	}
-	d, err := cuda.New(context, cuda.Options{Precision: compute.Precision(c.Precision), Reopen: open, Progress: compiling.compiles(time.Now())})
+	loads, end := compiling.compiles()
+	d, err := cuda.New(context, cuda.Options{Precision: compute.Precision(c.Precision), Reopen: open, Progress: loads})
+	end()
 	if err != nil {
 		return nil, err
 	}
@@ -203,17 +206,41 @@ func (c *Config) openCard(backend driver.Driver, card driver.Info, compiling *pr
 // slowLoad is how long loading kernels may take before people hear of it: longer means that they are compiled.
 const slowLoad = 2 * time.Second
 
-// compiles tells of kernels that the driver compiles, which it does once and keeps in a cache.
-func (p *progress) compiles(start time.Time) func(name string, done, all int) {
+// compiles tells of kernels that the driver compiles, which it does once and keeps in a cache, as they load until end.
+func (p *progress) compiles() (loads func(name string, done, all int), end func()) {
 	if p == nil {
-		return nil
+		return nil, func() {}
 	}
-	return func(name string, done, all int) {
-		if time.Since(start) < slowLoad {
-			return
+	var mu sync.Mutex
+	var tell func() // of the module that loads now; nil when none does
+	slow, over := false, false
+	// The first module may be the one that takes long.
+	wait := time.AfterFunc(slowLoad, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if slow = true; tell != nil {
+			tell()
 		}
-		p.say(fmt.Sprintf("kernels        the driver compiles %s, %d of %d; it keeps them in its cache (%s), the next start is fast", name, done+1, all, kernelCache()),
-			"compiling kernels", slog.String("module", name), slog.Int("done", done), slog.Int("all", all))
+	})
+	loads = func(name string, done, all int) {
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
+			return // the card was lost and opens again: what was compiled is kept
+		}
+		tell = func() {
+			p.say(fmt.Sprintf("kernels        the driver compiles %s, %d of %d; it keeps them in its cache (%s), the next start is fast", name, done+1, all, kernelCache()),
+				"compiling kernels", slog.String("module", name), slog.Int("done", done), slog.Int("all", all))
+		}
+		if slow {
+			tell()
+		}
+	}
+	return loads, func() {
+		wait.Stop()
+		mu.Lock()
+		defer mu.Unlock()
+		tell, over = nil, true
 	}
 }
 

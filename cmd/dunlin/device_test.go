@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"dunlin/compute"
 	"dunlin/cuda/driver"
@@ -95,4 +98,41 @@ func TestWithinHalves(t *testing.T) {
 			t.Errorf("no memory: %v, plans of %v", err, planned)
 		}
 	}
+}
+
+// Kernels that load at once are not worth a word; those that the driver compiles are, from the first on.
+func TestSlowKernelsAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		p := &progress{out: &out}
+		told := func() string {
+			synctest.Wait()
+			defer out.Reset()
+			return out.String()
+		}
+		loads, end := p.compiles()
+		loads("attention", 0, 3)
+		time.Sleep(slowLoad / 2)
+		loads("matmul", 1, 3)
+		end()
+		time.Sleep(slowLoad)
+		if text := told(); text != "" {
+			t.Errorf("kernels out of the cache: %q", text)
+		}
+		loads, end = p.compiles()
+		loads("attention", 0, 3)
+		time.Sleep(2 * slowLoad)
+		if text := told(); !strings.Contains(text, "compiles attention, 1 of 3;") {
+			t.Errorf("the first module: %q", text)
+		}
+		loads("matmul", 1, 3)
+		if text := told(); !strings.Contains(text, "compiles matmul, 2 of 3;") {
+			t.Errorf("the second module: %q", text)
+		}
+		end()
+		loads("attention", 0, 3)
+		if text := told(); text != "" {
+			t.Errorf("opened again: %q", text)
+		}
+	})
 }

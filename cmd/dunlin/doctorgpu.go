@@ -121,7 +121,7 @@ func examine(ctx context.Context, backend driver.Driver, card driver.Info, preci
 		found.State, found.Detail, found.Mend = status.Fail, err.Error(), mend
 		return []status.Finding{found}, nil, nil
 	}
-	timed := card.ClockKHz > 0
+	timed := card.PCI != "" // an emulated card is on no bus
 	cases := computetest.Cases(precision)
 	if timed {
 		cases = append(cases, computetest.Large(precision, benchSizes.sizes())...)
@@ -132,7 +132,11 @@ func examine(ctx context.Context, backend driver.Driver, card driver.Info, preci
 	if err != nil {
 		return fail(err, mendKernels)
 	}
-	defer func() { _ = on.Close() }() // a fault of it was found before
+	defer func() {
+		if on != nil {
+			_ = on.Close() // a fault of it was found before
+		}
+	}()
 	var wrong []string
 	for i, k := range cases {
 		if err := ctx.Err(); err != nil {

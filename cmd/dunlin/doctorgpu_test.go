@@ -52,6 +52,7 @@ func TestExamineFindsFaults(t *testing.T) {
 			}
 			return nil
 		}, "memory is full", "close other programs"},
+		{"a wrong result, and a card that does not open again", onlyOnce(), "could not be corrected", "temperature"},
 	} {
 		backend, card := emulated(t, c.fault)
 		found, _, err := examine(t.Context(), backend, card, compute.FP32, &progress{out: io.Discard})
@@ -61,6 +62,21 @@ func TestExamineFindsFaults(t *testing.T) {
 		if f := found[0]; f.State != status.Fail || !strings.Contains(f.Detail, c.detail) || !strings.Contains(f.Mend, c.mend) {
 			t.Errorf("%s: %+v", c.name, f)
 		}
+	}
+}
+
+// onlyOnce is the fault of a card that refuses a launch, and to load kernels once it is opened again.
+func onlyOnce() func(call string, n int) error {
+	refused := false
+	return func(call string, _ int) error {
+		switch {
+		case refused && strings.Contains(call, "cuModuleLoad"):
+			return &driver.Error{Code: 214, Call: call}
+		case call == "cuLaunchKernel" && !refused:
+			refused = true
+			return &driver.Error{Code: driver.InvalidValue, Call: call}
+		}
+		return nil
 	}
 }
 

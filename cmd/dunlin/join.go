@@ -114,10 +114,12 @@ func (s *stay) measure(ctx context.Context, c *Config, line *progress) (err erro
 	if err != nil {
 		return err
 	}
+	for _, d := range devices {
+		defer closing(&err, d.Close)
+	}
 	linked, attrs := s.measureLink(ctx, c)
 	all := 0.0
 	for i, d := range devices {
-		defer closing(&err, d.Close)
 		if i > 0 {
 			linked, attrs = "", nil
 		}
