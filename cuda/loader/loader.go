@@ -21,7 +21,7 @@ func Open(paths []string) (Library, error) {
 // Function looks a function up.
 func (l Library) Function(name string) Function { return Function(symbol(l.handle, name)) }
 
-// Call calls a function with at most 15 arguments.
+// Call calls a function with at most 32 arguments.
 //
 //go:uintptrescapes
 func (f Function) Call(args ...uintptr) uintptr { return invoke(uintptr(f), args...) }
