@@ -53,6 +53,14 @@ func (m *memory) give(p driver.Pointer) {
 	m.free[bytes] = append(m.free[bytes], p)
 }
 
+// idle returns the bytes that nobody uses.
+func (m *memory) idle() (bytes int64) {
+	for size, list := range m.free {
+		bytes += int64(size) * int64(len(list))
+	}
+	return bytes
+}
+
 // trim returns what nobody uses to the driver, and whether there was any.
 func (m *memory) trim() bool {
 	any := false

@@ -69,6 +69,8 @@ type narrow struct {
 	left int
 }
 
+func (n *narrow) Memory() (free, total uint64, err error) { return uint64(n.left), 1 << 40, nil }
+
 func (n *narrow) Alloc(bytes int) (driver.Pointer, error) {
 	if bytes > n.left {
 		return 0, &driver.Error{Code: driver.OutOfMemory, Call: "cuMemAlloc"}
@@ -116,5 +118,35 @@ func TestWhatIsMissingShowsAtOnce(t *testing.T) {
 	}
 	if _, err := made(took - 1); !errors.Is(err, compute.ErrMemory) {
 		t.Errorf("with a byte too little: %v", err)
+	}
+}
+
+// TestNextPlanKnowsWhatCameBack: what a trainer took that found too little memory is there for a smaller one, and the next
+// plan may count on it.
+func TestNextPlanKnowsWhatCameBack(t *testing.T) {
+	shape, err := model.Preset("nano")
+	if err != nil {
+		t.Fatal(err)
+	}
+	constant := optimizer.Schedule{Peak: 1e-3, Shape: optimizer.Constant}
+	cfg := training.TrainerConfig{
+		Model: shape, Batch: 4, LR: constant, WeightDecay: constant, AdamW: optimizer.AdamWConfig{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8},
+	}
+	card := &narrow{left: 20 << 20}
+	d, err := New(card, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	before, err := d.FreeMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := training.NewTrainer(d, cfg); !errors.Is(err, compute.ErrMemory) {
+		t.Fatalf("a trainer in 20 MiB: %v", err)
+	}
+	own := d.partial.bytes + d.delta.bytes
+	if after, err := d.FreeMemory(); err != nil || before-after > int64(own)+2*granule || card.left > int(before)/2 {
+		t.Errorf("%d bytes were free and %d are, %d of them not taken yet, %d are the device's own: %v", before, after, card.left, own, err)
 	}
 }

@@ -47,7 +47,8 @@ func (d *Device) Reopen() error {
 	return nil
 }
 
-// FreeMemory implements compute.Meter.
+// FreeMemory implements compute.Meter. What came back and waits for requests of its size counts: it makes room for others
+// when the card is full.
 func (d *Device) FreeMemory() (int64, error) {
 	if d.context == nil {
 		return 0, fmt.Errorf("memory of %s: it is closed", d.info.Name)
@@ -56,5 +57,5 @@ func (d *Device) FreeMemory() (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("memory of %s: %w", d.info.Name, known(err))
 	}
-	return int64(free), nil
+	return int64(free) + d.memory.idle(), nil
 }
