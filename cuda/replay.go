@@ -23,8 +23,9 @@ const (
 const (
 	maxPending  = 256 // pieces that wait at most
 	leastReplay = 16  // pieces of a list that is worth a graph
-	maxGraphs   = 32
-	maxSeen     = 64
+	maxGraphs   = 64
+	maxSeen     = 1024 // more lists than a step has
+	idleLists   = 4096 // that came since a graph was of use, before it makes room for another
 )
 
 // replay turns lists of work that come again, piece for piece and address for
@@ -37,7 +38,8 @@ type replay struct {
 	seen    [maxSeen]uint64 // hashes of lists that came once
 	next    int             // place of the next one
 	graphs  []recorded
-	count   uint64 // lists that a graph did
+	lists   uint64 // that were worth a graph
+	count   uint64 // of them those that a graph did
 }
 
 // recorded is a list that came twice, as a graph.
@@ -45,6 +47,7 @@ type recorded struct {
 	hash  uint64
 	list  []work
 	graph driver.Graph
+	used  uint64 // number of the list that it did last
 }
 
 // queue keeps work until flush. Nothing happens after an error.
@@ -74,9 +77,11 @@ func (d *Device) flush() {
 		d.issue(list)
 		return
 	}
+	r.lists++
 	hash := hashOf(list)
 	for i := range r.graphs {
 		if g := &r.graphs[i]; g.hash == hash && slices.Equal(g.list, list) {
+			g.used = r.lists
 			d.note("launch a graph", d.context.LaunchGraph(g.graph, d.work))
 			r.count++
 			return
@@ -88,18 +93,36 @@ func (d *Device) flush() {
 		d.issue(list)
 		return
 	}
+	if len(r.graphs) == maxGraphs && !d.forget() {
+		d.issue(list)
+		return
+	}
 	if graph, ok := d.record(list); ok {
 		d.note("launch a graph", d.context.LaunchGraph(graph, d.work))
-		r.graphs = append(r.graphs, recorded{hash, slices.Clone(list), graph})
-		if len(r.graphs) > maxGraphs {
-			d.note("free a graph", d.context.FreeGraph(r.graphs[0].graph))
-			r.graphs = slices.Delete(r.graphs, 0, 1)
-		}
+		r.graphs = append(r.graphs, recorded{hash, slices.Clone(list), graph, r.lists})
 		r.count++
 		return
 	}
 	r.off = true
 	d.issue(list)
+}
+
+// forget frees the graph that was not of use for the longest time, if that is long. A step with more lists than there is
+// room for keeps those graphs that it has: recording all of them in turn would cost more than doing without some.
+func (d *Device) forget() bool {
+	r := &d.replay
+	oldest := 0
+	for i := range r.graphs {
+		if r.graphs[i].used < r.graphs[oldest].used {
+			oldest = i
+		}
+	}
+	if r.lists-r.graphs[oldest].used < idleLists {
+		return false
+	}
+	d.note("free a graph", d.context.FreeGraph(r.graphs[oldest].graph))
+	r.graphs = slices.Delete(r.graphs, oldest, oldest+1)
+	return d.err == nil
 }
 
 // record makes a graph of a list, or says that there are none here. Whatever is
@@ -112,6 +135,9 @@ func (d *Device) record(list []work) (driver.Graph, bool) {
 	failed := d.err != nil
 	graph, err := d.context.EndCapture(d.work)
 	if failed || err != nil {
+		if err == nil {
+			_ = d.context.FreeGraph(graph) // it lacks what failed
+		}
 		d.err = nil
 		return 0, false
 	}
