@@ -22,6 +22,7 @@ type Device struct {
 	work      driver.Stream
 	err       error // the first since the last Sync
 	launches  uint64
+	longest   float64 // operations of a launch
 	replay    replay
 	memory    memory
 	staging   staging
@@ -64,7 +65,7 @@ func Precisions(card driver.Info) []compute.Precision {
 // New makes a Device of an opened card, which is the Device's from then on, even
 // after an error.
 func New(context driver.Context, o Options) (*Device, error) {
-	d := &Device{context: context, info: context.Info(), precision: o.Precision, options: o}
+	d := &Device{context: context, info: context.Info(), precision: o.Precision, options: o, longest: longestProduct}
 	d.memory = memory{context: context, sizes: map[driver.Pointer]int{}, free: map[int][]driver.Pointer{}}
 	if err := d.open(o); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", d.info.Name, err), d.Close())

@@ -288,9 +288,45 @@ func TestLongWorkIsCut(t *testing.T) {
 	}
 	count("product", 3, func() { d.MatMul(compute.MatMul{M: 5000, N: 8192, K: 1024, A: huge, B: huge, C: huge}) })
 	count("sum", 8, func() { n := compute.Buffer{Addr: huge.Addr, N: 1 << 30}; d.Add(n, n, n) })
-	count("attention", 4, func() {
+	count("attention", 4*19, func() {
 		d.Attention(compute.Attention{Out: huge, QKV: huge, B: 4, T: 8192, H: 16, C: 1024})
 	})
+	count("attention's gradient", 2*2*5, func() {
+		d.AttentionGrad(compute.AttentionGrad{DQKV: huge, DOut: huge, QKV: huge, Out: huge, LSE: huge, B: 2, T: 4096, H: 32, C: 1024})
+	})
+}
+
+// TestPiecesMakeTheWhole runs products and attentions whose launches are as short as they can be.
+func TestPiecesMakeTheWhole(t *testing.T) {
+	t.Parallel()
+	cut := regexp.MustCompile(`^(matmul/../(130x50x19|65x129x257)|(grouped )?attention/(2x65|2x35|1x130|2x130))`)
+	for _, precision := range []compute.Precision{compute.FP32, compute.BF16} {
+		d, card := openContext(t, ptxemu.Config{Capability: 80, Uninitialised: true}, Options{Precision: precision})
+		ran, launches := 0, [2]uint64{}
+		for i := range launches {
+			if i == 1 {
+				d.longest = 1
+			}
+			for _, k := range computetest.Cases(precision) {
+				if !cut.MatchString(k.Name) {
+					continue
+				}
+				ran++
+				if err := k.Check(d); err != nil {
+					t.Fatalf("%s: %s: %v", precision, k.Name, err)
+				}
+			}
+			for _, c := range card.Counters() {
+				if regexp.MustCompile(`^(matmul|attention|query_grad|key_grad)`).MatchString(c.Kernel) {
+					launches[i] += c.Launches
+				}
+			}
+			card.ResetCounters()
+		}
+		if err := d.Close(); err != nil || ran < 12 || launches[1] < 2*launches[0] {
+			t.Errorf("%s: %d cases, %v launches, %v", precision, ran, launches, err)
+		}
+	}
 }
 
 // TestMistakesPanic checks that a shape that does not fit its buffers stops before

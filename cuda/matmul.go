@@ -16,8 +16,9 @@ const (
 	flagWideC
 )
 
-// longestProduct is the most operations of one launch of a product: 80 ms on a
-// card that makes half a TFLOP/s of it, the slowest that has any business here.
+// longestProduct is the most operations of one launch of a product or an attention:
+// 80 ms on a card that makes half a TFLOP/s of it, the slowest that has any business
+// here. A launch has a row of tiles, however long.
 const longestProduct = 4e10
 
 // product is a MatMul with its operands' addresses.
@@ -101,7 +102,7 @@ func (d *Device) MatMul(op compute.MatMul) {
 	if d.fills(op.M, op.N, 128) {
 		edge, k = 128, kernelMatMulNN128+kernel(op.Form)
 	}
-	rows := max(edge, int(longestProduct/(2*float64(op.N)*float64(op.K)))/edge*edge)
+	rows := max(edge, int(d.longest/(2*float64(op.N)*float64(op.K)))/edge*edge)
 	for row := 0; row < op.M; row += rows {
 		q := p.from(row, rows, stride)
 		d.launch(k, [3]uint32{blocks(q.n, edge), blocks(q.m, edge), 1}, [3]uint32{256, 1, 1}, q.a, q.b, q.c,
@@ -148,7 +149,7 @@ func (d *Device) matMul16(op *compute.MatMul, p product) {
 	if largest != 0 {
 		largest -= 4
 	}
-	rows := max(edge, int(longestProduct/(2*float64(p.n)*float64(p.k)))/edge*edge)
+	rows := max(edge, int(d.longest/(2*float64(p.n)*float64(p.k)))/edge*edge)
 	for row := 0; row < p.m; row += rows {
 		q := p.from(row, rows, 0)
 		d.launch(multiply, [3]uint32{blocks(q.n, edge), blocks(q.m, edge), 1}, [3]uint32{uint32(edge) * 2, 1, 1},

@@ -172,15 +172,16 @@ struct Heads {
 	}
 };
 
-// The forward pass of R queries of a head. Blocks with the most keys come first. m and l are a row's greatest score so far and
+// The forward pass of R queries of a head: of tile last, which has the most keys, in block 0, and of those before it in the
+// blocks that follow. m and l are a row's greatest score so far and
 // its sum of exponentials, by which sums of earlier tiles are scaled when a greater score appears.
 template <int D, int R, int C>
-__device__ inline void attention(float *out, float *lse, const float *qkv, int positions, int from, int heads, int keyHeads, int size, float scale, int wide) {
+__device__ inline void attention(float *out, float *lse, const float *qkv, int positions, int from, int heads, int keyHeads, int size, float scale, int last, int wide) {
 	const int THREADS = R * 4, COLUMNS = C / 16;
 	__shared__ __align__(16) float query[R * D], other[C * D], scores[R * C];
 	int tx = threadIdx.x % 16, ty = threadIdx.x / 16, stride = (heads + 2 * keyHeads) * size, width = heads * size;
 	Heads at(blockIdx.z, blockIdx.y, blockIdx.y / (heads / keyHeads), positions, heads, keyHeads, size, stride);
-	int queries = positions - from, first = (gridDim.x - 1 - blockIdx.x) * R, count = min(R, queries - first);
+	int queries = positions - from, first = (last - blockIdx.x) * R, count = min(R, queries - first);
 	loadTile<R, D, 4, THREADS>(query, qkv + at.query + (i64)(from + first) * stride, stride, count, size, wide);
 
 	float sum[4][D / 16], m[4], l[4];
@@ -200,12 +201,12 @@ __device__ inline void attention(float *out, float *lse, const float *qkv, int p
 		dots<D, COLUMNS>(s, query, other, ty, tx);
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
-			int last = from + first + ty * 4 + i; // that the row sees; rows beyond count see all, and are not stored
+			int seen = from + first + ty * 4 + i; // the last that the row sees; rows beyond count see all, and are not stored
 			float highest = m[i], part = 0;
 #pragma unroll
 			for (int j = 0; j < COLUMNS; j++) {
 				int k = key + tx * COLUMNS + j;
-				s[i][j] = k <= last && k < positions ? s[i][j] * scale : -INFINITY_F;
+				s[i][j] = k <= seen && k < positions ? s[i][j] * scale : -INFINITY_F;
 				highest = fmaxf(highest, s[i][j]);
 			}
 			highest = rowMax(highest);
@@ -235,16 +236,16 @@ __device__ inline void attention(float *out, float *lse, const float *qkv, int p
 	}
 }
 
-// The gradient of R queries: dQ = dS·K with dS = P∘(dP - δ)·scale, dP = dO·Vᵀ and δ = rowsum(dO∘O), which is left in delta
-// for the gradient of keys and values.
+// The gradient of R queries, in the order of tiles of the forward pass: dQ = dS·K with dS = P∘(dP - δ)·scale, dP = dO·Vᵀ and
+// δ = rowsum(dO∘O), which is left in delta for the gradient of keys and values.
 template <int D, int R, int C>
 __device__ inline void queryGrad(float *dqkv, float *delta, const float *dout, const float *qkv, const float *out, const float *lse,
-	int positions, int heads, int keyHeads, int size, float scale, int wide) {
+	int positions, int heads, int keyHeads, int size, float scale, int last, int wide) {
 	const int THREADS = R * 4, COLUMNS = C / 16;
 	__shared__ __align__(16) float query[R * D], slope[R * D], other[C * D], scores[R * C];
 	int tx = threadIdx.x % 16, ty = threadIdx.x / 16, stride = (heads + 2 * keyHeads) * size, width = heads * size;
 	Heads at(blockIdx.z, blockIdx.y, blockIdx.y / (heads / keyHeads), positions, heads, keyHeads, size, stride);
-	int first = (gridDim.x - 1 - blockIdx.x) * R, count = min(R, positions - first);
+	int first = (last - blockIdx.x) * R, count = min(R, positions - first);
 	i64 outRow = ((i64)blockIdx.z * positions + first) * width + at.head * size, sums = ((i64)blockIdx.z * heads + at.head) * positions + first;
 	// The tile of dO∘O takes the place of keys until their first tile.
 	loadTile<R, D, 4, THREADS>(query, qkv + at.query + (i64)first * stride, stride, count, size, wide);
@@ -294,16 +295,16 @@ __device__ inline void queryGrad(float *dqkv, float *delta, const float *dout, c
 		if (ty * 4 + i < count) writeRow<D>(dqkv + at.query + (i64)(first + ty * 4 + i) * stride, sum[i], 1, tx, size, wide);
 }
 
-// The gradient of R keys and values, from all queries that see them, head by head of those that share them: dV = Pᵀ·dO and
-// dK = dSᵀ·Q. Rows are keys here and columns queries. Queries pass through one tile twice, which saves a third of the shared
-// memory at the price of reading them from the L2 cache again.
+// The gradient of R keys and values, of tile number tile in block 0, from all queries that see them, head by head of those
+// that share them: dV = Pᵀ·dO and dK = dSᵀ·Q. Rows are keys here and columns queries. Queries pass through one tile twice,
+// which saves a third of the shared memory at the price of reading them from the L2 cache again.
 template <int D, int R, int C>
 __device__ inline void keyGrad(float *dqkv, const float *delta, const float *dout, const float *qkv, const float *lse,
-	int positions, int heads, int keyHeads, int size, float scale, int wide) {
+	int positions, int heads, int keyHeads, int size, float scale, int tile, int wide) {
 	const int THREADS = R * 4, COLUMNS = C / 16;
 	__shared__ __align__(16) float keys[R * D], values[R * D], other[C * D], scores[R * C], logSums[C], deltas[C];
 	int tx = threadIdx.x % 16, ty = threadIdx.x / 16, stride = (heads + 2 * keyHeads) * size, width = heads * size, group = heads / keyHeads;
-	int first = blockIdx.x * R, count = min(R, positions - first);
+	int first = (tile + blockIdx.x) * R, count = min(R, positions - first);
 	Heads shared(blockIdx.z, 0, blockIdx.y, positions, heads, keyHeads, size, stride);
 	loadTile<R, D, 4, THREADS>(keys, qkv + shared.keys + (i64)first * stride, stride, count, size, wide);
 	loadTile<R, D, 4, THREADS>(values, qkv + shared.values + (i64)first * stride, stride, count, size, wide);
@@ -369,18 +370,18 @@ __device__ inline void keyGrad(float *dqkv, const float *delta, const float *dou
 // multiprocessor shall have room for, which bounds the registers.
 #define ATTENTION(d, r, c, blocks) \
 	extern "C" __global__ void __launch_bounds__(r * 4, blocks) attention_##d(float *out, float *lse, const float *qkv, \
-		int positions, int from, int heads, int keyHeads, int size, float scale, int wide) { \
-		attention<d, r, c>(out, lse, qkv, positions, from, heads, keyHeads, size, scale, wide); \
+		int positions, int from, int heads, int keyHeads, int size, float scale, int last, int wide) { \
+		attention<d, r, c>(out, lse, qkv, positions, from, heads, keyHeads, size, scale, last, wide); \
 	}
 
 #define ATTENTION_GRAD(d, r, c, blocks) \
 	extern "C" __global__ void __launch_bounds__(r * 4, blocks) query_grad_##d(float *dqkv, float *delta, const float *dout, const float *qkv, const float *out, \
-		const float *lse, int positions, int heads, int keyHeads, int size, float scale, int wide) { \
-		queryGrad<d, r, c>(dqkv, delta, dout, qkv, out, lse, positions, heads, keyHeads, size, scale, wide); \
+		const float *lse, int positions, int heads, int keyHeads, int size, float scale, int last, int wide) { \
+		queryGrad<d, r, c>(dqkv, delta, dout, qkv, out, lse, positions, heads, keyHeads, size, scale, last, wide); \
 	} \
 	extern "C" __global__ void __launch_bounds__(r * 4, blocks) key_grad_##d(float *dqkv, const float *delta, const float *dout, const float *qkv, \
-		const float *lse, int positions, int heads, int keyHeads, int size, float scale, int wide) { \
-		keyGrad<d, r, c>(dqkv, delta, dout, qkv, lse, positions, heads, keyHeads, size, scale, wide); \
+		const float *lse, int positions, int heads, int keyHeads, int size, float scale, int tile, int wide) { \
+		keyGrad<d, r, c>(dqkv, delta, dout, qkv, lse, positions, heads, keyHeads, size, scale, tile, wide); \
 	}
 
 ATTENTION(32, 32, 32, 5)
