@@ -113,11 +113,13 @@ func elementwise(r *rig, n int) {
 	r.check("gelu beside its gradient in place", again, wantGELU, curve)
 }
 
-// squares sums few values among zeros, so that none may be left out, and so many that a sum in parts has parts of parts.
+// squares sums few values among zeros, so that none may be left out or taken for one beside it, and so many that a sum in
+// parts has parts of parts.
 func squares(r *rig) {
 	few, many := make([]float32, 1<<14), make([]float32, 300<<14)
 	for i := 0; i < len(few); i += 256 {
-		few[i] = float32(1 + i/256)
+		few[i] = float32(8 + i/256*29%64)
+		few[i+255] = few[i]
 	}
 	for i := range many {
 		many[i] = float32(i%1021) - 500
@@ -181,8 +183,11 @@ func adamW(r *rig, n int) {
 	op := compute.AdamW{
 		Params: r.buffer(p), M: r.buffer(m), V: r.buffer(v),
 		LR: 2e-3, Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, WeightDecay: 0.1, GradScale: 0.7,
-		Decay: []compute.Range{{From: n / 9, To: n / 8}, {From: n / 7, To: n / 6}, {From: n / 5, To: n / 3}, {From: n / 2, To: n}},
 	}
+	for i := range 12 {
+		op.Decay = append(op.Decay, compute.Range{From: n * i / 120, To: n*i/120 + n/240})
+	}
+	op.Decay = append(op.Decay, []compute.Range{{From: n / 9, To: n / 8}, {From: n / 7, To: n / 6}, {From: n / 5, To: n / 3}, {From: n / 2, To: n}}...)
 	wp, wm, wv := widen(p), widen(m), widen(v)
 	for step := 1; step <= 3; step++ {
 		g := r.normal(n, 1)

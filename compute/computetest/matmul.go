@@ -37,7 +37,7 @@ func matmulScenarios() []scenario {
 	for _, s := range [][2]int{{1, 1}, {2, 5}, {7, 3}, {16, 40}, {33, 65}, {50, 20}, {97, 31}, {128, 128}} {
 		all = append(all, scenario{named("symmetric product/%dx%d", s[0], s[1]), func(r *rig) { matmulSymmetric(r, s[0], s[1]) }})
 	}
-	for _, s := range [][2]int{{1, 1}, {5, 3}, {33, 65}, {200, 130}} {
+	for _, s := range [][2]int{{1, 1}, {5, 3}, {33, 65}, {200, 130}, {650, 3}} {
 		all = append(all, scenario{named("bias gradient/%dx%d", s[0], s[1]), func(r *rig) { biasGrad(r, s[0], s[1]) }})
 	}
 	return all

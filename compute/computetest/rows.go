@@ -9,7 +9,7 @@ import (
 
 func layerNormScenarios() []scenario {
 	var all []scenario
-	for _, s := range [][2]int{{1, 1}, {3, 2}, {5, 16}, {17, 33}, {40, 100}, {64, 128}, {9, 771}} {
+	for _, s := range [][2]int{{1, 1}, {3, 2}, {5, 16}, {17, 33}, {40, 100}, {64, 128}, {9, 771}, {70, 5}} {
 		all = append(all, scenario{named("layer norm/%dx%d", s[0], s[1]), func(r *rig) { layerNorm(r, s[0], s[1]) }})
 	}
 	return all

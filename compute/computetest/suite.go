@@ -144,7 +144,7 @@ func (r *rig) buffer(values []float32) compute.Buffer {
 	}
 	padded := make([]float32, whole.Len())
 	for i := range padded {
-		padded[i] = guardValue(i)
+		padded[i] = math.Float32frombits(guardBits(i))
 	}
 	copy(padded[guard:], values)
 	r.dev.Upload(whole, padded)
@@ -152,7 +152,8 @@ func (r *rig) buffer(values []float32) compute.Buffer {
 	return whole.Slice(guard, guard+len(values))
 }
 
-func guardValue(i int) float32 { return -12345 - float32(i) }
+// guardBits are those of a NaN, so that a product with zero shows who reads beside a buffer.
+func guardBits(i int) uint32 { return 0x7fc00000 + uint32(i) }
 
 // in returns an input buffer of the values; finish checks that they stay.
 func (r *rig) in(values []float32) compute.Buffer {
@@ -239,7 +240,7 @@ func (r *rig) finish() {
 		got := r.read(h.whole)
 		for i := range guard {
 			for _, at := range []int{i, len(got) - 1 - i} {
-				if got[at] != guardValue(at) {
+				if math.Float32bits(got[at]) != guardBits(at) {
 					r.t.Fatalf("wrote beside a buffer: offset %d of %d", at-guard, len(got)-2*guard)
 				}
 			}
