@@ -203,6 +203,9 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 		p.slot, p.begun, p.granted = e.Slot, false, nil
 	case coordinator.SetState:
 		p.life.State, p.life.Reason = e.State, e.Reason
+		if e.State == wire.StateDraining {
+			p.toPipe(stage.Leaves{})
+		}
 		p.log.Info("state", "is", e.State.String(), "reason", e.Reason)
 	case coordinator.StartSync:
 		p.loadData(ctx)
@@ -213,9 +216,7 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 			p.worker.Orders.Put(worker.Halt{})
 			p.remember()
 		}
-		if p.pipe != nil {
-			p.pipe.Inbox.Put(stage.Unserved{})
-		}
+		p.toPipe(stage.Unserved{})
 		p.life.Halted = e.Reason
 	case coordinator.SendHeartbeat:
 		p.heartbeat(e)

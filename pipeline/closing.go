@@ -296,7 +296,6 @@ func (t *Trainer) stepDone() {
 	for _, m := range slices.Clone(t.micros) {
 		t.end(m, Counted)
 	}
-	t.do(StepDone{Step: t.step.number})
 	t.step = step{number: t.step.number + 1, first: t.next, try: t.step.try}
 }
 

@@ -51,9 +51,6 @@ type (
 		NormSq             float64
 	}
 
-	// StepDone says that every member that is there applied the step.
-	StepDone struct{ Step uint64 }
-
 	// Outage says that nobody serves a stage that is needed, and since when.
 	Outage struct {
 		Stage int
@@ -124,9 +121,6 @@ type (
 
 	// Clear throws away the sum and what Reduce made.
 	Clear struct{}
-
-	// Drained says that nothing is held any more: the peer may leave the stage.
-	Drained struct{ Reason string }
 )
 
 func (Send) effect()      {}
@@ -134,7 +128,6 @@ func (Note) effect()      {}
 func (Draw) effect()      {}
 func (Release) effect()   {}
 func (Decide) effect()    {}
-func (StepDone) effect()  {}
 func (Outage) effect()    {}
 func (Compute) effect()   {}
 func (Add) effect()       {}
@@ -143,7 +136,6 @@ func (InnerStep) effect() {}
 func (Reduce) effect()    {}
 func (ApplyStep) effect() {}
 func (Clear) effect()     {}
-func (Drained) effect()   {}
 
 func (e Send) String() string { return fmt.Sprintf("%s to %s", Describe(e.Message), e.To.Short()) }
 func (e Note) String() string { return "note: " + e.Text }
@@ -155,8 +147,7 @@ func (e Release) String() string {
 func (e Decide) String() string {
 	return fmt.Sprintf("decide %d.%d.%d on %v, norm² %g", e.Step, e.Try, e.Edition, e.Micros, e.NormSq)
 }
-func (e StepDone) String() string { return fmt.Sprintf("step %d is done", e.Step) }
-func (e Outage) String() string   { return fmt.Sprintf("outage of stage %d for %v", e.Stage, e.For) }
+func (e Outage) String() string { return fmt.Sprintf("outage of stage %d for %v", e.Stage, e.For) }
 
 func (e Compute) String() string {
 	if e.Backward {
@@ -174,5 +165,4 @@ func (e Reduce) String() string {
 func (e ApplyStep) String() string {
 	return fmt.Sprintf("apply step %d, norm² %g", e.Step, e.NormSq)
 }
-func (Clear) String() string     { return "clear" }
-func (e Drained) String() string { return "drained: " + e.Reason }
+func (Clear) String() string { return "clear" }

@@ -110,8 +110,9 @@ type (
 	// synchronous mode when the version differs. No step may be under way.
 	Moved struct{ Version uint64 }
 
-	// Drain says that this peer is to leave its stage.
-	Drain struct{ Reason string }
+	// Leave says that this peer leaves its stage: no call comes any more. What it
+	// has not counted others compute.
+	Leave struct{}
 )
 
 func (Tick) event()          {}
@@ -131,7 +132,7 @@ func (Reduced) event()       {}
 func (ReduceFailed) event()  {}
 func (Stepped) event()       {}
 func (Moved) event()         {}
-func (Drain) event()         {}
+func (Leave) event()         {}
 
 func (Tick) String() string       { return "tick" }
 func (e From) String() string     { return fmt.Sprintf("from %s: %s", e.Peer.Short(), Describe(e.Message)) }
@@ -159,7 +160,7 @@ func (e ReduceFailed) String() string {
 }
 func (e Stepped) String() string { return fmt.Sprintf("stepped to %d", e.Version) }
 func (e Moved) String() string   { return fmt.Sprintf("moved to %d", e.Version) }
-func (e Drain) String() string   { return fmt.Sprintf("drain: %s", e.Reason) }
+func (Leave) String() string     { return "leave" }
 
 // Describe returns a message as one line of a log or transcript.
 func Describe(m wire.StageMessage) string {

@@ -22,6 +22,7 @@ type schedule struct {
 	compute  time.Duration // of a forward pass
 	latency  time.Duration // at most
 	faults   []faultAt
+	load     time.Duration // of a server's weights, at most
 	calm     time.Duration
 	bug      string
 }
@@ -47,11 +48,12 @@ const (
 	cutLink
 	moveServer
 	duplicates // of small messages
+	strangers  // say what they may not
 	faultKinds
 )
 
 func (k faultKind) String() string {
-	return [...]string{"kill server", "kill trainer", "crash server", "crash trainer", "freeze server", "freeze trainer", "slow server", "cut", "move", "duplicates"}[k]
+	return [...]string{"kill server", "kill trainer", "crash server", "crash trainer", "freeze server", "freeze trainer", "slow server", "cut", "move", "duplicates", "strangers"}[k]
 }
 
 func newSchedule(seed uint64) schedule {
@@ -60,7 +62,7 @@ func newSchedule(seed uint64) schedule {
 	s := schedule{
 		mode: Mode(rng.IntN(2)), stages: pick(1, 4), peers: pick(1, 3), trainers: 1, batch: pick(1, 5), inFlight: pick(1, 5), perPeer: pick(1, 3),
 		queue: pick(1, 5), held: pick(1, 3), compute: time.Duration(pick(100, 600)) * time.Millisecond, latency: time.Duration(pick(5, 200)) * time.Millisecond,
-		calm: time.Duration(pick(10, 40)) * time.Second,
+		load: time.Duration(pick(1, 5000)) * time.Millisecond, calm: time.Duration(pick(10, 40)) * time.Second,
 	}
 	if s.mode == LocalSteps {
 		s.trainers = pick(1, 3)
@@ -95,7 +97,7 @@ func (w *world) kill(h *host) {
 	if h.trainer == nil {
 		w.after(w.between(12*time.Second), func() {
 			if !h.alive {
-				w.startServer(h, Online)
+				w.startServer(h)
 			}
 		})
 		return
@@ -137,52 +139,43 @@ func (w *world) strike(f faultAt) {
 			w.later(pair[1], min(f.long, 3*time.Second), PeerDown{pair[0].id})
 		}
 	case moveServer:
-		if server.alive && server.state == Online {
+		if server.alive && !server.leaves {
 			w.move(server)
 		}
 	case duplicates:
 		trainer.twice = true
 		w.after(f.long, func() { trainer.twice = false })
+	case strangers:
+		for at := time.Duration(0); at < f.long; at += time.Second {
+			w.after(at, w.strangersSpeak)
+		}
 	}
 }
 
-// move drains a server; when it is drained it goes on in another stage, unless
-// it is the last one there.
+// move has a server leave for another stage, unless it is the last one in its own. It is
+// listed for a while after it has said that it leaves.
 func (w *world) move(h *host) {
 	others := 0
 	for _, o := range w.servers {
-		if o != h && o.alive && o.stage == h.stage && o.state == Online {
+		if o != h && o.alive && o.stage == h.stage && !o.leaves {
 			others++
 		}
 	}
 	if others == 0 || w.plan.stages == 1 {
 		return
 	}
-	h.state, h.drainBy = Leaving, w.now+worldLimits().Drain
-	w.announce(h)
-	if w.plan.bug == "mover does not wait until it is drained" {
-		w.step(h, Drain{"moved"})
-		if h.alive {
-			w.arrive(h)
-		}
-		return
-	}
-	w.step(h, Drain{"moved"})
-}
-
-func (w *world) arrive(h *host) {
-	w.referee.left(w, h)
-	h.stage = (h.stage + 1 + w.rng.IntN(w.plan.stages-1)) % w.plan.stages
-	w.startServer(h, Joining)
+	h.leaves = true
+	w.step(h, Leave{})
 	life := h.life
 	w.after(w.between(5*time.Second), func() {
-		if h.life == life && h.alive {
-			h.state = Online
-			if w.plan.mode == Synchronous {
-				w.step(h, Moved{w.referee.head()})
-			}
-			w.announce(h)
+		if h.life != life {
+			return
 		}
+		h.state = Leaving
+		w.announce(h)
+		w.referee.died(h) // what it counted since its last step
+		h.stage = (h.stage + 1 + w.rng.IntN(w.plan.stages-1)) % w.plan.stages
+		w.startServer(h)
 	})
 }
 
@@ -219,6 +212,6 @@ func (w *world) ensureStages() {
 		}
 		h := &host{id: wire.PeerID{byte(len(w.servers) + 1), 0x5e}, stage: stage, slow: 1}
 		w.servers = append(w.servers, h)
-		w.startServer(h, Online)
+		w.startServer(h)
 	}
 }

@@ -47,7 +47,6 @@ type Limits struct {
 	Outage   time.Duration // a stage without reachable peers, before it is said
 	Ban      time.Duration // the first; doubles with each failure in a row
 	BanMost  time.Duration
-	Drain    time.Duration // a server that leaves its stage waits for what it holds
 	SayAgain time.Duration // between two notes about the same wait
 }
 
@@ -56,13 +55,13 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Call: 30 * time.Second, CallMin: 2 * time.Second, Accept: 2 * time.Second, Close: 2 * time.Minute, Held: time.Minute,
-		GiveUp: 10 * time.Minute, Outage: 5 * time.Second, Ban: 15 * time.Second, BanMost: 10 * time.Minute, Drain: time.Minute,
+		GiveUp: 10 * time.Minute, Outage: 5 * time.Second, Ban: 15 * time.Second, BanMost: 10 * time.Minute,
 		SayAgain: time.Minute,
 	}
 }
 
 func (l Limits) validate() error {
-	for _, d := range []time.Duration{l.Call, l.CallMin, l.Accept, l.Close, l.Held, l.GiveUp, l.Outage, l.Ban, l.BanMost, l.Drain, l.SayAgain} {
+	for _, d := range []time.Duration{l.Call, l.CallMin, l.Accept, l.Close, l.Held, l.GiveUp, l.Outage, l.Ban, l.BanMost, l.SayAgain} {
 		if d <= 0 {
 			return fmt.Errorf("pipeline: a limit of %v; each must be positive (see DefaultLimits)", d)
 		}

@@ -72,7 +72,7 @@ const (
 	Stay     Action = iota
 	Intend          // publish the intent; look again when due
 	Withdraw        // take the intent back
-	Move            // drain, then fetch the other stage's state
+	Move            // leave, then fetch the other stage's state
 )
 
 func (a Action) String() string {

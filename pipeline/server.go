@@ -54,10 +54,6 @@ type Server struct {
 	served  uint64
 	behind  map[uint64]uint64 // backward calls by versions since their forward pass, up to 16
 
-	drain   string // why this peer leaves; "" when it stays
-	drainBy time.Time
-	drained bool
-
 	now     time.Time
 	effects []Effect
 }
@@ -106,17 +102,13 @@ func (s *Server) Step(now time.Time, ev Event) []Effect {
 		s.stepped(e.Version)
 	case Moved:
 		s.moved(e.Version)
-	case Drain:
-		if s.drain == "" {
-			s.drain, s.drainBy = e.Reason, now.Add(s.cfg.Limits.Drain)
-			s.note("leaves stage %d: %s", s.cfg.Stage, e.Reason)
-		}
+	case Leave:
+		s.leave()
 	case Tick, Announced, Drawn, NotDrawn, Failed, Decided, Restart, Stop:
 	}
 	s.expire()
 	s.work()
 	s.sendAway()
-	s.leave()
 	effects := s.effects
 	s.effects = nil
 	return effects
@@ -154,10 +146,7 @@ func (s *Server) message(from wire.PeerID, msg wire.StageMessage) {
 	}
 }
 
-const (
-	otherStage = "this peer serves another stage"
-	leaving    = "it leaves the stage"
-)
+const otherStage = "this peer serves another stage"
 
 // called queues a call or refuses it.
 func (s *Server) called(from wire.PeerID, c *wire.StageCall) {
@@ -180,8 +169,6 @@ func (s *Server) called(from wire.PeerID, c *wire.StageCall) {
 		return
 	}
 	switch {
-	case s.drain != "":
-		s.refuse(from, k, wire.StageMoving, leaving)
 	case len(s.queue) >= s.cfg.Queue:
 		s.refuse(from, k, wire.StageBusy, "its queue is full")
 	default:
@@ -449,26 +436,14 @@ func (s *Server) expire() {
 	s.expireStep()
 }
 
-// leave says when a peer that drains has nothing left, or has waited enough.
+// leave gives back what does not count yet, so that others compute it at once.
 func (s *Server) leave() {
-	if s.drain == "" || s.drained {
-		return
-	}
-	busy := s.running != nil || s.steps.stepping || len(s.held) > 0 || len(s.queue) > 0 || (s.cfg.Mode == Synchronous && len(s.sum) > 0)
-	late := !s.now.Before(s.drainBy)
-	if busy && !late {
-		return
-	}
-	if !late && len(s.sum) > 0 {
-		s.innerStep()
-		return
-	}
-	s.drained = true
-	if late && busy {
-		s.note("leaves stage %d with work undone: %d calls, %d held, %d counted", s.cfg.Stage, len(s.queue), len(s.held), len(s.sum))
-	}
+	const leaving = "it leaves the stage"
 	s.empty(wire.StageMoving, leaving)
-	s.do(Drained{Reason: s.drain})
+	if j := s.running; j != nil && !s.adding && !j.dropped {
+		j.dropped = true
+		s.refuse(j.from, j.call.Key, wire.StageMoving, leaving)
+	}
 }
 
 // Deadline returns when Tick is due; zero: never.
@@ -478,9 +453,6 @@ func (s *Server) Deadline() time.Time {
 		if !j.accepted {
 			next = earlier(next, j.until)
 		}
-	}
-	if s.drain != "" && !s.drained {
-		next = earlier(next, s.drainBy)
 	}
 	return next
 }

@@ -77,15 +77,14 @@ type ServerSnapshot struct {
 	Seconds float64 // of a forward pass, moving average
 	// Behind counts backward calls by how many versions the weights had moved
 	// since the forward pass; index 16 holds that and more.
-	Behind  []uint64
-	Leaving string // why; "" when it stays
+	Behind []uint64
 }
 
 // Snapshot returns the present view.
 func (s *Server) Snapshot() ServerSnapshot {
 	v := ServerSnapshot{
 		Stage: s.cfg.Stage, Version: s.version, Queue: len(s.queue), Held: len(s.held), Counted: len(s.sum), Served: s.served,
-		Wait: s.wait.value(), Seconds: s.took.value(), Leaving: s.drain,
+		Wait: s.wait.value(), Seconds: s.took.value(),
 	}
 	for n, count := range s.behind {
 		if short := int(n) + 1 - len(v.Behind); short > 0 {

@@ -174,7 +174,7 @@ func (s *scripted) event(r *reader) Event {
 		if r.byte()%8 > 0 {
 			return Tick{}
 		}
-		return Drain{"r"}
+		return Leave{}
 	case 18:
 		if len(s.sent) > 0 {
 			return From{r.peer(), s.sent[int(r.byte())%len(s.sent)]}

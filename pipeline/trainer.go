@@ -114,8 +114,8 @@ func (t *Trainer) Step(now time.Time, ev Event) []Effect {
 	case Restart:
 		t.restart(e.Step)
 	case Stop:
-		t.stopped = true
-	case Tick, Computed, ComputeFailed, Added, Reduced, ReduceFailed, Stepped, Moved, Drain:
+		t.stop()
+	case Tick, Computed, ComputeFailed, Added, Reduced, ReduceFailed, Stepped, Moved, Leave:
 	}
 	t.expire()
 	t.accepts()
@@ -284,6 +284,16 @@ func (t *Trainer) notDrawn(e NotDrawn) {
 	t.redraw = m.redraw
 	if t.nodata == 1 {
 		t.note("no data for micro-batch %d: %s", e.Micro, e.Reason)
+	}
+}
+
+// stop ends drawing, of what waits for windows too.
+func (t *Trainer) stop() {
+	t.stopped = true
+	for _, m := range slices.Clone(t.micros) {
+		if m.drawing && !m.redraw.IsZero() {
+			t.notDrawn(NotDrawn{Micro: m.number})
+		}
 	}
 }
 

@@ -298,8 +298,8 @@ func (s *serverStory) event(t *testing.T, d *datadriven.TestData) Event {
 		return Stepped{number(t, d, "version", s.server.version+1)}
 	case "moved":
 		return Moved{number(t, d, "version", s.server.version+1)}
-	case "drain":
-		return Drain{"stage 2 is short"}
+	case "leave":
+		return Leave{}
 	case "down":
 		return PeerDown{from}
 	}

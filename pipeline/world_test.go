@@ -38,8 +38,7 @@ type host struct {
 	seq     uint64
 	slow    float64
 	frozen  time.Duration // until
-	drainBy time.Duration
-	crash   int // dies after that many effects; 0: does not
+	crash   int           // dies after that many effects; 0: does not
 	timer   int
 	twice   bool
 	links   map[wire.PeerID]time.Duration // when the newest message arrives there
@@ -49,6 +48,8 @@ type host struct {
 
 	stage   int
 	state   PeerState
+	serving bool // its weights are there; others take it for a server before that
+	leaves  bool
 	server  *Server
 	calls   map[wire.StageKey]*keptCall
 	sum     []MicroID
@@ -109,7 +110,7 @@ func (e *events) Pop() any {
 func worldLimits() Limits {
 	return Limits{
 		Call: 4 * time.Second, CallMin: time.Second, Accept: time.Second, Close: 8 * time.Second, Held: 12 * time.Second, GiveUp: time.Minute,
-		Outage: 2 * time.Second, Ban: 2 * time.Second, BanMost: 16 * time.Second, Drain: 20 * time.Second, SayAgain: 20 * time.Second,
+		Outage: 2 * time.Second, Ban: 2 * time.Second, BanMost: 16 * time.Second, SayAgain: 20 * time.Second,
 	}
 }
 
@@ -119,7 +120,7 @@ func newWorld(seed uint64, plan schedule) *world {
 		for range plan.peers {
 			h := &host{id: wire.PeerID{byte(len(w.servers) + 1), 0x5e}, stage: stage, slow: 0.5 + w.rng.Float64()}
 			w.servers = append(w.servers, h)
-			w.startServer(h, Online)
+			w.startServer(h)
 		}
 	}
 	for range plan.trainers {
@@ -237,23 +238,30 @@ func (w *world) dump() string {
 	return b.String()
 }
 
-// startServer starts or restarts a server. In synchronous mode its weights are
-// those of the newest step that stands.
-func (w *world) startServer(h *host, state PeerState) {
-	h.alive, h.state, h.crash, h.frozen = true, state, 0, 0
+// startServer starts or restarts a server, which is listed at once and serves when its
+// weights are there. In synchronous mode they are those of the newest step that stands.
+func (w *world) startServer(h *host) {
+	h.alive, h.state, h.serving, h.leaves, h.crash, h.frozen = true, Online, false, false, 0, 0
 	h.life++
 	h.links, h.cuts = map[wire.PeerID]time.Duration{}, map[wire.PeerID]time.Duration{}
 	h.calls, h.sum, h.reduce, h.reduced = map[wire.StageKey]*keptCall{}, nil, nil, nil
 	var err error
 	h.server, err = NewServer(ServerConfig{
 		Stage: h.stage, Stages: w.plan.stages, Mode: w.plan.mode, Queue: w.plan.queue, Held: w.plan.held, Batch: w.plan.batch,
-		Version: w.referee.head(), Limits: worldLimits(),
+		Limits: worldLimits(),
 	})
 	if err != nil {
 		w.fail("%v", err)
 	}
-	w.say("server %s starts in stage %d, %v", h.id.Short(), h.stage, state)
+	w.say("server %s starts in stage %d", h.id.Short(), h.stage)
 	w.announce(h)
+	life := h.life
+	w.after(w.between(max(1, w.plan.load)), func() {
+		if h.life == life {
+			h.serving = true
+			w.step(h, Moved{w.referee.head()})
+		}
+	})
 }
 
 func (w *world) newTrainer() *host {

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"testing"
+	"time"
 
 	"dunlin/peer/mailbox"
 	"dunlin/peer/worker"
+	"dunlin/pipeline"
 	"dunlin/recipe"
 	"dunlin/recipe/recipetest"
 	"dunlin/wire"
@@ -237,4 +239,42 @@ func TestSumsOfOthersAreNotKept(t *testing.T) {
 	}
 	tell(p, worker.StageStepped{Version: 1})
 	give(member, 0, 0) // of a step that is made
+}
+
+// TestLeavingPeerSendsCallsAway has a peer leave: what it holds and what comes is given
+// back, no step is closed with it, and its trainer begins nothing more.
+func TestLeavingPeerSendsCallsAway(t *testing.T) {
+	p, out := remotePipe(t, 1, true)
+	serving(p, nil)
+	key := wire.StageKey{Trainer: trains, Stage: 1, Attempt: 1}
+	call(p, key, true)
+	tell(p, worker.PassComputed{Key: key, Answer: worker.MakeAnswer(worker.AnswerBackward, 0, nil)})
+	out.take()
+	tell(p, Unserved{})
+	tell(p, Leaves{})
+	if got := out.take(); len(got) != 1 || *got[0].Message.(*wire.StageCounted) != (wire.StageCounted{Key: key, Fate: wire.StageGivenUp}) {
+		t.Errorf("it leaves with %v", got)
+	}
+	key.Attempt++
+	call(p, key, true)
+	if got := out.take(); len(got) != 1 || got[0].Message.(*wire.StageRefusal).Code != wire.StageMoving {
+		t.Errorf("a call is answered with %v", got)
+	}
+	hear(p, first, closeOf(trains, 0), nil)
+	if got := out.take(); len(got) != 1 || !got[0].Message.(*wire.StageMissing).Behind {
+		t.Errorf("a close is answered with %v", got)
+	}
+
+	p, _ = remotePipe(t, 0, false)
+	text, err := NewText(p.spec, make([]byte, 4000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serving(p, text)
+	tell(p, Leaves{})
+	for _, e := range p.trainer.machine.Step(time.Now().Add(2*time.Second), pipeline.Tick{}) {
+		if _, draw := e.(pipeline.Draw); draw {
+			t.Errorf("a leaving trainer does %v", e)
+		}
+	}
 }

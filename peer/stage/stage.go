@@ -38,6 +38,7 @@ type Pipe struct {
 	server    *pipeline.Server
 	trainer   *trainer // nil where there is none
 	serving   bool
+	leaves    bool
 	calls     map[wire.StageKey]*wire.Cargo     // taken in and not yet dropped
 	answers   map[wire.StageKey][]byte          // computed and not yet sent
 	windows   map[pipeline.MicroID][]wire.Range // counted and not yet stepped on
@@ -80,6 +81,8 @@ type (
 	Served struct{ Slot wire.Slot }
 	// Unserved says that nothing is to be computed for a while.
 	Unserved struct{}
+	// Leaves says that this peer leaves its stage.
+	Leaves struct{}
 	// Equipped says that the worker is there and hands over its orders and, at the first stage, the text.
 	Equipped struct {
 		Worker *mailbox.Mailbox[any]
@@ -234,6 +237,10 @@ func (p *Pipe) handle(ev any) {
 		p.serve(ev.Slot)
 	case Unserved:
 		p.serving = false
+	case Leaves:
+		p.serving, p.leaves = false, true
+		p.toServer(pipeline.Leave{})
+		p.toTrainer(pipeline.Stop{}) // what is under way others finish
 	case worker.Grant:
 		if p.trainer == nil {
 			return
@@ -393,6 +400,9 @@ func (p *Pipe) admit(from wire.PeerID, call *wire.StageCall, cargo []byte) *wire
 	refuse := func(code wire.StageRefusalCode, reason string) *wire.StageRefusal {
 		return &wire.StageRefusal{Key: call.Key, Code: code, Reason: reason[:min(len(reason), wire.MaxReason)]}
 	}
+	if p.leaves { // for good: trainers look elsewhere at once
+		return refuse(wire.StageMoving, "it leaves the stage")
+	}
 	if why := p.untaken(from, call.Key.Trainer); why != "" {
 		return refuse(wire.StageBusy, why)
 	}
@@ -448,7 +458,6 @@ func (p *Pipe) do(effect pipeline.Effect) {
 		p.worker.Put(worker.ClearOrder{})
 	case pipeline.Decide: // the next rounds bring peers together that did not all hear of it
 		p.toTrainer(pipeline.Decided{Step: e.Step, Try: e.Try, Edition: e.Edition})
-	case pipeline.Drained, pipeline.StepDone:
 	}
 }
 
