@@ -17,6 +17,7 @@ type step struct {
 	phase         stepPhase
 	members       [][]member // by stage; of the edition that is open
 	left          []left     // out of the next edition
+	unsummed      int        // times that adding up failed
 	sends         int
 	retry         time.Time // no edition before
 	failures      int
@@ -143,6 +144,10 @@ func (t *Trainer) reduced(from wire.PeerID, msg *wire.StageReduced) {
 	for _, stage := range st.members { // in order of stages, as the protocol has it
 		st.normSq += stage[0].normSq
 	}
+	if !isNormSq(st.normSq) {
+		t.notSummed("the gradient is not finite")
+		return
+	}
 	st.phase, st.deadline = stepDeciding, t.now.Add(t.cfg.Limits.Close)
 	t.decide()
 }
@@ -171,11 +176,32 @@ func (t *Trainer) missing(from wire.PeerID, msg *wire.StageMissing) {
 			t.again(p)
 		}
 	}
+	reason := from.Short() + ": " + msg.Reason
+	if !msg.Behind && len(msg.Micros) == 0 {
+		t.notSummed(reason)
+		return
+	}
 	if msg.Behind {
 		st.left = append(st.left, left{int(msg.Stage), from})
 	}
-	t.reopen(from.Short() + ": " + msg.Reason)
+	t.reopen(reason)
 }
+
+// maxUnsummed is how often adding up is tried again on the same micro-batches.
+const maxUnsummed = 5
+
+// notSummed tries again to add up, and at last with other micro-batches: what these give
+// may not be finite.
+func (t *Trainer) notSummed(reason string) {
+	if t.step.unsummed++; t.step.unsummed > maxUnsummed {
+		t.drop(reason, t.step.number)
+		return
+	}
+	t.reopen(reason)
+}
+
+// isNormSq reports whether a number can be a squared norm.
+func isNormSq(x float64) bool { return x >= 0 && !math.IsInf(x, 1) }
 
 // memberGone goes on without a peer. Before the step is decided that takes
 // another edition; afterwards the peer fetches what it missed when it is back.
@@ -333,13 +359,4 @@ func (t *Trainer) drop(reason string, number uint64) {
 	}
 	t.micros, t.step.first, t.step.number = nil, t.next, number
 	t.newTry()
-}
-
-// restart begins at a step that the run's log names.
-func (t *Trainer) restart(number uint64) {
-	if t.cfg.Mode != Synchronous {
-		return
-	}
-	t.drop("the run goes on elsewhere", number)
-	t.redraw, t.nodata = time.Time{}, 0
 }

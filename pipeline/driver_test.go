@@ -66,11 +66,8 @@ func (w *world) doTrainer(h *host, e Effect) {
 		if w.referee.decide(slot, d) {
 			w.later(h, w.between(300*time.Millisecond), Decided{e.Step, e.Try, e.Edition})
 			w.followLog(e.Step)
-			for _, o := range w.trainers {
-				if o != h && o.alive && o.trainer.step.number <= e.Step { // it reads the log too
-					w.later(o, w.between(time.Second), Restart{e.Step + 1})
-				}
-			}
+		} else {
+			w.after(0, func() { w.kill(h) }) // another's step stands; its process begins anew
 		}
 	case Outage, Note:
 	}

@@ -64,10 +64,6 @@ type (
 	// Decided answers Decide: the step stands.
 	Decided struct{ Step, Try, Edition uint64 }
 
-	// Restart drops everything and begins at a step: the run's log says that this
-	// is the next one, since state was restored or another trainer's step stands.
-	Restart struct{ Step uint64 }
-
 	// Stop ends drawing: what is under way is finished, in synchronous mode the step.
 	Stop struct{}
 )
@@ -123,7 +119,6 @@ func (Drawn) event()         {}
 func (NotDrawn) event()      {}
 func (Failed) event()        {}
 func (Decided) event()       {}
-func (Restart) event()       {}
 func (Stop) event()          {}
 func (Computed) event()      {}
 func (ComputeFailed) event() {}
@@ -144,7 +139,6 @@ func (e Drawn) String() string    { return fmt.Sprintf("drawn m%d", e.Micro) }
 func (e NotDrawn) String() string { return fmt.Sprintf("not drawn m%d: %s", e.Micro, e.Reason) }
 func (e Failed) String() string   { return fmt.Sprintf("failed %v: %s", e.Key, e.Reason) }
 func (e Decided) String() string  { return fmt.Sprintf("decided %d.%d.%d", e.Step, e.Try, e.Edition) }
-func (e Restart) String() string  { return fmt.Sprintf("restart at step %d", e.Step) }
 func (Stop) String() string       { return "stop" }
 func (e Computed) String() string { return fmt.Sprintf("computed %v in %v", e.Key, e.Took) }
 func (e ComputeFailed) String() string {
@@ -187,6 +181,9 @@ func Describe(m wire.StageMessage) string {
 	case *wire.StageAnswer:
 		return fmt.Sprintf("answer %v at version %d", m.Key, m.Version)
 	case *wire.StageRefusal:
+		if m.Version > 0 {
+			return fmt.Sprintf("refuse %v at version %d: %s %s", m.Key, m.Version, m.Code, m.Reason)
+		}
 		return fmt.Sprintf("refuse %v: %s %s", m.Key, m.Code, m.Reason)
 	case *wire.StageCounted:
 		fate := map[wire.StageFate]string{wire.StageInSum: "counted", wire.StageGivenUp: "given up", wire.StageUnknown: "unknown"}[m.Fate]

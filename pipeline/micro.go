@@ -172,6 +172,9 @@ func (t *Trainer) answered(m *micro, p *part, msg *wire.StageAnswer) {
 	}
 }
 
+// maxStep is above all steps that a server is believed to have made.
+const maxStep = 1 << 48
+
 // refused asks somebody else, or later. Only a peer that cannot compute is at fault.
 func (t *Trainer) refused(m *micro, p *part, msg *wire.StageRefusal) {
 	stage := m.stageOf(p)
@@ -195,6 +198,10 @@ func (t *Trainer) refused(m *micro, p *part, msg *wire.StageRefusal) {
 	case msg.Code == wire.StageMoving:
 		w.refused(s, t.now)
 		s.state, p.state = Leaving, partIdle
+	case msg.Code == wire.StageStale && t.cfg.Mode == Synchronous && msg.Version > t.step.number && msg.Version < maxStep:
+		w.refused(s, t.now)
+		p.state = partIdle
+		t.drop("the step was made before", msg.Version)
 	case msg.Code == wire.StageStale:
 		w.refused(s, t.now)
 		s.busy = t.now.Add(busyMost)

@@ -104,7 +104,7 @@ func (s *Server) Step(now time.Time, ev Event) []Effect {
 		s.moved(e.Version)
 	case Leave:
 		s.leave()
-	case Tick, Announced, Drawn, NotDrawn, Failed, Decided, Restart, Stop:
+	case Tick, Announced, Drawn, NotDrawn, Failed, Decided, Stop:
 	}
 	s.expire()
 	s.work()
@@ -157,7 +157,12 @@ func (s *Server) called(from wire.PeerID, c *wire.StageCall) {
 	}
 	if s.cfg.Mode == Synchronous {
 		if code, why := s.inStep(k.Trainer, k.Try, k.Step); why != "" {
-			s.refuse(from, k, code, why)
+			s.do(Drop{Key: k})
+			refusal := &wire.StageRefusal{Key: k, Code: code, Reason: why}
+			if k.Step < s.version && k.Trainer == s.steps.trainer && k.Try == s.steps.try {
+				refusal.Version = s.version
+			}
+			s.send(from, refusal)
 			return
 		}
 	}

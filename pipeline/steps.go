@@ -155,7 +155,11 @@ func (s *Server) current(step, try, edition uint64) bool {
 }
 
 func (s *Server) reduced(e Reduced) {
-	if s.current(e.Step, e.Try, e.Edition) && s.steps.reduced == nil {
+	switch {
+	case !s.current(e.Step, e.Try, e.Edition) || s.steps.reduced != nil:
+	case !isNormSq(e.NormSq): // a step on it would end the weights
+		s.reduceFailed(ReduceFailed{e.Step, e.Try, e.Edition, "the sum of the gradients is not finite"})
+	default:
 		s.steps.reduced = &e
 		s.sayReduced()
 	}
@@ -182,7 +186,7 @@ func (s *Server) reduceFailed(e ReduceFailed) {
 func (s *Server) apply(from wire.PeerID, a *wire.StageApply) {
 	st := &s.steps
 	switch {
-	case a.Stage != uint64(s.cfg.Stage) || s.cfg.Mode != Synchronous:
+	case a.Stage != uint64(s.cfg.Stage) || s.cfg.Mode != Synchronous || !isNormSq(math.Float64frombits(a.NormSq)):
 	case st.applying != nil && st.applying.Step == a.Step:
 		st.asker = from
 	case a.Step < s.version:

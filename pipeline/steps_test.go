@@ -147,10 +147,7 @@ func (s *scripted) event(r *reader) Event {
 	case 7:
 		return Decided{number, try, edition}
 	case 8:
-		if r.byte()%8 > 0 {
-			return Tick{}
-		}
-		return Restart{r.small()}
+		return Tick{}
 	case 9:
 		if r.byte()%8 > 0 {
 			return Tick{}
@@ -217,7 +214,7 @@ func (s *scripted) message(r *reader, k wire.StageKey, number, try, edition uint
 	case 6:
 		return &wire.StageVoid{Trainer: trainer, Step: number, Try: try}
 	case 7:
-		return &wire.StageRefusal{Key: k, Code: wire.StageRefusalCode(r.byte() % 9), Reason: "r"}
+		return &wire.StageRefusal{Key: k, Code: wire.StageRefusalCode(r.byte() % 9), Reason: "r", Version: r.small()}
 	case 8:
 		return &wire.StageCounted{Key: k, Fate: wire.StageFate(r.byte() % 4)}
 	case 9:

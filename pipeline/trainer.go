@@ -111,8 +111,6 @@ func (t *Trainer) Step(now time.Time, ev Event) []Effect {
 		t.message(e.Peer, e.Message)
 	case Decided:
 		t.decided(e)
-	case Restart:
-		t.restart(e.Step)
 	case Stop:
 		t.stop()
 	case Tick, Computed, ComputeFailed, Added, Reduced, ReduceFailed, Stepped, Moved, Leave:

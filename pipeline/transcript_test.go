@@ -68,6 +68,14 @@ func number(t *testing.T, d *datadriven.TestData, key string, otherwise uint64) 
 	return n
 }
 
+func norm(t *testing.T, d *datadriven.TestData, otherwise float64) float64 {
+	x, err := strconv.ParseFloat(argument(d, "norm", strconv.FormatFloat(otherwise, 'g', -1, 64)), 64)
+	if err != nil {
+		d.Fatalf(t, "norm: %v", err)
+	}
+	return x
+}
+
 func list(t *testing.T, text string) []uint64 {
 	var out []uint64
 	for part := range strings.SplitSeq(text, ",") {
@@ -203,7 +211,7 @@ func (s *trainerStory) event(t *testing.T, d *datadriven.TestData) Event {
 			"busy": wire.StageBusy, "moving": wire.StageMoving, "behind": wire.StageBehind, "stale": wire.StageStale,
 			"broken": wire.StageBroken, "already": wire.StageAlready, "invalid": wire.StageInvalid,
 		}[argument(d, "code", "busy")]
-		return From{peer, &wire.StageRefusal{Key: key, Code: code, Reason: "so it is"}}
+		return From{peer, &wire.StageRefusal{Key: key, Code: code, Reason: "so it is", Version: number(t, d, "version", 0)}}
 	case "fail":
 		return Failed{key, "stream reset"}
 	case "counted":
@@ -211,7 +219,7 @@ func (s *trainerStory) event(t *testing.T, d *datadriven.TestData) Event {
 		return From{peer, &wire.StageCounted{Key: key, Fate: fate}}
 	case "reduced":
 		return From{peer, &wire.StageReduced{
-			Trainer: 1, Step: st.number, Try: st.try, Edition: number(t, d, "edition", st.edition), Stage: stage, NormSq: math.Float64bits(float64(1 + stage)),
+			Trainer: 1, Step: st.number, Try: st.try, Edition: number(t, d, "edition", st.edition), Stage: stage, NormSq: math.Float64bits(norm(t, d, float64(1+stage))),
 		}}
 	case "missing":
 		return From{peer, &wire.StageMissing{
@@ -221,8 +229,6 @@ func (s *trainerStory) event(t *testing.T, d *datadriven.TestData) Event {
 		return Decided{st.number, st.try, number(t, d, "edition", st.edition)}
 	case "applied":
 		return From{peer, &wire.StageApplied{Trainer: 1, Step: st.number, Stage: stage, Version: st.number + 1}}
-	case "restart":
-		return Restart{number(t, d, "step", 0)}
 	case "stop":
 		return Stop{}
 	}
@@ -287,11 +293,11 @@ func (s *serverStory) event(t *testing.T, d *datadriven.TestData) Event {
 		}
 		return From{from, c}
 	case "reduced":
-		return Reduced{step, try, edition, 2.5}
+		return Reduced{step, try, edition, norm(t, d, 2.5)}
 	case "reduce-failed":
 		return ReduceFailed{step, try, edition, "p2 is gone"}
 	case "apply":
-		return From{from, &wire.StageApply{Trainer: trainer, Step: step, Try: try, Edition: edition, Stage: stage, NormSq: math.Float64bits(6.25)}}
+		return From{from, &wire.StageApply{Trainer: trainer, Step: step, Try: try, Edition: edition, Stage: stage, NormSq: math.Float64bits(norm(t, d, 6.25))}}
 	case "void":
 		return From{from, &wire.StageVoid{Trainer: trainer, Step: step, Try: try}}
 	case "stepped":

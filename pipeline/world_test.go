@@ -270,10 +270,14 @@ func (w *world) newTrainer() *host {
 		id: wire.PeerID{byte(w.slots), 0x71}, alive: true, life: 1, slow: 1, kept: map[uint64]*keptMicro{},
 		links: map[wire.PeerID]time.Duration{}, cuts: map[wire.PeerID]time.Duration{},
 	}
+	step := w.referee.head()
+	if step > 0 && w.rng.IntN(2) == 0 {
+		step-- // its peer missed one
+	}
 	var err error
 	h.trainer, err = NewTrainer(TrainerConfig{
 		Slot: w.slots, Stages: w.plan.stages, Mode: w.plan.mode, Batch: w.plan.batch, InFlight: w.plan.inFlight, PerPeer: w.plan.perPeer,
-		Bytes: 1 << 20, Limits: worldLimits(), Step: w.referee.head(), First: w.next, Rand: rand.New(rand.NewPCG(uint64(w.slots), 5)),
+		Bytes: 1 << 20, Limits: worldLimits(), Step: step, First: w.next, Rand: rand.New(rand.NewPCG(uint64(w.slots), 5)),
 	})
 	if err != nil {
 		w.fail("%v", err)
@@ -282,7 +286,7 @@ func (w *world) newTrainer() *host {
 	if w.calm {
 		w.endZombies()
 	}
-	w.say("trainer %s starts with slot %d at step %d", h.id.Short(), w.slots, w.referee.head())
+	w.say("trainer %s starts with slot %d at step %d", h.id.Short(), w.slots, step)
 	for _, s := range w.servers {
 		if s.alive && s.server != nil {
 			w.announce(s)

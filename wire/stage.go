@@ -123,6 +123,9 @@ type (
 		Key    StageKey         `cbor:"1,keyasint"`
 		Code   StageRefusalCode `cbor:"2,keyasint"`
 		Reason string           `cbor:"3,keyasint"`
+		// Version is that of the sender's weights, in synchronous mode, when they have
+		// passed the step; else 0.
+		Version uint64 `cbor:"4,keyasint,omitempty"`
 	}
 
 	// StageCounted answers a StageAccept: what became of the micro-batch's
