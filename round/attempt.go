@@ -183,6 +183,7 @@ func (l *Leader) slabFailed(ev SlabFailedFrom) {
 		return
 	}
 	if m.Missing != 0 {
+		l.mute(r, a.members[rank].Ready.Ready.Slot, 1, "too few reached it")
 		l.fail(r, fmt.Sprintf("slab %d is below quorum, missing ranks %b: %s", m.Slab, m.Missing, m.Reason), m.Missing)
 		return
 	}
@@ -204,7 +205,9 @@ func (l *Leader) watchOwners(r *leaderRound) {
 			l.reassign(r, rank, l.lost(a, rank, true), ownerGone)
 		case owing>>uint(rank)&1 == 0:
 		case !l.now.Before(a.worked[rank].Add(l.patience())) && l.successor(a, rank, rank) >= 0:
-			l.reassign(r, rank, l.lost(a, rank, false), fmt.Sprintf("the owner made no progress for %s", l.patience()))
+			reason := fmt.Sprintf("the owner made no progress for %s", l.patience())
+			l.mute(r, a.members[rank].Ready.Ready.Slot, mutePause, reason)
+			l.reassign(r, rank, l.lost(a, rank, false), reason)
 		}
 		if r.phase != Summing {
 			return
@@ -418,7 +421,8 @@ func (l *Leader) watchHolders(r *leaderRound) {
 // again: it may still have been on its way to the head when they were announced.
 func (l *Leader) tellAgain(a *attempt) time.Time { return a.told.Add(millis(l.cfg.Deadlines.Stall)) }
 
-// An owner whose sums nobody got owns nothing for so many versions of the fragment, each time twice as many, up to some number of doublings.
+// An owner who cannot sum, or whose sums are of no use, owns nothing for some versions of the fragment, each time for twice as many, up to
+// some number of doublings: for the round's next attempt at first where the fault may be another's.
 const (
 	mutePause = 16
 	muteMost  = 8
@@ -433,15 +437,15 @@ func (l *Leader) shun(r *leaderRound) {
 		if a.has(l.cfg.Seed) || slices.ContainsFunc(l.workers, given) || !l.reachable(a, rank) || len(l.lost(a, rank, true)) == 0 {
 			continue
 		}
-		l.mute(r, m.Ready.Ready.Slot, "nobody could have what it summed")
+		l.mute(r, m.Ready.Ready.Slot, mutePause, "nobody could have what it summed")
 	}
 }
 
-// mute has a slot own nothing for some versions.
-func (l *Leader) mute(r *leaderRound, slot wire.Slot, reason string) {
+// mute has a slot own nothing for some versions, at least so many.
+func (l *Leader) mute(r *leaderRound, slot wire.Slot, least uint64, reason string) {
 	s := l.record(slot)
-	pause := uint64(mutePause) << min(s.mutes, muteMost)
-	s.mute[r.fragment] = r.head.Version + pause
+	pause := least << min(s.mutes, muteMost)
+	s.mute[r.fragment] = max(s.mute[r.fragment], r.head.Version+pause)
 	s.mutes++
 	l.note("f%d@%d slot %d owns nothing for %d versions: %s", r.fragment, r.head.Version, slot, pause, reason)
 }
@@ -453,7 +457,7 @@ func (l *Leader) seedRefused(ev SeedRefused) {
 		return // it was summed anew meanwhile
 	}
 	m := &r.attempt.members[r.attempt.rows[ev.Slab].owner]
-	l.mute(r, m.Ready.Ready.Slot, ev.Reason)
+	l.mute(r, m.Ready.Ready.Slot, mutePause, ev.Reason)
 	l.fail(r, fmt.Sprintf("what slot %d summed is no result: %s", m.Ready.Ready.Slot, ev.Reason), 0)
 }
 

@@ -67,7 +67,7 @@ type slotRecord struct {
 	ignore    []uint64        // per fragment: base + 1 of the round that does not wait for it
 	usual     []time.Duration // per fragment: from a round's first Ready to its own; below 0: not known
 	mute      []uint64        // per fragment: version below which it owns nothing
-	mutes     int             // times that this began
+	mutes     int             // times that this began, less commits with its sums since
 }
 
 // Phase is where a fragment's round stands.
@@ -537,6 +537,11 @@ func (l *Leader) settle(r *leaderRound, c *wire.Commit, encoded []byte) {
 		return
 	}
 	l.history.Committed(c, &table)
+	for _, w := range l.workers {
+		if s := l.record(w.Slot); s.mutes > 0 && slices.ContainsFunc(table.Slabs, func(s wire.SlabResult) bool { return s.Owner == w.Peer }) {
+			s.mutes-- // it can
+		}
+	}
 }
 
 // appendFailed hears that the log did not take an entry, or may not have.

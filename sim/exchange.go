@@ -118,6 +118,9 @@ func (p *process) givenTable(c *wire.Certified) []byte {
 
 // serve answers a bulk request.
 func (p *process) serve(r wire.Request) ([]byte, error) {
+	if p.h.bad == givesNoResult && r.Class == wire.ClassResult {
+		return nil, errNotHere
+	}
 	switch r.What {
 	case wire.WhatBlob:
 		if b, ok := p.h.disk.blobs[r.Hash]; ok {

@@ -31,8 +31,19 @@ type host struct {
 	flips    int    // next outer steps that come out wrong
 	flipped  bool   // one did
 	full     bool   // the disk takes no more
-	garbles  bool   // what it sums is no frame
+	bad      badness
 }
+
+// badness is what a host does against the others, without breaking a message's form.
+type badness uint8
+
+const (
+	honest        badness = iota
+	sumsGarbage           // names frames by their hashes that are none
+	vetoesSums            // says of each of its slabs that too few delivered
+	neverSums             // owns slabs and does nothing
+	givesNoResult         // gives nobody what it summed
+)
 
 func (w *World) addHost(works bool) *host {
 	i := len(w.hosts)

@@ -340,8 +340,14 @@ func (p *process) sum(e round.SumSlab) {
 	if err == nil && p.w.has(BugOwnerSettlesAtSum) {
 		p.settleAtSum(work, &sum)
 	}
-	if p.h.garbles {
+	switch p.h.bad {
+	case sumsGarbage:
 		sum.Frame = bytes.Repeat([]byte{0xa5}, len(sum.Frame))
+	case vetoesSums:
+		clear(sum.Included)
+	case neverSums:
+		return
+	default:
 	}
 	var hash wire.Hash
 	if err == nil {
