@@ -112,7 +112,7 @@ STEPS ?= 2592
 bench-convergence: ## compare ways of training by held-out loss (ARMS='…;…' SEEDS=n STEPS=n); into out/convergence
 	cd tools/convergence && CGO_ENABLED=0 $(GO) run -mod=mod . -arms '$(ARMS)' -seeds $(SEEDS) -steps $(STEPS) -out $(CURDIR)/out/convergence $(CONVERGENCE_FLAGS)
 
-check-stages: build ## train in three stages and on one machine, same tokens: held-out losses (SEEDS="1 2 3", TOKENS=n, MODE=--synchronous); into out/stages
+check-stages: build ## train in three stages and on one machine, same tokens: held-out losses (RECIPE, SEEDS="1 2 3", TOKENS=n, MODE=--synchronous); into out/stages
 	sh tools/stages-check.sh
 
 cross: ## build for every supported system without cgo, into .cache/cross

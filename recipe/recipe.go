@@ -36,12 +36,12 @@ func (r Recipe) FragmentsOf(parameters int) int {
 	return min(r.Fragments, max(1, parameters/fragmentParameters))
 }
 
-// Staged is the recipe for a model that is spread over stages, for which the default is
-// int8: Muon has not been measured there. Peers that make every inner step together have
-// equal weights, which the outer step takes over as they are. Else a stage has few peers,
-// for which less momentum than DiLoCo's is better (docs/results.md).
+// Staged is the recipe for a model that is spread over stages. Peers that make every inner step
+// together have equal weights, which the outer step takes over as they are: then the default is
+// int8, for thin results are not what they have. Else a stage has few peers, for which less
+// momentum than DiLoCo's is better (docs/results.md).
 func (r Recipe) Staged(together bool) Recipe {
-	if all := All(); r.Name == all[0].Name {
+	if all := All(); together && r.Name == all[0].Name {
 		r = all[1]
 	}
 	switch {
@@ -60,7 +60,7 @@ const (
 	dilocoMomentum = 0.8
 )
 
-// All lists all, the default first and then what takes its place in stages.
+// All lists all, the default first and then what takes its place where stages step together.
 func All() []Recipe {
 	int8 := Recipe{
 		Name: "int8", Contribution: "int8", Result: "int8", Decay: 1, Merge: "rebase", OuterLR: dilocoLR, Momentum: dilocoMomentum,

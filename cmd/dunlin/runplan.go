@@ -228,7 +228,7 @@ func planModel(name string, shape model.Config) plan.Model {
 func (c *Config) planRecipes() ([]plan.Recipe, error) {
 	names := []string{c.Recipe}
 	if c.Recipe == anyRecipe {
-		names = []string{"default", "ternary"} // the second for stages, where the first is int8
+		names = []string{recipe.All()[0].Name}
 	}
 	var out []plan.Recipe
 	for _, name := range names {
