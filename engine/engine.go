@@ -1,5 +1,7 @@
 package engine
 
+import "dunlin/optimizer"
+
 // Engine makes inner steps on one device. One goroutine uses it.
 type Engine interface {
 	// Live returns the parameters in the order of the RunSpec's tensors. Between
@@ -25,3 +27,7 @@ type Engine interface {
 	// Close gives the device's memory back.
 	Close() error
 }
+
+// ErrNotFinite is wrapped by the error of a step whose gradient is infinite or no number:
+// it is not made, and what counted is cleared.
+var ErrNotFinite = optimizer.ErrNotFinite

@@ -7,6 +7,7 @@ import (
 
 	"dunlin/compute"
 	"dunlin/engine"
+	"dunlin/peer/mailbox"
 	"dunlin/pipeline"
 	"dunlin/wire"
 )
@@ -79,7 +80,12 @@ type stageWorker struct {
 	tell   func(any) // the pipe
 	last   time.Time // of the newest inner step
 	busy   time.Duration
+	lost   int // inner steps in a row whose gradient was not finite
 }
+
+// maxLost is how many such steps in a row are left out: micro-batches of one bad trainer
+// must not end a peer, weights that are no good must.
+const maxLost = 8
 
 // Serve has the worker compute a stage for a pipe, which tell reaches.
 func (w *Worker) Serve(e *engine.Stage, tell func(any)) {
@@ -149,9 +155,17 @@ func (w *Worker) stageStep(o StepOrder) error {
 	} else {
 		err = w.staged.engine.Apply(progress)
 	}
+	if errors.Is(err, engine.ErrNotFinite) && o.Sync == nil && w.staged.lost < maxLost {
+		w.staged.lost++
+		w.own -= tokens
+		w.report(mailbox.Complaint{Text: fmt.Sprintf("inner step %d is left out, its micro-batches are lost: %v", w.step+1, err)})
+		w.staged.tell(StageStepped{w.step})
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("inner step %d: %w", w.step+1, err)
 	}
+	w.staged.lost = 0
 	w.step++
 	now := time.Now()
 	w.training += w.staged.busy + now.Sub(start)

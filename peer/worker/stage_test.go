@@ -1,15 +1,20 @@
 package worker
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
+	"dunlin/compress"
 	"dunlin/compute/cpu"
+	"dunlin/compute/cpu/cputest"
 	"dunlin/contribution"
 	"dunlin/engine"
 	"dunlin/model"
+	"dunlin/peer/mailbox"
 	"dunlin/recipe"
 	"dunlin/recipe/recipetest"
+	"dunlin/wire"
 )
 
 // TestSynchronousMissIsNotAddedTwice: a member whose contribution a commit left out has made the same steps as the others,
@@ -61,5 +66,75 @@ func TestSynchronousMissIsNotAddedTwice(t *testing.T) {
 		if got := w.live[fragment][0][0]; got != want {
 			t.Errorf("steps together %v: a weight of %v, want %v", together, got, want)
 		}
+	}
+}
+
+// TestStageLeavesOutWhatIsNotFinite: activations are finite one by one, and yet gradients made of them are not. Such a step
+// is left out, unless all are such.
+func TestStageLeavesOutWhatIsNotFinite(t *testing.T) {
+	spec, _ := recipetest.Spec(t, func(r *recipe.Run) { r.Stages, r.Activation, r.Batch, r.Micro = 3, "fp32", 4, 1 })
+	device := cputest.Device(t)
+	e, err := engine.NewStage(spec, 1, device, false, "", model.Room{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	recipetest.Fill(t, spec, e.Live())
+	codec, err := compress.ByName("fp32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := func(x float32) []byte {
+		b, err := codec.Encode(nil, slices.Repeat([]float32{x, -x}, int(spec.Model.Context*spec.Model.Width/2)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	var told, complaints int
+	w := New(spec, e, nil, 1, func(ev any) {
+		if _, ok := ev.(mailbox.Complaint); ok {
+			complaints++
+		}
+	})
+	w.members = 1
+	w.Serve(e, func(ev any) {
+		if _, ok := ev.(StageStepped); ok {
+			told++
+		}
+	})
+	step := func(gradient float32) error {
+		t.Helper()
+		key := wire.StageKey{Trainer: 1, Stage: 1, Attempt: 1}
+		c := &wire.Cargo{Windows: []wire.Range{{From: 0, To: 1}}, Input: frame(1), Gradient: frame(gradient)}
+		if _, _, err := e.Backward(key, c); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Add(key); err != nil {
+			t.Fatal(err)
+		}
+		return w.obeyPipe(StepOrder{Windows: c.Windows})
+	}
+	const absurd = 2e38
+	for range 2 {
+		for range maxLost {
+			if err := step(absurd); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := step(1e-3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if complaints != 2*maxLost || told != 2*maxLost+2 || w.step != 2 || w.own != 2*spec.Model.Context {
+		t.Errorf("%d complaints, %d answers, %d steps on %d tokens", complaints, told, w.step, w.own)
+	}
+	for range maxLost {
+		if err := step(absurd); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := step(absurd); !errors.Is(err, engine.ErrNotFinite) {
+		t.Errorf("nothing is finite any more, and that is %v", err)
 	}
 }
