@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"dunlin/compute"
 	"dunlin/store"
@@ -153,7 +152,7 @@ func parseIndex(b []byte) (map[string]map[string]bool, error) {
 // appears whole or not at all.
 func WriteHuggingFace(dir string, number Number, tensors []compute.Tensor, files map[string][]byte) error {
 	if err := writeHuggingFace(dir, number, tensors, files); err != nil {
-		return fmt.Errorf("write model folder %s: %w", dir, advise(err))
+		return fmt.Errorf("write model folder %s: %w", dir, err)
 	}
 	return nil
 }
@@ -216,12 +215,4 @@ func vacate(dir string) error {
 		return err
 	}
 	return nil
-}
-
-// advise says what to do about a full disk.
-func advise(err error) error {
-	if errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("%w: make room, then give the same command again", err)
-	}
-	return err
 }

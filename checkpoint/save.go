@@ -27,7 +27,7 @@ func Save(dir string, c *Checkpoint, keep int) (string, error) {
 	s := saver{dir: dir, before: func(string) {}}
 	folder, err := s.save(c, keep)
 	if err != nil {
-		return "", fmt.Errorf("save checkpoint into %s: %w", dir, advise(err))
+		return "", fmt.Errorf("save checkpoint into %s: %w", dir, err)
 	}
 	return folder, nil
 }

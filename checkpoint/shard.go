@@ -32,7 +32,7 @@ var ErrOtherModel = errors.New("it holds shards of another model")
 // the numbers of the shards that are still missing; without them no tool opens the folder.
 func WriteShard(dir string, number Number, tensors []compute.Tensor, s Shard, files map[string][]byte) (missing []int, err error) {
 	if missing, err = writeShard(dir, number, tensors, s, files); err != nil {
-		return nil, fmt.Errorf("write shard %d of %d into %s: %w", s.Number+1, s.Of, dir, advise(err))
+		return nil, fmt.Errorf("write shard %d of %d into %s: %w", s.Number+1, s.Of, dir, err)
 	}
 	return missing, nil
 }

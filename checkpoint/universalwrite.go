@@ -43,7 +43,7 @@ func partName(part, parts int) string { return fmt.Sprintf("%d-of-%d.json", part
 // written again.
 func WritePart(dir string, part, parts int, p *Part) error {
 	if err := writePart(dir, part, parts, p); err != nil {
-		return fmt.Errorf("write part %d of %d of universal checkpoint %s: %w", part, parts, dir, advise(err))
+		return fmt.Errorf("write part %d of %d of universal checkpoint %s: %w", part, parts, dir, err)
 	}
 	return nil
 }
@@ -153,7 +153,7 @@ func (c *counter) Write(b []byte) (int, error) {
 // before alone needed.
 func FinishUniversal(dir string) error {
 	if err := finishUniversal(dir); err != nil {
-		return fmt.Errorf("finish universal checkpoint %s: %w", dir, advise(err))
+		return fmt.Errorf("finish universal checkpoint %s: %w", dir, err)
 	}
 	return nil
 }

@@ -42,16 +42,29 @@ func (d disk) watch(err error) error {
 }
 
 func (p *Peer) diskFailed(err error) {
-	p.failure = fmt.Errorf("data folder %s: %w; nothing committed is lost: once there is room, the same command goes on", p.cfg.Dir, err)
+	if p.diskGone { // what follows the first fault says no more
+		return
+	}
+	p.diskGone = true
+	p.failure = fmt.Errorf("data folder %s: %w; nothing committed is lost: once it can be written, the same command goes on", p.cfg.Dir, err)
+}
+
+// lastSync makes durable what was put lately and is in memory.
+func (p *Peer) lastSync() error {
+	if err := p.store.Sync(); !p.diskGone {
+		return err
+	}
+	return nil // it was told
 }
 
 // fail ends the peer with an error.
 func (p *Peer) fail(err error) {
-	if errors.Is(err, ledger.ErrBroken) {
+	switch {
+	case errors.Is(err, ledger.ErrBroken):
 		p.diskFailed(err)
-		return
+	case p.failure == nil:
+		p.failure = err
 	}
-	p.failure = err
 }
 
 // collect lets go of what only states below a height need.

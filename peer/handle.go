@@ -68,8 +68,12 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case keeper.Committed:
 		p.weights[ev.Fragment] = ev
 	case keeper.Saved:
-		if err := errors.Join(p.retention.Keep(p.store, ev.At, ev.Head), p.thanks.Save()); err != nil {
-			p.failure = err
+		err := p.retention.Keep(p.store, ev.At, ev.Head)
+		if err == nil {
+			err = p.thanks.Save()
+		}
+		if err != nil {
+			p.diskFailed(err)
 		}
 		p.store.Unpin(folder.PinSaving(ev.At))
 	case keeper.WeightsGiven:
@@ -265,7 +269,7 @@ type dataLoaded struct {
 
 func (p *Peer) dataLoaded(ctx context.Context, d dataLoaded) {
 	if d.err != nil {
-		p.failure = d.err
+		p.fail(d.err)
 		return
 	}
 	p.worker = worker.New(p.spec, d.engine, p.configs, p.paced, p.inbox.Put)

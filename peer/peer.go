@@ -140,6 +140,7 @@ type durable struct {
 	retention *folder.Retention
 	book      *folder.Book
 	closers   []func() error
+	diskGone  bool // a write to the data folder failed, which ends the peer
 }
 
 // queues is what waits to be taken in.
@@ -246,7 +247,7 @@ func (p *Peer) open() error {
 		return err
 	}
 	p.store = disk{opened, p.inbox.Put}
-	p.closers = append(p.closers, p.store.Sync) // what was put lately is in memory
+	p.closers = append(p.closers, p.lastSync)
 	for _, s := range p.spec.Data.Shards() {
 		p.store.Pin("data", s.Hash) // as long as the run
 	}

@@ -151,7 +151,7 @@ func (x *index) makeRoom(extra int64, remove func(Hash) error) error {
 		left -= x.blobs[h].size
 	}
 	if left > 0 {
-		return fmt.Errorf("%w: %d bytes of %d are used and kept, %d more do not fit: raise the quota or free disk space",
+		return fmt.Errorf("%w: %d bytes of %d are used and kept, %d more do not fit: allow more with --disk",
 			ErrFull, x.bytes, x.quota, extra)
 	}
 	_, err := x.removeAll(gone, remove)

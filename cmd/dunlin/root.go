@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"dunlin/machine"
 )
 
 // terminal is what a command writes to: results to out, logs and progress to err.
@@ -59,7 +61,7 @@ func (t *terminal) command(use, short, example string, args cobra.PositionalArgs
 				return err
 			}
 			if err := body(cmd.Context(), &t.settings.config, args); err != nil {
-				return &failure{err}
+				return &failure{advised(err)}
 			}
 			return nil
 		},
@@ -67,6 +69,14 @@ func (t *terminal) command(use, short, example string, args cobra.PositionalArgs
 	t.settings.bind(cmd.Flags(), options...)
 	completions(cmd)
 	return cmd
+}
+
+// advised adds to an error what mends it, where that is the same in every command.
+func advised(err error) error {
+	if machine.DiskFull(err) {
+		return fmt.Errorf("the disk is full: make room, then give the same command again: %w", err)
+	}
+	return err
 }
 
 // exactly wants the named arguments, no more and no fewer.

@@ -187,8 +187,8 @@ func TestDiskFull(t *testing.T) {
 		quota int64
 		says  []string
 	}{
-		{"for the text", 1000, []string{"raise the quota or free disk space"}},
-		{"for results", shards + 300_000, []string{"raise the quota or free disk space"}},
+		{"for the text", 1000, []string{"allow more with --disk"}},
+		{"for results", shards + 300_000, []string{"allow more with --disk"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			n := w.start(place{key: 40, dir: scratch(t), engine: cpuEngine(t), change: func(c *peer.Config) { c.Quota = test.quota }})
@@ -208,7 +208,7 @@ func TestDiskFull(t *testing.T) {
 		if err == nil {
 			t.Fatal("it ended without an error")
 		}
-		says(t, err.Error(), "raise the quota or free disk space", "nothing committed is lost", "the same command goes on")
+		says(t, err.Error(), "allow more with --disk", "nothing committed is lost", "the same command goes on")
 		n.stop()
 		_ = n.finish() // without a coordinator nobody takes its goodbye
 	})
