@@ -3,6 +3,9 @@ package swarm
 import (
 	"crypto/ed25519"
 	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +32,37 @@ func Everywhere(port int) []string {
 		fmt.Sprintf("/ip4/0.0.0.0/tcp/%d", port), fmt.Sprintf("/ip4/0.0.0.0/udp/%d/quic-v1", port),
 		fmt.Sprintf("/ip6/::/tcp/%d", port), fmt.Sprintf("/ip6/::/udp/%d/quic-v1", port),
 	}
+}
+
+// Outside turns what people call a machine from outside ("203.0.113.7", "dunlin.example.org:4001", "[2001:db8::7]:4001";
+// several with commas between) into the addresses of its host. A port that is not named is the given one, unless that is 0.
+func Outside(text string, port int) ([]string, error) {
+	var addrs []string
+	for one := range strings.SplitSeq(text, ",") {
+		one = strings.TrimSpace(one)
+		name, at := one, port
+		if host, number, err := net.SplitHostPort(one); err == nil {
+			n, err := strconv.ParseUint(number, 10, 16)
+			if err != nil || n == 0 {
+				return nil, fmt.Errorf("%q has no port that can be dialled", clip(one, 80))
+			}
+			name, at = host, int(n)
+		}
+		kind := "dns"
+		if ip, err := netip.ParseAddr(name); err == nil && ip.Zone() == "" {
+			kind = "ip6"
+			if ip.Is4() {
+				kind = "ip4"
+			}
+		} else if name == "" || len(name) > 253 || strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" {
+			return nil, fmt.Errorf("%q is neither an IP address nor a name", clip(one, 80))
+		}
+		if at == 0 {
+			return nil, fmt.Errorf("%q names no port, and none is fixed", clip(one, 80))
+		}
+		addrs = append(addrs, fmt.Sprintf("/%s/%s/tcp/%d", kind, name, at), fmt.Sprintf("/%s/%s/udp/%d/quic-v1", kind, name, at))
+	}
+	return addrs, nil
 }
 
 // WithPeer adds a peer's id to its addresses.

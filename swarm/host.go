@@ -61,6 +61,7 @@ type Config struct {
 	Secret   []byte             // without it nobody has a session here; it does not travel
 	MDNS     bool               // find peers of the same run on the local network
 	Reach    Reach              // through routers; the zero value for networks without
+	Outside  []string           // multiaddresses that lead here from outside, told to others beside this machine's own
 	Up, Down int                // most bits a second to send and to receive, on the wire; 0: no limit
 	Handler  Handler
 	Limits   Limits        // zero value: DefaultLimits
@@ -97,10 +98,26 @@ func (c Config) Validate() error {
 	if _, err := c.Reach.parseRelays(); err != nil {
 		faults = append(faults, err)
 	}
+	if _, err := c.outside(); err != nil {
+		faults = append(faults, err)
+	}
 	if c.Limits != (Limits{}) {
 		faults = append(faults, c.Limits.Validate())
 	}
 	return errors.Join(faults...)
+}
+
+// outside reads the addresses that lead here from outside.
+func (c Config) outside() ([]multiaddr.Multiaddr, error) {
+	addrs := make([]multiaddr.Multiaddr, len(c.Outside))
+	for i, text := range c.Outside {
+		a, err := multiaddr.NewMultiaddr(text)
+		if err != nil {
+			return nil, fmt.Errorf("address outside %q: want a form like /ip4/203.0.113.7/tcp/4001: %w", clip(text, 80), err)
+		}
+		addrs[i] = a
+	}
+	return addrs, nil
 }
 
 // MinRate is the lowest rate limit, bits a second: below it a heartbeat and a
@@ -206,7 +223,11 @@ func (h *Host) start() error {
 	if err != nil {
 		return fmt.Errorf("resource manager: %w", err)
 	}
-	options, err := h.options(h.cfg.Key, h.gate, h.limits.controlMuxer(), resources)
+	outside, err := h.cfg.outside()
+	if err != nil {
+		return errors.Join(err, resources.Close())
+	}
+	options, err := h.options(h.cfg.Key, h.gate, h.limits.controlMuxer(), resources, outside)
 	if err != nil {
 		return err
 	}
@@ -238,7 +259,7 @@ func (h *Host) start() error {
 		return err
 	}
 	// A session needs the lane, and sessions begin as soon as one can be dialled.
-	if err := h.startLane(addrs); err != nil {
+	if err := h.startLane(addrs, outside); err != nil {
 		return err
 	}
 	if err := h.listen(h.p2p, addrs); err != nil {

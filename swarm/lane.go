@@ -79,13 +79,21 @@ func laneAddr(a multiaddr.Multiaddr) multiaddr.Multiaddr {
 	return out
 }
 
+func besideAll(addrs []multiaddr.Multiaddr) []multiaddr.Multiaddr {
+	lanes := make([]multiaddr.Multiaddr, len(addrs))
+	for i, a := range addrs {
+		lanes[i] = laneAddr(a)
+	}
+	return lanes
+}
+
 // startLane starts the host for bulk.
-func (h *Host) startLane(listen []multiaddr.Multiaddr) error {
+func (h *Host) startLane(listen, outside []multiaddr.Multiaddr) error {
 	resources, err := h.limits.bulkResources(h.bulk)
 	if err != nil {
 		return fmt.Errorf("resource manager: %w", err)
 	}
-	options, err := h.options(h.lane.key, h.lane, h.limits.muxer(), resources)
+	options, err := h.options(h.lane.key, h.lane, h.limits.muxer(), resources, besideAll(outside))
 	if err != nil {
 		return err
 	}
@@ -95,11 +103,7 @@ func (h *Host) startLane(listen []multiaddr.Multiaddr) error {
 	h.lane.p2p.Network().Notify(&network.NotifyBundle{ConnectedF: func(network.Network, network.Conn) { h.lane.news() }})
 	h.lane.p2p.SetStreamHandler(h.bulk, h.tracked(h.handleBulk))
 	h.lane.p2p.SetStreamHandler(h.passing, h.tracked(h.handlePassing))
-	addrs := make([]multiaddr.Multiaddr, len(listen))
-	for i, a := range listen {
-		addrs[i] = laneAddr(a)
-	}
-	if err := h.listen(h.lane.p2p, addrs); err != nil {
+	if err := h.listen(h.lane.p2p, besideAll(listen)); err != nil {
 		return fmt.Errorf("for bulk, on the port beside: %w", err)
 	}
 	return nil

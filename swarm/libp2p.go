@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -21,6 +22,7 @@ import (
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/multiformats/go-multiaddr"
 	"github.com/quic-go/quic-go"
 	"go.uber.org/fx"
 )
@@ -33,8 +35,9 @@ func newLibp2p(options []libp2p.Option) (p2phost.Host, error) {
 	return host, nil
 }
 
-// options names every part of libp2p that a host uses; nothing is left to its defaults.
-func (h *Host) options(identity ed25519.PrivateKey, gate connmgrcore.ConnectionGater, muxer *yamux.Transport, resources network.ResourceManager) ([]libp2p.Option, error) {
+// options names every part of libp2p that a host uses; nothing is left to its defaults. outside are the addresses that lead
+// to it from outside.
+func (h *Host) options(identity ed25519.PrivateKey, gate connmgrcore.ConnectionGater, muxer *yamux.Transport, resources network.ResourceManager, outside []multiaddr.Multiaddr) ([]libp2p.Option, error) {
 	key, err := p2pcrypto.UnmarshalEd25519PrivateKey(identity)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("identity key: %w", err), resources.Close())
@@ -67,6 +70,9 @@ func (h *Host) options(identity ed25519.PrivateKey, gate connmgrcore.ConnectionG
 	}
 	if h.cfg.Packets == nil {
 		options = append(options, libp2p.Transport(h.tcpTransport))
+	}
+	if len(outside) > 0 {
+		options = append(options, libp2p.AddrsFactory(func(own []multiaddr.Multiaddr) []multiaddr.Multiaddr { return slices.Concat(own, outside) }))
 	}
 	reach, err := h.cfg.Reach.options(h.cfg.Packets != nil)
 	if err != nil {

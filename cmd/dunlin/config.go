@@ -77,6 +77,7 @@ type Config struct {
 
 	DataDir   string  // where state lives; "" is below the XDG data folder
 	Port      int     // of the swarm's listening addresses; 0 takes free ones
+	Address   string  // where others reach this machine from outside; empty where it can tell itself
 	Loopback  bool    // reachable from this machine only
 	MDNS      bool    // find peers of the run on the local network
 	Verbose   bool    // log every decision
@@ -244,6 +245,7 @@ func (c *Config) network() []option {
 	return []option{
 		text(&c.DataDir, "data-dir", "", "path", "folder of keys and state; without it, one below the XDG data folder"),
 		whole(&c.Port, "port", 0, 0, 65534, "port of the swarm, TCP and UDP; bulk takes the next one; 0 takes free ones"),
+		c.address(),
 		yes(&c.Loopback, "loopback", "reachable from this machine only"),
 		yes(&c.MDNS, "mdns", "find peers of the run on the local network"),
 		yes(&c.Verbose, "verbose", "log every decision and its reason"),
@@ -449,6 +451,9 @@ func (c *Config) clash() error {
 	}
 	if c.Universal && (c.Average || c.Number != checkpoint.Float32.Word()) {
 		return errors.New("universal with average or dtype: a universal checkpoint holds all weights as they are; allowed: neither")
+	}
+	if c.Loopback && c.Address != "" {
+		return fmt.Errorf("loopback with address %s: nobody outside reaches a run on this machine only; allowed: one of the two", c.Address)
 	}
 	return status.Config{Listen: c.Listen, Token: c.PageToken}.Validate()
 }

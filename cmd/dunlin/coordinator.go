@@ -126,7 +126,11 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		Rebalance: seconds(c.Rebalance), Judge: judge, HeldOutWindows: c.Windows, Coordinators: whereabouts(others.known),
 		Agree: agree(spec, self, home.Run(run), func() *swarm.Host { return host }, log),
 		Publish: func(s *status.Snapshot) {
-			d.refresh(others.news(host))
+			moved := d.moved(host.Addrs())
+			if moved {
+				log.Info("others reach this machine elsewhere now: hand out the newest invite, which dunlin coordinator invite shows", "addresses", host.Addrs())
+			}
+			d.refresh(others.news(host) || moved)
 			if token := d.shown.Load(); token != nil {
 				s.Invite = *token
 			}

@@ -168,7 +168,7 @@ type desk struct {
 	tell    func(reign.Organise)
 	inForce func() *wire.Settings // nil before the first
 	ledger  func(io.Writer) error // writes a copy of it
-	token   invite.Token          // but for its secret
+	token   invite.Token          // but for its secret; its addresses change
 	page    string
 	invites folder.Invites
 	// secretive: others may read the page, so that it shows no invite that admits to a private run.
@@ -177,7 +177,7 @@ type desk struct {
 	shownIn   *wire.Settings         // in force then
 	discreet  atomic.Bool            // the page leaves out the run id, which opens the run to whoever knows it
 	others    func() []wire.Known    // the run's other coordinators whose addresses are known
-	mu        sync.Mutex             // guards invites and shownIn
+	mu        sync.Mutex             // guards token, invites and shownIn
 }
 
 // obey carries out an order.
@@ -288,7 +288,9 @@ func (d *desk) public() bool { return d.admits(nil) }
 
 // current is the invite to hand out, or "" when none holds.
 func (d *desk) current() string {
+	d.mu.Lock()
 	t := d.token
+	d.mu.Unlock()
 	t.Others = d.others()
 	if d.public() {
 		return t.String()
@@ -313,6 +315,19 @@ func (d *desk) show() {
 	d.shownIn = in
 	d.discreet.Store(discreet)
 	d.shown.Store(&text)
+}
+
+// moved takes in where this machine is reached now (a router has opened a port, others told what they see) and reports
+// whether invites change by it.
+func (d *desk) moved(addrs []string) bool {
+	addrs = first(bare(addrs), invite.MaxAddrs)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(addrs) == 0 || slices.Equal(addrs, d.token.Addrs) {
+		return false
+	}
+	d.token.Addrs = addrs
+	return true
 }
 
 // refresh puts it there again if it may have changed.

@@ -43,6 +43,21 @@ func (c *Config) folder(fallback string) (folder.Folder, *swarm.FolderLock, erro
 	return folder.Folder{Dir: dir}, lock, err
 }
 
+// address is how a machine is reached that cannot tell itself.
+func (c *Config) address() option {
+	return option{
+		"address", "where others reach this machine from outside, if its router forwards ports by hand, or it is a container or a rented machine", "address", "",
+		"IP addresses or names, commas between; with :port where that is not --port", func(text string) error {
+			c.Address = text
+			if text == "" {
+				return nil
+			}
+			_, err := swarm.Outside(text, 1) // --port is not known yet
+			return err
+		},
+	}
+}
+
 // dataHome is where state lives: the XDG data folder or what the system has in its place.
 func dataHome() string {
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
@@ -89,8 +104,15 @@ func (c *Config) hostWithin(ctx context.Context, limits swarm.Limits, key ed2551
 			listen = []string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", c.Port), fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", c.Port)}
 		}
 	}
+	var outside []string
+	if c.Address != "" {
+		var err error
+		if outside, err = swarm.Outside(c.Address, c.Port); err != nil {
+			return nil, fmt.Errorf("address: %w: give the port with it, or --port", err)
+		}
+	}
 	return swarm.New(ctx, swarm.Config{
-		Key: key, Listen: listen, Protocol: swarm.ProtocolOf(run), Secret: run[:], MDNS: c.MDNS && !c.Loopback, Reach: reach, Up: c.Up, Down: c.Down, Handler: handler,
+		Key: key, Listen: listen, Outside: outside, Protocol: swarm.ProtocolOf(run), Secret: run[:], MDNS: c.MDNS && !c.Loopback, Reach: reach, Up: c.Up, Down: c.Down, Handler: handler,
 		Limits: limits, Logger: log,
 	})
 }

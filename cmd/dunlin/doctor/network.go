@@ -160,5 +160,5 @@ func forwardMend(port int, local netip.Addr) string {
 	if port == 0 {
 		port = 4001
 	}
-	return fmt.Sprintf("turn on UPnP in the router, or forward TCP and UDP %d and %d to %s there and join with --port %d", port, port+1, local, port)
+	return fmt.Sprintf("turn on UPnP in the router, or forward TCP and UDP %d and %d to %s there and join with --port %d (a coordinator also with --address and the router's address outside)", port, port+1, local, port)
 }
