@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"dunlin/wire"
@@ -98,7 +99,7 @@ func (l *Leader) current(fragment uint64, id wire.AttemptID, phases ...Phase) (*
 	}
 	r := l.rounds[fragment]
 	if r.attempt == nil || r.attempt.id != id || !slices.Contains(phases, r.phase) {
-		return nil, fmt.Sprintf("not the attempt that is %s", r.phase)
+		return nil, fmt.Sprintf("it is not the attempt that is %s", r.phase)
 	}
 	return r, ""
 }
@@ -107,7 +108,7 @@ func (l *Leader) current(fragment uint64, id wire.AttemptID, phases ...Phase) (*
 func (l *Leader) slabDone(ev SlabDoneFrom) {
 	r, reason := l.current(ev.Done.Fragment, ev.Done.Attempt, Summing)
 	if r == nil {
-		l.note("refused from %s: done f%d %s: %s", ev.Peer.Short(), ev.Done.Fragment, ev.Done.Attempt, reason)
+		l.note("sums of %s for fragment %d, attempt %s, are refused: %s", ev.Peer.Short(), ev.Done.Fragment, ev.Done.Attempt, reason)
 		return
 	}
 	a := r.attempt
@@ -119,7 +120,7 @@ func (l *Leader) slabDone(ev SlabDoneFrom) {
 			reason = l.refuseFeedback(r.fragment, s)
 		}
 		if reason != "" {
-			l.note("refused from %s: f%d %s slab %d: %s", ev.Peer.Short(), r.fragment, a.id, s.Slab, reason)
+			l.note("the sum of %s for fragment %d, attempt %s, slab %d is refused: %s", ev.Peer.Short(), r.fragment, a.id, s.Slab, reason)
 			continue
 		}
 		if row := &a.rows[s.Slab]; row.done == nil {
@@ -171,23 +172,37 @@ func (l *Leader) refuseFeedback(fragment int, s *wire.SlabResult) string {
 // takes the slab.
 func (l *Leader) slabFailed(ev SlabFailedFrom) {
 	m := &ev.Failed
+	refused := func(reason string) {
+		l.note("the word of %s that it cannot sum slab %d of fragment %d, attempt %s, is refused: %s", ev.Peer.Short(), m.Slab, m.Fragment, m.Attempt, reason)
+	}
 	r, reason := l.current(m.Fragment, m.Attempt, Summing)
 	if r == nil {
-		l.note("refused from %s: %s: %s", ev.Peer.Short(), messageString(m), reason)
+		refused(reason)
 		return
 	}
 	a := r.attempt
 	rank := a.rank(ev.Peer)
 	if rank < 0 || m.Slab >= uint64(len(a.rows)) || a.rows[m.Slab].owner != rank || a.rows[m.Slab].done != nil || m.Missing&^allRanks(len(a.members)) != 0 {
-		l.note("refused from %s: %s: not its slab to fail", ev.Peer.Short(), messageString(m))
+		refused("it is another's to sum")
 		return
 	}
 	if m.Missing != 0 {
 		l.mute(r, a.members[rank].Ready.Ready.Slot, 1, "too few reached it")
-		l.fail(r, fmt.Sprintf("slab %d is below quorum, missing ranks %b: %s", m.Slab, m.Missing, m.Reason), m.Missing)
+		l.fail(r, fmt.Sprintf("slab %d has too few of its members, without %s: %s", m.Slab, a.slots(m.Missing), m.Reason), m.Missing)
 		return
 	}
 	l.reassign(r, rank, []int{int(m.Slab)}, "the owner could not sum: "+m.Reason)
+}
+
+// slots names members by their slots, for people.
+func (a *attempt) slots(ranks uint64) string {
+	var names []string
+	for rank := range a.members {
+		if ranks>>uint(rank)&1 == 1 {
+			names = append(names, fmt.Sprintf("slot %d", a.members[rank].Ready.Ready.Slot))
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // watchOwners moves slabs away from owners that are gone, or make no progress
@@ -324,7 +339,7 @@ func (l *Leader) have(ev HaveFrom) {
 		return
 	}
 	if r != nil || !l.settled(h) {
-		l.note("refused from %s: %s: %s", ev.Peer.Short(), messageString(h), reason)
+		l.note("the word of %s that it holds %s, attempt %s, is refused: %s", ev.Peer.Short(), about(h.Fragment, h.Base), h.Attempt, reason)
 	}
 }
 
@@ -447,7 +462,7 @@ func (l *Leader) mute(r *leaderRound, slot wire.Slot, least uint64, reason strin
 	pause := least << min(s.mutes, muteMost)
 	s.mute[r.fragment] = max(s.mute[r.fragment], r.head.Version+pause)
 	s.mutes++
-	l.note("f%d@%d slot %d owns nothing for %d versions: %s", r.fragment, r.head.Version, slot, pause, reason)
+	l.note("%s: slot %d owns nothing for %d versions: %s", r, slot, pause, reason)
 }
 
 // seedRefused gives an attempt up whose result nobody can apply, and has the owner who made it so own nothing.
@@ -487,7 +502,7 @@ func (l *Leader) able(r *leaderRound) (n int) {
 func (l *Leader) strand(r *leaderRound) {
 	if a := r.attempt; !a.stranded {
 		a.stranded = true
-		l.note("f%d@%d attempt %s waits for workers to come back: %s", r.fragment, r.head.Version, a.id, l.holders(a))
+		l.note("%s: attempt %s waits for workers to come back: %s", r, a.id, l.holders(a))
 	}
 }
 
@@ -512,9 +527,9 @@ func (l *Leader) holders(a *attempt) string {
 		}
 	}
 	if state.IsZero() {
-		return fmt.Sprintf("the seed does not have it, %d others do, %d are needed", others, a.needed())
+		return fmt.Sprintf("the coordinator does not hold the result, %d others do, %d are needed", others, a.needed())
 	}
-	return fmt.Sprintf("%d of %d needed hold it in the seed's state, %d in another", n, a.needed(), others)
+	return fmt.Sprintf("%d of %d needed hold the result in the coordinator's state, %d in another", n, a.needed(), others)
 }
 
 // proposeCommit asks for the entry that decides the round.
@@ -528,7 +543,7 @@ func (l *Leader) proposeCommit(r *leaderRound, state wire.Hash) {
 	}
 	slices.SortFunc(peers, func(x, y wire.PeerID) int { return cmp.Compare(string(x[:]), string(y[:])) })
 	for _, p := range peers {
-		l.note("f%d@%d: %s has state %s, the others %s: it must repair itself", r.fragment, r.head.Version, p.Short(), a.haves[p].state.Short(), state.Short())
+		l.note("%s: %s has state %s, the others %s: it must repair itself", r, p.Short(), a.haves[p].state.Short(), state.Short())
 	}
 	var weight uint64
 	for _, c := range a.results.Contributors {

@@ -86,6 +86,11 @@ func (p Phase) String() string {
 	return [...]string{"collecting", "opening", "summing", "spreading", "committing"}[p]
 }
 
+// about names a round for people, by the version that it makes.
+func about(fragment, base uint64) string {
+	return fmt.Sprintf("fragment %d to version %d", fragment, base+1)
+}
+
 // leaderRound is the one undecided round of a fragment.
 type leaderRound struct {
 	fragment int
@@ -101,6 +106,8 @@ type leaderRound struct {
 	attempt  *attempt
 	history  []Failure // newest last, at most keepFailures
 }
+
+func (r *leaderRound) String() string { return about(uint64(r.fragment), r.head.Version) }
 
 // NewLeader starts a term.
 func NewLeader(cfg LeaderConfig) (*Leader, error) {
@@ -363,7 +370,7 @@ func (l *Leader) collect(r *leaderRound) {
 		return
 	}
 	if !l.now.Before(r.wake) {
-		l.note("f%d@%d waits: %d ready and connected, %d are needed", r.fragment, r.head.Version, len(chosen), quorum)
+		l.note("%s waits for workers: %d are ready and connected, %d are needed", r, len(chosen), quorum)
 		r.wake = l.now.Add(l.limit())
 	}
 }
@@ -395,7 +402,7 @@ func (l *Leader) fail(r *leaderRound, reason string, blame uint64) {
 	l.failed++
 	r.failures++
 	r.remember(Failure{At: l.now, Attempt: r.attempt.id, Reason: reason})
-	l.note("f%d@%d attempt %s failed while %s: %s", r.fragment, r.head.Version, r.attempt.id, r.phase, reason)
+	l.note("%s: attempt %s failed while %s: %s", r, r.attempt.id, r.phase, reason)
 	l.close(r, reason)
 	pause := time.Duration(0)
 	if r.failures > 1 {
@@ -413,7 +420,7 @@ func (l *Leader) fail(r *leaderRound, reason string, blame uint64) {
 func (l *Leader) logged(ev Logged) {
 	if ev.Term > l.cfg.Term && !l.deposed {
 		l.deposed = true
-		l.note("term %d is over: the log is at term %d", l.cfg.Term, ev.Term)
+		l.note("this coordinator's term %d is over: the ledger is at term %d", l.cfg.Term, ev.Term)
 	}
 	switch b := ev.Body.(type) {
 	case *wire.Member:
@@ -436,7 +443,7 @@ func (l *Leader) change(s wire.Settings) {
 	l.govern(&s, s.Hash())
 	for _, r := range l.rounds {
 		if s.Phase == wire.PhaseEnded && r.attempt != nil {
-			l.note("f%d@%d attempt %s is given up: the run ended", r.fragment, r.head.Version, r.attempt.id)
+			l.note("%s: attempt %s is given up: the run ended", r, r.attempt.id)
 			l.close(r, "the run ended")
 			r.phase, r.attempt = Collecting, nil
 		}
@@ -509,7 +516,7 @@ func (l *Leader) committed(c *wire.Commit, encoded []byte) {
 	case r.attempt.id == c.Attempt:
 		l.close(r, "")
 	default:
-		l.note("f%d@%d: attempt %s committed, %s is given up", r.fragment, c.Base, c.Attempt, r.attempt.id)
+		l.note("%s: attempt %s is committed, so %s is given up", about(c.Fragment, c.Base), c.Attempt, r.attempt.id)
 		l.close(r, "another attempt committed")
 	}
 	for _, w := range l.waiting(r) {
@@ -529,7 +536,7 @@ func (l *Leader) settle(r *leaderRound, c *wire.Commit, encoded []byte) {
 		table = *r.attempt.results
 	case len(encoded) > 0 && wire.HashLeaf(encoded) == c.Table:
 		if err := wire.Decode(encoded, &table); err != nil {
-			l.note("f%d@%d: commit table: %v", r.fragment, c.Base, err)
+			l.note("%s: the commit's table: %v", about(c.Fragment, c.Base), err)
 			return
 		}
 	default:
@@ -557,6 +564,6 @@ func (l *Leader) appendFailed(ev AppendFailed) {
 	case ev.Kind == wire.KindAttempt && r.phase == Opening:
 		l.fail(r, "the log did not take it: "+ev.Reason, 0)
 	case ev.Kind == wire.KindCommit && r.phase == Committing:
-		l.note("f%d@%d: the log will tell whether %s is committed: %s", r.fragment, r.head.Version, r.attempt.id, ev.Reason)
+		l.note("%s: the ledger will tell whether attempt %s is committed: %s", r, r.attempt.id, ev.Reason)
 	}
 }

@@ -87,7 +87,7 @@ func (m *Member) Step(now time.Time, ev Event) []Effect {
 		m.encoded(ev)
 	case EncodeFailed:
 		if f := m.encoding(ev.Fragment, ev.Base); f != nil {
-			m.note("f%d@%d has nothing to contribute: %s", ev.Fragment, ev.Base, ev.Reason)
+			m.note("%s: nothing to contribute: %s", about(ev.Fragment, ev.Base), ev.Reason)
 			m.miss(f)
 		}
 	case Logged:
@@ -330,7 +330,7 @@ func (m *Member) encoded(ev Encoded) {
 		return // a commit decided it meanwhile
 	}
 	if n := float64(ev.Norm); ev.Root.IsZero() || math.IsNaN(n) || math.IsInf(n, 0) || n < 0 {
-		m.note("f%d@%d has nothing to contribute: norm %g", ev.Fragment, ev.Base, ev.Norm)
+		m.note("%s: nothing to contribute: what was learned has norm %g", about(ev.Fragment, ev.Base), ev.Norm)
 		m.miss(f)
 		return
 	}
@@ -368,7 +368,7 @@ func (m *Member) remind() {
 		case f.open.encoded():
 			m.send(f)
 		default:
-			m.note("f%d@%d takes more than %s to encode", i, f.open.ready.Base, limit)
+			m.note("%s: encoding takes more than %s", about(uint64(i), f.open.ready.Base), limit)
 			f.open.sent = m.now
 		}
 	}
@@ -470,17 +470,17 @@ func (m *Member) deliver(f *memberFragment, merge Merge) {
 func (m *Member) decide(f *memberFragment, ev Applied, rank int, included []bool) {
 	r := &f.open.ready
 	if ev.Version > r.Base+1 {
-		m.note("f%d@%d: the commit that decided (%d, %d] was skipped: its work is not claimed again", ev.Fragment, r.Base, r.From, r.To)
+		m.note("%s: the commit that decided on steps %d to %d was skipped: their work is not claimed again", about(ev.Fragment, r.Base), r.From+1, r.To)
 		m.abandon(f)
 		return
 	}
 	if rank < 0 {
-		m.note("f%d@%d: (%d, %d] is not in the commit and stays for the next", ev.Fragment, r.Base, r.From, r.To)
+		m.note("%s: the work of steps %d to %d is not in the commit and stays for the next", about(ev.Fragment, r.Base), r.From+1, r.To)
 		m.miss(f)
 		return
 	}
 	if c := &ev.Table.Contributors[rank]; c.Root != r.Root || c.From != r.From || c.To != r.To {
-		m.note("f%d@%d: the commit has another contribution of slot %d", ev.Fragment, r.Base, m.slot)
+		m.note("%s: the commit has another contribution of slot %d", about(ev.Fragment, r.Base), m.slot)
 		m.miss(f)
 		return
 	}

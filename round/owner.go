@@ -163,7 +163,7 @@ func (o *Owner) opened(b *wire.Attempt, encoded []byte) {
 	}
 	o.tasks[f] = nil
 	if len(encoded) == 0 || wire.HashLeaf(encoded) != b.Table {
-		o.note("f%d@%d attempt %s came without its table: nothing is summed for it", f, b.Base, b.ID)
+		o.note("%s: attempt %s came without its table: nothing is summed for it", about(b.Fragment, b.Base), b.ID)
 		return
 	}
 	var table wire.AttemptTable
@@ -172,7 +172,7 @@ func (o *Owner) opened(b *wire.Attempt, encoded []byte) {
 		err = table.Validate(o.spec.Slabs[f])
 	}
 	if err != nil {
-		o.note("f%d@%d attempt %s: %v", f, b.Base, b.ID, err)
+		o.note("%s: attempt %s: %v", about(b.Fragment, b.Base), b.ID, err)
 		return
 	}
 	t := &task{
@@ -339,7 +339,7 @@ func (o *Owner) giveUp(t *task, rank int, reason string) {
 	if !t.open() {
 		return
 	}
-	o.note("f%d %s: rank %d (%s) is not waited for: %s", t.fragment, t.id, rank, t.members[rank].Peer.Short(), reason)
+	o.note("fragment %d, attempt %s: %s is not waited for: %s", t.fragment, t.id, t.members[rank].Peer.Short(), reason)
 	for slab := range t.jobs {
 		o.decide(t, uint64(slab))
 	}
@@ -466,7 +466,7 @@ func (o *Owner) expire() {
 			continue
 		}
 		reason := fmt.Sprintf("no progress for %s", limit)
-		o.note("f%d %s: %s: its slabs are given back", t.fragment, t.id, reason)
+		o.note("fragment %d, attempt %s: %s: its slabs are given back", t.fragment, t.id, reason)
 		for slab, j := range t.jobs {
 			if j != nil && j.state <= summing {
 				o.giveBack(t, j, uint64(slab), 0, reason)
@@ -483,7 +483,7 @@ func (o *Owner) settle(c *wire.Commit, encoded []byte) {
 	}
 	var table wire.CommitTable
 	if err := wire.Decode(encoded, &table); err != nil {
-		o.note("f%d@%d: commit table: %v", c.Fragment, c.Base, err)
+		o.note("%s: the commit's table: %v", about(c.Fragment, c.Base), err)
 		return
 	}
 	o.emit(Settle{Fragment: c.Fragment, Base: c.Base, Table: &table})

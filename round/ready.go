@@ -18,7 +18,7 @@ type readyRecord struct {
 func (l *Leader) ready(ev ReadyFrom) {
 	ready := &ev.Ready.Ready
 	if reason := l.refuseReady(ev.Peer, ready); reason != "" {
-		l.note("refused from %s: %s: %s", ev.Peer.Short(), readyString(ready), reason)
+		l.note("%s: the contribution of %s, slot %d, is refused: %s", about(ready.Fragment, ready.Base), ev.Peer.Short(), ready.Slot, reason)
 		return
 	}
 	r := l.rounds[ready.Fragment]

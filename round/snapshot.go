@@ -94,7 +94,7 @@ func (l *Leader) status(r *leaderRound) RoundStatus {
 	case Collecting:
 		s.Waiting = l.waiting(r)
 	case Opening, Committing:
-		s.Waiting = []Waiting{{0, "the log has not answered"}}
+		s.Waiting = []Waiting{{0, "the entry is not in the ledger yet"}}
 	case Summing:
 		s.Waiting = l.owing(r.attempt)
 	case Spreading:

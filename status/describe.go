@@ -19,7 +19,7 @@ func DescribeEntry(body wire.Body) string {
 	case *wire.Lease:
 		return fmt.Sprintf("%d windows to slot %d", wire.Windows(b.Ranges), b.Slot)
 	case *wire.Attempt:
-		return fmt.Sprintf("fragment %d version %d, attempt %s", b.Fragment, b.Base, b.ID)
+		return fmt.Sprintf("fragment %d to version %d, attempt %s", b.Fragment, b.Base+1, b.ID)
 	case *wire.Commit:
 		return fmt.Sprintf("fragment %d to version %d, %s tokens, state %s", b.Fragment, b.Base+1, Count(b.Tokens), b.State.Short())
 	case *wire.Settings:

@@ -141,7 +141,7 @@ func pageShows(t *testing.T, ctx context.Context) {
 	press("#loss-plot", "Home")
 	await(t, ctx, `document.querySelector("#loss-legend .where").textContent === "at 0 tokens"`)
 	press("#rounds-plot svg", "Home")
-	if got := eval[string](t, ctx, `document.getElementById("round-detail").innerText`); !strings.Contains(got, "fragment 0 version 29 → 30") || !strings.Contains(got, "waited: slot 3: 2 steps behind") {
+	if got := eval[string](t, ctx, `document.getElementById("round-detail").innerText`); !strings.Contains(got, "fragment 0, version 29 → 30") || !strings.Contains(got, "waited: slot 3: 2 steps behind") {
 		t.Errorf("first round: %s", got)
 	}
 	press("#rounds-plot svg", "ArrowRight")

@@ -32,7 +32,7 @@ func pageOwn(t *testing.T, ctx context.Context) {
 	}
 	eval[chromedp.Void](t, ctx, `document.querySelector("#rounds-plot svg").dispatchEvent(new KeyboardEvent("keydown", {key: "Home", bubbles: true}))`)
 	got := eval[string](t, ctx, `document.getElementById("round-detail").innerText`)
-	for _, want := range []string{"fragment 1 version 28 → 29, attempt 1/57, 4 members: committed in 2.0 s, merged 31 inner steps after its snapshot; 3 of 4 slabs", "encode 200 ms · ready 400 ms · send and sum 400 ms · receive 500 ms · commit 500 ms · merge 400 ms"} {
+	for _, want := range []string{"fragment 1, version 28 → 29, 4 workers: committed in 2.0 s, merged 31 inner steps after its snapshot; 3 of 4 slabs", "encode 200 ms · wait for others 400 ms · send and sum 400 ms · fetch the sum 500 ms · commit 500 ms · merge 400 ms"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in %q", want, got)
 		}

@@ -35,7 +35,7 @@ func sample() *Snapshot {
 			{Fragment: 1, Base: 29, Attempt: "1/59", Phase: "summing", Members: 4, Ready: value(129), Opened: value(129.5)},
 			{Fragment: 1, Base: 28, Attempt: "1/57", Members: 4, Ready: value(120), Opened: value(120.5), Closed: value(121), Failed: "slab 3 below quorum"},
 		},
-		Ledger: []Entry{{118, "commit", "fragment 1 to version 29"}, {117, "attempt", "fragment 1 version 28, attempt 1/58"}},
+		Ledger: []Entry{{118, "commit", "fragment 1 to version 29"}, {117, "attempt", "fragment 1 to version 29, attempt 1/58"}},
 		Notes:  []Note{{at, "round of fragment 0 opens with 4 of 4: all ready"}},
 	}
 	s.Cards = []Card{{Name: "NVIDIA GeForce RTX 3060", Utilisation: 0.97, Used: 10e9, Total: 12e9, Temperature: 71, Power: 168.4, PowerLimit: 170, Throttled: []string{"power limit", "heat"}}}

@@ -1,6 +1,7 @@
 package figures
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -109,7 +110,7 @@ func (f *Figures) Member(m *wire.Member) {
 		g.alive, g.reason = false, m.Reason
 		g.heartbeat.State = wire.StateGone
 		if !strings.HasPrefix(m.Reason, coordinator.LeftByItself) {
-			f.lost = append(f.lost, lost{time.Now(), m.Peer.Short() + ": " + m.Reason})
+			f.lost = append(f.lost, lost{time.Now(), cmp.Or(f.NameOf(m.Peer), m.Peer.Short()) + ": " + m.Reason})
 		}
 		if len(f.lost) > maxNotes {
 			f.lost = f.lost[1:]

@@ -10,18 +10,18 @@ import { duration, count, clock } from "./figures.js";
 // A round's life in steps; each lasts until the next one that is known of, or
 // until the round is over.
 const ledSteps = [
-  { from: "ready", name: "ready", css: "step-ready" },
-  { from: "opened", name: "send and sum", css: "step-sum" },
-  { from: "summed", name: "pull", css: "step-pull" },
-  { from: "held", name: "commit", css: "step-commit" },
+  { from: "ready", name: "wait for others", css: "step-ready", title: "the first worker is ready with what it learned; the others are awaited" },
+  { from: "opened", name: "send and sum", css: "step-sum", title: "workers send what they learned to those of them who sum it" },
+  { from: "summed", name: "fetch the sum", css: "step-pull", title: "everybody fetches the sums" },
+  { from: "held", name: "commit", css: "step-commit", title: "enough hold the same result: the ledger takes it" },
 ];
 const ownSteps = [
-  { from: "snapshot", name: "encode", css: "step-encode" },
-  ...ledSteps.slice(0, 2),
-  { from: "summed", name: "receive", css: "step-pull" },
-  ledSteps[3],
-  { from: "closed", name: "merge", css: "step-merge" },
+  { from: "snapshot", name: "encode", css: "step-encode", title: "what this machine learned becomes few bytes" },
+  ...ledSteps,
+  { from: "closed", name: "merge", css: "step-merge", title: "the sum goes into this machine's weights" },
 ];
+// What is under way, by the phase of a round that is not over.
+const underWay = { collecting: "waiting for workers", opening: "opening", summing: "sending and summing", spreading: "the sums are fetched", committing: "the ledger is to take it" };
 const rowHeight = 34;
 const barHeight = 20;
 const left = 84;
@@ -54,7 +54,7 @@ export class Rounds {
       columns: [
         { head: "round", cell: (r) => title(r) },
         { head: "attempt", cell: (r) => r.attempt || "–" },
-        { head: "members", number: true, cell: (r) => (r.members > 0 ? count(r.members) : "–") },
+        { head: "workers", number: true, cell: (r) => (r.members > 0 ? count(r.members) : "–") },
         ...this.steps.map((s) => ({ head: s.name, number: true, cell: took(s) })),
         { head: "outcome", wide: true, cell: (r) => outcome(r) },
       ],
@@ -75,8 +75,8 @@ export class Rounds {
     this.coordinates = coordinates;
     this.steps = coordinates ? ledSteps : ownSteps;
     setText("rounds-whose", coordinates ? "Rounds" : "Rounds of this worker");
-    const key = (css, name) => [el("span", { class: "key" }, el("span", { class: "swatch " + css, "aria-hidden": "true" }), name), " "];
-    $("rounds-legend").replaceChildren(...this.steps.flatMap((s) => key(s.css, s.name)), ...key("step-failed", "✕ failed attempt"), ...key("step-none", "inner steps only"));
+    const key = (css, name, title) => [el("span", { class: "key", title }, el("span", { class: "swatch " + css, "aria-hidden": "true" }), name), " "];
+    $("rounds-legend").replaceChildren(...this.steps.flatMap((s) => key(s.css, s.name, s.title)), ...key("step-failed", "✕ failed, tried again"), ...key("step-none", "training only"));
   }
 
   /** The parts of a round's life that are known of: {step, from, to}; to is null for what goes on. */
@@ -210,8 +210,7 @@ export class Rounds {
 
   detail(r) {
     const of = [title(r)];
-    if (r.attempt) of.push("attempt " + r.attempt);
-    if (r.members > 0) of.push(count(r.members) + (r.members === 1 ? " member" : " members"));
+    if (r.members > 0) of.push(count(r.members) + (r.members === 1 ? " worker" : " workers"));
     const lines = [of.join(", ") + ": " + outcome(r)];
     lines.push(this.life(r).filter((p) => known(p.to)).map((p) => p.step.name + " " + duration(Math.max(p.to - p.from, 0))).join(" · "));
     const waiting = r.waiting ?? [];
@@ -255,12 +254,12 @@ function end(r, now) {
 }
 
 function title(r) {
-  return "fragment " + r.fragment + " version " + count(r.base) + " → " + count(r.base + 1);
+  return "fragment " + r.fragment + ", version " + count(r.base) + " → " + count(r.base + 1);
 }
 
 function outcome(r) {
   if (r.failed) return "failed: " + r.failed;
-  if (!known(r.closed)) return r.phase;
+  if (!known(r.closed)) return underWay[r.phase] ?? r.phase;
   const took = "committed in " + duration(Math.max(r.closed - begin(r), 0));
   if (!known(r.merged)) return took;
   return took + ", merged " + count(r.overlap_steps ?? 0) + (r.overlap_steps === 1 ? " inner step" : " inner steps") + " after its snapshot; " + r.phase;
