@@ -146,6 +146,27 @@ func (s *Server) message(from wire.PeerID, msg wire.StageMessage) {
 	}
 }
 
+// TrainerOf returns the slot whose trainer alone may send a message, which the driver sees
+// to; 0 for what any server may.
+func TrainerOf(m wire.StageMessage) wire.Slot {
+	switch m := m.(type) {
+	case *wire.StageCall:
+		return m.Key.Trainer
+	case *wire.StageCancel:
+		return m.Key.Trainer
+	case *wire.StageAccept:
+		return m.Key.Trainer
+	case *wire.StageClose:
+		return m.Trainer
+	case *wire.StageApply:
+		return m.Trainer
+	case *wire.StageVoid:
+		return m.Trainer
+	case *wire.StageSum, *wire.StageAnswer, *wire.StageRefusal, *wire.StageCounted, *wire.StageReduced, *wire.StageMissing, *wire.StageApplied:
+	}
+	return 0
+}
+
 const otherStage = "this peer serves another stage"
 
 // called queues a call or refuses it.

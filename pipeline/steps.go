@@ -109,9 +109,7 @@ func (s *Server) innerStep() {
 func (s *Server) closed(from wire.PeerID, c *wire.StageClose) {
 	st := &s.steps
 	missing := func(micros []uint64, reason string, behind bool) {
-		s.send(from, &wire.StageMissing{
-			Trainer: c.Trainer, Step: c.Step, Try: c.Try, Edition: c.Edition, Stage: c.Stage, Micros: micros, Reason: reason, Behind: behind,
-		})
+		s.send(from, Missing(c, micros, reason, behind))
 	}
 	if s.cfg.Mode != Synchronous || c.Stage != uint64(s.cfg.Stage) {
 		missing(c.Micros, otherStage, true)
@@ -148,6 +146,15 @@ func (s *Server) closed(from wire.PeerID, c *wire.StageClose) {
 	s.do(Reduce{Close: c})
 }
 
+// Missing says that these micro-batches of a close are not here, or with behind that its
+// step is not.
+func Missing(c *wire.StageClose, micros []uint64, reason string, behind bool) *wire.StageMissing {
+	return &wire.StageMissing{
+		Trainer: c.Trainer, Step: c.Step, Try: c.Try, Edition: c.Edition, Stage: c.Stage, Micros: micros,
+		Reason: reason[:min(len(reason), wire.MaxReason)], Behind: behind,
+	}
+}
+
 // current reports whether the close that is open has this name.
 func (s *Server) current(step, try, edition uint64) bool {
 	c := s.steps.close
@@ -177,9 +184,7 @@ func (s *Server) reduceFailed(e ReduceFailed) {
 	if !s.current(e.Step, e.Try, e.Edition) || s.steps.reduced != nil {
 		return
 	}
-	s.send(s.steps.asker, &wire.StageMissing{
-		Trainer: c.Trainer, Step: c.Step, Try: c.Try, Edition: c.Edition, Stage: c.Stage, Reason: e.Reason[:min(len(e.Reason), 200)],
-	})
+	s.send(s.steps.asker, Missing(c, nil, e.Reason, false))
 }
 
 // apply makes the step that stands. The order is repeated when its answer is lost.

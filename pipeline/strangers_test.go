@@ -9,7 +9,7 @@ import (
 // admitted is the part of a server's driver that looks at who sends what and at its own
 // state, before anything reaches the machine (peer/stage has the product's).
 func (w *world) admitted(from, to *host, m wire.StageMessage) bool {
-	slot, serving := orderOf(m), to.serving && !to.leaves
+	slot, serving := TrainerOf(m), to.serving && !to.leaves
 	if slot == 0 {
 		return true
 	}
@@ -29,31 +29,10 @@ func (w *world) admitted(from, to *host, m wire.StageMessage) bool {
 		if trains && (serving || w.plan.bug == "loading peer's driver takes closes") {
 			return true
 		}
-		w.transmit(to, from, envelope{message: &wire.StageMissing{
-			Trainer: m.Trainer, Step: m.Step, Try: m.Try, Edition: m.Edition, Stage: m.Stage, Micros: m.Micros, Reason: "not now", Behind: true,
-		}})
+		w.transmit(to, from, envelope{message: Missing(m, m.Micros, "not now", true)})
 		return false
 	}
 	return trains
-}
-
-// orderOf returns the slot whose trainer alone may say this; 0 for what servers say.
-func orderOf(m wire.StageMessage) wire.Slot {
-	switch m := m.(type) {
-	case *wire.StageCall:
-		return m.Key.Trainer
-	case *wire.StageCancel:
-		return m.Key.Trainer
-	case *wire.StageAccept:
-		return m.Key.Trainer
-	case *wire.StageClose:
-		return m.Trainer
-	case *wire.StageApply:
-		return m.Trainer
-	case *wire.StageVoid:
-		return m.Trainer
-	}
-	return 0
 }
 
 // strangersSpeak has somebody who is nobody's trainer and serves no stage say everything
