@@ -99,7 +99,7 @@ func (p *Pipe) answered(from wire.PeerID, a *wire.StageAnswer, cargo []byte) {
 	if !awaited {
 		return
 	}
-	if kind, _, _, ok := worker.ReadAnswer(cargo); !ok || backward != (kind == worker.AnswerBackward) {
+	if kind, _, _, ok := worker.ReadAnswer(cargo); !ok || len(cargo) > p.mostCargo() || backward != (kind == worker.AnswerBackward) {
 		p.toTrainer(pipeline.Failed{Key: a.Key, Reason: "what came is no answer to it"})
 		return
 	}

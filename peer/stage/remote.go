@@ -44,6 +44,9 @@ func (p *Pipe) admit(from wire.PeerID, call *wire.StageCall, cargo []byte) *wire
 	if why := p.untaken(from, call.Key.Trainer); why != "" {
 		return refuse(wire.StageBusy, why)
 	}
+	if len(cargo) > p.mostCargo() {
+		return refuse(wire.StageInvalid, "more bytes than a micro-batch of this run has")
+	}
 	c, err := wire.DecodeCargo(cargo)
 	if err != nil {
 		return refuse(wire.StageInvalid, err.Error())
@@ -51,6 +54,12 @@ func (p *Pipe) admit(from wire.PeerID, call *wire.StageCall, cargo []byte) *wire
 	p.catchUp(call.Key.Step)
 	p.calls[call.Key] = c
 	return nil
+}
+
+// mostCargo bounds the bytes of a call or an answer, of which many wait: a head, and for
+// input and gradient 8 bytes a value, twice what the widest codec takes.
+func (p *Pipe) mostCargo() int {
+	return 1<<12 + 2*8*int(p.spec.Micro*p.spec.Model.Context*p.spec.Model.Width)
 }
 
 // trains reports whether the log has a slot as this peer's and as one that has a

@@ -3,6 +3,7 @@ package stage
 import (
 	"bytes"
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,9 +147,35 @@ func TestOnlyTheTrainerOrders(t *testing.T) {
 	}
 }
 
+// TestAbsurdCargoIsNotKept sends more than a micro-batch can be.
+func TestAbsurdCargoIsNotKept(t *testing.T) {
+	p, out := remotePipe(t, 1, false)
+	serving(p, nil)
+	for size, want := range map[int]wire.StageRefusalCode{p.mostCargo() - 100: 0, p.mostCargo(): wire.StageInvalid} {
+		cargo := wire.EncodeCargo(&wire.Cargo{Windows: []wire.Range{{From: 0, To: 1}}, Input: make([]byte, size)})
+		hear(p, first, &wire.StageCall{Key: wire.StageKey{Trainer: trains, Stage: 1, Attempt: 1, Micro: uint64(size)}, Bytes: uint64(len(cargo))}, cargo)
+		var code wire.StageRefusalCode
+		for _, m := range out.take() {
+			code = m.Message.(*wire.StageRefusal).Code
+		}
+		if code != want {
+			t.Errorf("a call with %d bytes is refused as %s, want %s", len(cargo), code, want)
+		}
+	}
+	if len(p.calls) != 1 {
+		t.Errorf("%d calls are kept", len(p.calls))
+	}
+}
+
 // TestLateAnswersAreNotKept answers for others, twice and too late: what the next stages
 // compute on is what the awaited peer sent.
 func TestLateAnswersAreNotKept(t *testing.T) {
+	lateAnswers(t, worker.AnswerBackward, "of the other kind")
+	lateAnswers(t, worker.AnswerForward, strings.Repeat("too much", 1<<12))
+}
+
+func lateAnswers(t *testing.T, kind byte, bad string) {
+	t.Helper()
 	p, out := remotePipe(t, 0, false)
 	spec, tokens := p.spec, make([]byte, 4000)
 	text, err := NewText(spec, tokens)
@@ -174,7 +201,7 @@ func TestLateAnswersAreNotKept(t *testing.T) {
 	input := func(stage int, want string) {
 		t.Helper()
 		if got := p.trainer.micros[0].inputs[stage]; !bytes.Equal(got, []byte(want)) {
-			t.Fatalf("stage %d's input is %q, want %q", stage, got, want)
+			t.Fatalf("stage %d's input is %.40q, want %q", stage, got, want)
 		}
 	}
 	tell(p, worker.PassComputed{Key: own, Answer: worker.MakeAnswer(worker.AnswerForward, 0, []byte("own"))})
@@ -185,7 +212,7 @@ func TestLateAnswersAreNotKept(t *testing.T) {
 	key := awaited()
 	answer(stranger, key, worker.AnswerForward, "a stranger's")
 	input(2, "")
-	answer(second, key, worker.AnswerBackward, "of the other kind") // it is called again, for that was no answer
+	answer(second, key, kind, bad) // it is called again, for that was no answer
 	if p.trainer.micros[0].gradients[0] != nil {
 		t.Fatal("a forward call is answered with a gradient")
 	}

@@ -113,7 +113,7 @@ const (
 // New makes the pipe of a stage; what it tells the peer goes to report.
 func New(spec *wire.RunSpec, self wire.PeerID, stage int, seed uint64, report func(any)) (*Pipe, error) {
 	p := &Pipe{
-		spec: spec, self: self, stage: stage, seed: seed, report: report, Inbox: mailbox.New[any](), Network: make(chan Passed, 64),
+		spec: spec, self: self, stage: stage, seed: seed, report: report, Inbox: mailbox.New[any](), Network: make(chan Passed, 8),
 		calls: map[wire.StageKey]*wire.Cargo{}, answers: map[wire.StageKey][]byte{}, windows: map[pipeline.MicroID][]wire.Range{},
 		listed: map[wire.Slot]Listed{}, up: map[wire.PeerID]bool{},
 	}
