@@ -105,7 +105,8 @@ func commitTable(members []wire.AttemptMember, slabs []wire.SlabResult) wire.Com
 }
 
 // paceOf returns the step time at the 90th percentile of speed, so the 10th of
-// time, by nearest rank; 0 when nobody's is known.
+// time, by nearest rank; 0 when nobody's is known. It is no less than a 16th of the
+// median: among few workers the fastest sets it, who may claim what it likes.
 func paceOf(workers []Worker) uint64 {
 	var times []uint64
 	for _, w := range workers {
@@ -117,7 +118,7 @@ func paceOf(workers []Worker) uint64 {
 		return 0
 	}
 	slices.Sort(times)
-	return times[int(math.Ceil(0.1*float64(len(times))))-1]
+	return max(times[int(math.Ceil(0.1*float64(len(times))))-1], medianOf(times)/slowFactor)
 }
 
 // medianOf returns the median; of an even number, the mean of the middle two.

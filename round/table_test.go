@@ -229,6 +229,10 @@ func TestPaceIsTheFastTenth(t *testing.T) {
 	if got := paceOf(workers); got != 101 {
 		t.Fatalf("pace %d, want the second fastest of 20", got)
 	}
+	liar := []Worker{{Active: true, StepTime: 1}, {Active: true, StepTime: 1600}, {Active: true, StepTime: 1600}, {Active: true, StepTime: 3200}}
+	if got := paceOf(liar); got != 100 {
+		t.Fatalf("pace %d where one of four says that a step takes a microsecond, want a 16th of the median", got)
+	}
 	if paceOf(nil) != 0 {
 		t.Fatal("a pace of nobody")
 	}

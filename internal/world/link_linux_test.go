@@ -171,7 +171,7 @@ func (w *town) firstStep(r *resident, began time.Time) (took time.Duration, byte
 		if time.Since(began) > 3*time.Minute {
 			break
 		}
-		s := w.lookAt(client, "http://127.0.0.1:7310/")
+		s := w.lookAt(client, "http://127.0.0.1:7310/", 2*time.Second)
 		if s == nil {
 			continue
 		}
@@ -189,7 +189,7 @@ func (w *town) slowSteps() float64 {
 	sum := 0.0
 	for _, r := range w.workers {
 		client := &http.Client{Transport: &http.Transport{DialContext: r.host.Dial}}
-		if s := w.lookAt(client, "http://127.0.0.1:7310/"); s != nil && s.Speed.StepP95 != nil {
+		if s := w.lookAt(client, "http://127.0.0.1:7310/", 2*time.Second); s != nil && s.Speed.StepP95 != nil {
 			sum += *s.Speed.StepP95
 		}
 		client.CloseIdleConnections()

@@ -130,11 +130,11 @@ func logging() []string {
 }
 
 // look fetches the coordinator's snapshot, or returns nil while it cannot be had.
-func (w *town) look() *status.Snapshot { return w.lookAt(&w.client, w.page) }
+func (w *town) look() *status.Snapshot { return w.lookAt(&w.client, w.page, 2*time.Second) }
 
 // lookAt fetches the snapshot of a page.
-func (w *town) lookAt(client *http.Client, page string) *status.Snapshot {
-	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Second)
+func (w *town) lookAt(client *http.Client, page string, within time.Duration) *status.Snapshot {
+	ctx, cancel := context.WithTimeout(w.t.Context(), within)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, page+"api/v1/snapshot", http.NoBody)
 	if err != nil {
@@ -164,7 +164,7 @@ func (w *town) until(what string, within time.Duration, wanted func(*status.Snap
 			w.t.Fatalf("%s: not within %s; the last snapshot %s", what, within, describe(last))
 		case <-tick.C:
 		}
-		shot := w.look()
+		shot := w.lookAt(&w.client, w.page, 500*time.Millisecond) // a look that hangs is no part of what is measured
 		if shot == nil {
 			continue
 		}
