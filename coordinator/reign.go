@@ -56,7 +56,7 @@ func (m *Machine) start(e Started) {
 		return
 	}
 	m.reign.enter(asking, m.now)
-	m.note("asking peers for a head above %d: for %v when most workers that the log names answer and nobody has one, else for %v", m.height, askWindow, askLongest)
+	m.note("before it leads, it asks peers for entries above height %d: for %v where most workers that the ledger names answer and have none, else for %v", m.height, askWindow, askLongest)
 }
 
 // advanceReign moves between the phases before leading when their time comes.

@@ -187,9 +187,12 @@ func workerLine(s *status.Snapshot) (string, []slog.Attr) {
 	if own.Step == 0 {
 		return state + s.Run.Reason, []slog.Attr{slog.String("state", s.Run.Phase), slog.String("reason", s.Run.Reason)}
 	}
-	seconds := max(1, float64(own.Clock)/1000)
+	seconds, speed := max(1, float64(own.Clock)/1000), "–" // until it is known
+	if own.TokensPerSecond > 0 {
+		speed = rate(own.TokensPerSecond)
+	}
 	return fmt.Sprintf("%sstep %s · loss %.3f · %s tokens/s · merged %d rounds%s · up %s · state %s at height %d", state, grouped(own.Step), own.Loss,
-			rate(own.TokensPerSecond), own.OuterSteps*uint64(s.Run.Fragments), after(own.Overlap), bitRate(float64(own.Sent)*8/seconds), own.StateHash.Short(), s.Run.Height),
+			speed, own.OuterSteps*uint64(s.Run.Fragments), after(own.Overlap), bitRate(float64(own.Sent)*8/seconds), own.StateHash.Short(), s.Run.Height),
 		[]slog.Attr{
 			slog.String("state", s.Run.Phase), slog.Uint64("step", own.Step), slog.Float64("loss", own.Loss),
 			slog.Float64("tokens_per_second", own.TokensPerSecond), slog.Uint64("height", s.Run.Height),
