@@ -110,7 +110,7 @@ func pageShows(t *testing.T, ctx context.Context) {
 		"rate": "8,040", "own": "you 2,010 (25 %)", "left": "≈ 36 s left",
 		"cards":    "NVIDIA GeForce RTX 3060: 97 % · 10.0 GB of 12.0 GB · 71 °C · 168 of 170 W · held down by power limit, heat",
 		"training": "4", "syncing": "· 1 syncing", "lost": "◐ 1 lost in 10 m: ab12: no heartbeat", "agree": "● states agree",
-		"failed": "59 commits, the newest of 4 · 1 failed: slab 3 below quorum",
+		"failed": "59 commits, the newest by 4 workers · 1 failed: slab 3 below quorum",
 		"bits":   "8.02", "bytes-day": "2.13 GB a day and peer", "ratio": "79.8× below data-parallel",
 		"link-text": "", "peers-count": "5 alive · 1 gone",
 		"thanks-count": "to 2 peers, counted from height 40", "samples-prompt": "func ", "pause": "pause",

@@ -149,7 +149,10 @@ func healthLine(s *Snapshot) []string {
 		commits = "1 commit"
 	}
 	if h.Contributed > 0 {
-		commits += ", the newest of " + Count(uint64(h.Contributed))
+		commits += ", the newest by " + Count(uint64(h.Contributed)) + " workers"
+		if h.Contributed == 1 {
+			commits = strings.TrimSuffix(commits, "s")
+		}
 	}
 	parts = append(parts, commits, failed)
 	if h.Lost > 0 {

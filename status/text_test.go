@@ -97,7 +97,7 @@ func TestTextAnswersTheFourQuestions(t *testing.T) {
 		"2.610 nats/token · held-out 2.654 · bigram 2.830 · 76 % of 1.20 M tokens",
 		"8,040 tokens/s · you 2,010 (25 %) · ≈ 36 s left",
 		"NVIDIA GeForce RTX 3060 · 97 % · 10.0 GB of 12.0 GB · 71 °C · 168 of 170 W · held down by power limit, heat",
-		"4 training · 1 syncing · states agree · 59 commits, the newest of 4 · 1 failed (slab 3 below quorum) · 1 lost in 10 m (ab12: no heartbeat)",
+		"4 training · 1 syncing · states agree · 59 commits, the newest by 4 workers · 1 failed (slab 3 below quorum) · 1 lost in 10 m (ab12: no heartbeat)",
 		"upload 9.61 bits a parameter · 2.13 GB a day and peer · 79.8× below data-parallel",
 		"you        paused: outside its hours, 22:00-07:00, goes on at Mon 12:03 · gave 212 k tokens, rank 2 of 2 · sent 1.90 MB and received 2.50 MB today",
 		"12:03:10   round of fragment 0 opens",

@@ -80,7 +80,7 @@ function health(s) {
   if (h.diverged > 0 || h.states_agree === false) setState("agree", "bad", "states differ" + (h.diverged > 0 ? ", " + count(h.diverged) + " found" : ""));
   else if (h.states_agree) setState("agree", "good", "states agree");
   else setState("agree", "none", "states not compared yet");
-  setText("failed", count(h.commits) + (h.commits === 1 ? " commit" : " commits") + (h.contributed > 0 ? ", the newest of " + count(h.contributed) : "") + " · " + count(h.failed_attempts) + " failed" + (h.failed_attempts > 0 && h.last_failure ? ": " + h.last_failure : ""));
+  setText("failed", count(h.commits) + (h.commits === 1 ? " commit" : " commits") + (h.contributed > 0 ? ", the newest by " + count(h.contributed) + (h.contributed === 1 ? " worker" : " workers") : "") + " · " + count(h.failed_attempts) + " failed" + (h.failed_attempts > 0 && h.last_failure ? ": " + h.last_failure : ""));
 }
 
 function cost(s) {

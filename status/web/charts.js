@@ -232,7 +232,7 @@ export class LossChart extends LineChart {
 export class RateChart extends LineChart {
   constructor() {
     super("rate", "No worker trains yet.", {
-      x: { tick: (v) => duration(Math.max(v, 0)).replace(/ 0 [sm]$|\.0(?= s$)/, ""), say: (v) => "at " + duration(Math.max(v, 0)), axis: { space: 90, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400] } },
+      x: { tick: (v) => duration(Math.max(v, 0)).replace(/ 0 [sm]$|\.0(?= s$)/, ""), say: (v) => "at " + duration(Math.max(v, 0)), axis: { space: 70, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400] } },
       scales: {
         y: { range: (_, low, high) => [0, high > 0 ? high * 1.15 : 1] },
         workers: { range: (_, low, high) => [0, Math.max(high ?? 0, 1) * 2] },
