@@ -81,7 +81,7 @@ func All() []Recipe {
 	sparse.OuterLR, sparse.Momentum = 1, 0
 	muloco := int8
 	muloco.Name, muloco.Inner, muloco.LR, muloco.Contribution, muloco.Result = "muloco", wire.InnerMuon, 3e-3, "int4", "int4"
-	muloco.OuterLR, muloco.Momentum = 0.7, 0.9
+	muloco.OuterLR, muloco.Momentum = thin.OuterLR, thin.Momentum
 	delayed := int8
 	delayed.Name, delayed.Contribution, delayed.Result, delayed.Overlap, delayed.OuterLR = "diloco-x", "int4", "int4", wire.OverlapRound, 0.8
 	delayed.Momentum, delayed.Merge, delayed.Alpha = 0.6, "eager", 0.7
