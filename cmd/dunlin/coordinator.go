@@ -162,6 +162,9 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	if err := t.where(c, run, d.current(), page.URL(), seats); err != nil {
 		return err
 	}
+	if !c.Loopback && onlyNear(addrs) {
+		log.Info("the invite leads here from this network only, unless a router opens a port when it is asked, which takes some seconds; if one forwards ports by hand, say with --address where that is")
+	}
 	ctx, cancel := c.controlled(ctx, os.Stdin, func(order string) { organise(p, log, order) })
 	var orders sync.WaitGroup
 	defer orders.Wait()

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"dunlin/cmd/dunlin/doctor"
 	"dunlin/folder"
 	"dunlin/machine"
 	"dunlin/peer"
@@ -56,6 +59,21 @@ func (c *Config) address() option {
 			return err
 		},
 	}
+}
+
+// onlyNear reports whether none of a host's addresses leads to it from another network.
+func onlyNear(addrs []string) bool {
+	for _, a := range addrs {
+		parts := strings.SplitN(a, "/", 4) // "", kind, address, …
+		if len(parts) < 4 {
+			continue
+		}
+		ip, err := netip.ParseAddr(parts[2])
+		if err != nil || !doctor.Private(ip) { // a name may lead anywhere
+			return false
+		}
+	}
+	return true
 }
 
 // dataHome is where state lives: the XDG data folder or what the system has in its place.
