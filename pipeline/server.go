@@ -172,6 +172,10 @@ const otherStage = "this peer serves another stage"
 // called queues a call or refuses it.
 func (s *Server) called(from wire.PeerID, c *wire.StageCall) {
 	k := c.Key
+	if s.mixes(c) { // without a Drop, for that is the other pass's
+		s.send(from, &wire.StageRefusal{Key: k, Code: wire.StageInvalid, Reason: "this attempt is one of the other pass"})
+		return
+	}
 	if k.Stage != uint64(s.cfg.Stage) || (!c.Backward && s.cfg.Stage == s.cfg.Stages-1) {
 		s.refuse(from, k, wire.StageInvalid, otherStage)
 		return
@@ -202,6 +206,13 @@ func (s *Server) called(from wire.PeerID, c *wire.StageCall) {
 	}
 }
 
+// mixes reports whether a call has the key of a call for the other pass, whose end would
+// take along what is kept of both.
+func (s *Server) mixes(c *wire.StageCall) bool {
+	other := func(j *job) bool { return j.call.Key == c.Key && j.call.Backward != c.Backward }
+	return slices.ContainsFunc(s.queue, other) || slices.ContainsFunc(s.held, other) || s.running != nil && other(s.running)
+}
+
 // repeats handles a call for what an earlier one was for: the same attempt is
 // one already, a later one takes its place. It reports whether there is
 // nothing more to do.
@@ -210,7 +221,7 @@ func (s *Server) repeats(k wire.StageKey, backward bool) bool {
 	for _, list := range [][]*job{s.queue, s.held} {
 		if i := slices.IndexFunc(list, same); i >= 0 {
 			if had := list[i].call.Key.Attempt; had >= k.Attempt || list[i].accepted {
-				if had != k.Attempt {
+				if list[i].call.Key != k { // else it is what is kept
 					s.do(Drop{Key: k})
 				}
 				return true
@@ -221,7 +232,7 @@ func (s *Server) repeats(k wire.StageKey, backward bool) bool {
 	}
 	if s.running != nil && same(s.running) {
 		if had := s.running.call.Key.Attempt; s.adding || had >= k.Attempt {
-			if had != k.Attempt {
+			if s.running.call.Key != k {
 				s.do(Drop{Key: k})
 			}
 			return true

@@ -167,6 +167,30 @@ func TestAbsurdCargoIsNotKept(t *testing.T) {
 	}
 }
 
+// TestRepeatedCallIsKeptOnce asks again for a micro-batch under keys that differ in what
+// says nothing with local steps, while it waits, is computed and is held.
+func TestRepeatedCallIsKeptOnce(t *testing.T) {
+	p, _ := remotePipe(t, 1, false)
+	serving(p, nil)
+	key := wire.StageKey{Trainer: trains, Stage: 1, Attempt: 1}
+	again := func() {
+		t.Helper()
+		other := key
+		other.Step = 5
+		if call(p, other, true); len(p.calls) != 2 {
+			t.Errorf("%d calls are kept of two micro-batches", len(p.calls))
+		}
+	}
+	call(p, key, true)
+	key.Micro++
+	call(p, key, true)
+	again()
+	key.Micro--
+	again()
+	tell(p, worker.PassComputed{Key: key, Answer: worker.MakeAnswer(worker.AnswerBackward, 0, nil)})
+	again()
+}
+
 // TestLateAnswersAreNotKept answers for others, twice and too late: what the next stages
 // compute on is what the awaited peer sent.
 func TestLateAnswersAreNotKept(t *testing.T) {

@@ -48,7 +48,8 @@ type pipeScript struct {
 	b      []byte
 	pipe   *Pipe
 	orders *mailbox.Mailbox[any]
-	due    []any // orders that the worker has not answered
+	due    []any                  // orders that the worker has not answered
+	kept   map[wire.StageKey]bool // gradients that it keeps
 }
 
 func (s *pipeScript) n(below byte) byte {
@@ -76,7 +77,7 @@ func (s *pipeScript) peer() wire.PeerID {
 }
 
 func playPipe(t *testing.T, script []byte) {
-	s := &pipeScript{b: script[:min(len(script), 4096)]}
+	s := &pipeScript{b: script[:min(len(script), 4096)], kept: map[wire.StageKey]bool{}}
 	synchronous, stage := s.n(2) == 0, int(s.n(3))
 	spec, tokens := recipetest.Spec(t, func(r *recipe.Run) {
 		r.Stages, r.Activation, r.Batch, r.Micro, r.Synchronous = 3, "fp32", 2, 1, synchronous
@@ -95,16 +96,10 @@ func playPipe(t *testing.T, script []byte) {
 		p.handle(PeerUp{id})
 	}
 	for len(s.b) > 0 {
-		s.event(text)
+		s.event(t, text)
 		p.step()
 		if s.orders != nil {
-			for _, o := range s.orders.Take() {
-				switch o.(type) {
-				case worker.DropOrder, worker.ClearOrder:
-				default:
-					s.due = append(s.due, o)
-				}
-			}
+			s.due = append(s.due, s.orders.Take()...)
 		}
 		if view := p.server.Snapshot(); len(p.calls) > view.Queue+view.Held+1 || len(p.answers) > 0 {
 			t.Fatalf("%d calls are kept, %d wait, %d are held; %d answers are kept", len(p.calls), view.Queue, view.Held, len(p.answers))
@@ -116,7 +111,8 @@ func playPipe(t *testing.T, script []byte) {
 	p.dials.Wait()
 }
 
-func (s *pipeScript) event(text *Text) {
+func (s *pipeScript) event(t *testing.T, text *Text) {
+	t.Helper()
 	p := s.pipe
 	switch s.n(16) {
 	case 0:
@@ -153,10 +149,12 @@ func (s *pipeScript) event(text *Text) {
 			p.handle(worker.Grant{Ranges: []wire.Range{{From: 0, To: 3}}})
 		}
 	case 6, 7, 8:
-		if len(s.due) > 0 {
+		for len(s.due) > 0 {
 			o := s.due[0]
 			s.due = s.due[1:]
-			s.obey(o)
+			if s.obey(t, o) {
+				break
+			}
 		}
 	default:
 		m, cargo := s.message()
@@ -166,8 +164,9 @@ func (s *pipeScript) event(text *Text) {
 	}
 }
 
-// obey answers an order as a worker does.
-func (s *pipeScript) obey(order any) {
+// obey does an order as a worker does. It reports whether that was answered.
+func (s *pipeScript) obey(t *testing.T, order any) bool {
+	t.Helper()
 	var err error
 	if s.n(8) == 0 {
 		err = errors.New("made up")
@@ -178,9 +177,19 @@ func (s *pipeScript) obey(order any) {
 		if o.Backward {
 			kind = worker.AnswerBackward
 		}
+		s.kept[o.Key] = o.Backward && err == nil
 		s.pipe.handle(worker.PassComputed{Key: o.Key, Answer: worker.MakeAnswer(kind, 0, []byte{1}), Err: err})
 	case worker.AddOrder:
-		s.pipe.handle(worker.GradientAdded{Key: o.Key, Err: err})
+		if !s.kept[o.Key] {
+			t.Fatalf("the gradient of %v is to be added, it is not kept", o.Key)
+		}
+		delete(s.kept, o.Key)
+		s.pipe.handle(worker.GradientAdded{Key: o.Key})
+	case worker.DropOrder:
+		delete(s.kept, o.Key)
+		return false
+	case worker.ClearOrder:
+		return false
 	case worker.SumOrder:
 		s.pipe.handle(worker.SumTaken{Close: o.Close, Sum: make([]byte, 4*s.pipe.stageValues()), Err: err})
 	case worker.ReduceOrder:
@@ -188,6 +197,7 @@ func (s *pipeScript) obey(order any) {
 	case worker.StepOrder:
 		s.pipe.handle(worker.StageStepped{Version: s.pipe.version + 1})
 	}
+	return true
 }
 
 // message returns what a remote may say.
