@@ -101,14 +101,14 @@ func embedScenarios() []scenario {
 			embed(r, 3, 9, width, r.tokens(27, 11), false)
 		}
 	}}, {"embed far", func(r *rig) { // positions in many batches; tokens differ, but for pairs on either side of round distances
-		tokens := make([]int32, 7*130)
+		tokens := make([]int32, 9*130)
 		for i := range tokens {
 			tokens[i] = int32(i)
 		}
 		for i, row := range []int{128, 255, 256, 383, 384, 511, 512} {
 			tokens[520+i], tokens[650+i], tokens[780+i] = int32(row), int32(row+1), int32(row-1)
 		}
-		embed(r, 7, 130, 3, tokens, true)
+		embed(r, 9, 130, 3, tokens, true)
 	}}}
 }
 

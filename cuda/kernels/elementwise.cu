@@ -168,6 +168,7 @@ KERNEL sum_squares(double *partial, const float *x, i64 n) {
 KERNEL sum_partial(double *total, const double *partial, int n) {
 	__shared__ double sums[256];
 	double sum = 0;
+#pragma unroll 1
 	for (int i = threadIdx.x; i < n; i += 256) sum += partial[i];
 	sums[threadIdx.x] = sum;
 	__syncthreads();

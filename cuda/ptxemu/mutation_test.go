@@ -340,9 +340,6 @@ func reasons() []reason {
 	return []reason{
 		{"barrier", "cross_entropy", "", "the first barrier of a reduction guards an array that nothing read before: the two reductions have one each"},
 		{"barrier", "query_grad", "bar.warp", "barriers of the block between the two uses of the scores order them already"},
-		{"guard", "rotary", "", "the branch picks a division of 32 bits where both numbers fit, as they do below 4 billion rows"},
-		{"guard", "attention_32|cross_entropy", "", "the branch leads to what the library's logarithm does for infinity and zero, which no sum of exponentials is"},
-		{"swap", "attention|_grad_", "sub.s32", "takes from a number below eight the multiple of eight in it, which is 0"},
 		{"swap", "adamw", "add.s64", "the piece begins at value 0 in vectors of fewer than 134 million values"},
 		{"swap", "", ", 0f00000000;", "adding and subtracting zero are the same"},
 	}
@@ -353,8 +350,6 @@ type reason struct{ kind, kernel, text, why string }
 // why returns the reason for which a mutant survives, "" when none is known.
 func (l *laboratory) why(m mutation) string {
 	switch {
-	case l.lanes[m.entry.Name][m.at] == 0 && m.kind != "guard":
-		return "no case runs the instruction"
 	case m.kind == "swap" && strings.Contains(m.entry.Name, "matmul_fp16") && halves(m.entry.Body, m.at):
 		return "the scale is undone by two powers of two, and how it is split between them makes no difference"
 	case m.kind == "swap" && (halves(m.entry.Body, m.at) || roundsQuotient(m.entry.Body, m.at)):
@@ -363,6 +358,16 @@ func (l *laboratory) why(m mutation) string {
 		return "after the last step of the tree each thread reads what it wrote itself"
 	case m.entry.Name == "adamw" && looksForRange(m.entry.Body, m.at):
 		return "a value's first range is found by halving, which spares the steps of the look that follows, or by that look alone"
+	case m.kind == "swap" && takesEights(m.entry.Body, m.at):
+		return "takes from a number below eight the multiple of eight in it, which is 0"
+	case m.kind == "swap" && comparedWith(m.entry, m.at, "setp.lt.s32") == "positions":
+		return "what lies beyond the last position is zero in shared memory, and rows beyond it, which alone see more, are not stored"
+	case m.kind == "swap" && strings.HasSuffix(m.entry.Name, "_128") && comparedWith(m.entry, m.at, "setp.ge.s32") == "size" && m.entry.Body[m.at].Operands[2].Bits < 4:
+		return "the first 64 values are there in every head of more than 64, which the kernel is for"
+	case m.kind == "guard" && asksInfinity(m.entry.Body, m.at):
+		return "the branch leads to what the library's logarithm does for infinity, which no sum of exponentials is"
+	case m.kind == "guard" && asksHalf(m.entry.Body, m.at):
+		return "the branch picks a division of 32 bits where both numbers fit, as they do below 4 billion rows"
 	case m.kind == "guard" && asksWidth(m.entry, m.at, "setp.eq.s32"):
 		return "the branch picks accesses of 16 bytes where rows allow them; one by one is slower and gives the same"
 	case m.kind == "guard" && asksWidth(m.entry, m.at, "setp.ne.s32"):
@@ -372,6 +377,9 @@ func (l *laboratory) why(m mutation) string {
 		if r.kind == m.kind && regexp.MustCompile(r.kernel).MatchString(m.entry.Name) && strings.Contains(m.text, r.text) {
 			return r.why
 		}
+	}
+	if l.lanes[m.entry.Name][m.at] == 0 && m.kind != "guard" {
+		return "no case runs the instruction"
 	}
 	return ""
 }
@@ -407,6 +415,52 @@ func looksForRange(body []Instruction, at int) bool {
 	first := slices.IndexFunc(body, func(i Instruction) bool { return i.Name() == "div.rn.f32" })
 	moments := slices.IndexFunc(body, func(i Instruction) bool { return i.Op[0] == "setp" && i.has("lt") && i.Operands[2].Kind == Immediate })
 	return at > moments && at < first
+}
+
+// takesEights reports whether a difference takes x rounded down to a multiple of eight, by which the place of a group in a row
+// of shared memory is found.
+func takesEights(body []Instruction, at int) bool {
+	if body[at].Name() != "sub.s32" {
+		return false
+	}
+	rounded := definition(body, body[at].Operands[2], at)
+	return rounded >= 0 && body[rounded].Name() == "and.b32" && body[rounded].Operands[2].Kind == Immediate && body[rounded].Operands[2].Bits&0x3fffffff == 0x3ffffff8
+}
+
+// comparedWith returns which parameter of an attention an instruction's result is compared with right after, "" for none.
+func comparedWith(e *Entry, at int, compares string) string {
+	number := regexp.MustCompile(`^(attention|query_grad|key_grad)_\d+_param_(\d+)$`)
+	names := map[string]string{"attention 3": "positions", "attention 7": "size", "query_grad 6": "positions", "query_grad 9": "size", "key_grad 5": "positions", "key_grad 8": "size"}
+	result := e.Body[at].Operands[0]
+	for i := at + 1; i < min(at+4, len(e.Body)); i++ {
+		if e.Body[i].Name() != compares || e.Body[i].Operands[1].Kind != Reg || e.Body[i].Operands[1].Index != result.Index {
+			continue
+		}
+		from := definition(e.Body, e.Body[i].Operands[2], i)
+		if from < 0 || e.Body[from].Name() != "ld.param.u32" {
+			return ""
+		}
+		if found := number.FindStringSubmatch(e.Body[from].Operands[1].Parts[0].Name); found != nil {
+			return names[found[1]+" "+found[2]]
+		}
+	}
+	return ""
+}
+
+// asksInfinity reports whether a guard asks for the bits of a finite number.
+func asksInfinity(body []Instruction, at int) bool {
+	test := definition(body, body[at].Guard, at)
+	return test >= 0 && body[test].Name() == "setp.lt.u32" && body[test].Operands[2].Kind == Immediate && body[test].Operands[2].Bits == 0x7f800000
+}
+
+// asksHalf reports whether a guard asks for numbers without any of the upper 32 bits.
+func asksHalf(body []Instruction, at int) bool {
+	test := definition(body, body[at].Guard, at)
+	if test < 0 || body[test].Name() != "setp.eq.s64" {
+		return false
+	}
+	upper := definition(body, body[test].Operands[1], test)
+	return upper >= 0 && body[upper].Name() == "and.b64" && body[upper].Operands[2].Bits == 0xffffffff<<32
 }
 
 // asksWidth reports whether a guard compares with zero, so, whether rows are aligned: a flag of a product (WIDE_A, WIDE_B and
