@@ -55,7 +55,7 @@ ptxas: ## assemble the GPU kernels for every kind of card, what each takes into 
 	@mkdir -p $(CACHE)
 	$(GO) run ./tools/ptxas > $(CACHE)/ptxas.md && mv $(CACHE)/ptxas.md docs/cuda-ptxas.md
 
-mutate: ## change the GPU kernels' PTX in MUTANTS (300) ways of each precision, drawn by MUTANT_SEED: the suite must notice 95 %
+mutate: ## change the GPU kernels' PTX in MUTANTS (300) ways of each precision, drawn by MUTANT_SEED: the suite must notice 95 %, and a rule say why the others live
 	MUTANTS=$(or $(MUTANTS),300) MUTANT_SEED=$(MUTANT_SEED) MUTANT_KERNEL='$(MUTANT_KERNEL)' $(GO) test -count=1 -timeout 120m -v -run TestMutants ./cuda/ptxemu
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)

@@ -427,12 +427,12 @@ func takesEights(body []Instruction, at int) bool {
 	return rounded >= 0 && body[rounded].Name() == "and.b32" && body[rounded].Operands[2].Kind == Immediate && body[rounded].Operands[2].Bits&0x3fffffff == 0x3ffffff8
 }
 
-// comparedWith returns which parameter of an attention an instruction's result is compared with right after, "" for none.
+// comparedWith returns which parameter of an attention an instruction's result is compared with soon after, "" for none.
 func comparedWith(e *Entry, at int, compares string) string {
 	number := regexp.MustCompile(`^(attention|query_grad|key_grad)_\d+_param_(\d+)$`)
 	names := map[string]string{"attention 3": "positions", "attention 7": "size", "query_grad 6": "positions", "query_grad 9": "size", "key_grad 5": "positions", "key_grad 8": "size"}
 	result := e.Body[at].Operands[0]
-	for i := at + 1; i < min(at+4, len(e.Body)); i++ {
+	for i := at + 1; i < min(at+16, len(e.Body)); i++ {
 		if e.Body[i].Name() != compares || e.Body[i].Operands[1].Kind != Reg || e.Body[i].Operands[1].Index != result.Index {
 			continue
 		}
