@@ -409,8 +409,11 @@ func (l *Leader) fail(r *leaderRound, reason string, blame uint64) {
 		pause = min(l.limit(), millis(l.cfg.Deadlines.ReadyMin)<<min(r.failures-2, 16))
 	}
 	r.phase, r.attempt = Collecting, nil
-	if len(r.readys) == 0 {
+	switch {
+	case len(r.readys) == 0:
 		l.reopen(r)
+	case r.failures > 1: // whoever is in it may be unable to end it alone
+		l.letIn(r)
 	}
 	r.due = l.now.Add(pause)
 	r.wake = r.due
@@ -463,6 +466,11 @@ func (l *Leader) govern(s *wire.Settings, hash wire.Hash) {
 // reopen lets everyone take part in a round that nobody is ready for any more.
 func (l *Leader) reopen(r *leaderRound) {
 	r.first, r.due, r.wake = time.Time{}, time.Time{}, time.Time{}
+	l.letIn(r)
+}
+
+// letIn lets those take part who came while the round was open.
+func (l *Leader) letIn(r *leaderRound) {
 	for _, s := range l.slots {
 		s.refuse[r.fragment], s.ignore[r.fragment] = 0, 0
 	}

@@ -27,3 +27,27 @@ func TestBadWorker(t *testing.T) {
 		})
 	}
 }
+
+// TestRandomWithBadWorker plays drawn schedules of faults with a worker that is bad from the start: every promise holds, and the others
+// get on once the faults are over.
+func TestRandomWithBadWorker(t *testing.T) {
+	from, to := seeds(t, 40)
+	for seed := from; seed < to; seed++ {
+		sc := Random(seed)
+		if sc.Workers = max(sc.Workers, 3); sc.LeadWork {
+			sc.Workers++
+		}
+		for len(sc.Setup.StepTime) <= sc.Workers {
+			sc.Setup.StepTime = append(sc.Setup.StepTime, sc.Setup.StepTime[0])
+		}
+		w, err := New(sc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := sumsGarbage + badness(seed)%(givesNoResult-honest)
+		w.hook = func(*process, any) { w.hosts[1].bad = bad }
+		if err := w.Run(); err != nil {
+			t.Errorf("seed %d, bad in way %d: %v", seed, bad, err)
+		}
+	}
+}
