@@ -67,6 +67,9 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.note(ev.Text)
 	case keeper.Committed:
 		p.weights[ev.Fragment] = ev
+	case keeper.Hashed:
+		p.hashed = ev.Heads
+		p.next(core.StateHashed(ev))
 	case keeper.Saved:
 		err := p.retention.Keep(p.store, ev.At, ev.Head)
 		if err == nil {

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"slices"
 	"time"
 
 	"dunlin/coordinator"
@@ -35,18 +36,23 @@ func (p *Peer) pulse(e coordinator.SendHeartbeat) *wire.Heartbeat {
 		h.QueueWait, h.PassTime = uint64(l.Flow.Wait.Microseconds()), uint64(l.Flow.Pass.Microseconds())
 		h.Micros, h.Partly = t.Counted+t.Partly+t.Abandoned, t.Partly+t.Somewhere
 	}
-	h.StateHash = p.stateHash()
+	if heads := p.stateHeads(); heads != nil {
+		h.StateHash = p.replica.HashHeld(heads)
+	}
 	return h
 }
 
-// stateHash hashes the replica from memory when training is over, when the
-// hash is what everybody waits for; else it returns what the commits named.
-func (p *Peer) stateHash() wire.Hash {
-	if p.settingsIn.Phase == wire.PhaseEnded {
-		p.sabotage()
-		return p.replica.Hash()
+// stateHeads returns the present state's heads: with the hashes that the commits named, or, when training is over,
+// with those computed from memory; nil until they are.
+func (p *Peer) stateHeads() []wire.FragmentHead {
+	heads := p.replica.Heads()
+	if p.settingsIn.Phase != wire.PhaseEnded {
+		return heads
 	}
-	return p.replica.HashHeld()
+	if !slices.EqualFunc(p.hashed, heads, func(a, b wire.FragmentHead) bool { return a.Version == b.Version }) {
+		return nil
+	}
+	return p.hashed
 }
 
 // heldFragments counts the fragments that this peer holds.

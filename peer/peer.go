@@ -130,7 +130,6 @@ type Peer struct {
 	moving    *MoveError                             // to another stage, once it has left this one
 	finished  *coordinator.Finished
 	failure   error
-	sabotaged *float32 // first weight of what a test spoiled; nil: nothing
 }
 
 // durable is what survives this process.
@@ -190,6 +189,7 @@ type known struct {
 	term       uint64                        // of the newest entry
 	terms      uint64                        // highest term that peers reported
 	newest     map[uint64]wire.AttemptID     // by fragment: the attempt opened last
+	hashed     []wire.FragmentHead           // of the newest state of a run that has ended that was hashed from memory
 }
 
 // New opens the peer's folder and replays its ledger's rules; nothing runs yet.

@@ -63,13 +63,18 @@ func (p *Peer) view(now time.Time) figures.View {
 		Now: now, Core: &c, Life: &p.life, Thanks: p.thanks, Cards: slices.Clone(p.cards), Settings: &p.settingsIn, Term: p.term,
 		Lead: p.reign.Lead(), Leads: p.reign.Leads(), Connected: p.peers, Trains: p.worker != nil, Judges: p.judge != nil, Ended: p.ended,
 	}
-	if p.settingsIn.Phase != wire.PhaseEnded {
-		v.State = replica.HashHeads(p.replica.Heads())
-		return v
-	}
-	v.State = p.stateHash()
-	if p.spec.Staged() && p.cfg.Stage == wire.AllStages {
-		v.Stages = p.replica.HashStages()
+	heads := p.stateHeads()
+	switch {
+	case p.settingsIn.Phase != wire.PhaseEnded:
+		v.State = replica.HashHeads(heads)
+	case heads == nil:
+		v.Ended = false // not all of it is known
+		v.State = p.replica.HashHeld(p.replica.Heads())
+	default:
+		v.State = p.replica.HashHeld(heads)
+		if p.spec.Staged() && p.cfg.Stage == wire.AllStages {
+			v.Stages = p.replica.HashStages(heads)
+		}
 	}
 	return v
 }

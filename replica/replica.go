@@ -243,14 +243,11 @@ func (r *Replica) Recompute() []wire.FragmentHead {
 
 // Hash returns one hash of the state that is held, computed from memory: the Merkle root
 // over its fragments' state hashes. Peers of one stage have equal hashes at one height.
-func (r *Replica) Hash() wire.Hash { return r.hashHeld(r.Recompute()) }
+func (r *Replica) Hash() wire.Hash { return r.HashHeld(r.Recompute()) }
 
-// HashHeld is Hash with the state hashes that the commits named.
-func (r *Replica) HashHeld() wire.Hash { return r.hashHeld(r.Heads()) }
-
-// HashStages returns Hash of the peers of each stage; the replica must hold all of them.
-func (r *Replica) HashStages() []wire.Hash {
-	heads := r.Recompute()
+// HashStages returns the hash of the state that the peers of each stage hold; heads are
+// of all fragments.
+func (r *Replica) HashStages(heads []wire.FragmentHead) []wire.Hash {
 	out := make([]wire.Hash, r.spec.StageCount())
 	for stage := range out {
 		var held []wire.FragmentHead
@@ -264,7 +261,8 @@ func (r *Replica) HashStages() []wire.Hash {
 	return out
 }
 
-func (r *Replica) hashHeld(heads []wire.FragmentHead) wire.Hash {
+// HashHeld returns the Merkle root over heads, one a fragment, of the fragments that are held.
+func (r *Replica) HashHeld(heads []wire.FragmentHead) wire.Hash {
 	var held []wire.FragmentHead
 	for i := range r.fragments {
 		if r.fragments[i].held {

@@ -43,6 +43,9 @@ func (v *View) Heads() []wire.FragmentHead {
 	return heads
 }
 
+// StateHash returns fragment f's state hash, computed from memory; the fragment must be held.
+func (v *View) StateHash(f int) wire.Hash { return v.fragments[f].hash() }
+
 // Manifest returns the hashes of fragment f's slabs, computed from memory. Their
 // Merkle root is the state hash.
 func (v *View) Manifest(f int) wire.Manifest {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"dunlin/catchup"
+	"dunlin/peer/core"
 	"dunlin/replica"
 	"dunlin/wire"
 )
@@ -30,6 +31,15 @@ func (p *process) obey(order catchup.Effect) {
 		return
 	}
 	p.report(func() { p.next(answer) })
+	p.rehash()
+}
+
+// rehash says to which state the replica is hashed, once the run has ended.
+func (p *process) rehash() {
+	if n := len(p.settings); n > 0 && p.settings[n-1].Phase == wire.PhaseEnded {
+		heads := p.replica.Recompute()
+		p.report(func() { p.next(core.StateHashed{Heads: heads}) })
+	}
 }
 
 func (p *process) frames(table *wire.CommitTable) ([][]byte, error) {

@@ -267,6 +267,7 @@ func (p *process) logged(c *wire.Certified, table []byte) {
 	case *wire.Settings:
 		p.settings = append(p.settings, b)
 		p.replica.Govern(b)
+		p.keeper.do(p, 0, p.rehash)
 	case *wire.Member, *wire.Commit, *wire.Attempt:
 	}
 	p.next(core.Logged{Height: c.Entry.Height, Term: c.Entry.Term, Body: body, Table: table})

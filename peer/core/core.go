@@ -47,8 +47,9 @@ type Core struct {
 	members   []round.Worker
 	caught    uint64 // height that catchup reached in the sync under way; 0: none
 	data      bool
-	draining  bool   // a hand-over is under way
-	applied   uint64 // height of the newest commit in the replica
+	draining  bool                // a hand-over is under way
+	applied   uint64              // height of the newest commit in the replica
+	hashed    []wire.FragmentHead // by fragment, as of the newest StateHashed
 	owing     []wire.PeerID
 	owed      bool // owing is as the leader stands
 

@@ -156,6 +156,34 @@ func TestWorkerFollowsOnlyTheCoordinator(t *testing.T) {
 	s.check(t, "worker")
 }
 
+// TestAGoodbyeWaitsForTheLastStatesHash: where the run has ended a worker leaves when its last state is hashed from memory.
+func TestAGoodbyeWaitsForTheLastStatesHash(t *testing.T) {
+	c := testCore(t, 2, true)
+	left := func(ev Event) bool {
+		for _, e := range c.Step(time.Unix(1000, 0), ev) {
+			if s, ok := e.(Send); ok {
+				if _, is := s.Message.(*wire.Leave); is {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for _, ev := range []Event{
+		Tick{}, PeerUp{Peer: id(1)}, Message{From: id(1), Message: &wire.Welcome{Slot: 1, Head: 1, Term: 1}},
+		Logged{Height: 1, Term: 1, Body: &wire.Member{Op: wire.MemberAdmit, Slot: 1, Peer: id(2)}},
+		Logged{Height: 2, Term: 1, Body: &wire.Settings{Phase: wire.PhaseEnded, Reason: "enough"}},
+		Tick{}, StateHashed{Heads: []wire.FragmentHead{{Version: 3}, {}}},
+	} {
+		if left(ev) {
+			t.Fatalf("left at %s", ev)
+		}
+	}
+	if !left(StateHashed{Heads: make([]wire.FragmentHead, 2)}) {
+		t.Error("it does not leave once its last state is hashed")
+	}
+}
+
 // FuzzSteps feeds a peer with every role any events: it must not panic, ask for
 // no unbounded number of things, and keep a deadline while it waits.
 func FuzzSteps(f *testing.F) {

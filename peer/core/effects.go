@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 
 	"dunlin/catchup"
 	"dunlin/coordinator"
@@ -257,10 +258,16 @@ func (c *Core) checkSynced() {
 }
 
 // checkHandover ends a hand-over once nothing of this worker's is under way and
-// its replica stands at the newest commit.
+// its replica stands at the newest commit, hashed where that is the run's last.
 func (c *Core) checkHandover() {
-	if c.draining && c.member.Undecided() == 0 && !c.owner.Busy() && c.applied >= c.log.commit {
+	if c.draining && c.member.Undecided() == 0 && !c.owner.Busy() && c.applied >= c.log.commit && c.told() {
 		c.draining = false
 		c.toJoiner(coordinator.HandedOver{})
 	}
+}
+
+// told reports whether a goodbye can say what it must.
+func (c *Core) told() bool {
+	return c.log.settings.Phase != wire.PhaseEnded ||
+		slices.EqualFunc(c.hashed, c.log.heads, func(a, b wire.FragmentHead) bool { return a.Version == b.Version })
 }

@@ -51,6 +51,10 @@ type (
 	DataReady  struct{}
 	DeviceLost struct{ Reason string }
 
+	// StateHashed says to which state the replica of a run that has ended was
+	// hashed from memory; a worker leaves when that is its last one.
+	StateHashed struct{ Heads []wire.FragmentHead }
+
 	// AppendFailed says that a proposal was dropped, or that its outcome is unknown.
 	AppendFailed struct {
 		Body   wire.Body
@@ -109,6 +113,7 @@ func (e Message) String() string    { return fmt.Sprintf("from %s: %T", e.From.S
 func (DataReady) String() string    { return "data ready" }
 func (e DeviceLost) String() string { return "device lost: " + e.Reason }
 func (Tick) String() string         { return "tick" }
+func (StateHashed) String() string  { return "state hashed" }
 func (e Send) String() string       { return fmt.Sprintf("send %T to %d peers", e.Message, len(e.To)) }
 func (e Append) String() string     { return "append " + e.Body.Kind().String() }
 func (e SendReady) String() string  { return fmt.Sprintf("send ready of fragment %d", e.Ready.Fragment) }

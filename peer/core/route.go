@@ -32,6 +32,8 @@ func (c *Core) route(ev Event) {
 		c.startSync(c.log.height)
 	case AppendFailed:
 		c.appendFailed(ev)
+	case StateHashed:
+		c.hashed = ev.Heads
 	case Tick:
 		c.tick()
 	case catchup.Event:

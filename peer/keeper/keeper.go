@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"dunlin/catchup"
@@ -25,7 +26,6 @@ type WeightsGiven struct {
 
 // Committed comes before catchup.Applied: what a worker merges.
 type Committed struct {
-	height   uint64
 	Fragment int
 	Version  uint64
 	Weights  []float32
@@ -37,6 +37,11 @@ type Committed struct {
 type Saved struct {
 	At   uint64
 	Head []byte // of replica.Head
+}
+
+// Hashed comes after what made a state of a run that has ended: its hashes, computed from memory.
+type Hashed struct {
+	Heads []wire.FragmentHead // of every fragment; hashes of those that are not held are the commits'
 }
 
 // Governed hands the keeper a settings entry of the log.
@@ -56,6 +61,14 @@ type Keeper struct {
 	saving  sync.WaitGroup
 	// Settings of the log so far: a replica that is loaded must know them, too.
 	settings []*wire.Settings
+	hashed   []fragmentHash      // by fragment, once the run has ended
+	told     []wire.FragmentHead // of the newest Hashed
+}
+
+// fragmentHash is what was computed from weights, which are replaced together with their momentum and never written.
+type fragmentHash struct {
+	of   *float32 // the first of them
+	hash wire.Hash
 }
 
 type shadowKey struct {
@@ -84,6 +97,7 @@ func (k *Keeper) Loop(ctx context.Context) {
 			}
 			k.obey(ctx, order)
 		}
+		k.rehash()
 	}
 }
 
@@ -117,6 +131,36 @@ func (k *Keeper) obey(ctx context.Context, order any) {
 			given.Weights = append(given.Weights, weights)
 		}
 		k.report(given)
+	}
+}
+
+// rehash computes the state's hash from memory when training is over, when the hash is what everybody waits for. A fragment is
+// hashed once for each state of it: the hash costs seconds in a large model, and the end may last for days.
+func (k *Keeper) rehash() {
+	if n := len(k.settings); n == 0 || k.settings[n-1].Phase != wire.PhaseEnded {
+		return
+	}
+	if k.hashed == nil {
+		k.hashed = make([]fragmentHash, k.replica.Fragments())
+	}
+	view := k.replica.View()
+	heads := view.Heads()
+	for f := range heads {
+		if !k.replica.Holds(f) {
+			continue
+		}
+		_, weights := k.replica.Weights(f)
+		if h := &k.hashed[f]; h.of != &weights[0] {
+			if f == 0 {
+				sabotage(weights)
+			}
+			*h = fragmentHash{&weights[0], view.StateHash(f)}
+		}
+		heads[f].State = k.hashed[f].hash
+	}
+	if !slices.Equal(heads, k.told) {
+		k.told = heads
+		k.report(Hashed{heads})
 	}
 }
 
@@ -217,7 +261,7 @@ func (k *Keeper) applied(height uint64, c *wire.Commit, err error) any {
 		return catchup.ApplyFailed{Height: height, Reason: err.Error()}
 	}
 	version, weights := k.replica.Weights(int(c.Fragment))
-	k.report(Committed{height: height, Fragment: int(c.Fragment), Version: version, Weights: weights})
+	k.report(Committed{Fragment: int(c.Fragment), Version: version, Weights: weights})
 	return catchup.Applied{Height: height, State: c.State}
 }
 
