@@ -40,9 +40,9 @@ func (p *Peer) do(ctx context.Context, effect core.Effect) {
 	case core.Note:
 		p.note(e.Text)
 	case catchup.Effect:
-		p.doCatchup(ctx, e)
+		p.doCatchup(e)
 	case round.Effect:
-		p.doRound(ctx, e)
+		p.doRound(e)
 	case coordinator.JoinerEffect:
 		p.doJoiner(ctx, e)
 	case coordinator.Effect:
@@ -74,7 +74,7 @@ func (p *Peer) sendReady(r wire.Ready) {
 	p.tell(p.reign.Lead(), signed)
 }
 
-func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
+func (p *Peer) doCatchup(effect catchup.Effect) {
 	switch e := effect.(type) {
 	case catchup.Fetch:
 		p.fetch(e)
@@ -87,7 +87,7 @@ func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
 		p.life.Height = max(p.life.Height, e.Height)
 	case catchup.Jumped:
 		p.life.Height = max(p.life.Height, e.At)
-		p.restart = true
+		p.restarts++
 	case catchup.Reread:
 		p.reread(e.From)
 	case catchup.Holds:
@@ -95,7 +95,7 @@ func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
 		p.remember()
 	case catchup.Repair:
 		p.figures.Diverged++
-		p.restart = true
+		p.restarts++
 		p.log.Error("this peer's state differs from the run's; repairing it by replay", "reason", e.Reason)
 		p.note("repairing the replica: " + e.Reason)
 	case catchup.CaughtUp:
@@ -106,7 +106,6 @@ func (p *Peer) doCatchup(ctx context.Context, effect catchup.Effect) {
 		}
 	case catchup.GetEntries, catchup.SendHave, catchup.Note: // the core's
 	}
-	_ = ctx
 }
 
 // reread feeds entries to the catch-up alone.
@@ -133,7 +132,7 @@ func (p *Peer) reread(from uint64) {
 	}
 }
 
-func (p *Peer) doRound(_ context.Context, effect round.Effect) {
+func (p *Peer) doRound(effect round.Effect) {
 	switch e := effect.(type) {
 	case round.FetchSlab:
 		p.fetchSlab(e)
@@ -150,7 +149,7 @@ func (p *Peer) doRound(_ context.Context, effect round.Effect) {
 	case round.Merge:
 		p.merge(e)
 	case round.Rejoin:
-		p.restart = true
+		p.restarts++
 	case round.Append, round.ProposeCommit, round.Send, round.Report, round.SendReady, round.Note: // the core's
 	}
 }
@@ -201,6 +200,7 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 		p.hello(e.Slot)
 	case coordinator.TakeSlot:
 		p.slot, p.begun, p.granted = e.Slot, false, nil
+		p.restarts++
 	case coordinator.SetState:
 		p.life.State, p.life.Reason = e.State, e.Reason
 		if e.State == wire.StateDraining {
@@ -212,6 +212,7 @@ func (p *Peer) doJoiner(ctx context.Context, effect coordinator.JoinerEffect) {
 	case coordinator.StartTraining:
 		p.startTraining()
 	case coordinator.StopTraining:
+		p.wanted = false
 		if p.worker != nil {
 			p.worker.Orders.Put(worker.Halt{})
 			p.remember()
@@ -236,16 +237,17 @@ func (p *Peer) remember() {
 // startTraining begins the slot's inner steps from committed weights, or goes
 // on where they were halted.
 func (p *Peer) startTraining() {
-	if p.begun && !p.restart {
+	p.wanted = true
+	if p.begun && p.taken == p.restarts {
 		p.worker.Orders.Put(worker.Resume{})
 		if p.pipe != nil {
 			p.pipe.Inbox.Put(stage.Served{Slot: p.slot})
 		}
 		return
 	}
-	if !p.asked {
-		p.asked = true
-		p.keeper.Orders.Put(keeper.WeightsAsked{})
+	if p.asked != p.restarts {
+		p.asked = p.restarts
+		p.keeper.Orders.Put(keeper.WeightsAsked{Restart: p.restarts})
 	}
 }
 

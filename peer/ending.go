@@ -3,6 +3,7 @@ package peer
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"dunlin/checkpoint"
 	"dunlin/folder"
@@ -11,10 +12,26 @@ import (
 )
 
 // ask has the present state measured; the coordinator asks at the start, at
-// checkpoints and at the end.
+// checkpoints and at the end. One state is under way at a time: each is weights
+// that the run may have left behind.
 func (p *Peer) ask(last bool) {
-	if p.judge != nil {
-		p.judge.Orders.Put(judge.Order{Height: p.life.Height, Tokens: p.figures.Tokens, Tensors: p.replica.Tensors(), Last: last})
+	switch {
+	case p.judge == nil:
+	case p.judging && last:
+		p.judgeLast = true
+	case p.judging:
+		p.judgeDue = true
+	default:
+		p.judging = true
+		p.judge.Orders.Put(judge.Order{Height: p.life.Height, Tokens: p.figures.Tokens, Tensors: p.replica.View().Tensors, Last: last})
+	}
+}
+
+// askDue has the state of a checkpoint measured once it stands at the head, if the judge has worked little enough.
+func (p *Peer) askDue() {
+	if p.judgeDue && !p.judging && p.life.Height >= p.figures.CommitHeight && time.Now().After(p.judgeFrom) {
+		p.judgeDue = false
+		p.ask(false)
 	}
 }
 

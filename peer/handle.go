@@ -52,7 +52,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case worker.Failed:
 		p.failure = fmt.Errorf("training stopped: %w", ev.Err)
 	case worker.DeviceLost:
-		p.restart = true
+		p.restarts++
 		p.log.Error("the device is lost; opening it again", "err", ev.Err)
 		p.note("the device is lost: " + ev.Err.Error())
 		p.next(core.DeviceLost{Reason: ev.Err.Error()})
@@ -131,9 +131,14 @@ func (p *Peer) judged(j judge.Judged) {
 		p.failure = fmt.Errorf("held-out loss: %w", j.Err)
 		return
 	}
+	p.judging = false
 	p.judgeFrom = time.Now().Add(time.Duration(float64(j.Took) / judge.Share))
 	p.figures.Judged(status.Sample{Height: j.Height, Tokens: j.Tokens, Loss: j.Loss, Text: j.Wrote}, j.Last)
 	p.log.Info("held-out", "loss", j.Loss, "tokens", j.Tokens)
+	if p.judgeLast {
+		p.judgeLast = false
+		p.ask(true)
+	}
 }
 
 // leasesLeft notes how many leased windows were not read yet.
@@ -209,12 +214,14 @@ func (p *Peer) summed(d slabs.SumDone) {
 // begin starts inner steps from committed weights: those of a new slot, or,
 // after a repair, the slot's next ones.
 func (p *Peer) begin(w keeper.WeightsGiven) {
-	p.asked = false
-	if p.worker == nil || p.slot == 0 {
-		return
+	if p.asked == w.Restart {
+		p.asked = 0
+	}
+	if w.Restart != p.restarts || !p.wanted || p.worker == nil || p.slot == 0 {
+		return // asked for before the weights there became worthless, or halted meanwhile: who starts it asks again
 	}
 	fresh := !p.begun
-	p.begun, p.restart, p.life.Warming = true, false, 0
+	p.begun, p.taken, p.life.Warming = true, p.restarts, 0
 	leases := p.granted
 	if p.pipe != nil { // they are the trainer's
 		if len(leases) > 0 {
@@ -254,10 +261,7 @@ func (p *Peer) advanced(e catchup.Advanced) {
 		p.figures.OwnerRestarts += uint64(e.Table.Restarts())
 	}
 	p.life.Height = e.Height
-	if p.judgeDue && e.Height >= p.figures.CommitHeight && time.Now().After(p.judgeFrom) {
-		p.judgeDue = false
-		p.ask(false)
-	}
+	p.askDue()
 	p.retention.Commit(p.store, e.Height, c.Table, e.Table)
 	p.store.Unpin(folder.PinSummed(c.Attempt))
 	p.store.Unpin(folder.PinHeld(c.Attempt, c.Result))

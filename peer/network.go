@@ -133,7 +133,7 @@ func (p *Peer) Passed(from wire.PeerID, message []byte) {
 	}
 	m, cargo, err := wire.DecodePassed(message)
 	if err != nil {
-		p.inbox.Put(stage.Remark{Text: fmt.Sprintf("dropped from %s: %v", from.Short(), err)})
+		p.bring(stage.Remark{Text: fmt.Sprintf("dropped from %s: %v", from.Short(), err)})
 		return
 	}
 	select {

@@ -126,7 +126,7 @@ type Peer struct {
 	published time.Time                              // when the newest snapshot was made
 	fresh     bool                                   // something happened that is shown at once
 	told      atomic.Pointer[func() ([]byte, error)] // the newest snapshot as other peers are told, on any goroutine; nil before the first
-	ended     bool                                   // the run\'s end was seen to
+	ended     bool                                   // the run's end was seen to
 	moving    *MoveError                             // to another stage, once it has left this one
 	finished  *coordinator.Finished
 	failure   error
@@ -165,7 +165,9 @@ type crew struct {
 	cards     []status.Card      // as last seen
 	judge     *judge.Judge       // nil but on a coordinator with a device
 	judgeDue  bool               // the next state that stands at the head is measured
-	judgeFrom time.Time          // earliest, see judgeShare
+	judging   bool               // a state is under way there
+	judgeLast bool               // the run's last state is the next one
+	judgeFrom time.Time          // earliest, see judge.Share
 	pulling   chan struct{}      // has a token while a newcomer's link is measured
 	awaited   []wire.PeerID      // whom the transport asks for signs of life
 	wg        sync.WaitGroup
@@ -175,9 +177,11 @@ type crew struct {
 type tenure struct {
 	slot     wire.Slot
 	begun    bool         // inner steps of this slot have begun
-	restart  bool         // live weights must be taken from the replica again
+	wanted   bool         // inner steps may be made
+	restarts uint64       // from 1: how often live weights became worthless
+	taken    uint64       // restarts as the newest live weights were taken from the replica
 	granted  []wire.Range // leased to this slot before its first step
-	asked    bool         // the keeper was asked for weights
+	asked    uint64       // restarts as the keeper was asked for weights; 0 while it is not
 	loading  bool         // the data are being fetched
 	caughtUp chan bool    // holds, once the replica has reached the head, whether the run was under way
 }
@@ -212,10 +216,10 @@ func New(cfg Config) (*Peer, error) {
 		queues: queues{network: make(chan any, 1024), done: make(chan struct{}), inbox: mailbox.New[any]()},
 		peers:  map[wire.PeerID]bool{}, addrs: map[wire.PeerID][]string{}, owners: map[wire.PeerID][]string{}, asking: map[wire.PeerID][]chan *wire.Offer{}, slabs: slabs.New(), weights: map[int]keeper.Committed{},
 		crew:   crew{pulling: make(chan struct{}, 1)},
-		tenure: tenure{caughtUp: make(chan bool, 1)}, known: known{newest: map[uint64]wire.AttemptID{}},
+		tenure: tenure{caughtUp: make(chan bool, 1), restarts: 1}, known: known{newest: map[uint64]wire.AttemptID{}},
 	}
 	if err := p.open(); err != nil {
-		return nil, errors.Join(err, p.close())
+		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
@@ -334,12 +338,24 @@ func (p *Peer) newReign(rules ledger.Rules) (*reign.Reign, error) {
 	})
 }
 
-func (p *Peer) close() error {
+// Close closes what New opened, where it does not come to Run, which closes it itself.
+func (p *Peer) Close() error {
 	var errs []error
-	for i := len(p.closers) - 1; i >= 0; i-- {
-		errs = append(errs, p.closers[i]())
+	for _, c := range slices.Backward(p.closers) {
+		errs = append(errs, c())
 	}
+	p.closers = nil
 	return errors.Join(errs...)
+}
+
+// closeUntaken closes an engine that was still being made as this peer ended.
+func (p *Peer) closeUntaken() (err error) {
+	for _, ev := range p.inbox.Take() {
+		if d, ok := ev.(dataLoaded); ok && d.engine != nil {
+			err = errors.Join(err, d.engine.Close())
+		}
+	}
+	return err
 }
 
 // drainWithin bounds an orderly end after the context is cancelled, which has bounds of its own.
@@ -356,11 +372,11 @@ func (p *Peer) Run(ctx context.Context, t Transport) (err error) {
 		cancel()
 		close(p.done)
 		p.wg.Wait()
-		err = errors.Join(err, p.reign.Close())
+		err = errors.Join(err, p.closeUntaken(), p.reign.Close())
 		if p.worker != nil {
 			err = errors.Join(err, p.worker.Close())
 		}
-		err = errors.Join(err, p.close())
+		err = errors.Join(err, p.Close())
 	}()
 	p.wg.Go(func() { p.keeper.Loop(inner) })
 	p.wg.Go(func() { p.fetcher.Run(inner, t) })

@@ -313,11 +313,13 @@ func (r *Replica) CopyTo(f int, tensors [][]float32) error {
 }
 
 // Tensors returns a copy of the weights that are held as named tensors, in the RunSpec's order.
-func (r *Replica) Tensors() []compute.Tensor {
-	view := r.View()
-	out := make([]compute.Tensor, len(r.spec.Tensors))
-	for i := range view.fragments {
-		f := &view.fragments[i]
+func (r *Replica) Tensors() []compute.Tensor { return r.View().Tensors() }
+
+// Tensors is Replica.Tensors of the view's state.
+func (v *View) Tensors() []compute.Tensor {
+	out := make([]compute.Tensor, v.tensors)
+	for i := range v.fragments {
+		f := &v.fragments[i]
 		if !f.held {
 			continue
 		}
@@ -336,11 +338,12 @@ func (r *Replica) Tensors() []compute.Tensor {
 // but what later commits replace: a donor serves a joiner from one.
 type View struct {
 	fragments []fragment
+	tensors   int // of the whole model
 }
 
 // View returns the state as it is now.
 func (r *Replica) View() *View {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return &View{fragments: append([]fragment(nil), r.fragments...)}
+	return &View{fragments: slices.Clone(r.fragments), tensors: len(r.spec.Tensors)}
 }

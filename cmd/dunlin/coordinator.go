@@ -144,6 +144,7 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	if err != nil {
 		return err
 	}
+	defer closing(&err, p.Close)
 	ledger.of.Store(p)
 	host, err = c.hub(ctx, home, key, run, p, log, swarm.Reach{NAT: c.NAT, Relay: c.Relay})
 	if err != nil {

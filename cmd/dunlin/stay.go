@@ -181,6 +181,7 @@ func (s *stay) once(ctx context.Context, c *Config, stage int, events chan<- any
 	if err != nil {
 		return err
 	}
+	defer closing(&err, p.Close)
 	if host, err = c.host(ctx, s.key, s.token.Run, p, s.log, c.reach(s.token)); err != nil {
 		return err
 	}

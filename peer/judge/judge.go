@@ -40,9 +40,9 @@ const Share = 0.02
 // Order asks for a state to be measured.
 type Order struct {
 	Height  uint64
-	Tokens  uint64 // committed by then
-	Tensors []compute.Tensor
-	Last    bool // of the run
+	Tokens  uint64                  // committed by then
+	Tensors func() []compute.Tensor // a copy, made when it is measured
+	Last    bool                    // of the run
 }
 
 // Reports of the judge.
@@ -87,7 +87,7 @@ func (j *Judge) Run(ctx context.Context) {
 			done := Judged{Height: o.Height, Tokens: o.Tokens, Last: o.Last, Err: err}
 			if err == nil {
 				began := time.Now()
-				if done.Loss, done.Err = j.measure(ctx, o.Tensors); done.Err == nil {
+				if done.Loss, done.Err = j.measure(ctx, o.Tensors()); done.Err == nil {
 					done.Wrote, done.Err = j.write(ctx)
 				}
 				done.Took = time.Since(began)

@@ -16,10 +16,11 @@ import (
 )
 
 // WeightsAsked asks the keeper for the committed weights of every fragment.
-type WeightsAsked struct{}
+type WeightsAsked struct{ Restart uint64 }
 
 // WeightsGiven answers it. The slices are never written again.
 type WeightsGiven struct {
+	Restart  uint64 // of the question
 	Versions []uint64
 	Weights  [][]float32
 }
@@ -124,7 +125,7 @@ func (k *Keeper) obey(ctx context.Context, order any) {
 			k.report(mailbox.Complaint{Text: err.Error()}) // the log is certified: only this program can be wrong
 		}
 	case WeightsAsked:
-		given := WeightsGiven{}
+		given := WeightsGiven{Restart: o.Restart}
 		for f := range k.replica.Fragments() {
 			version, weights := k.replica.Weights(f) // none of another stage's
 			given.Versions = append(given.Versions, version)

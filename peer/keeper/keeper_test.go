@@ -90,7 +90,7 @@ func TestLastStatesAreHashedOnce(t *testing.T) {
 	}
 	disk := store.NewMemory(0)
 	var told []wire.FragmentHead
-	k := New(r, wire.AllStages, disk, func(ev any) {
+	k := New(r, wire.AllStages, nil, disk, func(ev any) {
 		if h, ok := ev.(Hashed); ok {
 			told = h.Heads
 		}

@@ -3,9 +3,11 @@ package mailbox
 import "sync"
 
 // Mailbox is an unbounded queue between two goroutines of a peer. What can be
-// under way in it is bounded by the protocol (one undecided contribution per
-// fragment, a window of requests), so a sender never has to wait, and the two
-// sides cannot wait for each other.
+// under way in it is bounded by who fills it (one undecided contribution per
+// fragment, a window of requests, the requests of others that the transport
+// lets wait for an answer), so a sender never has to wait, and the two sides
+// cannot wait for each other. What other peers send as they please does not
+// belong in one: it waits in a bounded channel, and they with it.
 type Mailbox[T any] struct {
 	mu    sync.Mutex
 	items []T

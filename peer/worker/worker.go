@@ -310,11 +310,11 @@ func (w *Worker) begin(o Begin) error {
 			return err
 		}
 	}
-	w.adrift = false
+	w.adrift = w.patience > 0 // what was pushed to a device that is lost is nowhere
 	clear(w.snapshots)
 	w.committed, w.members, w.own = max(w.committed, o.Tokens), max(1, o.Members), 0
 	w.leases = append(w.leases, o.Leases...)
-	w.running = true
+	w.running = !w.adrift
 	w.report(Begun{Slot: o.Slot, Fresh: o.Fresh, Versions: o.Versions})
 	return nil
 }

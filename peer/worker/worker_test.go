@@ -6,8 +6,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"dunlin/compute"
 	"dunlin/engine"
 	"dunlin/peer/mailbox"
+	"dunlin/recipe"
+	"dunlin/recipe/recipetest"
+	"dunlin/replica"
 	"dunlin/wire"
 )
 
@@ -60,6 +64,93 @@ func TestWorkerRests(t *testing.T) {
 		synctest.Wait()
 		if e.steps != 5 {
 			t.Errorf("%d steps after the halt", e.steps-5)
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// fragile is an engine whose device is lost in the first step. What is pushed while it is lost goes nowhere, and it comes
+// back with weights of zero.
+type fragile struct {
+	slow
+	live [][]float32
+	lost bool
+}
+
+func (f *fragile) Live() [][]float32 { return f.live }
+func (f *fragile) Pull([]int) error  { return nil }
+func (f *fragile) Push([]int) error  { return nil }
+func (f *fragile) Name() string      { return "fragile" }
+
+func (f *fragile) Reopen() error {
+	f.lost = false
+	for _, tensor := range f.live {
+		clear(tensor)
+	}
+	return nil
+}
+
+func (f *fragile) Step(positions []uint64, progress float64) (float64, error) {
+	if f.steps == 0 {
+		<-time.After(time.Second)
+		f.steps, f.lost = 1, true
+		return 0, compute.ErrLost
+	}
+	return f.slow.Step(positions, progress)
+}
+
+// TestAReopenedDeviceWaitsForWeights: weights that were on their way as the device was lost are not in it once it is back.
+func TestAReopenedDeviceWaitsForWeights(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec, _ := recipetest.Spec(t, func(*recipe.Run) {})
+		configs, err := recipe.Contributions(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := replica.New(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := Begin{Slot: 1, Leases: []wire.Range{{From: 0, To: 100 * spec.Data.Batch}}}
+		for f := range r.Fragments() {
+			version, weights := r.Weights(f)
+			begin.Versions, begin.Weights = append(begin.Versions, version), append(begin.Weights, weights)
+		}
+		e := &fragile{}
+		for _, tensor := range spec.Tensors {
+			e.live = append(e.live, make([]float32, tensor.Size()))
+		}
+		back := false
+		w := New(spec, e, configs, 0, func(ev any) {
+			_, is := ev.(DeviceBack)
+			back = back || is
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			w.Run(ctx)
+			close(ended)
+		}()
+		w.Orders.Put(begin)
+		<-time.After(time.Second / 2)
+		w.Orders.Put(begin) // it is found as the step fails
+		<-time.After(time.Second)
+		if !e.lost {
+			t.Fatal("the device was not lost")
+		}
+		<-time.After(2 * firstPatience)
+		w.Orders.Put(Resume{})
+		<-time.After(10 * time.Second)
+		synctest.Wait()
+		if !back || e.steps != 1 {
+			t.Errorf("the device is back: %v; %d steps were made with weights of nobody", back, e.steps-1)
+		}
+		w.Orders.Put(begin)
+		<-time.After(10 * time.Second)
+		synctest.Wait()
+		if e.steps < 5 {
+			t.Errorf("%d steps in 10 s with the run's weights", e.steps-1)
 		}
 		cancel()
 		<-ended
