@@ -49,7 +49,7 @@ func (m *Machine) reachMark(c *wire.Checkpoint) {
 		m.note("checkpoint %d is not kept here: %d is still being written", c.At, m.saving.At)
 	default:
 		m.saving = c
-		m.do(SaveCheckpoint{At: c.At, Fragments: slices.Clone(m.heads), Tokens: c.Tokens})
+		m.do(SaveCheckpoint{At: c.At})
 	}
 }
 

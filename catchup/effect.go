@@ -86,11 +86,7 @@ type Follow struct {
 
 // SaveCheckpoint asks that the present state be kept as the one of a height. Commits are
 // applied meanwhile; another is not saved before the answer.
-type SaveCheckpoint struct {
-	At        uint64
-	Fragments []wire.FragmentHead
-	Tokens    uint64
-}
+type SaveCheckpoint struct{ At uint64 }
 
 // LoadCheckpoint asks that the replica be set to a checkpoint, all of whose
 // slabs are in the store. At 0 it is state 0, computed from the run spec.

@@ -132,7 +132,7 @@ func (w *world) step(ev Event) {
 		case Apply:
 			w.replies = append(w.replies, Applied{Height: e.Height, State: stateOf(e.Commit.Fragment, e.Commit.Base+1)})
 		case SaveCheckpoint:
-			w.replies = append(w.replies, CheckpointSaved{At: e.At})
+			w.replies = append(w.replies, CheckpointSaved(e))
 		case LoadCheckpoint:
 			w.replies = append(w.replies, Loaded{At: e.At})
 		case Reread:

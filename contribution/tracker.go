@@ -373,18 +373,6 @@ func (t *Tracker) fits(weights []float32) error {
 	return nil
 }
 
-// IncludedIn returns, for Commit.Included, which slabs of a commit took the contribution
-// with the given root that the worker of a slot sent; nil when none did.
-func IncludedIn(table *wire.CommitTable, slot wire.Slot, root wire.Hash) func(slab int) bool {
-	rank := table.Rank(slot)
-	if rank < 0 || table.Contributors[rank].Root != root {
-		return nil
-	}
-	return func(slab int) bool {
-		return slab >= 0 && slab < len(table.Slabs) && table.Slabs[slab].Includes(rank)
-	}
-}
-
 // sumSquares adds in four sums, which no processor waits for one after the other.
 func sumSquares(values []float32) float64 {
 	var a, b, c, d float64

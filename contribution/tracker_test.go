@@ -240,21 +240,6 @@ func TestConfigValidate(t *testing.T) {
 	}
 }
 
-func TestIncludedIn(t *testing.T) {
-	root := wire.HashLeaf([]byte("mine"))
-	table := &wire.CommitTable{
-		Contributors: []wire.Contributor{{Slot: 3}, {Slot: 8, Root: root}},
-		Slabs:        []wire.SlabResult{{Members: 0b01}, {Members: 0b10}, {Members: 0b11}},
-	}
-	in := contribution.IncludedIn(table, 8, root)
-	if in == nil || in(0) || !in(1) || !in(2) || in(3) {
-		t.Error("the slabs of slot 8 are wrong")
-	}
-	if contribution.IncludedIn(table, 4, root) != nil || contribution.IncludedIn(table, 8, wire.Hash{}) != nil {
-		t.Error("a contribution that is not in the table counts as included")
-	}
-}
-
 func BenchmarkTracker(b *testing.B) {
 	l, err := compress.NewLayout([]compress.Shape{{Name: "w", Dims: []int{512, 1024}}}, compress.EncodedBlockBytes(compress.Int8{}))
 	if err != nil {

@@ -310,7 +310,6 @@ func FuzzJoinerSteps(f *testing.F) {
 			if j.Deadline().IsZero() && j.state != wire.StateTraining && !reflect.DeepEqual(ev, Tick{}) {
 				t.Fatalf("waits in %s for ever", j.state)
 			}
-			_ = j.Snapshot()
 		}
 	})
 }

@@ -505,23 +505,3 @@ func (j *Joiner) Deadline() time.Time {
 	}
 	return next
 }
-
-// JoinerSnapshot is a worker's view of its membership, for people.
-type JoinerSnapshot struct {
-	State     wire.WorkerState
-	Reason    string
-	Since     time.Time
-	Slot      wire.Slot
-	Connected bool
-	Dials     int // in vain, since the last connection
-	Windows   uint64
-	Training  bool
-}
-
-// Snapshot returns the present view.
-func (j *Joiner) Snapshot() JoinerSnapshot {
-	return JoinerSnapshot{
-		State: j.state, Reason: j.reason, Since: j.since, Slot: j.slot, Connected: j.link == linkAsked || j.link == linkUp,
-		Dials: j.dials, Windows: j.windows, Training: j.training,
-	}
-}

@@ -160,7 +160,7 @@ func (p *process) save(o catchup.SaveCheckpoint) catchup.Event {
 	}
 	p.h.disk.pins[o.At] = append(p.h.disk.pins[o.At], names...)
 	p.h.disk.manifests[o.At] = manifests
-	return catchup.CheckpointSaved{At: o.At}
+	return catchup.CheckpointSaved(o)
 }
 
 func (p *process) load(o catchup.LoadCheckpoint) catchup.Event {

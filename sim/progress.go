@@ -77,11 +77,10 @@ func (r *referee) stuck(what string) {
 			continue
 		}
 		fmt.Fprintf(&s, "\n  %s", h.proc)
-		snap := h.proc.core.Snapshot()
-		if c := snap.Coordinator; c != nil {
+		if c := h.proc.core.Coordinator(); c != nil {
 			fmt.Fprintf(&s, "\n    %s in term %d: %v", c.Reign, c.Term, c.Members)
 		}
-		if rounds := snap.Rounds; rounds != nil {
+		if rounds := h.proc.core.Snapshot().Rounds; rounds != nil {
 			for _, x := range rounds.Rounds {
 				fmt.Fprintf(&s, "\n    fragment %d@%d %s %s: waits for %v, failures %v", x.Fragment, x.Version, x.Phase, x.Attempt, x.Waiting, x.Failures)
 			}

@@ -244,7 +244,7 @@ func (c *Config) control() option {
 func (c *Config) network() []option {
 	return []option{
 		text(&c.DataDir, "data-dir", "", "path", "folder of keys and state; without it, one below the XDG data folder"),
-		whole(&c.Port, "port", 0, 0, 65534, "port of the swarm, TCP and UDP; bulk takes the next one; 0 takes free ones"),
+		whole(&c.Port, "port", 0, 0, 65534, "port of the swarm, TCP and UDP; bulk takes the next one; 0 takes free ones, on a coordinator those of last time"),
 		c.address(),
 		yes(&c.Loopback, "loopback", "reachable from this machine only"),
 		yes(&c.MDNS, "mdns", "find peers of the run on the local network"),

@@ -159,25 +159,29 @@ func (c *Core) Owing() []wire.PeerID {
 
 // Snapshot is what people see of the decisions.
 type Snapshot struct {
-	Height      uint64
-	Heads       []wire.FragmentHead
-	CatchUp     catchup.Snapshot
-	Coordinator *coordinator.Snapshot // nil unless this peer coordinates
-	Rounds      *round.LeaderSnapshot // nil unless it leads
+	Height  uint64
+	Heads   []wire.FragmentHead
+	CatchUp catchup.Snapshot
+	Rounds  *round.LeaderSnapshot // nil unless it leads
 }
 
 // Snapshot returns the present view, which shares nothing with the Core.
 func (c *Core) Snapshot() Snapshot {
 	s := Snapshot{Height: c.log.height, Heads: append([]wire.FragmentHead(nil), c.log.heads...), CatchUp: c.catch.Snapshot()}
-	if c.lead != nil {
-		lead := c.lead.Snapshot()
-		s.Coordinator = &lead
-	}
 	if c.leader != nil {
 		rounds := c.leader.Snapshot()
 		s.Rounds = &rounds
 	}
 	return s
+}
+
+// Coordinator is Snapshot's view of the coordinator's side; nil unless this peer coordinates.
+func (c *Core) Coordinator() *coordinator.Snapshot {
+	if c.lead == nil {
+		return nil
+	}
+	lead := c.lead.Snapshot()
+	return &lead
 }
 
 func (c *Core) emit(e Effect) { c.out = append(c.out, e) }

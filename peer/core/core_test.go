@@ -203,6 +203,7 @@ func FuzzSteps(f *testing.F) {
 			}
 		}
 		c.Snapshot()
+		c.Coordinator()
 		c.Deadline()
 	})
 }

@@ -173,7 +173,7 @@ func (w *crowd) do(e Effect) {
 	case catchup.Promote:
 		next(catchup.Applied{Height: e.Height, State: e.Commit.State})
 	case catchup.SaveCheckpoint:
-		next(catchup.CheckpointSaved{At: e.At})
+		next(catchup.CheckpointSaved(e))
 	case Note:
 		w.notes = append(w.notes, e.Text)
 	default:

@@ -214,7 +214,8 @@ func lastLoss(points []status.Point) *float64 {
 	if len(points) == 0 {
 		return nil
 	}
-	return &points[len(points)-1].Loss
+	loss := points[len(points)-1].Loss // points are moved later on
+	return &loss
 }
 
 func (f *Figures) runStatus(v View) status.Run {

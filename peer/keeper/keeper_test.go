@@ -48,7 +48,7 @@ func TestCheckpointsAreWrittenBesideTheRest(t *testing.T) {
 			k.Loop(ctx)
 			close(ended)
 		}()
-		k.Orders.Put(catchup.SaveCheckpoint{At: 7, Fragments: r.Heads()})
+		k.Orders.Put(catchup.SaveCheckpoint{At: 7})
 		k.Orders.Put(WeightsAsked{})
 		if ev := <-reports; !isGiven(ev) {
 			t.Fatalf("first came %T", ev)
@@ -64,7 +64,7 @@ func TestCheckpointsAreWrittenBesideTheRest(t *testing.T) {
 		disk.Unpin(folder.PinSaving(7))
 
 		disk.done = make(chan struct{})
-		k.Orders.Put(catchup.SaveCheckpoint{At: 9, Fragments: r.Heads()})
+		k.Orders.Put(catchup.SaveCheckpoint{At: 9})
 		synctest.Wait()
 		stop()
 		close(disk.done)

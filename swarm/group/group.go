@@ -264,17 +264,6 @@ func (g *Group) follow(led <-chan bool) {
 	}
 }
 
-// Leader returns the member that leads by this one's knowledge, and whether there is one.
-func (g *Group) Leader() (wire.PeerID, bool) {
-	_, id := g.raft.LeaderWithID()
-	for _, m := range g.cfg.Members {
-		if serverID(m) == id {
-			return m, true
-		}
-	}
-	return wire.PeerID{}, false
-}
-
 // Close leaves the group to the others; a leader is replaced by them. It waits
 // for every goroutine.
 func (g *Group) Close() error {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -366,20 +365,10 @@ func (s *Swarm) Stop() {
 	}
 }
 
-// Ports for servers that must keep theirs while they are away: below those that systems give to outgoing connections.
-const (
-	lowPort  = 20000
-	highPort = 32000
-)
-
-// freePort returns a port of loopback that is free for TCP and UDP now, as is the one above it, which is for bulk.
+// freePort returns a port for a server that must keep it while it is away; the one above it, for bulk, is free, too.
 func freePort() (int, error) {
-	var last error
-	for range 50 {
-		port := lowPort + rand.IntN(highPort-lowPort)
-		if last = errors.Join(machine.TryPort("127.0.0.1", port), machine.TryPort("127.0.0.1", port+1)); last == nil {
-			return port, nil
-		}
+	if port := machine.FreePorts(); port != 0 {
+		return port, nil
 	}
-	return 0, fmt.Errorf("find a free port: %w", last)
+	return 0, errors.New("find a free port: none of 100 was, nor were those beside them")
 }
