@@ -227,6 +227,9 @@ func (p *Peer) learn(height uint64, body wire.Body) {
 		if b.Op != wire.MemberAdmit {
 			p.toPipe(stage.Unlisted{Slot: b.Slot})
 		}
+		if b.Op == wire.MemberBan {
+			p.reign.Banned(b.Peer)
+		}
 		p.figures.Member(b)
 	case *wire.Commit:
 		delete(p.newest, b.Fragment)

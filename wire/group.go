@@ -121,6 +121,8 @@ type Change struct {
 	Deadlines DeadlineSpec `cbor:"6,keyasint,omitzero"`
 	Workers   uint64       `cbor:"7,keyasint,omitempty"`
 	Access    *Access      `cbor:"8,keyasint,omitempty"`
+	// Ban names a peer that loses its slot and gets none again; with it nothing but a reason is said.
+	Ban PeerID `cbor:"9,keyasint,omitzero"`
 }
 
 func (*Signatures) tag() byte { return 15 }

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -116,6 +117,9 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		return err
 	}
 	var host *swarm.Host
+	var inRun atomic.Pointer[[]string] // ids of workers, as last published
+	inRun.Store(&[]string{})
+	d.workers = func() []string { return *inRun.Load() }
 	others := &neighbours{ids: spec.Coordinators, self: self, known: home.Known(run)}
 	room, err := c.momentum(home.Run(run))
 	if err != nil {
@@ -134,6 +138,7 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 			if token := d.shown.Load(); token != nil {
 				s.Invite = *token
 			}
+			inRun.Store(idsOf(s.Peers))
 			showWays(s, host)
 			if d.discreet.Load() {
 				s.Run.ID = wire.Hash{}
@@ -172,6 +177,17 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	defer cancel()
 	orders.Go(func() { takeOrders(ctx, home, log, d.obey) })
 	return p.Run(ctx, transport{host})
+}
+
+// idsOf lists the workers that are in the run.
+func idsOf(peers []status.Peer) *[]string {
+	ids := []string{}
+	for _, p := range peers {
+		if p.Alive {
+			ids = append(ids, p.ID)
+		}
+	}
+	return &ids
 }
 
 // where says how the run is joined and watched.

@@ -32,9 +32,13 @@ const (
 	verbPause  = "pause"
 	verbResume = "resume"
 	verbEnd    = "end"
+	verbBan    = "ban"
 	verbInvite = "invite"
 	verbFreeze = "freeze" // dunlin backup's
 )
+
+// longestReason of a ban leaves room for what is said before it.
+const longestReason = wire.MaxReason - 40
 
 // settable lists what `dunlin coordinator set` changes and how each value reads.
 func settable() map[string]func(*coordinator.Change, string) error {
@@ -115,6 +119,12 @@ func newDesk(t *terminal) []*cobra.Command {
 		_, err := parseChange(args)
 		return err
 	}
+	banned := func(cmd *cobra.Command, args []string) error {
+		if len(args) != 2 || strings.TrimSpace(args[1]) == "" || len(args[1]) > longestReason {
+			return fmt.Errorf("%s: want a peer and, in quotes, a reason of at most %d bytes; usage: %s", cmd.CommandPath(), longestReason, cmd.UseLine())
+		}
+		return nil
+	}
 	verbs := func(cmd *cobra.Command, args []string) error {
 		switch wants := map[string]int{"": 0, "add": 1, "revoke": 1, "public": 0, "list": 0}; {
 		case len(args) == 0:
@@ -132,6 +142,8 @@ func newDesk(t *terminal) []*cobra.Command {
 		t.command("pause", "let every worker of the run rest", "  dunlin coordinator pause", exactly(), give(verbPause), dir()),
 		t.command("resume", "let them train again", "  dunlin coordinator resume", exactly(), give(verbResume), dir()),
 		t.command("end", "end the run for good, with what is committed", "  dunlin coordinator end", exactly(), give(verbEnd), dir()),
+		t.command("ban PEER REASON", "drop a peer from the run for good, and tell it and all others why",
+			"  dunlin coordinator ban 3jq7 \"its contributions are noise\"   # an id as the page shows it, or its first characters", banned, give(verbBan), dir()),
 		t.command("invite [list | add NAME | revoke NAME | public]", "show the invite as text, link and QR code; make and revoke invites",
 			"  dunlin coordinator invite\n  dunlin coordinator invite add club      # from now on only invites with a secret admit\n  dunlin coordinator invite revoke club   # who is in stays; nobody new gets in with it\n  dunlin coordinator invite public        # anybody may join again",
 			verbs, give(verbInvite), dir()),
@@ -170,6 +182,7 @@ type desk struct {
 	ledger  func(io.Writer) error // writes a copy of it
 	token   invite.Token          // but for its secret; its addresses change
 	page    string
+	workers func() []string // ids, of those in the run
 	invites folder.Invites
 	// secretive: others may read the page, so that it shows no invite that admits to a private run.
 	secretive bool
@@ -205,6 +218,15 @@ func (d *desk) do(ctx context.Context, o order) (string, error) {
 		change.Phase, change.Reason, said = wire.PhaseTraining, "the organiser resumed it", "training"
 	case verbEnd:
 		change.Phase, change.Reason, said = wire.PhaseEnded, "the organiser ended it", "ended; workers hand over and leave"
+	case verbBan:
+		if len(o.Args) != 2 {
+			return "", errors.New("ban: want a peer and a reason")
+		}
+		peer, err := d.peer(o.Args[0])
+		if err != nil {
+			return "", err
+		}
+		change.Ban, change.Reason, said = peer, o.Args[1], "banned "+peer.String()+"; what it contributed stays in the model"
 	case verbInvite:
 		return d.invite(ctx, o.Args)
 	case verbFreeze:
@@ -214,6 +236,23 @@ func (d *desk) do(ctx context.Context, o order) (string, error) {
 		return "", fmt.Errorf("order %q is unknown to this release", shorten(o.Verb))
 	}
 	return said, d.change(ctx, change)
+}
+
+// peer finds a worker by its id or the beginning of that.
+func (d *desk) peer(text string) (wire.PeerID, error) {
+	var found []string
+	for _, p := range d.workers() {
+		if text != "" && strings.HasPrefix(p, text) {
+			found = append(found, p)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return wire.PeerID{}, fmt.Errorf("no worker of this run has an id that begins with %q: dunlin status and the page show them", shorten(text))
+	case 1:
+		return wire.ParsePeerID(found[0])
+	}
+	return wire.PeerID{}, fmt.Errorf("%q is how the ids of %d workers begin: give more of it: %s", shorten(text), len(found), strings.Join(found[:min(len(found), 4)], ", "))
 }
 
 var errNotYet = errors.New("the ledger does not say so yet: the coordinator goes on trying; see its log")

@@ -462,15 +462,44 @@ func TestCoordinatorKilledResumesItsRun(t *testing.T) {
 	if after.Run.ID != before.Run.ID || after.Run.Term <= before.Run.Term || after.Run.Tokens <= before.Run.Tokens || after.Run.Height <= before.Run.Height {
 		t.Errorf("before the kill %+v, after it %+v", before.Run, after.Run)
 	}
-	for i, w := range workers {
-		if err := w.cmd.Process.Signal(os.Interrupt); err != nil {
-			t.Fatal(err)
-		}
-		w.ends(t, fmt.Sprint("worker ", i))
+	if err := workers[0].cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
 	}
+	workers[0].ends(t, "worker 0")
+	follow(t, page, func(s *status.Snapshot) bool { return s.Health.Training == 1 })
+	bansTheLast(t, path, filepath.Join(dir, "coordinator"), page, invite, filepath.Join(dir, "w1"), workers[1])
 	follow(t, page, func(s *status.Snapshot) bool { return s.Health.Training == 0 })
 	if err := lead.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
 	lead.ends(t, "the coordinator")
+}
+
+// bansTheLast bans the only worker of a coordinator's run, which ends and does not come back.
+func bansTheLast(t *testing.T, path, home, page, invite, dir string, worker *process) {
+	t.Helper()
+	var id string
+	follow(t, page, func(s *status.Snapshot) bool {
+		for _, p := range s.Peers {
+			if p.Alive {
+				id = p.ID
+			}
+		}
+		return id != ""
+	})
+	if o := command(t, time.Minute, path, nil, "coordinator", "ban", id[:10], "its sums are noise", "--data-dir", home); o.code != 0 || !strings.HasPrefix(o.stdout, "banned "+id) {
+		t.Fatalf("ban: exit code %d, %s%s", o.code, o.stdout, o.stderr)
+	}
+	for worker.lines.Scan() {
+	}
+	if err := worker.cmd.Wait(); worker.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(worker.logs.String(), "its sums are noise") {
+		t.Errorf("the banned worker ends with %v:\n%s", err, worker.logs.String())
+	}
+	if o := command(t, time.Minute, path, nil, "join", invite, "--loopback", "--pause-on-battery=false", "--threads", "1", "--data-dir", dir); o.code != 1 ||
+		!strings.Contains(o.stderr, "you are banned from this run: its sums are noise") {
+		t.Errorf("it comes back: exit code %d, %s%s", o.code, o.stdout, o.stderr)
+	}
+	if o := command(t, time.Minute, path, nil, "ledger", "log", dir); o.code != 0 || !strings.Contains(o.stdout, "its sums are noise") {
+		t.Errorf("ledger log: exit code %d, %s%s", o.code, o.stdout, o.stderr)
+	}
 }

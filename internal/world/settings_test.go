@@ -1,10 +1,13 @@
 package world
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"dunlin/coordinator"
+	"dunlin/peer"
 	"dunlin/peer/reign"
 	"dunlin/recipe"
 	"dunlin/status"
@@ -24,21 +27,9 @@ func TestOrganiserChangesARunningRun(t *testing.T) {
 		}
 		join()
 		join()
-		tell := func(c coordinator.Change) error {
-			t.Helper()
-			answer := make(chan error, 1)
-			w.lead.peer.Tell(reign.Organise{Change: c, Answer: answer})
-			select {
-			case err := <-answer:
-				return err
-			case <-time.After(w.patience):
-				t.Fatalf("no answer to %+v", c)
-				return nil
-			}
-		}
 		must := func(c coordinator.Change) {
 			t.Helper()
-			if err := tell(c); err != nil {
+			if err := w.tell(c); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -53,7 +44,7 @@ func TestOrganiserChangesARunningRun(t *testing.T) {
 		for _, worker := range workers {
 			worker.await("rest", func(s *status.Snapshot) bool { return s.Run.Phase == "paused" })
 		}
-		if err := tell(coordinator.Change{H: wire.MaxH + 1}); err == nil {
+		if err := w.tell(coordinator.Change{H: wire.MaxH + 1}); err == nil {
 			t.Error("an H above all is taken")
 		}
 		must(coordinator.Change{Phase: wire.PhaseTraining, Reason: "on"})
@@ -74,5 +65,59 @@ func TestOrganiserChangesARunningRun(t *testing.T) {
 				t.Errorf("%s replays to another state", dir)
 			}
 		}
+	})
+}
+
+// tell has the coordinator carry out an order and returns its answer.
+func (w *world) tell(c coordinator.Change) error {
+	w.t.Helper()
+	answer := make(chan error, 1)
+	w.lead.peer.Tell(reign.Organise{Change: c, Answer: answer})
+	select {
+	case err := <-answer:
+		return err
+	case <-time.After(w.patience):
+		w.t.Fatalf("no answer to %+v", c)
+		return nil
+	}
+}
+
+// TestOrganiserBansAPeer: a worker that is banned is told why and ends, and is refused when it comes back, also by the coordinator's
+// next process, while the others train on.
+func TestOrganiserBansAPeer(t *testing.T) {
+	swarmtest.Run(t, func(t *testing.T) {
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) { r.H, r.Checkpoint = 8, 8 })
+		w.start(place{})
+		bad := place{key: 2, dir: scratch(t), engine: sleepingEngine(100 * time.Millisecond)}
+		worker, good := w.start(bad), w.start(place{key: 3, dir: scratch(t), engine: sleepingEngine(100 * time.Millisecond)})
+		seen := w.lead.await("commits of two", func(s *status.Snapshot) bool { return s.Health.Training == 2 && s.Health.Commits >= 4 })
+
+		ban := coordinator.Change{Ban: wire.PeerIDOf(testKey(2)), Reason: "noise"}
+		for _, other := range []byte{1, 4} {
+			if err := w.tell(coordinator.Change{Ban: wire.PeerIDOf(testKey(other)), Reason: "noise"}); err == nil {
+				t.Errorf("peer %d, a coordinator or not in the run, is banned", other)
+			}
+		}
+		for range 2 { // the second time it is so already
+			if err := w.tell(ban); err != nil {
+				t.Fatal(err)
+			}
+		}
+		refused := func(n *node, what string) {
+			t.Helper()
+			var why *peer.RefusedError
+			if err := n.finish(); !errors.As(err, &why) || why.Code != wire.RefuseBanned || !strings.Contains(why.Reason, "noise") {
+				t.Errorf("%s ended with %v", what, err)
+			}
+		}
+		refused(worker, "the banned worker")
+		refused(w.start(bad), "the banned worker, come back,")
+		w.lead.await("commits of one", commits(seen.Health.Commits+4))
+		w.lead.halt()
+		w.start(place{})
+		w.lead.await("commits after a restart", commits(seen.Health.Commits+8))
+		refused(w.start(bad), "the banned worker, come to another process,")
+		good.halt()
+		w.lead.halt()
 	})
 }

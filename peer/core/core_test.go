@@ -170,10 +170,13 @@ func TestAGoodbyeWaitsForTheLastStatesHash(t *testing.T) {
 		return false
 	}
 	for _, ev := range []Event{
-		Tick{}, PeerUp{Peer: id(1)}, Message{From: id(1), Message: &wire.Welcome{Slot: 1, Head: 1, Term: 1}},
+		Tick{},
+		PeerUp{Peer: id(1)},
+		Message{From: id(1), Message: &wire.Welcome{Slot: 1, Head: 1, Term: 1}},
 		Logged{Height: 1, Term: 1, Body: &wire.Member{Op: wire.MemberAdmit, Slot: 1, Peer: id(2)}},
 		Logged{Height: 2, Term: 1, Body: &wire.Settings{Phase: wire.PhaseEnded, Reason: "enough"}},
-		Tick{}, StateHashed{Heads: []wire.FragmentHead{{Version: 3}, {}}},
+		Tick{},
+		StateHashed{Heads: []wire.FragmentHead{{Version: 3}, {}}},
 	} {
 		if left(ev) {
 			t.Fatalf("left at %s", ev)

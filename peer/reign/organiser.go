@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"dunlin/coordinator"
+	"dunlin/ledger"
+	"dunlin/peer/core"
 	"dunlin/wire"
 )
 
-// Organise changes a run's settings. Any of its coordinators takes it and hands it to
+// Organise changes a run's settings, or bans a peer. Any of its coordinators takes it and hands it to
 // the one that leads. The answer is nil once the log says what is wanted.
 type Organise struct {
 	Change coordinator.Change
@@ -44,7 +46,35 @@ func (r *Reign) mayChange(c *coordinator.Change) error {
 	if r.settings.Phase == wire.PhaseEnded {
 		return errors.New("the run has ended: its settings do not change any more")
 	}
+	if !c.Ban.IsZero() {
+		return r.mayBan(c.Ban)
+	}
 	return c.Apply(r.cfg.Spec, &r.settings).Validate()
+}
+
+// mayBan says why a peer cannot be banned: the ledger does it by ending a slot.
+func (r *Reign) mayBan(peer wire.PeerID) error {
+	has := false
+	r.cfg.Ledger.View(func(c *ledger.Chain) {
+		for _, m := range c.Members() {
+			has = has || m.Peer == peer
+		}
+	})
+	switch {
+	case r.Coordinates(peer):
+		return fmt.Errorf("%s is a coordinator of this run", peer.Short())
+	case !has && !r.banned[peer]:
+		return fmt.Errorf("%s is not in the run now: ban it while it has a slot", peer.Short())
+	}
+	return nil
+}
+
+// event is how the coordinator that leads takes a change.
+func event(c coordinator.Change) core.Event {
+	if !c.Ban.IsZero() {
+		return coordinator.Banned{Peer: c.Ban, Reason: c.Reason}
+	}
+	return coordinator.Organised{Change: c}
 }
 
 // convey tells the coordinator that leads, if there is one, what is wanted.
@@ -54,7 +84,7 @@ func (r *Reign) convey() {
 		case o.conveyed:
 		case r.Own():
 			o.conveyed = true
-			r.driver.Next(coordinator.Organised{Change: o.Change})
+			r.driver.Next(event(o.Change))
 		case r.cfg.Self != r.lead && r.cfg.Peers[r.lead]:
 			o.conveyed = true
 			r.tell(r.lead, (*wire.Change)(&o.Change))
@@ -95,10 +125,19 @@ func (r *Reign) Settled(s *wire.Settings) {
 	r.answerOrganiser()
 }
 
-// answerOrganiser tells whoever wanted what the settings now say.
+// Banned hears whom the ledger bans.
+func (r *Reign) Banned(peer wire.PeerID) {
+	r.banned[peer] = true
+	r.answerOrganiser()
+}
+
+// answerOrganiser tells whoever wanted what the ledger now says.
 func (r *Reign) answerOrganiser() {
 	r.wanted = slices.DeleteFunc(r.wanted, func(o Organise) bool {
-		holds := o.Change.Holds(r.cfg.Spec, &r.settings)
+		holds := r.banned[o.Change.Ban]
+		if o.Change.Ban.IsZero() {
+			holds = o.Change.Holds(r.cfg.Spec, &r.settings)
+		}
 		if holds {
 			o.Answer <- nil
 		}
@@ -117,9 +156,9 @@ func (r *Reign) wanting(from wire.PeerID, m *wire.Change) {
 		err = errors.New("this coordinator does not lead")
 	}
 	if err != nil {
-		r.driver.Note(fmt.Sprintf("a change of settings that %s hands on is dropped: %v", from.Short(), err))
+		r.driver.Note(fmt.Sprintf("an order that %s hands on is dropped: %v", from.Short(), err))
 		return
 	}
 	r.cfg.Log.Info("order", "from", from.Short(), "reason", c.Reason)
-	r.driver.Next(coordinator.Organised{Change: c})
+	r.driver.Next(event(c))
 }

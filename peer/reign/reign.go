@@ -56,17 +56,18 @@ type Reign struct {
 	council *council    // nil but on a coordinator among several
 
 	network  contact.Network
-	seeking  bool          // a search for coordinators is under way
-	looked   int           // Looks so far
-	settings wire.Settings // by the ledger
-	wanted   []Organise    // that the ledger does not say yet
-	unspread []wire.Item   // own entries that not everyone has been given
-	spreadBy time.Time     // when they are, at the latest
+	seeking  bool                 // a search for coordinators is under way
+	looked   int                  // Looks so far
+	settings wire.Settings        // by the ledger
+	banned   map[wire.PeerID]bool // by the ledger
+	wanted   []Organise           // that the ledger does not say yet
+	unspread []wire.Item          // own entries that not everyone has been given
+	spreadBy time.Time            // when they are, at the latest
 }
 
 // New returns the part of a peer that has heard of no reign.
 func New(cfg Config) (*Reign, error) {
-	r := &Reign{cfg: cfg, driver: cfg.Driver, lead: cfg.Spec.Coordinators[0]}
+	r := &Reign{cfg: cfg, driver: cfg.Driver, lead: cfg.Spec.Coordinators[0], banned: map[wire.PeerID]bool{}}
 	if !r.several() || !r.Coordinates(cfg.Self) {
 		return r, nil
 	}
