@@ -24,7 +24,7 @@ import (
 // TestPipelineThroughput is `make bench-pipeline`: two stages, a peer each with one thread, on links of 100 Mbit/s and 50 ms.
 // For each codec of what passes between them it forecasts the tokens a second from passes that are timed in this process,
 // measures them, and lets the run go on to its token budget for the held-out loss. WIDTH, CONTEXT, BLOCKS (a stage), TOKENS,
-// WINDOW (seconds), CODECS and DATA change what it measures.
+// WINDOW (seconds), BATCH, CODECS and DATA change what it measures.
 func TestPipelineThroughput(t *testing.T) {
 	if os.Getenv("BENCH_PIPELINE") == "" {
 		t.Skip("make bench-pipeline runs this measurement")
@@ -61,10 +61,18 @@ func TestPipelineThroughput(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := newTownBy(t, stages, far, func(lead *link.Host) func(*exec.Cmd) error { return lead.Start }, nil, "--preset", file, "--stages", fmt.Sprint(stages),
-				"--activations", name, "--worker-batch", "4", "--tokens", setting("TOKENS", "80000"), "--data", os.Getenv("DATA"), "--eval-windows", "64", "--rebalance", "0")
+				"--activations", name, "--worker-batch", setting("BATCH", "16"), "--tokens", setting("TOKENS", "80000"), "--data", os.Getenv("DATA"), "--eval-windows", "16", "--rebalance", "0")
 			trains := func(s *status.Snapshot) bool { return s.Health.Training == stages && s.Health.Commits >= stages }
 			w.until("both stages train", 5*time.Minute, trains)
 			rate := w.rates(window) / stages // each window passes through both
+			w.until("a look", time.Minute, func(s *status.Snapshot) bool {
+				for i := range s.Peers {
+					if p := &s.Peers[i]; p.Utilisation > 0 {
+						t.Logf("%s: the peer of stage %d computes %.0f %% of its time", name, p.Stage+1, 100*p.Utilisation)
+					}
+				}
+				return true
+			})
 			end := w.until("the end", time.Hour, func(s *status.Snapshot) bool { return s.Run.Done && s.Learning.HeldOut != nil })
 			t.Logf("%s: %.0f kB between two stages; forecast %.0f tokens/s (held up by %s), measured %.0f; held-out loss %.4f after %d tokens",
 				name, look.Bytes/1e3, forecast.Tokens, forecast.Bound, rate, *end.Learning.HeldOut, end.Run.Tokens)
