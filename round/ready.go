@@ -31,7 +31,9 @@ func (l *Leader) ready(ev ReadyFrom) {
 	if r.first.IsZero() {
 		r.first = l.now
 		h, _ := l.tunings.At(r.fragment, r.head.Version+1)
-		r.due = l.now.Add(r.times.wait(h, l.slowest(r.fragment, ready.StepTime), millis(l.cfg.Deadlines.ReadyMin)))
+		step := l.slowest(r.fragment, ready.StepTime)
+		wait := r.times.wait(h, step, millis(l.cfg.Deadlines.ReadyMin))
+		r.due = l.now.Add(max(wait, min(l.leftOut(r), 2*time.Duration(h)*step)))
 		r.wake = l.now
 	}
 	if old == nil {
@@ -171,6 +173,18 @@ func (l *Leader) waiting(r *leaderRound) []Waiting {
 
 // maxMisses bounds how many rounds' work a latecomer is taken to bring.
 const maxMisses = 8
+
+// leftOut returns when those come as a rule, and a quarter later, who have missed so many commits that a round is to be open for them
+// once: with the others' pace one who is always a little late would be in none.
+func (l *Leader) leftOut(r *leaderRound) (late time.Duration) {
+	for _, w := range l.stage(r.fragment) {
+		if w.Active && w.Connected && l.misses(r, w.Slot) == maxMisses {
+			usual := l.record(w.Slot).usual[r.fragment]
+			late = max(late, usual+usual/4)
+		}
+	}
+	return late
+}
 
 // misses returns how many commits of the fragment in a row a slot is not in.
 func (l *Leader) misses(r *leaderRound, slot wire.Slot) uint64 {
