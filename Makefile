@@ -87,7 +87,7 @@ bench-coordinator: ## a coordinator among HOSTS (1000) real peers for WINDOW (60
 	BENCH_COORDINATOR=1 HOSTS=$(HOSTS) WINDOW=$(WINDOW) $(GO) test -count=1 -timeout 60m -v -run TestCoordinatorAmongMany ./internal/world
 	BENCH_COORDINATOR=1 $(GO) test -count=1 -timeout 60m -v -run TestCoordinatorSteps ./peer/core
 
-bench-pipeline: ## two stages, 1,024 wide, on links of 100 Mbit/s and 50 ms: forecast, tokens a second and loss by codec (Linux and root; CODECS, TOKENS, WINDOW in seconds)
+bench-pipeline: ## two stages, 1,024 wide, on links of 100 Mbit/s and 50 ms: forecast, tokens a second and loss by codec (Linux and root; CODECS like "int8 int8/64" with a subspace of 64, TOKENS, WINDOW in seconds)
 	BENCH_PIPELINE=1 $(GO) test -count=1 -timeout 60m -v -run TestPipelineThroughput ./internal/world
 
 bench-billion: ## three inner steps of 1.0 billion parameters in one process and in four: memory and losses; outer momentum on disk (Linux, 20 GB; LAYERS, WIDTH)

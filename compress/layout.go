@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 const (
@@ -32,6 +33,9 @@ var ErrLayout = errors.New("bad fragment layout")
 type Shape struct {
 	Name string
 	Dims []int
+	// Corner is the extents of the first rows and columns, those that move; nil:
+	// all. Only a tensor of one or two dimensions has one.
+	Corner []int
 }
 
 // Values returns the number of values of the tensor: the product of its dimensions.
@@ -57,7 +61,26 @@ func (s Shape) validate() error {
 		}
 		n *= d
 	}
+	inside := len(s.Corner) == len(s.Dims) && len(s.Dims) <= 2
+	for i := 0; inside && i < len(s.Dims); i++ {
+		inside = s.Corner[i] >= 1 && s.Corner[i] <= s.Dims[i]
+	}
+	if s.Corner != nil && !inside {
+		return fmt.Errorf("%w: tensor %s of dimensions %v moves in a corner of %v", ErrLayout, s.Name, s.Dims, s.Corner)
+	}
 	return nil
+}
+
+// moving returns how many of the n values from offset on, all of one row, move: the first ones.
+func (s Shape) moving(offset, n int) int {
+	if s.Corner == nil {
+		return n
+	}
+	last := len(s.Dims) - 1
+	if last > 0 && offset/s.Dims[last] >= s.Corner[0] {
+		return 0
+	}
+	return min(max(0, s.Corner[last]-offset%s.Dims[last]), n)
 }
 
 // Layout is the place of every value of one fragment in block order: the tiles of
@@ -71,7 +94,8 @@ type Layout struct {
 	vectorLen   int // values of the joined 1-D tensors, without padding
 	block       int // values of a block
 	blocks      int
-	slabBlocks  int // blocks of a slab, the last one excepted
+	slabBlocks  int  // blocks of a slab, the last one excepted
+	resting     bool // a tensor does not move everywhere
 }
 
 // matrix is one tiled tensor.
@@ -131,7 +155,8 @@ func (l *Layout) place(shapes []Shape) error {
 			return fmt.Errorf("%w: tensor %s is named twice", ErrLayout, s.Name)
 		}
 		seen[s.Name] = true
-		l.shapes = append(l.shapes, Shape{Name: s.Name, Dims: append([]int(nil), s.Dims...)})
+		l.shapes = append(l.shapes, Shape{Name: s.Name, Dims: slices.Clone(s.Dims), Corner: slices.Clone(s.Corner)})
+		l.resting = l.resting || s.Corner != nil
 		if len(s.Dims) == 1 {
 			l.vectors = append(l.vectors, vector{tensor: i, at: l.vectorLen, n: s.Dims[0]})
 			l.vectorLen += s.Dims[0]
@@ -242,6 +267,21 @@ func (l *Layout) ZeroPadding(dst []float32, i int) {
 	l.runs(from, to, func(r run) {
 		if r.tensor < 0 {
 			clear(dst[r.at : r.at+r.n])
+		}
+	})
+}
+
+// ZeroResting sets the values outside of their tensors' corners in dst, the outer
+// gradient of slab i, to +0: whatever a frame holds there, they do not move.
+func (l *Layout) ZeroResting(dst []float32, i int) {
+	if !l.resting {
+		return
+	}
+	from, to := l.slabRange(i)
+	l.mustHold(dst, from, to)
+	l.runs(from, to, func(r run) {
+		if r.tensor >= 0 {
+			clear(dst[r.at+l.shapes[r.tensor].moving(r.offset, r.n) : r.at+r.n])
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"dunlin/compress"
@@ -176,6 +177,48 @@ func TestZeroPadding(t *testing.T) {
 			if got[i] != want[from+i] {
 				t.Fatalf("slab %d value %d: %g, want %g", s, i, got[i], want[from+i])
 			}
+		}
+	}
+}
+
+// TestZeroResting compares with tensors of which only the corner is set.
+func TestZeroResting(t *testing.T) {
+	shapes := []compress.Shape{
+		{Name: "columns", Dims: []int{130, 150}, Corner: []int{130, 70}},
+		{Name: "all", Dims: []int{66, 66}},
+		{Name: "rows", Dims: []int{150, 130}, Corner: []int{70, 130}},
+		{Name: "vector", Dims: []int{5000}, Corner: []int{4100}},
+		{Name: "both", Dims: []int{65, 65}, Corner: []int{1, 64}},
+		{Name: "short", Dims: []int{7}, Corner: []int{7}},
+	}
+	l := newLayout(t, shapes, compress.FP32{})
+	ones, corners := zeros(shapes), zeros(shapes)
+	for i, s := range shapes {
+		for j := range ones[i] {
+			ones[i][j] = 1
+			last := len(s.Dims) - 1
+			if s.Corner == nil || j%s.Dims[last] < s.Corner[last] && (last == 0 || j/s.Dims[1] < s.Corner[0]) {
+				corners[i][j] = 1
+			}
+		}
+	}
+	want := make([]float32, l.Values())
+	l.Gather(want, corners)
+	for s := range l.Slabs() {
+		from, to := l.SlabValues(s)
+		got := make([]float32, to-from)
+		l.GatherSlab(got, ones, s)
+		l.ZeroResting(got, s)
+		if !slices.Equal(got, want[from:to]) {
+			t.Fatalf("slab %d of %d: not what moves is left", s, l.Slabs())
+		}
+	}
+	for name, bad := range map[string]compress.Shape{
+		"extents": {Name: "a", Dims: []int{4, 4}, Corner: []int{4}}, "too large": {Name: "a", Dims: []int{4}, Corner: []int{5}},
+		"empty": {Name: "a", Dims: []int{4, 4}, Corner: []int{4, 0}}, "three": {Name: "a", Dims: []int{4, 4, 4}, Corner: []int{4, 4, 4}},
+	} {
+		if _, err := compress.NewLayout([]compress.Shape{bad}, 4096); !errors.Is(err, compress.ErrLayout) {
+			t.Errorf("a corner with bad %s: %v", name, err)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
+	"strconv"
 )
 
 // initDomain separates the keys of initialisation from every other hash.
@@ -29,6 +30,29 @@ func Init(dst []float32, seed uint64, name string, scale float32) {
 		u := random.Uint64()
 		sum := int32(u&0xffff) + int32(u>>16&0xffff) + int32(u>>32&0xffff) + int32(u>>48)
 		dst[i] = float32(scale * float32(sum-131070))
+	}
+}
+
+// InitRow fills dst with what lies outside of a tensor's corner in row number row,
+// as Init does under the name "name[row]": whoever needs one row makes it without
+// the others. It is normative like Init.
+func InitRow(dst []float32, seed uint64, name string, row int, scale float32) {
+	Init(dst, seed, name+"["+strconv.Itoa(row)+"]", scale)
+}
+
+// Outside visits what of a tensor of one or two extents lies outside of a corner at
+// its first value, the end of a row at a time. A nil corner is all of the tensor.
+func Outside(values []float32, shape, corner []int, visit func(row int, rest []float32)) {
+	if corner == nil {
+		return
+	}
+	last := len(shape) - 1
+	for row := range len(values) / shape[last] {
+		inside := corner[last]
+		if last > 0 && row >= corner[0] {
+			inside = 0
+		}
+		visit(row, values[row*shape[last]+inside:(row+1)*shape[last]])
 	}
 }
 

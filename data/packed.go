@@ -89,18 +89,24 @@ func pack(b []byte, t Tokens, width int) ([]byte, error) {
 		if err := t.Read(part, at); err != nil {
 			return nil, err
 		}
-		for _, token := range part {
-			switch width {
-			case 1:
-				b = append(b, byte(token))
-			case 2:
-				b = binary.LittleEndian.AppendUint16(b, uint16(token))
-			default:
-				b = binary.LittleEndian.AppendUint32(b, uint32(token))
-			}
-		}
+		b = AppendPacked(b, part, width)
 	}
 	return b, nil
+}
+
+// AppendPacked appends tokens to b as Packed reads them.
+func AppendPacked(b []byte, tokens []int32, width int) []byte {
+	for _, token := range tokens {
+		switch width {
+		case 1:
+			b = append(b, byte(token))
+		case 2:
+			b = binary.LittleEndian.AppendUint16(b, uint16(token))
+		default:
+			b = binary.LittleEndian.AppendUint32(b, uint32(token))
+		}
+	}
+	return b
 }
 
 // Packed returns a part of the corpus as tokens.

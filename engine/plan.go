@@ -32,7 +32,7 @@ func StagePlan(spec *wire.RunSpec, stage int, device compute.Device, limit, used
 	if spec.Synchronous {
 		gradients++
 	}
-	return cfg.PlanPart(device, parts[stage], int(spec.Micro), gradients, training.Demand{Limit: limit, Used: used, Beside: roundsBytes(spec, values)})
+	return cfg.PlanPart(device, parts[stage], int(spec.Micro), gradients, training.Demand{Limit: limit, Used: used, Beside: roundsBytes(spec, values) + borderBytes(spec, cfg.Model)})
 }
 
 // roundsBytes is what a worker holds for rounds beside the replica: error feedback, a snapshot, anchors that commits have

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 
-	"dunlin/compress"
 	"dunlin/compute"
 	"dunlin/model"
 	"dunlin/optimizer"
@@ -23,7 +22,7 @@ type Stage struct {
 	inner  optimizer.Inner
 	device compute.Device
 	cfg    training.TrainerConfig
-	codec  compress.Codec
+	border border
 	most   int // windows in a micro-batch
 	live   [][]float32
 	apart  []compute.Buffer // by tensor: where live's values are, on a device with memory of its own; else nil
@@ -56,11 +55,11 @@ func NewStage(spec *wire.RunSpec, stage int, device compute.Device, joiner bool,
 	if err != nil {
 		return nil, err
 	}
-	codec, err := compress.ByName(spec.Activation)
+	between, err := newBorder(spec, cfg.Model)
 	if err != nil {
-		return nil, fmt.Errorf("run spec: activations: %w", err)
+		return nil, err
 	}
-	e := &Stage{device: device, cfg: cfg, codec: codec, most: int(spec.Micro), kept: map[wire.StageKey]compute.Buffer{}}
+	e := &Stage{device: device, cfg: cfg, border: between, most: int(spec.Micro), kept: map[wire.StageKey]compute.Buffer{}}
 	if room == (model.Room{}) {
 		room.Batch = int(spec.Micro)
 	}
@@ -82,16 +81,11 @@ func NewStage(spec *wire.RunSpec, stage int, device compute.Device, joiner bool,
 		}
 		steps = e.all
 	}
-	target := optimizer.Target{Device: device, Params: e.stage.Params(), Grads: steps, Tensors: e.stage.Shapes()}
-	for _, p := range cfg.Model.PartParams(parts[stage]) {
-		if p.Layer < 0 {
-			target.Lookups = append(target.Lookups, p.Name)
-		}
-	}
-	if e.inner, err = optimizer.New(target, cfg.Optimizer()); err != nil {
+	params := cfg.Model.PartParams(parts[stage])
+	if e.inner, err = optimizer.New(training.Target(device, e.stage.Params(), steps, params), cfg.Optimizer()); err != nil {
 		return fail(err)
 	}
-	e.bind(spec, cfg.Model.PartParams(parts[stage]))
+	e.bind(spec, params)
 	rows := int(spec.Micro) * cfg.Model.Context
 	e.stream, e.other = make([]float32, rows*cfg.Model.Width), make([]float32, rows*cfg.Model.Width)
 	if err := e.rehearse(); err != nil {
@@ -220,7 +214,7 @@ func (e *Stage) Forward(c *wire.Cargo) ([]byte, error) {
 	if err := e.stage.Forward(out, in); err != nil {
 		return nil, err
 	}
-	return e.codec.Encode(nil, out)
+	return e.border.encode(out, in.Tokens)
 }
 
 // Backward runs one micro-batch forward and back and returns the encoded gradient of
@@ -238,7 +232,7 @@ func (e *Stage) Backward(key wire.StageKey, c *wire.Cargo) (gradient []byte, los
 		in.Targets, err = decodeTokens(c.Gradient, e.rows(in))
 	} else {
 		dOut = e.other[:n]
-		err = e.codec.Decode(dOut, c.Gradient)
+		err = e.border.decodeGradient(dOut, c.Gradient)
 	}
 	if err != nil {
 		return nil, 0, err
@@ -253,7 +247,7 @@ func (e *Stage) Backward(key wire.StageKey, c *wire.Cargo) (gradient []byte, los
 		return nil, 0, err
 	}
 	if !part.First() {
-		if gradient, err = e.codec.Encode(nil, dIn); err != nil {
+		if gradient, err = e.border.encodeGradient(dIn); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -408,7 +402,8 @@ func (e *Stage) pass(c *wire.Cargo) (model.Pass, error) {
 		return in, err
 	}
 	in.Stream = e.stream[:rows*e.cfg.Model.Width]
-	return in, e.codec.Decode(in.Stream, c.Input)
+	in.Tokens, err = e.border.decode(in.Stream, c.Input)
+	return in, err
 }
 
 func (e *Stage) rows(in model.Pass) int { return in.Windows * e.cfg.Model.Context }

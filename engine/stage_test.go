@@ -22,6 +22,13 @@ func threeStages(t *testing.T, batch, micro int) (*wire.RunSpec, []byte) {
 	return recipetest.Spec(t, func(r *recipe.Run) { r.Stages, r.Activation, r.Batch, r.Micro = 3, "fp32", batch, micro })
 }
 
+// narrowStages is such a run whose model has a subspace of 6 of its 16 values.
+func narrowStages(t *testing.T) *wire.RunSpec {
+	t.Helper()
+	spec, _ := recipetest.Spec(t, func(r *recipe.Run) { r.Stages, r.Activation, r.Micro, r.Model.Subspace = 3, "fp32", 1, 6 })
+	return spec
+}
+
 // TestStageForgetsWhatDoesNotCount drops a gradient and adds another: the step is
 // that of the other alone.
 func TestStageForgetsWhatDoesNotCount(t *testing.T) {
@@ -38,7 +45,7 @@ func TestStageForgetsWhatDoesNotCount(t *testing.T) {
 			for i := range values {
 				values[i] = seed * float32(i%7)
 			}
-			frame, err := e.codec.Encode(nil, values)
+			frame, err := e.border.codec.Encode(nil, values)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -172,12 +179,12 @@ func passOn(t *testing.T, spec *wire.RunSpec, stage int, d compute.Device, token
 	for i := range values {
 		values[i] = float32(i%7) - 3
 	}
-	frame, err := e.codec.Encode(nil, values)
+	frame, err := e.border.codec.Encode(nil, values)
 	if err != nil {
 		t.Fatal(err)
 	}
 	decoded := func(b []byte) []float64 {
-		if err := e.codec.Decode(values, b); err != nil {
+		if err := e.border.codec.Decode(values, b); err != nil {
 			t.Fatal(err)
 		}
 		return widened(values)

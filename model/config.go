@@ -51,6 +51,12 @@ type Config struct {
 
 	Untied bool // the output head has weights of its own, not the token embedding's
 
+	// Subspace is how many values of a position the blocks move, the first ones of
+	// the residual stream; 0: all. The others stay what the token embedding starts
+	// with, a code of the token, so that between two parts only these pass
+	// (Ramasinghe et al., arXiv 2506.01260; subspace.go). A head of its own is needed.
+	Subspace int
+
 	// What follows is Llama's; it is zero for GPT-2.
 
 	KVHeads   int     // heads of keys and values, a divisor of Heads
@@ -88,6 +94,13 @@ func (c Config) Validate() error {
 	check("vocabulary", c.Vocab, 2, maxVocab)
 	if c.Heads > 0 && c.Width%c.Heads != 0 {
 		fault("heads %d: must divide the width %d", c.Heads, c.Width)
+	}
+	switch {
+	case c.Subspace == 0:
+	case c.Subspace < 0 || c.Subspace >= c.Width || (c.Width-c.Subspace)%2 != 0:
+		fault("subspace %d: allowed is less than the width %d, by an even number", c.Subspace, c.Width)
+	case !c.Untied:
+		fault("subspace %d with a head that is tied to the embedding: most of it would never be trained; give it a head of its own", c.Subspace)
 	}
 	switch c.Family {
 	case GPT2:
@@ -175,6 +188,9 @@ func (c Config) String() string {
 	}
 	if c.Untied {
 		shape += ", untied head"
+	}
+	if c.Subspace > 0 {
+		shape += fmt.Sprintf(", subspace %d", c.Subspace)
 	}
 	return shape
 }

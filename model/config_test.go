@@ -27,6 +27,13 @@ func TestConfigJSON(t *testing.T) {
 			t.Errorf("%s: %s reads as %+v (%v)", name, text, got, err)
 		}
 	}
+	for _, want := range untied() {
+		text, err := json.Marshal(want)
+		var got Config
+		if err := errors.Join(err, json.Unmarshal(text, &got)); err != nil || got != want {
+			t.Errorf("%s reads as %+v (%v), was %+v", text, got, err, want)
+		}
+	}
 	if _, err := Preset("giant"); err == nil || !strings.Contains(err.Error(), "nano") {
 		t.Errorf("unknown preset: %v", err)
 	}
@@ -66,6 +73,10 @@ func TestConfigJSONMistakes(t *testing.T) {
 		"vocabulary":          with(`"vocab_size":1`),
 		"width -16":           with(`"n_embd":-16`),
 		"parse":               with(`"n_head":"two"`),
+		"subspace 4 with":     with(`"dunlin_subspace":4`),
+		"subspace 16: ":       with(`"tie_word_embeddings":false,"dunlin_subspace":16`),
+		"subspace 5: ":        with(`"tie_word_embeddings":false,"dunlin_subspace":5`),
+		"subspace -2: ":       llamaWith(`"tie_word_embeddings":false,"dunlin_subspace":-2`),
 	} {
 		c := Config{Layers: 77}
 		if err := json.Unmarshal([]byte(text), &c); err == nil || !strings.Contains(err.Error(), says) {

@@ -155,6 +155,7 @@ func (m *Model) backward(batch, positions int) {
 	for i := len(m.blocks) - 1; i >= 0; i-- {
 		if i == len(m.blocks)-1 && m.part.Last(m.cfg) {
 			m.last.backward(f.stream, f.narrow, streams[i+1], e.rows(), false)
+			f.confine(m.dev, e.rows())
 		}
 		m.blocks[i].backward(streams[i], f, e)
 	}

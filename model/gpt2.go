@@ -8,9 +8,11 @@ import (
 
 // gpt2 lists GPT-2's parameters.
 func (l *lister) gpt2(c Config) {
-	w := c.Width
-	l.add(-1, "transformer.wte.weight", InitNormal, l.std, c.Vocab, w)
+	w, k := c.Width, c.Subspace
+	l.add(-1, "transformer.wte.weight", l.tokens, l.std, c.Vocab, w)
+	l.corner(c.Vocab, k)
 	l.add(-1, "transformer.wpe.weight", InitNormal, l.std/5, c.Context, w)
+	l.corner(c.Context, k)
 	for layer := range c.Layers {
 		add := func(name string, init InitKind, std float64, shape ...int) {
 			l.add(layer, gpt2Name(layer, name), init, std, shape...)
@@ -20,13 +22,17 @@ func (l *lister) gpt2(c Config) {
 		add("attn.c_attn.weight", InitNormal, l.weight, w, 3*w)
 		add("attn.c_attn.bias", InitZero, 0, 3*w)
 		add("attn.c_proj.weight", InitNormal, l.residual, w, w)
+		l.corner(w, k)
 		add("attn.c_proj.bias", InitZero, 0, w)
+		l.corner(k)
 		add("ln_2.weight", InitOne, 0, w)
 		add("ln_2.bias", InitZero, 0, w)
 		add("mlp.c_fc.weight", InitNormal, l.weight, w, 4*w)
 		add("mlp.c_fc.bias", InitZero, 0, 4*w)
 		add("mlp.c_proj.weight", InitNormal, l.residual, 4*w, w)
+		l.corner(4*w, k)
 		add("mlp.c_proj.bias", InitZero, 0, w)
+		l.corner(k)
 	}
 	l.add(c.Layers-1, "transformer.ln_f.weight", InitOne, 0, w)
 	l.add(c.Layers-1, "transformer.ln_f.bias", InitZero, 0, w)
@@ -114,6 +120,7 @@ func (k *gpt2Block) backward(in compute.Buffer, f *flight, e extent) {
 	k.up.gradient(wide, f.narrow, rows)
 	k.up.backward(f.narrow, wide, rows)
 	k.norm2.backward(f.stream, f.narrow, k.mid, rows, true)
+	f.confine(k.dev, rows)
 
 	k.out.gradient(f.stream, k.attended, rows)
 	k.out.backward(f.narrow, f.stream, rows)
@@ -125,4 +132,5 @@ func (k *gpt2Block) backward(in compute.Buffer, f *flight, e extent) {
 	k.qkv.gradient(parts, f.narrow, rows)
 	k.qkv.backward(f.narrow, parts, rows)
 	k.norm1.backward(f.stream, f.narrow, in, rows, true)
+	f.confine(k.dev, rows)
 }

@@ -65,6 +65,8 @@ type endsJSON struct {
 	BOS  json.RawMessage `json:"bos_token_id"`
 	EOS  json.RawMessage `json:"eos_token_id"`
 	Type string          `json:"torch_dtype,omitempty"`
+
+	Subspace int `json:"dunlin_subspace,omitempty"` // Config.Subspace, of which Hugging Face's classes need not know
 }
 
 // ropeJSON is what config.json says about the angles beside or instead of
@@ -90,14 +92,14 @@ func (c Config) MarshalJSON() ([]byte, error) {
 		return json.Marshal(llamaJSON{
 			Architectures: []string{"LlamaForCausalLM"}, ModelType: "llama",
 			Layers: c.Layers, Heads: c.Heads, KVHeads: &c.KVHeads, Width: c.Width, Hidden: c.Hidden, Context: c.Context, Vocab: c.Vocab,
-			Activation: &activation, Eps: &c.NormEps, Theta: &c.RopeTheta, Tied: &tied, endsJSON: endsJSON{Type: "float32"},
+			Activation: &activation, Eps: &c.NormEps, Theta: &c.RopeTheta, Tied: &tied, endsJSON: endsJSON{Type: "float32", Subspace: c.Subspace},
 		})
 	}
 	activation, eps := "gelu_new", layerNormEps
 	return json.Marshal(gpt2JSON{
 		Architectures: []string{"GPT2LMHeadModel"}, ModelType: "gpt2",
 		Layers: c.Layers, Heads: c.Heads, Width: c.Width, Context: c.Context, OldContext: c.Context, Vocab: c.Vocab,
-		Activation: &activation, Eps: &eps, ScaleWeights: &yes, ScaleByLayer: &no, Tied: &tied, endsJSON: endsJSON{Type: "float32"},
+		Activation: &activation, Eps: &eps, ScaleWeights: &yes, ScaleByLayer: &no, Tied: &tied, endsJSON: endsJSON{Type: "float32", Subspace: c.Subspace},
 	})
 }
 
@@ -148,7 +150,7 @@ func readGPT2(text []byte) (Config, error) {
 	if j.Context == 0 {
 		j.Context = j.OldContext
 	}
-	c := Config{Layers: j.Layers, Heads: j.Heads, Width: j.Width, Context: j.Context, Vocab: j.Vocab, Untied: !valueOr(j.Tied, true)}
+	c := Config{Layers: j.Layers, Heads: j.Heads, Width: j.Width, Context: j.Context, Vocab: j.Vocab, Untied: !valueOr(j.Tied, true), Subspace: j.Subspace}
 	switch {
 	case j.Activation != nil && *j.Activation != "gelu_new" && *j.Activation != "gelu_pytorch_tanh":
 		return c, fmt.Errorf("model config: activation_function %q, only gelu_new is supported", *j.Activation)
@@ -174,7 +176,7 @@ func readLlama(text []byte) (Config, error) {
 	c := Config{
 		Family: Llama, Layers: j.Layers, Heads: j.Heads, Width: j.Width, Context: j.Context, Vocab: j.Vocab,
 		KVHeads: valueOr(j.KVHeads, j.Heads), Hidden: j.Hidden, NormEps: valueOr(j.Eps, 1e-6),
-		RopeTheta: valueOr(j.Theta, 10000), Untied: !valueOr(j.Tied, false),
+		RopeTheta: valueOr(j.Theta, 10000), Untied: !valueOr(j.Tied, false), Subspace: j.Subspace,
 	}
 	if j.Rope != nil {
 		c.RopeTheta = valueOr(j.Rope.Theta, c.RopeTheta)

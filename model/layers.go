@@ -38,6 +38,7 @@ type flight struct {
 	stream compute.Buffer // [rows,C] gradient of the residual stream
 	narrow compute.Buffer // [rows,C]
 	wide   compute.Buffer // [rows,hidden]
+	outside
 }
 
 // linear is y = x·weight + bias.

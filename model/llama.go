@@ -9,8 +9,9 @@ import (
 
 // llama lists Llama's parameters.
 func (l *lister) llama(c Config) {
-	w, keys := c.Width, c.KVHeads*c.headSize()
-	l.add(-1, "model.embed_tokens.weight", InitNormal, l.std, c.Vocab, w)
+	w, keys, k := c.Width, c.KVHeads*c.headSize(), c.Subspace
+	l.add(-1, "model.embed_tokens.weight", l.tokens, l.std, c.Vocab, w)
+	l.corner(c.Vocab, k)
 	for layer := range c.Layers {
 		add := func(name string, init InitKind, std float64, shape ...int) {
 			l.add(layer, llamaName(layer, name)+".weight", init, std, shape...)
@@ -19,9 +20,11 @@ func (l *lister) llama(c Config) {
 		add("self_attn.k_proj", InitNormal, l.weight, keys, w)
 		add("self_attn.v_proj", InitNormal, l.weight, keys, w)
 		add("self_attn.o_proj", InitNormal, l.residual, w, w)
+		l.corner(k, w)
 		add("mlp.gate_proj", InitNormal, l.weight, c.Hidden, w)
 		add("mlp.up_proj", InitNormal, l.weight, c.Hidden, w)
 		add("mlp.down_proj", InitNormal, l.residual, w, c.Hidden)
+		l.corner(k, c.Hidden)
 		add("input_layernorm", InitOne, 0, w)
 		add("post_attention_layernorm", InitOne, 0, w)
 	}
@@ -152,6 +155,7 @@ func (k *llamaBlock) backward(in compute.Buffer, f *flight, e extent) {
 	k.gateUp.gradient(k.pre, f.narrow, rows)
 	k.gateUp.backward(f.narrow, k.pre, rows)
 	k.norm2.backward(f.stream, f.narrow, k.mid, rows, true)
+	f.confine(k.dev, rows)
 
 	k.out.gradient(f.stream, k.attended, rows)
 	k.out.backward(f.narrow, f.stream, rows)
@@ -165,4 +169,5 @@ func (k *llamaBlock) backward(in compute.Buffer, f *flight, e extent) {
 	k.qkv.gradient(parts, f.narrow, rows)
 	k.qkv.backward(f.narrow, parts, rows)
 	k.norm1.backward(f.stream, f.narrow, in, rows, true)
+	f.confine(k.dev, rows)
 }

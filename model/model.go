@@ -119,7 +119,8 @@ func (m *Model) finish(b *builder) {
 	cfg, a := m.cfg, &m.act
 	b.until(m.layers[len(m.layers)-1])
 	a.streams = append(a.streams, b.values(cfg.Width))
-	a.flight = flight{stream: b.buffer(b.rows * cfg.Width), narrow: b.buffer(b.rows * cfg.Width)}
+	a.flight.stream, a.flight.outside = b.gradient()
+	a.flight.narrow = b.buffer(b.rows * cfg.Width)
 	if b.failed == nil {
 		a.flight.wide = b.desk.Slice(0, b.rows*cfg.hidden())
 	}
@@ -287,6 +288,9 @@ func (c Config) Arrange(tensors []compute.Tensor) ([]compute.Tensor, error) {
 		}
 		if !slices.Equal(t.Shape, p.Shape) {
 			return nil, fmt.Errorf("tensor %q has shape %v, the model needs %v", p.Name, t.Shape, p.Shape)
+		}
+		if err := p.rests(t.Data); err != nil {
+			return nil, err
 		}
 		arranged[i] = t
 		delete(byName, p.Name)

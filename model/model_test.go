@@ -170,6 +170,18 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestLoadStaysInTheSubspace: weights from elsewhere would make another function in stages than on one machine.
+func TestLoadStaysInTheSubspace(t *testing.T) {
+	cfg := tinyShapes()["llama in a subspace"]
+	m := newModel(t, cfg, 1, 1)
+	tensors := disturb(t, m, 4)
+	i := slices.IndexFunc(tensors, func(t compute.Tensor) bool { return strings.HasSuffix(t.Name, ".0.mlp.down_proj.weight") })
+	tensors[i].Data[cfg.Subspace*cfg.Hidden] = 0.5
+	if err := m.Load(tensors); err == nil || !strings.Contains(err.Error(), "outside of the model's subspace") {
+		t.Errorf("a weight outside of the subspace: %v", err)
+	}
+}
+
 // TestGradientsAdd checks that two batches add up and equal the mean of both.
 func TestGradientsAdd(t *testing.T) { each(t, gradientsAdd) }
 

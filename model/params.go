@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"dunlin/compute"
 )
@@ -15,6 +16,7 @@ const (
 	InitZero   InitKind = 0
 	InitOne    InitKind = 1
 	InitNormal InitKind = 2 // compute.Init with standard deviation Std
+	InitRows   InitKind = 3 // 0 in the corner, compute.InitRow with Std outside of it
 )
 
 // Param is one parameter: where it lies in the flat buffer and how it starts.
@@ -25,7 +27,10 @@ type Param struct {
 	Size   int    // product of Shape
 	Layer  int    // block 0..Layers-1; -1 for embeddings and head; Layers-1 for the last norm
 	Init   InitKind
-	Std    float32 // for InitNormal
+	Std    float32 // for InitNormal and InitRows
+	// Corner is the extents of the first rows and columns, those that training
+	// moves; nil: all. The rest stays as it starts, which is 0 but for InitRows.
+	Corner []int
 }
 
 // Params returns every parameter in buffer order, which is that of Hugging
@@ -38,7 +43,10 @@ type Param struct {
 // divided by √(2·Layers) (GPT-2, section 2.3). Norms start as the identity,
 // biases at 0.
 func (c Config) Params() []Param {
-	l := lister{std: 1 / math.Sqrt(float64(c.Width))}
+	l := lister{std: 1 / math.Sqrt(float64(c.Width)), tokens: InitNormal, subspace: c.Subspace}
+	if c.Subspace > 0 {
+		l.tokens = InitRows
+	}
 	l.weight = l.std / 2
 	if c.Family == Llama {
 		l.weight = l.std / 1.4
@@ -56,7 +64,9 @@ func (c Config) Params() []Param {
 type lister struct {
 	all                   []Param
 	offset                int
-	std, weight, residual float64 // standard deviations of initial values
+	std, weight, residual float64  // standard deviations of initial values
+	tokens                InitKind // of the token embedding
+	subspace              int
 }
 
 func (l *lister) add(layer int, name string, init InitKind, std float64, shape ...int) {
@@ -66,6 +76,13 @@ func (l *lister) add(layer int, name string, init InitKind, std float64, shape .
 	}
 	l.all = append(l.all, Param{Name: name, Shape: shape, Offset: l.offset, Size: size, Layer: layer, Init: init, Std: float32(std)})
 	l.offset += size
+}
+
+// corner says what of the newest parameter moves in a model with a subspace.
+func (l *lister) corner(extents ...int) {
+	if l.subspace > 0 {
+		l.all[len(l.all)-1].Corner = extents
+	}
 }
 
 // Fill writes the initial values of p for a run's seed (protocol, R9). It
@@ -83,7 +100,25 @@ func (p Param) Fill(dst []float32, seed uint64) {
 		}
 	case InitNormal:
 		compute.Init(dst, seed, p.Name, compute.InitScale(float64(p.Std)))
+		compute.Outside(dst, p.Shape, p.Corner, func(_ int, rest []float32) { clear(rest) })
+	case InitRows:
+		clear(dst)
+		compute.Outside(dst, p.Shape, p.Corner, func(row int, rest []float32) {
+			compute.InitRow(rest, seed, p.Name, row, compute.InitScale(float64(p.Std)))
+		})
 	}
+}
+
+// rests reports values outside of the corner that a model with a subspace does not have.
+func (p Param) rests(values []float32) error {
+	moved := false
+	compute.Outside(values, p.Shape, p.Corner, func(_ int, rest []float32) {
+		moved = moved || slices.ContainsFunc(rest, func(v float32) bool { return v != 0 })
+	})
+	if moved && p.Init != InitRows {
+		return fmt.Errorf("tensor %q has values outside of the model's subspace: these weights were not trained in one", p.Name)
+	}
+	return nil
 }
 
 // span returns p's part of a flat buffer.

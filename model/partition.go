@@ -84,7 +84,7 @@ type Stage struct{ model *Model }
 // Pass is the input of a stage: some windows of equal length.
 type Pass struct {
 	Windows int
-	Tokens  []int32   // first stage: [Windows·positions]
+	Tokens  []int32   // first stage: [Windows·positions]; others do not read them
 	Stream  []float32 // other stages: the output of the stage before, [Windows·positions, Width]
 	Targets []int32   // last stage, for Backward: [Windows·positions]
 }

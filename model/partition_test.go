@@ -12,10 +12,11 @@ import (
 
 // shapes that are cut into stages.
 func untied() []Config {
-	return []Config{
-		{Layers: 5, Heads: 2, Width: 16, Context: 8, Vocab: 32, Untied: true},
-		{Family: Llama, Layers: 4, Heads: 4, KVHeads: 2, Width: 16, Hidden: 24, Context: 8, Vocab: 32, RopeTheta: 10000, NormEps: 1e-5, Untied: true},
-	}
+	gpt2 := Config{Layers: 5, Heads: 2, Width: 16, Context: 8, Vocab: 32, Untied: true}
+	llama := Config{Family: Llama, Layers: 4, Heads: 4, KVHeads: 2, Width: 16, Hidden: 24, Context: 8, Vocab: 32, RopeTheta: 10000, NormEps: 1e-5, Untied: true}
+	narrow, narrowLlama := gpt2, llama
+	narrow.Subspace, narrowLlama.Subspace = 4, 6
+	return []Config{gpt2, llama, narrow, narrowLlama}
 }
 
 // parts cuts a model's blocks into n parts.
@@ -70,11 +71,43 @@ func TestPartsAreTheModel(t *testing.T) {
 type pipe struct {
 	stages []*Stage
 	inner  []optimizer.Inner
+	code   *Code // nil without a subspace
+}
+
+// cross sends what lies between two stages through the values that pass; without tokens it is a gradient.
+func (p *pipe) cross(stream []float32, tokens []int32) []float32 {
+	if p.code == nil {
+		return stream
+	}
+	passed, out := make([]float32, len(stream)/p.code.width*p.code.subspace), make([]float32, len(stream))
+	p.code.Narrow(passed, stream)
+	p.code.Widen(out, passed, tokens)
+	return out
+}
+
+// steps makes an optimizer of a model or a part.
+func steps(t *testing.T, dev compute.Device, values, grads compute.Buffer, params []Param) optimizer.Inner {
+	t.Helper()
+	target := optimizer.Target{Device: dev, Params: values, Grads: grads, Tensors: shapesOf(params)}
+	for _, p := range params {
+		if p.Init == InitRows {
+			target.Lasting = append(target.Lasting, p.Name)
+		}
+	}
+	inner, err := optimizer.New(target, adam())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(inner.Close)
+	return inner
 }
 
 func newPipe(t *testing.T, cfg Config, n int, room Room, seed uint64) *pipe {
 	t.Helper()
 	p := &pipe{}
+	if cfg.Subspace > 0 {
+		p.code = NewCode(cfg, seed, compute.InitScale(float64(cfg.Params()[0].Std)))
+	}
 	for _, part := range parts(cfg, n) {
 		dev := cputest.Device(t)
 		s, err := NewStage(part, room, cfg, dev)
@@ -85,12 +118,7 @@ func newPipe(t *testing.T, cfg Config, n int, room Room, seed uint64) *pipe {
 		for _, param := range cfg.PartParams(part) {
 			param.Fill(param.span(s.Params()).Host, seed)
 		}
-		inner, err := optimizer.New(optimizer.Target{Device: dev, Params: s.Params(), Grads: s.Grads(), Tensors: s.Shapes()}, adam())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(inner.Close)
-		p.stages, p.inner = append(p.stages, s), append(p.inner, inner)
+		p.stages, p.inner = append(p.stages, s), append(p.inner, steps(t, dev, s.Params(), s.Grads(), cfg.PartParams(part)))
 	}
 	return p
 }
@@ -109,7 +137,7 @@ func (p *pipe) pass(t *testing.T, cfg Config, tokens, targets []int32, windows i
 		if err := s.Forward(out, inputs[len(inputs)-1]); err != nil {
 			t.Fatal(err)
 		}
-		inputs = append(inputs, Pass{Windows: windows, Stream: out})
+		inputs = append(inputs, Pass{Windows: windows, Stream: p.cross(out, tokens)})
 	}
 	inputs[last].Targets = targets
 	var loss float32
@@ -126,7 +154,7 @@ func (p *pipe) pass(t *testing.T, cfg Config, tokens, targets []int32, windows i
 		if i == last {
 			loss = l
 		}
-		gradient = dIn
+		gradient = p.cross(dIn, nil)
 	}
 	return loss
 }
@@ -151,11 +179,7 @@ func stagesEqualTheModel(t *testing.T, cfg Config, n int, room Room) {
 	}
 	t.Cleanup(func() { whole.Close() })
 	whole.Init(seed)
-	inner, err := optimizer.New(optimizer.Target{Device: dev, Params: whole.Params(), Grads: whole.Grads(), Tensors: whole.Shapes()}, adam())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(inner.Close)
+	inner := steps(t, dev, whole.Params(), whole.Grads(), cfg.Params())
 	p := newPipe(t, cfg, n, room, seed)
 	rng := rand.New(rand.NewPCG(uint64(n), 1))
 	tokens, targets := make([]int32, 2*cfg.Context), make([]int32, 2*cfg.Context)

@@ -89,13 +89,16 @@ func (r reference) logits(tokens []int32) [][]float64 {
 			addTo(x, affine(up, get("mlp.c_proj.weight"), get("mlp.c_proj.bias")))
 		}
 	}
-	out := make([][]float64, len(tokens))
+	out, head := make([][]float64, len(tokens)), r.get("wte.weight")
+	if r.cfg.Untied {
+		head = r.p[headName]
+	}
 	for t, x := range stream {
 		x = normalise(x, r.get("ln_f.weight"), r.get("ln_f.bias"))
 		out[t] = make([]float64, r.cfg.Vocab)
 		for v := range out[t] {
 			for i := range x {
-				out[t][v] += x[i] * r.get("wte.weight")[v*c+i]
+				out[t][v] += x[i] * head[v*c+i]
 			}
 		}
 	}
@@ -156,7 +159,11 @@ func tinyShapes() map[string]Config {
 	whole.KVHeads, whole.Untied = 4, false
 	single := shared
 	single.KVHeads, single.Hidden = 1, 60
-	return map[string]Config{"gpt2": tiny, "llama": shared, "llama tied": whole, "llama one key head": single}
+	narrow, narrowLlama := tiny, shared
+	narrow.Subspace, narrow.Untied, narrowLlama.Subspace = 2, true, 6
+	return map[string]Config{
+		"gpt2": tiny, "llama": shared, "llama tied": whole, "llama one key head": single, "gpt2 in a subspace": narrow, "llama in a subspace": narrowLlama,
+	}
 }
 
 // each runs a test for every tiny shape.
@@ -197,9 +204,12 @@ func disturb(t testing.TB, m *Model, seed uint64) []compute.Tensor {
 		t.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(seed, 1))
-	for _, tensor := range tensors {
+	for i, tensor := range tensors {
 		for i := range tensor.Data {
 			tensor.Data[i] += float32(rng.NormFloat64() * 0.2)
+		}
+		if p := m.params[i]; p.Init != InitRows {
+			compute.Outside(tensor.Data, p.Shape, p.Corner, func(_ int, rest []float32) { clear(rest) })
 		}
 	}
 	if err := m.Load(tensors); err != nil {
@@ -271,8 +281,12 @@ func gradientsByDifferences(t *testing.T, cfg Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, g := range grads {
-		values := ref.p[g.Name]
+	for k, g := range grads {
+		values, moves := ref.p[g.Name], make([]float32, len(g.Data))
+		for i := range moves {
+			moves[i] = 1
+		}
+		compute.Outside(moves, g.Shape, m.params[k].Corner, func(_ int, rest []float32) { clear(rest) })
 		for range samples {
 			i := rng.IntN(len(values))
 			before := values[i]
@@ -281,7 +295,7 @@ func gradientsByDifferences(t *testing.T, cfg Config) {
 			values[i] = before - h
 			below := ref.loss(tokens, targets, batch)
 			values[i] = before
-			want := (above - below) / (2 * h)
+			want := (above - below) / (2 * h) * float64(moves[i])
 			if math.Abs(float64(g.Data[i])-want) > 2e-6+1e-4*math.Abs(want) {
 				t.Errorf("%s[%d]: gradient %v, differences give %v", g.Name, i, g.Data[i], want)
 			}

@@ -65,6 +65,9 @@ type Target struct {
 	// the embeddings and the head: their rows stand for tokens, so that Muon leaves
 	// them to AdamW.
 	Lookups []string
+	// Lasting names matrices that do not decay, since values that get no gradient
+	// are to stay as they are.
+	Lasting []string
 }
 
 // New makes an optimizer with zero state.
@@ -81,7 +84,7 @@ func New(t Target, cfg Config) (Inner, error) {
 		}
 		c.add(piece{
 			name: tensor.Name, shape: tensor.Shape, from: at, to: at + n,
-			decays: len(tensor.Shape) >= 2, lookup: slices.Contains(t.Lookups, tensor.Name),
+			decays: len(tensor.Shape) >= 2 && !slices.Contains(t.Lasting, tensor.Name), lookup: slices.Contains(t.Lookups, tensor.Name),
 		})
 		at += n
 	}

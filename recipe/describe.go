@@ -27,6 +27,9 @@ func StageSize(spec *wire.RunSpec, stage int) uint64 {
 
 // Describe tells people what a run trains.
 func Describe(spec *wire.RunSpec) string {
-	m := spec.Model
-	return fmt.Sprintf("%s with %d layers, %d wide, %.2f M parameters", m.Family, m.Layers, m.Width, float64(spec.Parameters())/1e6)
+	m, subspace := spec.Model, ""
+	if m.Subspace > 0 {
+		subspace = fmt.Sprintf(" with a subspace of %d", m.Subspace)
+	}
+	return fmt.Sprintf("%s with %d layers, %d wide%s, %.2f M parameters", m.Family, m.Layers, m.Width, subspace, float64(spec.Parameters())/1e6)
 }

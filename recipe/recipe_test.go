@@ -15,8 +15,8 @@ import (
 	"dunlin/wire"
 )
 
-// specOf is the RunSpec of a small run by a recipe.
-func specOf(t *testing.T, r Recipe) (*wire.RunSpec, error) {
+// specOf is the RunSpec of a small run by a recipe, with what changes say otherwise.
+func specOf(t *testing.T, r Recipe, changes ...func(*Run)) (*wire.RunSpec, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "text.txt")
 	if err := os.WriteFile(path, []byte(strings.Repeat("func f(x int) int { return x + 1 }\n", 4000)), 0o600); err != nil {
@@ -30,6 +30,9 @@ func specOf(t *testing.T, r Recipe) (*wire.RunSpec, error) {
 	}
 	if run.Corpus, err = data.Open(path); err != nil {
 		t.Fatal(err)
+	}
+	for _, change := range changes {
+		change(&run)
 	}
 	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	signed, err := run.Spec(key, []wire.PeerID{wire.PeerIDOf(key)}, func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })

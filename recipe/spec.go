@@ -25,7 +25,7 @@ func describeModel(spec *wire.RunSpec, cfg model.Config, fragment []uint64) {
 		Family: cfg.Family.String(), Layers: uint64(cfg.Layers), Heads: uint64(cfg.Heads), Width: uint64(cfg.Width),
 		Context: uint64(cfg.Context), Vocab: uint64(cfg.Vocab),
 		KVHeads: uint64(cfg.KVHeads), Hidden: uint64(cfg.Hidden), RopeTheta: wire.FloatOf(cfg.RopeTheta), NormEps: wire.FloatOf(cfg.NormEps),
-		Untied: cfg.Untied,
+		Untied: cfg.Untied, Subspace: uint64(cfg.Subspace),
 	}
 	spec.Tensors = nil
 	for i, p := range cfg.Params() {
@@ -33,7 +33,10 @@ func describeModel(spec *wire.RunSpec, cfg model.Config, fragment []uint64) {
 		for _, d := range p.Shape {
 			t.Shape = append(t.Shape, uint64(d))
 		}
-		if p.Init == model.InitNormal {
+		for _, d := range p.Corner {
+			t.Corner = append(t.Corner, uint64(d))
+		}
+		if p.Init == model.InitNormal || p.Init == model.InitRows {
 			t.Scale = wire.FloatOf(compute.InitScale(float64(p.Std)))
 		}
 		spec.Tensors = append(spec.Tensors, t)
@@ -51,7 +54,7 @@ func Model(spec *wire.RunSpec) (model.Config, error) {
 	}
 	cfg := model.Config{
 		Family: family, Layers: int(m.Layers), Heads: int(m.Heads), Width: int(m.Width), Context: int(m.Context), Vocab: int(m.Vocab),
-		KVHeads: int(m.KVHeads), Hidden: int(m.Hidden), RopeTheta: m.RopeTheta.Value(), NormEps: m.NormEps.Value(), Untied: m.Untied,
+		KVHeads: int(m.KVHeads), Hidden: int(m.Hidden), RopeTheta: m.RopeTheta.Value(), NormEps: m.NormEps.Value(), Untied: m.Untied, Subspace: int(m.Subspace),
 	}
 	if err := cfg.Validate(); err != nil {
 		return cfg, fmt.Errorf("run spec: %w", err)
@@ -63,6 +66,8 @@ func Model(spec *wire.RunSpec) (model.Config, error) {
 	for i, p := range params {
 		if t := spec.Tensors[i]; t.Name != p.Name || t.Size() != p.Size || len(t.Shape) != len(p.Shape) || int(t.Shape[0]) != p.Shape[0] {
 			return cfg, fmt.Errorf("run spec: tensor %q %v where the model has %q %v: the run was made by another release", t.Name, t.Shape, p.Name, p.Shape)
+		} else if !slices.EqualFunc(t.Corner, p.Corner, func(a uint64, b int) bool { return int(a) == b }) || (t.Init == wire.InitRows) != (p.Init == model.InitRows) {
+			return cfg, fmt.Errorf("run spec: tensor %q moves in a corner of %v where the model's does in %v: the run was made by another release", t.Name, t.Corner, p.Corner)
 		}
 	}
 	return cfg, nil
@@ -184,7 +189,7 @@ func checkStages(spec *wire.RunSpec) error {
 	if codec != nil {
 		codec = fmt.Errorf("run spec: activations: %w", codec)
 	}
-	values := spec.Micro * spec.Model.Context * spec.Model.Width
+	values := spec.Micro * spec.Model.Context * spec.Model.Passed()
 	if values > compress.MaxSlabValues {
 		codec = errors.Join(codec, fmt.Errorf("run spec: %d values between stages in a micro-batch, at most %d are passed: choose fewer windows", values, compress.MaxSlabValues))
 	}

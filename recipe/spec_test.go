@@ -2,9 +2,12 @@ package recipe
 
 import (
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"dunlin/model"
+	"dunlin/replica"
 	"dunlin/wire"
 )
 
@@ -46,6 +49,7 @@ func TestSpecKeepsEveryField(t *testing.T) {
 		"Vocab": func(c *model.Config) { c.Vocab++ }, "KVHeads": func(c *model.Config) { c.KVHeads = 1 },
 		"Hidden": func(c *model.Config) { c.Hidden++ }, "RopeTheta": func(c *model.Config) { c.RopeTheta = 500000 },
 		"NormEps": func(c *model.Config) { c.NormEps = 1e-6 }, "Untied": func(c *model.Config) { c.Untied = true },
+		"Subspace": func(c *model.Config) { c.Untied, c.Subspace = true, 6 },
 	} {
 		c := base
 		change(&c)
@@ -72,6 +76,19 @@ func TestSpecKeepsEveryField(t *testing.T) {
 	if _, err := Model(bent); err == nil {
 		t.Error("tensors of another shape are accepted")
 	}
+	for name, change := range map[string]func(*wire.RunSpec){
+		"moves elsewhere":       func(s *wire.RunSpec) { s.Tensors[0].Corner[1]++ },
+		"starts otherwise":      func(s *wire.RunSpec) { s.Tensors[0].Init = wire.InitNormal },
+		"is of a free model":    func(s *wire.RunSpec) { s.Model.Subspace = 0 },
+		"is of a narrower one":  func(s *wire.RunSpec) { s.Model.Subspace = 4 },
+		"moves where none does": func(s *wire.RunSpec) { s.Tensors[4].Corner = nil },
+	} {
+		spec := described(other["Subspace"])
+		change(spec)
+		if _, err := Model(spec); err == nil || !strings.Contains(err.Error(), "corner") {
+			t.Errorf("a spec whose tensor %s: %v", name, err)
+		}
+	}
 	// The other way about: no number of the spec is passed over.
 	for i := range reflect.TypeFor[wire.ModelSpec]().NumField() {
 		spec := described(base)
@@ -96,5 +113,49 @@ func TestSpecKeepsEveryField(t *testing.T) {
 	spec.Model.Family = "rnn"
 	if _, err := Model(spec); err == nil {
 		t.Error("an unknown family is accepted")
+	}
+}
+
+// TestStateZeroIsWhereTheModelStarts: replicas read the spec, trainers that begin with the run the model's shape.
+func TestStateZeroIsWhereTheModelStarts(t *testing.T) {
+	for _, subspace := range []int{0, 16} {
+		spec, err := specOf(t, All()[1], func(r *Run) { r.Stages, r.Model.Subspace = 2, subspace })
+		if err != nil {
+			t.Fatal(err)
+		}
+		zero, err := replica.New(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := Model(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, tensor := range zero.Tensors() {
+			p := cfg.Params()[i]
+			want := make([]float32, p.Size)
+			p.Fill(want, spec.Seed)
+			if tensor.Name != p.Name || !slices.Equal(tensor.Data, want) {
+				t.Errorf("subspace %d: %s starts otherwise in the model", subspace, tensor.Name)
+			}
+		}
+	}
+}
+
+// TestSubspaceThatDoesNotFit is refused where the run is made.
+func TestSubspaceThatDoesNotFit(t *testing.T) {
+	for says, change := range map[string]func(*Run){
+		"subspace 64: ":              func(r *Run) { r.Stages, r.Model.Subspace = 2, 64 },
+		"subspace 15: ":              func(r *Run) { r.Stages, r.Model.Subspace = 2, 15 },
+		"give it a head of its own":  func(r *Run) { r.Model.Subspace = 16 },
+		"at most 4194304 are passed": func(r *Run) { r.Stages, r.Batch, r.Micro = 2, 4096, 4096 },
+	} {
+		if _, err := specOf(t, All()[1], change); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, want %q", err, says)
+		}
+	}
+	// What passes is bounded, not the width.
+	if _, err := specOf(t, All()[1], func(r *Run) { r.Stages, r.Batch, r.Micro, r.Model.Subspace = 2, 4096, 4096, 16 }); err != nil {
+		t.Error(err)
 	}
 }

@@ -133,11 +133,7 @@ func Layout(spec *wire.RunSpec, f int) (*compress.Layout, error) {
 	var shapes []compress.Shape
 	for _, i := range spec.FragmentTensors(f) {
 		t := spec.Tensors[i]
-		dims := make([]int, len(t.Shape))
-		for j, d := range t.Shape {
-			dims[j] = int(d)
-		}
-		shapes = append(shapes, compress.Shape{Name: t.Name, Dims: dims})
+		shapes = append(shapes, compress.Shape{Name: t.Name, Dims: extents(t.Shape), Corner: extents(t.Corner)})
 	}
 	l, err := compress.NewLayout(shapes, block)
 	if err != nil {
@@ -147,6 +143,15 @@ func Layout(spec *wire.RunSpec, f int) (*compress.Layout, error) {
 		return nil, fmt.Errorf("layout of fragment %d: %d slabs, at most %d are allowed: choose more fragments", f, l.Slabs(), wire.MaxSlabs)
 	}
 	return l, nil
+}
+
+// extents are a spec's numbers as they index memory; none are nil.
+func extents(of []uint64) []int {
+	var out []int
+	for _, d := range of {
+		out = append(out, int(d))
+	}
+	return out
 }
 
 // initialise sets version 0: initial weights, momentum zero.
@@ -179,6 +184,11 @@ func initial(t wire.TensorSpec, seed uint64) ([]float32, error) {
 		}
 	case wire.InitNormal:
 		compute.Init(values, seed, t.Name, t.Scale.Value())
+		compute.Outside(values, extents(t.Shape), extents(t.Corner), func(_ int, rest []float32) { clear(rest) })
+	case wire.InitRows:
+		compute.Outside(values, extents(t.Shape), extents(t.Corner), func(row int, rest []float32) {
+			compute.InitRow(rest, seed, t.Name, row, t.Scale.Value())
+		})
 	default:
 		return nil, fmt.Errorf("tensor %s: unknown initialisation %d", t.Name, t.Init)
 	}

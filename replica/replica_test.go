@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -219,6 +220,50 @@ func TestPaddingStaysZero(t *testing.T) {
 	}
 }
 
+// TestCornersBoundWhatMoves: whatever frames hold, what is outside of a tensor's corner stays as it started, which is 0 but for
+// a tensor that starts row by row.
+func TestCornersBoundWhatMoves(t *testing.T) {
+	spec := tinySpec()
+	spec.Tensors[0].Init, spec.Tensors[0].Corner = wire.InitRows, []uint64{130, 20}
+	spec.Tensors[2].Corner, spec.Tensors[4].Corner = []uint64{20}, []uint64{210, 20}
+	if err := spec.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	begun := newReplica(t, spec).Tensors()
+	r, _ := history(t, spec, 6, 3)
+	for i, now := range r.Tensors() {
+		s := spec.Tensors[i]
+		columns := int(s.Shape[len(s.Shape)-1])
+		inside := columns
+		if s.Corner != nil {
+			inside = 20
+		}
+		moved := 0
+		for j, v := range now.Data {
+			was := begun[i].Data[j]
+			switch {
+			case j%columns < inside:
+				if v != was {
+					moved++
+				}
+				if s.Init == wire.InitRows && was != 0 {
+					t.Fatalf("%s[%d] starts as %v", s.Name, j, was)
+				}
+			case v != was || was == 0 == (s.Init == wire.InitRows):
+				t.Fatalf("%s[%d] started as %v and is %v", s.Name, j, was, v)
+			}
+		}
+		if moved < len(now.Data)/columns*inside/2 {
+			t.Errorf("%s: only %d values moved", s.Name, moved)
+		}
+	}
+	row := make([]float32, 50)
+	compute.InitRow(row, spec.Seed, "wte", 129, spec.Tensors[0].Scale.Value())
+	if !slices.Equal(begun[0].Data[129*70+20:], row) {
+		t.Error("the last row of a tensor that starts row by row cannot be made by itself")
+	}
+}
+
 // TestFlippedBit: hashes come from memory, so one bit that changed by itself shows in
 // Check, in Hash, and at the next commit.
 func TestFlippedBit(t *testing.T) {
@@ -314,6 +359,7 @@ func TestNewRefuses(t *testing.T) {
 		"codec2": func(s *wire.RunSpec) { s.Contribution = "int9" },
 		"scale":  func(s *wire.RunSpec) { s.Tensors[0].Scale = wire.FloatOf(1e38) },
 		"init":   func(s *wire.RunSpec) { s.Tensors[0].Init = 7 },
+		"corner": func(s *wire.RunSpec) { s.Tensors[0].Corner = []uint64{131, 70} },
 		"outer":  func(s *wire.RunSpec) { s.Outer.LR = 0 },
 	} {
 		spec := tinySpec()

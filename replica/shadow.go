@@ -117,6 +117,7 @@ func (r *Replica) step(outer optimizer.Outer, from *fragment, frames [][]byte) (
 			return fragment{}, false, &SlabError{i, err}
 		}
 		from.layout.ZeroPadding(g, i)
+		from.layout.ZeroResting(g, i)
 		finite = outer.Step(next.weights[a:b], next.momentum.Values[a:b], from.weights[a:b], from.momentum.Values[a:b], g) && finite
 		if i%2 == 1 || i == len(frames)-1 {
 			h.leaves(leaves, &next, i&^1)

@@ -118,7 +118,7 @@ func (c TrainerConfig) PlanPart(device compute.Device, part model.Part, windows,
 				return p, err
 			}
 		}
-		if _, err := optimizer.New(optimizer.Target{Device: &tally, Params: s.Params(), Grads: s.Grads(), Tensors: s.Shapes()}, c.Optimizer()); err != nil {
+		if _, err := optimizer.New(Target(&tally, s.Params(), s.Grads(), c.Model.PartParams(part)), c.Optimizer()); err != nil {
 			return p, err
 		}
 		p.Model = tally.Bytes + scratch(device, c.Model.Sizes(windows*c.Model.Context))
@@ -160,7 +160,7 @@ func (c TrainerConfig) weigh(device compute.Device, d Demand, passes, thrift int
 	if err != nil {
 		return p, err
 	}
-	t := target(&tally, m)
+	t := Target(&tally, m.Params(), m.Grads(), c.Model.Params())
 	if _, err := optimizer.New(t, c.Optimizer()); err != nil {
 		return p, err
 	}

@@ -170,7 +170,8 @@ func NewSolo(device compute.Device, cfg SoloConfig) (*Solo, error) {
 	}
 	if cfg.Average > 0 {
 		how := optimizer.AverageConfig{Decay: cfg.Average, Windows: first}
-		if s.average, err = optimizer.NewAverage(target(device, s.trainer.Model()), how); err != nil {
+		m := s.trainer.Model()
+		if s.average, err = optimizer.NewAverage(Target(device, m.Params(), m.Grads(), s.trainer.params), how); err != nil {
 			return nil, errors.Join(err, s.trainer.Close())
 		}
 	}

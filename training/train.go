@@ -78,7 +78,7 @@ func NewTrainer(device compute.Device, cfg TrainerConfig) (*Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	inner, err := optimizer.New(target(device, m), cfg.Optimizer())
+	inner, err := optimizer.New(Target(device, m.Params(), m.Grads(), cfg.Model.Params()), cfg.Optimizer())
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -101,12 +101,16 @@ func (t *Trainer) rehearse() error {
 	return errors.Join(err, t.device.Sync())
 }
 
-// target is what an optimizer steps: all parameters of a model.
-func target(device compute.Device, m *model.Model) optimizer.Target {
-	t := optimizer.Target{Device: device, Params: m.Params(), Grads: m.Grads(), Tensors: m.Shapes()}
-	for _, p := range m.Config().Params() {
+// Target is what an optimizer steps: the parameters of a model or of a part of it, which these are.
+func Target(device compute.Device, values, grads compute.Buffer, params []model.Param) optimizer.Target {
+	t := optimizer.Target{Device: device, Params: values, Grads: grads}
+	for _, p := range params {
+		t.Tensors = append(t.Tensors, compute.Tensor{Name: p.Name, Shape: p.Shape})
 		if p.Layer < 0 {
 			t.Lookups = append(t.Lookups, p.Name)
+		}
+		if p.Init == model.InitRows {
+			t.Lasting = append(t.Lasting, p.Name)
 		}
 	}
 	return t

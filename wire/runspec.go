@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -67,33 +68,42 @@ type ModelSpec struct {
 	Context uint64 `cbor:"5,keyasint"` // tokens
 	Vocab   uint64 `cbor:"6,keyasint"`
 
-	// What follows is absent for gpt2, but for Untied.
+	// What follows is absent for gpt2, but for Untied and Subspace.
 
 	KVHeads   uint64 `cbor:"7,keyasint,omitempty"`  // heads of keys and values
 	Hidden    uint64 `cbor:"8,keyasint,omitempty"`  // width inside a block's SwiGLU
 	RopeTheta Float  `cbor:"9,keyasint,omitempty"`  // base of the rotary angles
 	NormEps   Float  `cbor:"10,keyasint,omitempty"` // of the norms
 	Untied    bool   `cbor:"11,keyasint,omitempty"` // the output head has weights of its own
+	Subspace  uint64 `cbor:"12,keyasint,omitempty"` // values of a position that blocks move; 0: all of its width
 }
+
+// Passed returns how many values of a position pass between stages.
+func (m ModelSpec) Passed() uint64 { return cmp.Or(m.Subspace, m.Width) }
 
 // TensorSpec is one parameter: its place in the run and its initial value.
 type TensorSpec struct {
 	Name     string   `cbor:"1,keyasint"`
 	Shape    []uint64 `cbor:"2,keyasint"` // one or two dimensions
 	Init     InitKind `cbor:"3,keyasint"`
-	Scale    Float    `cbor:"4,keyasint"` // for InitNormal, what multiplies the centred sum (compute.Init)
+	Scale    Float    `cbor:"4,keyasint"` // for InitNormal and InitRows, what multiplies the centred sum (compute.Init)
 	Fragment uint64   `cbor:"5,keyasint"`
+	// Corner is the extents of the first rows and columns, those that a run moves; absent: all. The rest stays as it
+	// starts, which is 0 but for InitRows.
+	Corner []uint64 `cbor:"6,keyasint,omitempty"`
 }
 
 // InitKind says how a tensor starts.
 type InitKind uint8
 
 // The ways a tensor can start. InitNormal is the near-normal sum of four
-// uniforms that rule R9 prescribes.
+// uniforms that rule R9 prescribes; InitRows is 0 in the corner and makes what of
+// each row is outside of it so by itself.
 const (
 	InitZero   InitKind = 0
 	InitOne    InitKind = 1
 	InitNormal InitKind = 2
+	InitRows   InitKind = 3
 )
 
 // Size returns the number of values.
@@ -246,7 +256,7 @@ func (m ModelSpec) validate(fault faultFunc) {
 	bounds := []bound{{"layers", m.Layers, 1 << 10}, {"heads", m.Heads, 1 << 10}, {"width", m.Width, 1 << 16}, {"context", m.Context, 1 << 20}, {"vocabulary", m.Vocab, maxVocab}}
 	switch m.Family {
 	case "gpt2":
-		if m != (ModelSpec{Family: m.Family, Layers: m.Layers, Heads: m.Heads, Width: m.Width, Context: m.Context, Vocab: m.Vocab, Untied: m.Untied}) {
+		if m != (ModelSpec{Family: m.Family, Layers: m.Layers, Heads: m.Heads, Width: m.Width, Context: m.Context, Vocab: m.Vocab, Untied: m.Untied, Subspace: m.Subspace}) {
 			fault("model family gpt2 with numbers of llama")
 		}
 	case "llama":
@@ -259,6 +269,9 @@ func (m ModelSpec) validate(fault faultFunc) {
 		}
 	default:
 		fault("model family %q: gpt2 and llama are allowed", clip(m.Family))
+	}
+	if m.Subspace > 0 && (m.Subspace >= m.Width || !m.Untied) {
+		fault("model subspace %d of a width of %d, head of its own %t: less than the width is allowed, with such a head", m.Subspace, m.Width, m.Untied)
 	}
 	for _, f := range bounds {
 		if f.v < 1 || f.v > f.limit {
@@ -305,14 +318,26 @@ func (s *RunSpec) validateTensors(fault faultFunc) {
 			fault("more than %d parameters", uint64(MaxValues))
 			return
 		}
-		if scale := t.Scale.Value(); t.Init > InitNormal || !(scale >= 0 && scale <= 1) {
+		if scale := t.Scale.Value(); t.Init > InitRows || t.Init == InitRows && len(t.Corner) != 2 || !(scale >= 0 && scale <= 1) {
 			fault("tensor %q: init %d with scale %v", clip(t.Name), t.Init, scale)
 		}
+		t.validateCorner(fault)
 	}
 	for f, ok := range filled {
 		if !ok {
 			fault("fragment %d has no tensor", f)
 		}
+	}
+}
+
+// validateCorner checks that the corner lies in the tensor, whose shape is checked.
+func (t TensorSpec) validateCorner(fault faultFunc) {
+	ok := len(t.Corner) == 0 || len(t.Corner) == len(t.Shape)
+	for i := 0; ok && i < len(t.Corner); i++ {
+		ok = t.Corner[i] >= 1 && t.Corner[i] <= t.Shape[i]
+	}
+	if !ok {
+		fault("tensor %q of shape %v moves in a corner of %v", clip(t.Name), t.Shape, t.Corner)
 	}
 }
 

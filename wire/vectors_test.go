@@ -41,6 +41,13 @@ func llamaSpec() *RunSpec {
 	return s
 }
 
+// narrowSpec is llamaSpec with a subspace.
+func narrowSpec() *RunSpec {
+	s := llamaSpec()
+	s.Model.Subspace, s.Tensors[0].Init, s.Tensors[0].Corner = 2, InitRows, []uint64{4, 2}
+	return s
+}
+
 // ownerSpec is testSpec with error feedback at the owners.
 func ownerSpec() *RunSpec {
 	s := testSpec()
@@ -69,7 +76,7 @@ func examples() map[string]any {
 	certified := Certified{Entry: entry, Certs: []Attestation{Attest(&entry, 0, key)}}
 	attempt := AttemptID{Term: 2, Counter: 9}
 	return map[string]any{
-		"runspec": testSpec(), "runspec-llama": llamaSpec(), "runspec-owner": ownerSpec(), "slab-owner": ownerRow(), "entry-commit": &certified, "attempt-table": &attempts, "commit-table": &table,
+		"runspec": testSpec(), "runspec-llama": llamaSpec(), "runspec-owner": ownerSpec(), "runspec-subspace": narrowSpec(), "slab-owner": ownerRow(), "entry-commit": &certified, "attempt-table": &attempts, "commit-table": &table,
 		"body-member":   &Member{Op: MemberAdmit, Slot: 3, Peer: PeerIDOf(key), Addrs: []string{"/ip4/127.0.0.1/tcp/1"}},
 		"body-lease":    &Lease{Slot: 3, Ranges: []Range{{From: 96, To: 192}}},
 		"body-attempt":  &Attempt{Fragment: 1, Base: 7, ID: attempt, Table: HashLeaf(Encode(&attempts))},
@@ -149,11 +156,15 @@ func TestModelSpecOfEachFamily(t *testing.T) {
 	if err := llamaSpec().Validate(); err != nil {
 		t.Errorf("a run of a Llama: %v", err)
 	}
+	if err := narrowSpec().Validate(); err != nil {
+		t.Errorf("a run in a subspace: %v", err)
+	}
 	for name, breakIt := range map[string]func(*ModelSpec){
 		"family": func(m *ModelSpec) { m.Family = "rnn" }, "family with numbers of another": func(m *ModelSpec) { m.Family = "gpt2" },
 		"number of key heads": func(m *ModelSpec) { m.KVHeads = 0 }, "hidden width": func(m *ModelSpec) { m.Hidden = 1<<18 + 1 },
 		"theta": func(m *ModelSpec) { m.RopeTheta = FloatOf(1) }, "theta that is no number": func(m *ModelSpec) { m.RopeTheta = 0x7fc00000 },
-		"eps": func(m *ModelSpec) { m.NormEps = 0 },
+		"eps": func(m *ModelSpec) { m.NormEps = 0 }, "subspace": func(m *ModelSpec) { m.Subspace = m.Width },
+		"tied subspace": func(m *ModelSpec) { m.Subspace, m.Untied = 2, false },
 	} {
 		s := llamaSpec()
 		breakIt(&s.Model)
@@ -190,6 +201,8 @@ func TestSpecIsOpenedOnlyWhenAllOfItHolds(t *testing.T) {
 	for name, breakIt := range map[string]func(*RunSpec){
 		"name": func(s *RunSpec) { s.Name = "a\nb" }, "fragment without tensors": func(s *RunSpec) { s.Fragments = 3 },
 		"tensor twice": func(s *RunSpec) { s.Tensors[1].Name = "a" }, "huge tensor": func(s *RunSpec) { s.Tensors[0].Shape = []uint64{1 << 30, 1 << 30} },
+		"corner": func(s *RunSpec) { s.Tensors[0].Corner = []uint64{4, 5} }, "corner of nothing": func(s *RunSpec) { s.Tensors[1].Corner = []uint64{0} },
+		"corner of other extents": func(s *RunSpec) { s.Tensors[0].Corner = []uint64{4} }, "rows of a vector": func(s *RunSpec) { s.Tensors[1].Init = InitRows },
 		"not a number": func(s *RunSpec) { s.Outer.LR = 0x7fc00000 }, "h": func(s *RunSpec) { s.H = 501 }, "no key": func(s *RunSpec) { s.Coordinators = nil },
 	} {
 		s := testSpec()

@@ -104,6 +104,7 @@ type Config struct {
 	Fragments       int     // of the model
 	Stages          int     // that the model is spread over, each on peers of its own
 	Activations     string  // codec of what passes between stages
+	Subspace        int     // values of a position that pass between stages; 0 is all
 	Micro           int     // windows in a micro-batch of a run with stages
 	Rebalance       float64 // seconds between two looks whether a peer should change its stage
 	Together        bool    // peers of all stages make each inner step together
@@ -400,10 +401,8 @@ func (c *Config) shape() (shape model.Config, err error) {
 		shape, err = model.Preset(c.Preset)
 		shape.Vocab = cmp.Or(c.vocabulary, shape.Vocab)
 	}
-	if c.Context > 0 {
-		shape.Context = c.Context
-	}
-	return shape, err
+	shape.Context = cmp.Or(c.Context, shape.Context)
+	return c.narrowed(shape, err)
 }
 
 func (c *Config) duty() option {

@@ -312,7 +312,7 @@ func (c *Config) runFlags(name string, budget int) []string {
 func (c *Config) spreadFlags() []string {
 	flags := []string{
 		"--stages", strconv.Itoa(c.Stages), "--activations", c.Activations, "--micro-batch", strconv.Itoa(c.Micro),
-		"--rebalance", strconv.FormatFloat(c.Rebalance, 'g', -1, 64),
+		"--subspace", strconv.Itoa(c.Subspace), "--rebalance", strconv.FormatFloat(c.Rebalance, 'g', -1, 64),
 	}
 	if c.Together {
 		flags = append(flags, "--synchronous")

@@ -2,10 +2,12 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"time"
 
+	"dunlin/data"
 	"dunlin/model"
 	"dunlin/peer/stage"
 	"dunlin/pipeline"
@@ -18,10 +20,23 @@ func (c *Config) spread() []option {
 	return []option{
 		whole(&c.Stages, "stages", 1, 1, 64, "stages that the model is spread over; above 1 each peer holds one of them, and the model gets a head of its own"),
 		choice(&c.Activations, "activations", "int8", "with --stages: how values between stages become bytes; fp32 loses nothing", recipe.Activations()...),
+		whole(&c.Subspace, "subspace", 0, 0, 1<<16, "with --stages: values of a position that the layers move and that alone pass between stages, by an even number less than the width; 0 is all of it"),
 		whole(&c.Micro, "micro-batch", 1, 1, 4096, "with --stages: windows that pass through the stages at a time, a divisor of --worker-batch; an eighth of it or less keeps the stages at work"),
 		yes(&c.Together, "synchronous", "with --stages: peers of all stages make each inner step together, on the same --worker-batch windows; without it, each steps on what passed through it"),
 		number(&c.Rebalance, "rebalance", 60, 0, 86400, "with --stages: seconds between two looks whether a peer should change its stage; 0 is never"),
 	}
+}
+
+// narrowed is a shape, unless reading it failed, in the subspace that the settings name.
+func (c *Config) narrowed(shape model.Config, err error) (model.Config, error) {
+	if err != nil || c.Subspace == 0 {
+		return shape, err
+	}
+	if c.Stages < 2 {
+		return shape, fmt.Errorf("--subspace %d: only where the model is spread over stages is something saved; choose --stages 2 or more", c.Subspace)
+	}
+	shape.Subspace, shape.Untied = c.Subspace, true // with stages the head is apart
+	return shape, shape.Validate()
 }
 
 // planPipeline forecasts a model that is spread over stages: each peer goes, the fastest first, to the stage that holds
@@ -36,7 +51,10 @@ func planPipeline(groups []plan.Group, shape model.Config, stages, micro int, bi
 	if err != nil {
 		return nil, err
 	}
-	boundary := float64(tokens*shape.Width) * bitsPerValue / 8
+	boundary := float64(tokens*shape.Passed()) * bitsPerValue / 8
+	if shape.Subspace > 0 {
+		boundary += float64(tokens * tokenBytes(shape.Vocab)) // they go along
+	}
 	var work float64 // operations of a forward pass
 	for _, l := range layers {
 		work += l.Cost
@@ -84,6 +102,17 @@ func planPipeline(groups []plan.Group, shape model.Config, stages, micro int, bi
 		out.Stages = append(out.Stages, stage)
 	}
 	return out, nil
+}
+
+// tokenBytes is what a token of a text takes that has so many different ones.
+func tokenBytes(vocab int) int {
+	switch {
+	case vocab <= data.Vocabulary:
+		return 1
+	case vocab <= 1<<16:
+		return 2
+	}
+	return 4
 }
 
 // maxPlanned bounds the peers of a group that a pipeline is planned for.

@@ -31,9 +31,10 @@ func newPlan(t *terminal) *cobra.Command {
 			"  dunlin plan --preset gpt2 --peers \"8 x 20k up 10mbit down 50mbit latency 40 churn 0.1 cores 0, 2 x 90k up 1gbit down 1gbit cores 0\" --svg plan.svg\n"+
 			"  dunlin plan --preset small --peers \"8 x RTX 3060 up 10mbit down 10mbit, 40 x 150gflops up 5mbit down 20mbit cores 4\"\n"+
 			"  dunlin plan --preset gpt2 --stages 3 --peers \"6 x 3k up 100mbit down 100mbit\"\n"+
+			"  dunlin plan --preset gpt2 --stages 3 --subspace 64 --peers \"6 x 3k up 10mbit down 20mbit\"\n"+
 			"  dunlin plan --preset llama-1b --peers \"4 x 5k up 5mbit down 20mbit\" --json",
 		exactly(), t.plan,
-		c.spread()[0], c.spread()[1], c.spread()[2],
+		c.spread()[0], c.spread()[1], c.spread()[2], c.spread()[3],
 		groups(&c.Peers, "peers"),
 		c.preset(model.Presets()...),
 		whole(&c.Tokens, "tokens", 1_000_000_000, 1, 1<<56, "token budget of the run"),
@@ -188,6 +189,9 @@ func (t *terminal) plan(_ context.Context, c *Config, _ []string) error {
 	config := plan.Config{Groups: groups, Model: planModel(c.Preset, shape), Recipes: recipes, Tokens: float64(c.Tokens), Batch: c.WorkerBatch, H: c.H, Given: fmt.Sprintf("--preset %s --tokens %d", c.Preset, c.Tokens)}
 	if c.Stages > 1 {
 		config.Given += fmt.Sprintf(" --stages %d --activations %s --micro-batch %d", c.Stages, c.Activations, c.Micro)
+		if c.Subspace > 0 {
+			config.Given += fmt.Sprintf(" --subspace %d", c.Subspace)
+		}
 		bits, err := bitsOf(c.Activations)
 		if err != nil {
 			return err

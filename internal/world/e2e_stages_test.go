@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dunlin/model"
 )
 
 // threeBlocks is the shape of a model for three stages.
@@ -44,12 +46,12 @@ func TestDemoOfStagesSurvivesChaos(t *testing.T) {
 	}
 }
 
-// TestDemoOfOnePeerAStage is the smallest pipeline, with codecs that lose nothing.
+// TestDemoOfOnePeerAStage is the smallest pipeline, with codecs that lose nothing and a model in a subspace.
 func TestDemoOfOnePeerAStage(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "demo")
 	o := command(t, 3*time.Minute, binary(t, ""), nil, "demo", "--preset", threeBlocks(t), "--workers", "3", "--stages", "3", "--activations", "fp32", "--recipe", "diloco",
-		"--worker-batch", "2", "--micro-batch", "2", "--seconds", "20", "--data", corpusFile(t), "--out", dir, "--json")
+		"--worker-batch", "2", "--micro-batch", "2", "--subspace", "16", "--seconds", "20", "--data", corpusFile(t), "--out", dir, "--json")
 	if o.code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
 	}
@@ -72,6 +74,9 @@ func TestDemoOfOnePeerAStage(t *testing.T) {
 		t.Error("two stages have one state")
 	}
 	exportStages(t, dir)
+	if shape, err := model.ReadShape(filepath.Join(dir, "together", "config.json")); err != nil || shape.Subspace != 16 {
+		t.Errorf("the model is %v: %v", shape, err)
+	}
 }
 
 // exportStages brings the stages of a run's three workers together: the model is what the coordinator left.

@@ -1,12 +1,14 @@
 package world
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +26,7 @@ import (
 // TestPipelineThroughput is `make bench-pipeline`: two stages, a peer each with one thread, on links of 100 Mbit/s and 50 ms.
 // For each codec of what passes between them it forecasts the tokens a second from passes that are timed in this process,
 // measures them, and lets the run go on to its token budget for the held-out loss. WIDTH, CONTEXT, BLOCKS (a stage), TOKENS,
-// WINDOW (seconds), BATCH, CODECS and DATA change what it measures.
+// WINDOW (seconds), BATCH, CODECS and DATA change what it measures; int8/64 is int8 of a subspace of 64 values.
 func TestPipelineThroughput(t *testing.T) {
 	if os.Getenv("BENCH_PIPELINE") == "" {
 		t.Skip("make bench-pipeline runs this measurement")
@@ -49,19 +51,27 @@ func TestPipelineThroughput(t *testing.T) {
 		look.Stages = append(look.Stages, []pipeline.Worker{w})
 		t.Logf("stage %d of %d wide blocks, %d of them: a forward pass of %d tokens takes %v", s+1, shape.Width, blocks, shape.Context, w.Forward.Round(time.Millisecond))
 	}
-	for _, name := range strings.Fields(setting("CODECS", strings.Join(recipe.Activations(), " "))) {
+	for _, name := range strings.Fields(setting("CODECS", strings.Join(recipe.Activations(), " ")+" int8/64")) {
 		t.Run(name, func(t *testing.T) {
-			codec, err := compress.ByName(name)
+			codecName, subspace, narrow := strings.Cut(name, "/")
+			codec, err := compress.ByName(codecName)
 			if err != nil {
 				t.Fatal(err)
 			}
 			look.Bytes = float64(codec.EncodedSlabBytes(shape.Context * shape.Width))
+			if narrow {
+				values, err := strconv.Atoi(subspace)
+				if err != nil || values < 1 {
+					t.Fatalf("CODECS: %q has no subspace", name)
+				}
+				look.Bytes = float64(codec.EncodedSlabBytes(shape.Context*values) + shape.Context) // and a byte a token
+			}
 			forecast, err := look.Forecast()
 			if err != nil {
 				t.Fatal(err)
 			}
 			w := newTownBy(t, stages, far, func(lead *link.Host) func(*exec.Cmd) error { return lead.Start }, nil, "--preset", file, "--stages", fmt.Sprint(stages),
-				"--activations", name, "--worker-batch", setting("BATCH", "16"), "--tokens", setting("TOKENS", "80000"), "--data", os.Getenv("DATA"), "--eval-windows", "16", "--rebalance", "0")
+				"--activations", codecName, "--subspace", cmp.Or(subspace, "0"), "--worker-batch", setting("BATCH", "16"), "--tokens", setting("TOKENS", "80000"), "--data", os.Getenv("DATA"), "--eval-windows", "16", "--rebalance", "0")
 			trains := func(s *status.Snapshot) bool { return s.Health.Training == stages && s.Health.Commits >= stages }
 			w.until("both stages train", 5*time.Minute, trains)
 			rate := w.rates(window) / stages // each window passes through both

@@ -50,18 +50,27 @@ func (w *world) stageEngine(stage int) func(*wire.RunSpec, []byte, bool) (engine
 // of each stage is killed, one after the other, and another takes its place; the run goes
 // on to its budget, and the peers of a stage end with the same bits, which are the
 // coordinator's.
-func TestStagesInVirtualTime(t *testing.T) { stagesInVirtualTime(t, 40_000, false) }
+func TestStagesInVirtualTime(t *testing.T) {
+	stagesInVirtualTime(t, func(r *recipe.Run) { r.TokenBudget = 40_000 })
+}
 
 // TestSynchronousStagesInVirtualTime does so with steps that all peers make together. No
 // micro-batch counts in some stages only.
-func TestSynchronousStagesInVirtualTime(t *testing.T) { stagesInVirtualTime(t, 15_000, true) }
+func TestSynchronousStagesInVirtualTime(t *testing.T) {
+	stagesInVirtualTime(t, func(r *recipe.Run) { r.TokenBudget, r.Synchronous = 15_000, true })
+}
 
-func stagesInVirtualTime(t *testing.T, budget uint64, synchronous bool) {
+// TestSubspaceStagesInVirtualTime does so with a model in a subspace: 8 of its 32 values pass.
+func TestSubspaceStagesInVirtualTime(t *testing.T) {
+	stagesInVirtualTime(t, func(r *recipe.Run) { r.TokenBudget, r.Model.Subspace = 20_000, 8 })
+}
+
+func stagesInVirtualTime(t *testing.T, change func(*recipe.Run)) {
 	t.Helper()
 	swarmtest.Run(t, func(t *testing.T) {
 		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) {
 			threeStages(r)
-			r.TokenBudget, r.Synchronous = budget, synchronous
+			change(r)
 		})
 		w.start(place{})
 		stages := make([][]*node, 3)
@@ -84,7 +93,7 @@ func stagesInVirtualTime(t *testing.T, budget uint64, synchronous bool) {
 		}
 		s := w.lead.await("the end", func(s *status.Snapshot) bool { return s.Run.Done })
 		t.Logf("%d tokens in %d commits, %d failed attempts, loss %.3f, %d micro-batches, at %s", s.Run.Tokens, s.Health.Commits, s.Health.FailedAttempts, *s.Learning.Train, s.Health.MicroBatches, s.At.Format("15:04:05"))
-		if synchronous && (s.Health.MicroBatches == 0 || s.Health.PartlyCounted > 0) {
+		if w.spec.Synchronous && (s.Health.MicroBatches == 0 || s.Health.PartlyCounted > 0) {
 			t.Errorf("%d of %d micro-batches count in some stages only", s.Health.PartlyCounted, s.Health.MicroBatches)
 		}
 		if s.Run.Tokens < s.Run.TokenBudget {

@@ -33,7 +33,7 @@ func InFlight(stages int) int { return stages + 1 }
 // begin starts over under a new slot. Leases of the old one are gone with it.
 func (t *trainer) begin(p *Pipe, slot wire.Slot) error {
 	stages := p.spec.StageCount()
-	values := p.spec.Micro * p.spec.Model.Context * p.spec.Model.Width
+	values := p.spec.Micro * p.spec.Model.Context * p.spec.Model.Passed()
 	batch, flight := int(p.spec.Data.Batch/p.spec.Micro), InFlight(stages)
 	if p.spec.Synchronous {
 		flight = batch

@@ -15,16 +15,32 @@ import (
 )
 
 // stagedSpec is a run of a small model in three stages whose activations lose nothing.
-func stagedSpec(t *testing.T, batch, micro int) (*wire.RunSpec, []byte) {
+func stagedSpec(t *testing.T, batch, micro, subspace int) (*wire.RunSpec, []byte) {
 	t.Helper()
-	return recipetest.Spec(t, func(r *recipe.Run) { r.Stages, r.Activation, r.Batch, r.Micro = 3, "fp32", batch, micro })
+	return recipetest.Spec(t, func(r *recipe.Run) {
+		r.Stages, r.Activation, r.Batch, r.Micro, r.Model.Subspace = 3, "fp32", batch, micro, subspace
+	})
 }
 
 // TestStageEnginesEqualOneMachine walks one micro-batch a step through engines of all
 // stages, by the bytes that travel, and compares the weights with those of an engine of
 // the whole model, bit for bit. Nothing is clipped: each stage sees its own gradient only.
 func TestStageEnginesEqualOneMachine(t *testing.T) {
-	spec, text := stagedSpec(t, 2, 2)
+	for _, subspace := range []int{0, 6} {
+		for _, inner := range []string{"", wire.InnerMuon} {
+			stageEnginesEqualOneMachine(t, subspace, inner)
+		}
+	}
+}
+
+func stageEnginesEqualOneMachine(t *testing.T, subspace int, inner string) {
+	t.Helper()
+	spec, text := stagedSpec(t, 2, 2, subspace)
+	if spec.Inner.Kind = inner; inner == wire.InnerMuon {
+		spec.Inner.Momentum = wire.FloatOf(0.95)
+	} else {
+		spec.Inner.Momentum = 0
+	}
 	spec.Inner.Clip = wire.FloatOf(1000)
 	whole, err := engine.NewLocal(spec, cputest.Device(t), text, false, "", model.Room{})
 	if err != nil {
@@ -74,6 +90,9 @@ func TestStageEnginesEqualOneMachine(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if tokens, passed := 2*8, spec.Model.Passed(); subspace > 0 && len(body) > tokens*(1+4*int(passed))+12 {
+				t.Fatalf("stage %d passes %d bytes of %d tokens and as many times %d values", stage, len(body), tokens, passed)
+			}
 			if !trainer.answered(&wire.StageAnswer{Key: key}, worker.MakeAnswer(kind, loss, body), len(stages)) {
 				t.Fatalf("the answer of stage %d is not taken", stage)
 			}
@@ -110,7 +129,14 @@ func TestStageEnginesEqualOneMachine(t *testing.T) {
 // each stage, clips by the norm of the whole, and compares with one machine: equal to
 // rounding, since gradients are added in another order, and both peers to the bit.
 func TestSynchronousStepsEqualOneMachine(t *testing.T) {
-	spec, text := stagedSpec(t, 4, 1)
+	for _, subspace := range []int{0, 6} {
+		synchronousStepsEqualOneMachine(t, subspace)
+	}
+}
+
+func synchronousStepsEqualOneMachine(t *testing.T, subspace int) {
+	t.Helper()
+	spec, text := stagedSpec(t, 4, 1, subspace)
 	spec.Synchronous, spec.Inner.Clip = true, wire.FloatOf(0.05)
 	whole, err := engine.NewLocal(spec, cputest.Device(t), text, false, "", model.Room{Batch: 1})
 	if err != nil {

@@ -22,6 +22,7 @@ type arm struct {
 
 	Stages     int    // that the model is spread over; 1: none
 	Activation string // codec of what passes between them
+	Subspace   int    // values of a position that pass between them; 0: all
 	Micro      int    // windows in a micro-batch
 	Together   bool   // peers of all stages make each step together
 	Lag        int    // micro-batches between a forward pass and its backward pass
@@ -73,7 +74,7 @@ func (a *arm) set(key, value string) (err error) {
 	numbers := map[string]*float64{
 		"decay": &r.Decay, "owner-decay": &r.OwnerDecay, "alpha": &r.Alpha, "outer-lr": &r.OuterLR, "momentum": &r.Momentum, "lr": &r.LR, "miss": &a.Miss, "join": &a.Join,
 	}
-	counts := map[string]*int{"h": &r.H, "fragments": &r.Fragments, "workers": &a.Workers, "tau": &a.Tau, "stages": &a.Stages, "micro": &a.Micro, "lag": &a.Lag}
+	counts := map[string]*int{"h": &r.H, "fragments": &r.Fragments, "workers": &a.Workers, "tau": &a.Tau, "stages": &a.Stages, "subspace": &a.Subspace, "micro": &a.Micro, "lag": &a.Lag}
 	switches := map[string]*bool{"ramp": &a.Ramp, "together": &a.Together, "elsewhere": &a.Elsewhere}
 	switch {
 	case words[key] != nil:
@@ -85,7 +86,7 @@ func (a *arm) set(key, value string) (err error) {
 	case counts[key] != nil:
 		*counts[key], err = strconv.Atoi(value)
 	default:
-		err = fmt.Errorf("unknown; allowed are contribution, result, merge, overlap, decay, owner-decay, alpha, outer-lr, momentum, lr, miss, join, ramp, h, fragments, workers and tau, and stages, activations, micro, lag, together and elsewhere")
+		err = fmt.Errorf("unknown; allowed are contribution, result, merge, overlap, decay, owner-decay, alpha, outer-lr, momentum, lr, miss, join, ramp, h, fragments, workers and tau, and stages, activations, subspace, micro, lag, together and elsewhere")
 	}
 	return err
 }

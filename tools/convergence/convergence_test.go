@@ -74,6 +74,10 @@ func TestStagesTogetherAreDataParallel(t *testing.T) {
 	if d := math.Abs(together.Loss - global.Loss); d > 1e-4 {
 		t.Errorf("stages together come to %.6f, data-parallel to %.6f", together.Loss, global.Loss)
 	}
+	narrow := play(t, s, "diloco:workers=2,stages=2,together=true,activations=fp32,outer-lr=1,momentum=0,h=1,tau=0,subspace=16")
+	if alone := play(t, s, "data-parallel:subspace=16"); math.Abs(narrow.Loss-alone.Loss) > 1e-4 || alone.Loss == global.Loss {
+		t.Errorf("stages together in a subspace come to %.6f, data-parallel to %.6f, without a subspace to %.6f", narrow.Loss, alone.Loss, global.Loss)
+	}
 	local, elsewhere := play(t, s, "diloco:workers=2,stages=2,lag=3,h=6"), play(t, s, "diloco:workers=2,stages=2,lag=3,h=6,elsewhere=true")
 	if again := play(t, s, "diloco:workers=2,stages=2,lag=3,h=6"); again.Loss != local.Loss || local.Loss == elsewhere.Loss || local.Loss == global.Loss {
 		t.Errorf("losses %v, again %v, elsewhere %v, of one machine %v", local.Loss, again.Loss, elsewhere.Loss, global.Loss)

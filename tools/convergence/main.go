@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	for _, a := range chosen {
-		s.model.Untied = s.model.Untied || a.Stages > 1 // embedding and head lie in different stages; all arms train one shape
+		s.model.Untied = s.model.Untied || a.Stages > 1 || a.Subspace > 0 // embedding and head lie in different stages; all arms train one shape
 	}
 	if s.corpus, err = data.Open(*text); err != nil {
 		return err

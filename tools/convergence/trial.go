@@ -101,6 +101,7 @@ func newTrial(s *study, a arm, seed uint64) (*trial, error) {
 	if a.Global || a.Together {
 		run.Batch = batch
 	}
+	run.Model.Subspace = a.Subspace
 	run.Stages, run.Activation, run.Micro, run.Synchronous = a.Stages, a.Activation, a.Micro, a.Together
 	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	signed, err := run.Spec(key, []wire.PeerID{wire.PeerIDOf(key)}, func(b []byte) (store.Hash, error) { return store.HashLeaf(b), nil })
