@@ -13,7 +13,7 @@ import "dunlin/compute"
 // E_fixed[token] with orthonormal columns R and holds weights in their span by
 // projections. This is that model in the basis whose first vectors are R's, where a
 // projection is a choice of columns: nothing is rounded, and optimizers that scale
-// value by value stay inside by themselves (ADR 33).
+// value by value stay inside by themselves (ADR 34).
 
 // Passed returns how many values of a position pass between two parts of the model.
 func (c Config) Passed() int {
