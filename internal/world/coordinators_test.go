@@ -302,7 +302,7 @@ func TestThreeCoordinators(t *testing.T) {
 			c.begin(i)
 		}
 		lead, _ = c.leader(term)
-		asked := func(n status.Note) bool { return strings.Contains(n.Text, "asking peers for a head") }
+		asked := func(n status.Note) bool { return strings.Contains(n.Text, "before it leads, it asks peers") }
 		if !slices.ContainsFunc(c.nodes[lead].snapshot().Notes, asked) {
 			t.Error("one leads after all came back and did not ask the workers what they know")
 		}
