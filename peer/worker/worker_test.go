@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,12 +19,12 @@ import (
 // slow is an engine whose steps take a second.
 type slow struct {
 	engine.Engine
-	steps int
+	steps atomic.Int64
 }
 
 func (s *slow) Step([]uint64, float64) (float64, error) {
 	<-time.After(time.Second)
-	s.steps++
+	s.steps.Add(1)
 	return 0, nil
 }
 
@@ -52,8 +53,8 @@ func TestWorkerRests(t *testing.T) {
 		}()
 		<-time.After(18 * time.Second) // steps end after 1, 5, 9, 13 and 17 seconds
 		synctest.Wait()
-		if e.steps != 5 || took.Round(time.Millisecond) != 4*time.Second {
-			t.Errorf("%d steps in 18 s of %v each with their rest, want 5 of 4 s", e.steps, took)
+		if e.steps.Load() != 5 || took.Round(time.Millisecond) != 4*time.Second {
+			t.Errorf("%d steps in 18 s of %v each with their rest, want 5 of 4 s", e.steps.Load(), took)
 		}
 		w.Orders.Put(Halt{})
 		synctest.Wait()
@@ -62,8 +63,8 @@ func TestWorkerRests(t *testing.T) {
 		}
 		<-time.After(20 * time.Second)
 		synctest.Wait()
-		if e.steps != 5 {
-			t.Errorf("%d steps after the halt", e.steps-5)
+		if e.steps.Load() != 5 {
+			t.Errorf("%d steps after the halt", e.steps.Load()-5)
 		}
 		cancel()
 		<-ended
@@ -75,7 +76,7 @@ func TestWorkerRests(t *testing.T) {
 type fragile struct {
 	slow
 	live [][]float32
-	lost bool
+	lost atomic.Bool
 }
 
 func (f *fragile) Live() [][]float32 { return f.live }
@@ -84,7 +85,7 @@ func (f *fragile) Push([]int) error  { return nil }
 func (f *fragile) Name() string      { return "fragile" }
 
 func (f *fragile) Reopen() error {
-	f.lost = false
+	f.lost.Store(false)
 	for _, tensor := range f.live {
 		clear(tensor)
 	}
@@ -92,9 +93,10 @@ func (f *fragile) Reopen() error {
 }
 
 func (f *fragile) Step(positions []uint64, progress float64) (float64, error) {
-	if f.steps == 0 {
+	if f.steps.Load() == 0 {
 		<-time.After(time.Second)
-		f.steps, f.lost = 1, true
+		f.steps.Store(1)
+		f.lost.Store(true)
 		return 0, compute.ErrLost
 	}
 	return f.slow.Step(positions, progress)
@@ -136,21 +138,21 @@ func TestAReopenedDeviceWaitsForWeights(t *testing.T) {
 		<-time.After(time.Second / 2)
 		w.Orders.Put(begin) // it is found as the step fails
 		<-time.After(time.Second)
-		if !e.lost {
+		if !e.lost.Load() {
 			t.Fatal("the device was not lost")
 		}
 		<-time.After(2 * firstPatience)
 		w.Orders.Put(Resume{})
 		<-time.After(10 * time.Second)
 		synctest.Wait()
-		if !back || e.steps != 1 {
-			t.Errorf("the device is back: %v; %d steps were made with weights of nobody", back, e.steps-1)
+		if !back || e.steps.Load() != 1 {
+			t.Errorf("the device is back: %v; %d steps were made with weights of nobody", back, e.steps.Load()-1)
 		}
 		w.Orders.Put(begin)
 		<-time.After(10 * time.Second)
 		synctest.Wait()
-		if e.steps < 5 {
-			t.Errorf("%d steps in 10 s with the run's weights", e.steps-1)
+		if e.steps.Load() < 5 {
+			t.Errorf("%d steps in 10 s with the run's weights", e.steps.Load()-1)
 		}
 		cancel()
 		<-ended
