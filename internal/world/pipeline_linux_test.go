@@ -26,7 +26,7 @@ import (
 // TestPipelineThroughput is `make bench-pipeline`: two stages, a peer each with one thread, on links of 100 Mbit/s and 50 ms.
 // For each codec of what passes between them it forecasts the tokens a second from passes that are timed in this process,
 // measures them, and lets the run go on to its token budget for the held-out loss. WIDTH, CONTEXT, BLOCKS (a stage), TOKENS,
-// WINDOW (seconds), BATCH, CODECS and DATA change what it measures; int8/64 is int8 of a subspace of 64 values.
+// WINDOW (seconds), BATCH, H, CODECS and DATA change what it measures; int8/64 is int8 of a subspace of 64 values.
 func TestPipelineThroughput(t *testing.T) {
 	if os.Getenv("BENCH_PIPELINE") == "" {
 		t.Skip("make bench-pipeline runs this measurement")
@@ -71,7 +71,7 @@ func TestPipelineThroughput(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := newTownBy(t, stages, far, func(lead *link.Host) func(*exec.Cmd) error { return lead.Start }, nil, "--preset", file, "--stages", fmt.Sprint(stages),
-				"--activations", codecName, "--subspace", cmp.Or(subspace, "0"), "--worker-batch", setting("BATCH", "16"), "--tokens", setting("TOKENS", "80000"), "--data", os.Getenv("DATA"), "--eval-windows", "16", "--rebalance", "0")
+				"--activations", codecName, "--subspace", cmp.Or(subspace, "0"), "--worker-batch", setting("BATCH", "16"), "--h", setting("H", "4"), "--tokens", setting("TOKENS", "150000"), "--data", os.Getenv("DATA"), "--eval-windows", "16", "--rebalance", "0")
 			trains := func(s *status.Snapshot) bool { return s.Health.Training == stages && s.Health.Commits >= stages }
 			w.until("both stages train", 5*time.Minute, trains)
 			rate := w.rates(window) / stages // each window passes through both
