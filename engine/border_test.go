@@ -16,8 +16,8 @@ import (
 	"dunlin/wire"
 )
 
-// newStage opens a stage of a run at its start.
-func newStage(t *testing.T, spec *wire.RunSpec, stage int, d compute.Device) *Stage {
+// newStage opens a stage of a run at its start and lists its parameters.
+func newStage(t *testing.T, spec *wire.RunSpec, stage int, d compute.Device) (*Stage, []int) {
 	t.Helper()
 	e, err := NewStage(spec, stage, d, false, "", model.Room{})
 	if err != nil {
@@ -38,14 +38,15 @@ func newStage(t *testing.T, spec *wire.RunSpec, stage int, d compute.Device) *St
 	if err := e.Push(own); err != nil {
 		t.Fatal(err)
 	}
-	return e
+	return e, own
 }
 
 // TestBorderOfASubspaceLosesNothing passes a stage's output on: bytes of its tokens and of six values each become the same
 // stream at the next stage, which holds no embedding, and of its gradient what passes comes back.
 func TestBorderOfASubspaceLosesNothing(t *testing.T) {
 	spec := narrowStages(t)
-	first, next := newStage(t, spec, 0, cputest.Device(t)), newStage(t, spec, 1, cputest.Device(t))
+	first, _ := newStage(t, spec, 0, cputest.Device(t))
+	next, _ := newStage(t, spec, 1, cputest.Device(t))
 	tokens := []int32{'a', 'b', 'c', 'a', 0, 255, 'b', 'c'}
 	out, err := first.Forward(&wire.Cargo{Windows: []wire.Range{{From: 0, To: 1}}, Input: EncodeTokens(tokens)})
 	if err != nil {
@@ -146,7 +147,7 @@ func TestSubspaceOnACard(t *testing.T) {
 	spec := narrowStages(t)
 	var results [2][]float32
 	for i, d := range []compute.Device{cputest.Device(t), card(t)} {
-		e := newStage(t, spec, 1, d)
+		e, _ := newStage(t, spec, 1, d)
 		values, tokens := make([]float32, 8*16), []int32{1, 2, 3, 4, 5, 6, 7, 8}
 		for j := range values {
 			values[j] = float32(j%7) - 3

@@ -159,21 +159,7 @@ func TestStageOnACard(t *testing.T) {
 // passOn makes a step of one stage of which two micro-batches count, a third is given up and another member's sum comes.
 func passOn(t *testing.T, spec *wire.RunSpec, stage int, d compute.Device, tokens []int32, note func(what string, values []float64)) {
 	t.Helper()
-	e, err := NewStage(spec, stage, d, false, "", model.Room{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	recipetest.Fill(t, spec, e.Live())
-	var own []int
-	for i, live := range e.Live() {
-		if live != nil {
-			own = append(own, i)
-		}
-	}
-	if err := e.Push(own); err != nil {
-		t.Fatal(err)
-	}
+	e, own := newStage(t, spec, stage, d)
 	before := weights(e, own)
 	values := make([]float32, len(tokens)*e.cfg.Model.Width)
 	for i := range values {

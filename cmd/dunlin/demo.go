@@ -78,8 +78,12 @@ func (d *demo) run(ctx context.Context) (*demoResult, error) {
 	if c.Stages > c.Workers {
 		return nil, fmt.Errorf("--stages %d need at least as many --workers, not %d", c.Stages, c.Workers)
 	}
-	if shape, err := c.shape(); err != nil || c.Stages > shape.Layers {
-		return nil, errors.Join(err, fmt.Errorf("--stages %d: the model has %d layers, and each stage takes one at least", c.Stages, shape.Layers))
+	shape, err := c.shape()
+	if err != nil {
+		return nil, err
+	}
+	if c.Stages > shape.Layers {
+		return nil, fmt.Errorf("--stages %d: the model has %d layers, and each stage takes one at least", c.Stages, shape.Layers)
 	}
 	corpus, err := data.OpenWhole(c.Data)
 	if err != nil {
