@@ -90,23 +90,31 @@ func dataHome() string {
 // hub is host for a coordinator, to which all peers connect. Without --port it takes the ports of last time, so that invites
 // hold after a restart, or else two that are free.
 func (c *Config) hub(ctx context.Context, home folder.Folder, key ed25519.PrivateKey, run wire.Hash, handler swarm.Handler, log *slog.Logger, reach swarm.Reach) (*swarm.Host, error) {
-	if c.Port == 0 {
-		again, last := *c, home.Port()
-		if again.Port = last; !machine.TryPorts(last) {
-			again.Port = machine.FreePorts()
-		}
-		if last != 0 && again.Port != last {
-			log.Warn("the port of last time is taken: earlier invites do not lead here any more, hand out new ones", "port", last)
-		}
-		host, err := again.hostWithin(ctx, swarm.HubLimits(), key, run, handler, log, reach)
-		if err == nil {
-			if err := home.SavePort(again.Port); err != nil {
-				log.Warn("invites will not hold after a restart", "error", err)
-			}
-			return host, nil
-		} // another program was faster
+	if c.Port != 0 {
+		return c.hostWithin(ctx, swarm.HubLimits(), key, run, handler, log, reach)
 	}
-	return c.hostWithin(ctx, swarm.HubLimits(), key, run, handler, log, reach)
+	again, last := *c, home.Port()
+	if again.Port = last; !machine.TryPorts(last) {
+		again.Port = machine.FreePorts()
+	}
+	host, err := again.hostWithin(ctx, swarm.HubLimits(), key, run, handler, log, reach)
+	for range 2 {
+		if err == nil {
+			break
+		} // another program was faster
+		again.Port = machine.FreePorts()
+		host, err = again.hostWithin(ctx, swarm.HubLimits(), key, run, handler, log, reach)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if last != 0 && again.Port != last {
+		log.Warn("the port of last time is taken: earlier invites do not lead here any more, hand out new ones", "port", last)
+	}
+	if err := home.SavePort(again.Port); err != nil {
+		log.Warn("invites will not hold after a restart", "error", err)
+	}
+	return host, nil
 }
 
 // host starts the network for a run.

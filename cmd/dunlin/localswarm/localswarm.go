@@ -113,19 +113,8 @@ func (s *Swarm) Start(ctx context.Context, coordinators, workers int) error {
 			seat.name = fmt.Sprintf("coordinator%d", i+1)
 			seat.folder, seat.listen = folder.Folder{Dir: s.Path("coordinator")}.Seat(i+1).Dir, status.Loopback
 		}
-		var err error
-		if seat.port, err = freePort(); err != nil {
-			return err
-		}
-		if host, port, _ := net.SplitHostPort(seat.listen); port == "0" { // listen was checked
-			page, err := freePort()
-			if err != nil {
-				return err
-			}
-			seat.listen = net.JoinHostPort(host, strconv.Itoa(page))
-		}
 		s.seats = append(s.seats, seat)
-		if err := s.startCoordinator(ctx, seat); err != nil {
+		if err := s.openSeat(ctx, seat, machine.FreePorts); err != nil {
 			return err
 		}
 	}
@@ -140,6 +129,32 @@ func (s *Swarm) Start(ctx context.Context, coordinators, workers int) error {
 		}
 	}
 	return nil
+}
+
+// openSeat runs a coordinator for the first time, on ports that it keeps while it is away. A port that was free when it was
+// drawn may be another program's by the time the coordinator listens: then it starts once more, on others.
+func (s *Swarm) openSeat(ctx context.Context, seat *Seat, draw func() int) error {
+	host, page, _ := net.SplitHostPort(seat.listen) // listen was checked
+	var err error
+	for range 3 {
+		seat.port = draw()
+		port := seat.port
+		for page == "0" && port != 0 && max(port, seat.port)-min(port, seat.port) < 2 { // the one above a coordinator's is for bulk
+			port = draw()
+		}
+		if port == 0 {
+			return errors.New("find a free port: none of 100 was, nor were those beside them")
+		}
+		if page == "0" {
+			seat.listen = net.JoinHostPort(host, strconv.Itoa(port))
+		}
+		err = s.startCoordinator(ctx, seat)
+		lost := seat.process != nil && !seat.Running() && (!machine.TryPorts(seat.port) || page == "0" && machine.TryPort(host, port) != nil)
+		if err == nil || !lost {
+			return err
+		}
+	}
+	return err
 }
 
 // startCoordinator runs a coordinator, for the first time or again, and waits for its addresses.
@@ -363,12 +378,4 @@ func (s *Swarm) Stop() {
 			_ = seat.await(limit) // as above
 		}
 	}
-}
-
-// freePort returns a port for a server that must keep it while it is away; the one above it, for bulk, is free, too.
-func freePort() (int, error) {
-	if port := machine.FreePorts(); port != 0 {
-		return port, nil
-	}
-	return 0, errors.New("find a free port: none of 100 was, nor were those beside them")
 }

@@ -1,0 +1,76 @@
+package localswarm
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"dunlin/machine"
+)
+
+// TestMain makes this program a coordinator of its own kind: it listens where it is told, says so, and stays until its standard input ends.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "coordinator" {
+		port, page := os.Args[slices.Index(os.Args, "--port")+1], os.Args[slices.Index(os.Args, "--listen")+1]
+		for _, address := range []string{"127.0.0.1:" + port, page} {
+			if _, err := net.Listen("tcp", address); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+		}
+		fmt.Printf("{\"Invite\": \"of %s\", \"Page\": \"http://%s\"}\n", port, page)
+		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the parent's
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// TestCoordinatorStartsOnOtherPorts when another program took those that were free a moment ago, the network's or the page's.
+func TestCoordinatorStartsOnOtherPorts(t *testing.T) {
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stolen := machine.FreePorts()
+	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(stolen))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a, b, c := machine.FreePorts(), machine.FreePorts(), machine.FreePorts()
+	for _, drawn := range [][]int{{stolen, a, b, c}, {a, stolen, b, c}, {b, b, b + 1, c}} {
+		s := &Swarm{Dir: t.TempDir(), binary: binary}
+		if err := os.Mkdir(s.Path("logs"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		seat := &Seat{name: "coordinator", folder: s.Path("coordinator"), listen: "127.0.0.1:0"}
+		s.seats = append(s.seats, seat)
+		next := slices.Clone(drawn)
+		err := s.openSeat(context.Background(), seat, func() int { p := next[0]; next = next[1:]; return p })
+		if err != nil {
+			t.Errorf("ports %v: %v", drawn, err)
+			continue
+		}
+		if s.Invite != fmt.Sprintf("of %d", seat.port) || !strings.HasSuffix(seat.page, seat.listen) || seat.port == stolen || strings.HasSuffix(seat.page, ":"+strconv.Itoa(stolen)) {
+			t.Errorf("ports %v: on %d, invite %q, page %s", drawn, seat.port, s.Invite, seat.page)
+		}
+		s.Stop()
+	}
+	// What is wrong for another reason is said at once.
+	s := &Swarm{Dir: t.TempDir(), binary: "/nowhere"}
+	if err := os.Mkdir(s.Path("logs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	draws := 0
+	seat := &Seat{name: "coordinator", listen: "127.0.0.1:0"}
+	s.seats = append(s.seats, seat)
+	if err := s.openSeat(context.Background(), seat, func() int { draws += 2; return a + draws }); err == nil || draws != 4 {
+		t.Errorf("no binary: %v after %d draws", err, draws/2)
+	}
+}
