@@ -49,6 +49,41 @@ func Text(s *Snapshot, width, height int) string {
 
 const shownNotes = 3
 
+// Line is the run's progress in one line: losses, tokens, speed, workers and commits. What is not known is left out.
+func Line(s *Snapshot) string {
+	var parts []string
+	add := func(v *float64, text func(float64) string) {
+		if v != nil {
+			parts = append(parts, text(*v))
+		}
+	}
+	add(s.Learning.Train, func(v float64) string { return Loss(v) + " nats/token" })
+	add(s.Learning.HeldOut, func(v float64) string { return "held-out " + Loss(v) })
+	parts = append(parts, learned(&s.Run))
+	add(s.Speed.TokensPerSecond, func(v float64) string { return Figure(v) + " tokens/s" })
+	add(s.Speed.SecondsLeft, func(v float64) string { return "≈ " + Duration(v) + " left" })
+	if s.Health.Training > 0 {
+		parts = append(parts, Count(uint64(s.Health.Training))+" training")
+	}
+	return join(append(parts, counted(s.Health.Commits, "commit")))
+}
+
+// learned is how many tokens are committed, of how many.
+func learned(r *Run) string {
+	if r.TokenBudget == 0 {
+		return Figure(float64(r.Tokens)) + " tokens"
+	}
+	return Percent(float64(r.Tokens)/float64(r.TokenBudget)) + " of " + Figure(float64(r.TokenBudget)) + " tokens"
+}
+
+// counted is a number of things: "1 commit", "2 commits".
+func counted(n uint64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return Count(n) + " " + thing + "s"
+}
+
 func join(parts []string) string { return strings.Join(parts, " · ") }
 
 func headline(s *Snapshot) []string {
@@ -89,10 +124,7 @@ func learningLine(s *Snapshot) []string {
 	if l.Bigram != nil {
 		parts = append(parts, "bigram "+Loss(*l.Bigram))
 	}
-	if s.Run.TokenBudget == 0 {
-		return append(parts, Figure(float64(s.Run.Tokens))+" tokens")
-	}
-	return append(parts, Percent(float64(s.Run.Tokens)/float64(s.Run.TokenBudget))+" of "+Figure(float64(s.Run.TokenBudget))+" tokens")
+	return append(parts, learned(&s.Run))
 }
 
 func speedLine(s *Snapshot) []string {
@@ -144,15 +176,9 @@ func healthLine(s *Snapshot) []string {
 	if h.FailedAttempts > 0 && h.LastFailure != "" {
 		failed += " (" + plain(h.LastFailure) + ")"
 	}
-	commits := Count(h.Commits) + " commits"
-	if h.Commits == 1 {
-		commits = "1 commit"
-	}
+	commits := counted(h.Commits, "commit")
 	if h.Contributed > 0 {
-		commits += ", the newest by " + Count(uint64(h.Contributed)) + " workers"
-		if h.Contributed == 1 {
-			commits = strings.TrimSuffix(commits, "s")
-		}
+		commits += ", the newest by " + counted(uint64(h.Contributed), "worker")
 	}
 	parts = append(parts, commits, failed)
 	if h.Lost > 0 {

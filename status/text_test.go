@@ -108,6 +108,16 @@ func TestTextAnswersTheFourQuestions(t *testing.T) {
 	}
 }
 
+func TestLineSaysHowFarTheRunIs(t *testing.T) {
+	s := sample()
+	if got, want := Line(s), "2.610 nats/token · held-out 2.654 · 76 % of 1.20 M tokens · 8,040 tokens/s · ≈ 36 s left · 4 training · 59 commits"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := Line(&Snapshot{Health: Health{Commits: 1}}), "0 tokens · 1 commit"; got != want {
+		t.Errorf("of a run that begins: %q, want %q", got, want)
+	}
+}
+
 func TestTextOfNothingIsUnknownNotZero(t *testing.T) {
 	got := Text(&Snapshot{}, 80, 0)
 	for _, want := range []string{"– nats/token · held-out –", "– tokens/s", "upload – bits", "no worker yet"} {

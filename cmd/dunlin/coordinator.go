@@ -75,7 +75,9 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		return err
 	}
 	defer closing(&err, lock.Unlock)
-	log := t.logger(c)
+	line := t.progress(c)
+	defer line.close()
+	log, told := c.logTo(line, slog.LevelInfo), &herald{line: line, export: c.Export}
 	key, err := swarm.LoadOrCreateKey(home.Identity())
 	if err != nil {
 		return err
@@ -143,6 +145,7 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 			if d.discreet.Load() {
 				s.Run.ID = wire.Hash{}
 			}
+			told.show(s)
 			page.Publish(s)
 		},
 	})

@@ -130,7 +130,11 @@ func takeOrder(ctx context.Context, base string, log *slog.Logger, obey func(con
 		ctx, cancel := context.WithTimeout(ctx, orderPatience-time.Second)
 		a = obey(ctx, o)
 		cancel()
-		log.Info("order", "verb", o.Verb, "error", a.Error)
+		if a.Error != "" {
+			log.Warn("an order was not obeyed", "order", o.Verb, "error", a.Error)
+		} else {
+			log.Info("an order was obeyed", "order", o.Verb)
+		}
 	}
 	if body, err := json.Marshal(a); err == nil {
 		if err := store.WriteFile(base+answerSuffix, body, 0o600); err != nil {
