@@ -40,14 +40,19 @@ func (w *Watcher) others() (float64, error) {
 	if err := errors.Join(errBusy, errOwn); err != nil {
 		return 0, err
 	}
+	return w.since(now, busy, own), nil
+}
+
+// since takes in what processors have worked until now, in all and for this process, and returns the cores that others used.
+func (w *Watcher) since(now time.Time, busy, own float64) float64 {
 	before := *w
 	*w = Watcher{now, busy, own, true}
 	span := now.Sub(before.last).Seconds()
 	if !before.measured || span <= 0 {
-		return 0, nil
+		return 0
 	}
 	used := (busy - before.busy - (own - before.own)) / span
-	return min(max(used, 0), float64(Cores())), nil
+	return min(max(used, 0), float64(Cores()))
 }
 
 // Cores is how many processors this machine has.

@@ -23,7 +23,7 @@ func ask(t *testing.T, method, url, body string, headers ...string) (int, string
 		}
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	w, err := http.DefaultClient.Do(r)
+	w, err := direct().Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}

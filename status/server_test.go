@@ -46,7 +46,7 @@ func get(t *testing.T, s *Server, path string, change ...func(*http.Request)) (*
 	for _, c := range change {
 		c(r)
 	}
-	w, err := http.DefaultClient.Do(r)
+	w, err := direct().Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +57,9 @@ func get(t *testing.T, s *Server, path string, change ...func(*http.Request)) (*
 	}
 	return w, string(body)
 }
+
+// direct asks without a proxy that the environment may name.
+func direct() *http.Client { return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} }
 
 func header(name, value string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set(name, value) }

@@ -43,10 +43,12 @@ func TestBothSidesDialAtOnce(t *testing.T) {
 }
 
 func TestReconnectsToARestartedPeer(t *testing.T) {
+	at := kept(t)[:1]
+	there := func(c *Config) { c.Listen = at }
 	a, heardA := startHost(t, 1, nil)
-	b, _ := startHost(t, 2, nil)
-	listen, id := b.Addrs(), b.ID()
-	if err := a.Connect(t.Context(), id, listen); err != nil {
+	b, _ := startHost(t, 2, there)
+	id := b.ID()
+	if err := a.Connect(t.Context(), id, b.Addrs()); err != nil {
 		t.Fatal(err)
 	}
 	heardA.expect(t, "up", id, "")
@@ -54,8 +56,7 @@ func TestReconnectsToARestartedPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	heardA.expect(t, "down", id, "")
-	addr, _, _ := strings.Cut(listen[0], "/p2p/")
-	again, heardAgain := startHost(t, 2, func(c *Config) { c.Listen = []string{addr} })
+	again, heardAgain := startHost(t, 2, there)
 	heardA.expect(t, "up", id, "")
 	heardAgain.expect(t, "up", a.ID(), "")
 	if err := a.Send(again.ID(), []byte("hello again")); err != nil {
@@ -65,8 +66,10 @@ func TestReconnectsToARestartedPeer(t *testing.T) {
 }
 
 func TestConnectKeepsTrying(t *testing.T) {
+	at := kept(t)[:1]
+	there := func(c *Config) { c.Listen = at }
 	a, heardA := startHost(t, 1, nil)
-	b, _ := startHost(t, 2, nil)
+	b, _ := startHost(t, 2, there)
 	addr, id := b.Addrs()[0], b.ID()
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
@@ -76,17 +79,21 @@ func TestConnectKeepsTrying(t *testing.T) {
 		t.Fatalf("connect to a host that is gone: %v", err)
 	}
 	t.Log(err)
-	listen, _, _ := strings.Cut(addr, "/p2p/")
-	startHost(t, 2, func(c *Config) { c.Listen = []string{listen} })
+	startHost(t, 2, there)
 	heardA.expect(t, "up", id, "")
 }
 
 // A process that was reached over TCP and is gone leaves a dial over QUIC without an answer: it is not waited for, and
 // the next process is connected over TCP, which tells of its end at once.
 func TestGoneProcessIsNotAwaitedOverQUIC(t *testing.T) {
-	both := func(c *Config) { c.Listen = Loopback() }
-	a, b, heardA, _ := pair(t, both)
+	at := kept(t)
+	there := func(c *Config) { c.Listen = at }
+	a, heardA := startHost(t, 1, func(c *Config) { c.Listen = Loopback() })
+	b, _ := startHost(t, 2, there)
 	listen, id := b.Addrs(), b.ID()
+	if err := a.Connect(t.Context(), id, listen); err != nil {
+		t.Fatal(err)
+	}
 	heardA.expect(t, "up", id, "")
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
@@ -97,13 +104,7 @@ func TestGoneProcessIsNotAwaitedOverQUIC(t *testing.T) {
 	if took := time.Since(began); err == nil || took > testLimits().Dial/2 {
 		t.Fatalf("a dial to a process that is gone took %v: %v", took, err)
 	}
-	startHost(t, 2, func(c *Config) {
-		c.Listen = nil
-		for _, l := range listen {
-			addr, _, _ := strings.Cut(l, "/p2p/")
-			c.Listen = append(c.Listen, addr)
-		}
-	})
+	startHost(t, 2, there)
 	heardA.expect(t, "up", id, "")
 	if c := a.p2p.Network().ConnsToPeer(p2pID(id))[0]; !isTCP(c.RemoteMultiaddr()) {
 		t.Errorf("the next process is connected at %s", c.RemoteMultiaddr())
@@ -117,8 +118,14 @@ func TestGoneProcessIsNotAwaitedElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b, heardA, _ := pair(t, nil)
+	at := kept(t)[:1]
+	there := func(c *Config) { c.Listen = at }
+	a, heardA := startHost(t, 1, nil)
+	b, _ := startHost(t, 2, there)
 	listen, id := b.Addrs()[0], b.ID()
+	if err := a.Connect(t.Context(), id, []string{listen}); err != nil {
+		t.Fatal(err)
+	}
 	heardA.expect(t, "up", id, "")
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
@@ -133,12 +140,9 @@ func TestGoneProcessIsNotAwaitedElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = errors.Join(silent.Close(), mute.Close()) }()
-	for !a.refusals.gone(p2pID(id), multiaddr.StringCast(listen)) {
-		time.Sleep(time.Millisecond) // until the dial is refused
-	}
+	eventually(t, "the dial is refused", func() bool { return a.refusals.gone(p2pID(id), multiaddr.StringCast(listen)) })
+	startHost(t, 2, there)
 	back := time.Now()
-	addr, _, _ := strings.Cut(listen, "/p2p/")
-	startHost(t, 2, func(c *Config) { c.Listen = []string{addr} })
 	heardA.expect(t, "up", id, "")
 	if took := time.Since(back); took > testLimits().Dial/2 {
 		t.Errorf("a process that is back was connected after %v", took)
@@ -247,9 +251,7 @@ func TestHelloIsAnsweredWhereItCameFrom(t *testing.T) {
 			if err := left.Close(); err != nil {
 				t.Fatal(err)
 			}
-			for len(h.p2p.Network().ConnsToPeer(p2pID(d.ID()))) > 1 {
-				time.Sleep(time.Millisecond) // until h has noticed
-			}
+			eventually(t, "h has noticed", func() bool { return len(h.p2p.Network().ConnsToPeer(p2pID(d.ID()))) == 1 })
 			exchange("after it")
 		})
 	}

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"dunlin/machine"
 	"dunlin/wire"
 )
 
@@ -28,6 +29,9 @@ func TestMain(m *testing.M) {
 }
 
 const testProtocol = "/dunlin/1/test"
+
+// bound is how long tests wait for what must come: a machine may be slow.
+const bound = time.Minute
 
 // heardEvent is one call that a handler received.
 type heardEvent struct {
@@ -67,15 +71,15 @@ func (r *recorder) expect(t *testing.T, kind string, from wire.PeerID, text stri
 		if want := (heardEvent{kind, from, text}); e != want {
 			t.Fatalf("heard %v, want %v", e, want)
 		}
-	case <-time.After(10 * time.Second):
-		t.Fatalf("heard nothing for 10 s, want %s", kind)
+	case <-time.After(bound):
+		t.Fatalf("heard nothing, want %s", kind)
 	}
 }
 
 // until waits for an event of the kind; others pass.
 func (r *recorder) until(t *testing.T, kind string) {
 	t.Helper()
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(bound)
 	for {
 		select {
 		case e := <-r.events:
@@ -83,9 +87,30 @@ func (r *recorder) until(t *testing.T, kind string) {
 				return
 			}
 		case <-timeout:
-			t.Fatalf("waited 10 s in vain for %q", kind)
+			t.Fatalf("waited in vain for %q", kind)
 		}
 	}
+}
+
+// eventually waits for what nobody tells of.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for began := time.Now(); !holds(); <-time.After(time.Millisecond) {
+		if time.Since(began) > bound {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// kept returns addresses of loopback at which a host can listen again after another one: the system gives their ports to no
+// connection that leaves, as it does with those that it draws itself.
+func kept(t *testing.T) []string {
+	t.Helper()
+	port := machine.FreePorts()
+	if port == 0 {
+		t.Fatal("no port is free")
+	}
+	return []string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", port), fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", port)}
 }
 
 func testKey(seed byte) ed25519.PrivateKey {
@@ -96,7 +121,7 @@ func testKey(seed byte) ed25519.PrivateKey {
 func testLimits() Limits {
 	l := DefaultLimits()
 	l.BackoffMin, l.BackoffMax = 20*time.Millisecond, 200*time.Millisecond
-	l.Dial, l.Answer = 5*time.Second, 5*time.Second
+	l.Dial, l.Answer = 5*time.Second, bound
 	return l
 }
 
@@ -258,24 +283,26 @@ func TestFetch(t *testing.T) {
 			if _, err := a.Fetch(t.Context(), b.ID(), wire.ClassResult, []byte("grail"), 10); !errors.As(err, &refused) || refused.Text != "no grail [2J here" {
 				t.Errorf("refusal: %v", err)
 			}
-			sa, sb := a.Stats(), b.Stats()
-			in, out := sa.Classes[wire.ClassResult].In, sb.Classes[wire.ClassResult].Out
-			if in < uint64(len(large)) || out < in || out > in+4<<20 {
+			var sa, sb Stats
+			var in, out, counted, socket uint64
+			eventually(t, "what came was sent", func() bool { // bytes count once they are written, which may be after they came
+				sa, sb = a.Stats(), b.Stats()
+				in, out = sa.Classes[wire.ClassResult].In, sb.Classes[wire.ClassResult].Out
+				counted, socket = b.sent()
+				return out >= in && socket >= counted
+			})
+			if in < uint64(len(large)) || out > in+4<<20 {
 				t.Errorf("result bytes: received %d, sent %d", in, out)
 			}
 			if sa.Socket.In < in || sb.Socket.Out < in {
 				t.Errorf("socket bytes: received %d, sent %d; results alone were %d", sa.Socket.In, sb.Socket.Out, in)
-			}
-			counted, socket := b.sent()
-			if socket < counted {
-				t.Errorf("classes sent %d bytes, the socket %d", counted, socket)
 			}
 			most := 1.04 // encryption, frames and handshakes
 			if strings.Contains(listen, "quic") {
 				most = 1.25 // small packets, some sent twice
 			}
 			// A busy machine loses packets, but not at each try.
-			for try := 0; try < 3 && float64(socket) > most*float64(counted); try++ {
+			for try := 0; try < 20 && float64(socket) > most*float64(counted); try++ {
 				before, beforeSocket := b.sent()
 				if _, err := a.Fetch(t.Context(), b.ID(), wire.ClassResult, []byte("large"), len(large)); err != nil {
 					t.Fatal(err)

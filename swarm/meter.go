@@ -30,7 +30,6 @@ type Stats struct {
 // Stats returns the counters as of now.
 func (h *Host) Stats() Stats {
 	s := Stats{
-		Socket:   h.meter.socket.read(),
 		Dropped:  h.meter.dropped.Load(),
 		CutOffs:  h.gate.cutOffs(),
 		Sessions: len(h.Peers()),
@@ -38,6 +37,7 @@ func (h *Host) Stats() Stats {
 	for i := range s.Classes {
 		s.Classes[i] = h.meter.classes[i].read()
 	}
+	s.Socket = h.meter.socket.read() // after what is a part of it
 	return s
 }
 

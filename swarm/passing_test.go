@@ -58,7 +58,7 @@ func TestPassKeepsOrderAndBytes(t *testing.T) {
 			if !bytes.Equal(got, msg) {
 				t.Fatalf("message %d of %d bytes came as %d bytes", i, len(msg), len(got))
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(bound):
 			t.Fatalf("message %d does not come", i)
 		}
 	}
@@ -95,7 +95,7 @@ func TestPassWaitsAtItsSender(t *testing.T) {
 	for i := range sent {
 		select {
 		case <-took.passed:
-		case <-time.After(10 * time.Second):
+		case <-time.After(bound):
 			t.Fatalf("message %d of %d does not come", i, sent)
 		}
 	}
@@ -117,15 +117,13 @@ func TestBrokenPassingEndsTheSession(t *testing.T) {
 	}
 	took.until(t, "down")
 	took.until(t, "up")
-	for a.Pass(b.ID(), []byte("again")) != nil {
-		time.Sleep(10 * time.Millisecond)
-	}
+	eventually(t, "the next session takes something", func() bool { return a.Pass(b.ID(), []byte("again")) == nil })
 	select {
 	case got := <-took.passed:
 		if string(got) != "again" {
 			t.Errorf("took %q", got)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(bound):
 		t.Fatal("nothing is passed in the next session")
 	}
 }

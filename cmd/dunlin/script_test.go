@@ -120,16 +120,18 @@ func foretells(ts *testscript.TestScript, neg bool, args []string) {
 
 // signals runs a command until a line on its stderr matches, sends it a signal, and checks how it ends:
 // `signals KILL killed 'step 10 of' dunlin …`, `signals INT 1 'step 10 of' dunlin …`; KILL-SOON does so at a random
-// moment of the half second after the line. The rest of stderr goes to the file stderr.txt.
+// moment, a few milliseconds after one of the sixty lines that follow. The rest of stderr goes to the file stderr.txt. On Linux a
+// command that writes a line a step is a hundred steps ahead at most when the signal comes.
 func signals(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 4 {
 		ts.Fatalf("usage: signals signal end regexp command…")
 	}
 	signal := map[string]os.Signal{"KILL": os.Kill, "KILL-SOON": os.Kill, "INT": os.Interrupt, "TERM": syscall.SIGTERM}[args[0]]
 	var moment time.Duration
+	later := 0 // lines
 	if args[0] == "KILL-SOON" {
-		moment = rand.N(500 * time.Millisecond)
-		ts.Logf("the signal comes %s after the line", moment)
+		later, moment = rand.IntN(60), rand.N(5*time.Millisecond)
+		ts.Logf("the signal comes %d lines and %s after the line", later, moment)
 	}
 	line := regexp.MustCompile(args[2])
 	path, err := lookPath(args[3], ts.Getenv("PATH"))
@@ -139,19 +141,20 @@ func signals(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.Env = []string{"HOME=" + ts.Getenv("HOME"), "PATH=" + ts.Getenv("PATH")}
 	stderr, err := cmd.StderrPipe()
 	ts.Check(err)
+	ts.Check(narrow(stderr.(*os.File)))
 	ts.Check(cmd.Start())
 	var after strings.Builder
-	sent := false
+	came, sent := false, false
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
-		if sent {
+		switch came = came || line.MatchString(lines.Text()); {
+		case sent:
 			fmt.Fprintln(&after, lines.Text())
-		} else if line.MatchString(lines.Text()) {
+		case came && later > 0:
+			later--
+		case came:
+			<-time.After(moment)
+			ts.Check(cmd.Process.Signal(signal))
 			sent = true
-			if moment == 0 {
-				ts.Check(cmd.Process.Signal(signal))
-				continue
-			}
-			defer time.AfterFunc(moment, func() { _ = cmd.Process.Signal(signal) }).Stop()
 		}
 	}
 	err = cmd.Wait()
@@ -221,7 +224,7 @@ func waits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: waits file")
 	}
-	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(20 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < 3*time.Minute; time.Sleep(20 * time.Millisecond) {
 		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
 			return
 		}

@@ -44,7 +44,11 @@ func smallDisk(t *testing.T, bytes int) string {
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "mounted\n" {
 		t.Skipf("no disk of its own can be mounted here: %q, %v", line, err)
 	}
-	return filepath.Join("/proc", strconv.Itoa(holder.Process.Pid), "root", dir)
+	disk := filepath.Join("/proc", strconv.Itoa(holder.Process.Pid), "root", dir)
+	if _, err := os.ReadDir(disk); err != nil {
+		t.Skipf("a disk of another process cannot be seen here: %v", err)
+	}
+	return disk
 }
 
 // fill leaves no room on a small disk until the file that it returns is removed.
@@ -77,7 +81,7 @@ func (p *process) full(t *testing.T, disk string) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Fatal("a process goes on without a disk")
 	}
 	if code := p.cmd.ProcessState.ExitCode(); code != 1 {
@@ -112,7 +116,7 @@ func TestFullDisk(t *testing.T) {
 	}
 
 	room := fill(t, workDisk)
-	o := command(t, time.Minute, path, nil, join(workFolder)...)
+	o := command(t, patience, path, nil, join(workFolder)...)
 	if o.code != 1 {
 		t.Errorf("on a disk that was full before: exit code %d", o.code)
 	}
@@ -145,7 +149,7 @@ func TestFullDisk(t *testing.T) {
 		p.ends(t, p.cmd.Args[1])
 	}
 	for _, dir := range []string{leadFolder, workFolder} {
-		if o := command(t, time.Minute, path, nil, "ledger", "verify", dir); o.code != 0 {
+		if o := command(t, patience, path, nil, "ledger", "verify", dir); o.code != 0 {
 			t.Errorf("%s: %s", dir, o.stderr)
 		}
 	}

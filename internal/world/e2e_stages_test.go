@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"dunlin/model"
 )
@@ -30,18 +28,9 @@ func threeBlocks(t *testing.T) string {
 func TestDemoOfStagesSurvivesChaos(t *testing.T) {
 	t.Parallel()
 	path, dir := binary(t, ""), filepath.Join(t.TempDir(), "demo")
-	o := command(t, 3*time.Minute, path, nil, "demo", "--preset", threeBlocks(t), "--workers", "6", "--stages", "3", "--worker-batch", "4", "--seconds", "40", "--chaos",
-		"--data", corpusFile(t), "--out", dir)
-	if o.code != 0 {
-		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
-	}
-	if !regexp.MustCompile(`killed [1-9][0-9]* workers \(in each stage: [1-9] [1-9] [1-9]\)`).MatchString(o.stdout) {
-		t.Errorf("not every stage was struck:\n%s", o.stdout)
-	}
-	if !strings.Contains(o.stdout, "3 stages: ") {
-		t.Errorf("no word of stages:\n%s", o.stdout)
-	}
-	if o := command(t, time.Minute, path, nil, "inspect", filepath.Join(dir, "model")); o.code != 0 || !strings.Contains(o.stdout, "lm_head.weight") {
+	chaosDemo(t, 40, `(?s)killed [1-9][0-9]* workers \(in each stage: [1-9] [1-9] [1-9]\).* 3 stages: `,
+		"--preset", threeBlocks(t), "--workers", "6", "--stages", "3", "--worker-batch", "4", "--data", corpusFile(t), "--out", dir)
+	if o := command(t, patience, path, nil, "inspect", filepath.Join(dir, "model")); o.code != 0 || !strings.Contains(o.stdout, "lm_head.weight") {
 		t.Errorf("the model: exit code %d, %s%s", o.code, o.stdout, o.stderr)
 	}
 }
@@ -50,8 +39,10 @@ func TestDemoOfStagesSurvivesChaos(t *testing.T) {
 func TestDemoOfOnePeerAStage(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "demo")
-	o := command(t, 3*time.Minute, binary(t, ""), nil, "demo", "--preset", threeBlocks(t), "--workers", "3", "--stages", "3", "--activations", "fp32", "--recipe", "diloco",
-		"--worker-batch", "2", "--micro-batch", "2", "--subspace", "16", "--seconds", "20", "--data", corpusFile(t), "--out", dir, "--json")
+	o := command(t, patience, binary(t, ""), nil, append([]string{
+		"demo", "--preset", threeBlocks(t), "--workers", "3", "--stages", "3", "--activations", "fp32", "--recipe", "diloco",
+		"--worker-batch", "2", "--micro-batch", "2", "--subspace", "16", "--data", corpusFile(t), "--out", dir, "--json",
+	}, budget(120_000)...)...)
 	if o.code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
 	}
@@ -85,10 +76,10 @@ func exportStages(t *testing.T, dir string) {
 	path, to := binary(t, ""), filepath.Join(dir, "together")
 	for i := range 3 {
 		worker := filepath.Join(dir, fmt.Sprint("w", i+1))
-		if o := command(t, time.Minute, path, nil, "ledger", "verify", worker); o.code != 0 || !strings.Contains(o.stdout, "every byte, link, rule and signature holds") {
+		if o := command(t, patience, path, nil, "ledger", "verify", worker); o.code != 0 || !strings.Contains(o.stdout, "every byte, link, rule and signature holds") {
 			t.Errorf("ledger of worker %d: exit code %d, %s%s", i, o.code, o.stdout, o.stderr)
 		}
-		o := command(t, time.Minute, path, nil, "export", worker, to)
+		o := command(t, patience, path, nil, "export", worker, to)
 		want := "still missing"
 		if i == 2 {
 			want = "the whole model"
@@ -97,10 +88,10 @@ func exportStages(t *testing.T, dir string) {
 			t.Fatalf("export of worker %d: exit code %d, %s%s", i, o.code, o.stdout, o.stderr)
 		}
 	}
-	if o := command(t, time.Minute, path, nil, "inspect", filepath.Join(dir, "model"), to); o.code != 0 || !strings.Contains(o.stdout, ": 0 values changed") {
+	if o := command(t, patience, path, nil, "inspect", filepath.Join(dir, "model"), to); o.code != 0 || !strings.Contains(o.stdout, ": 0 values changed") {
 		t.Errorf("the coordinator's model and the stages': exit code %d, %s%s", o.code, o.stdout, o.stderr)
 	}
-	if o := command(t, time.Minute, path, nil, "inspect", filepath.Join(dir, "w1")); o.code == 0 || !strings.Contains(o.stderr, " of 3 only") {
+	if o := command(t, patience, path, nil, "inspect", filepath.Join(dir, "w1")); o.code == 0 || !strings.Contains(o.stderr, " of 3 only") {
 		t.Errorf("a stage as a model: exit code %d, %s%s", o.code, o.stdout, o.stderr)
 	}
 }
@@ -109,7 +100,7 @@ func exportStages(t *testing.T, dir string) {
 func TestMoreStagesThanWorkers(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--workers", "2", "--stages", "3"}, {"--preset", "pico", "--workers", "4", "--stages", "3"}, {"--stages", "0"}} {
-		o := command(t, time.Minute, binary(t, ""), nil, append([]string{"demo", "--seconds", "2", "--data", corpusFile(t), "--out", filepath.Join(t.TempDir(), "demo")}, args...)...)
+		o := command(t, patience, binary(t, ""), nil, append([]string{"demo", "--seconds", "2", "--data", corpusFile(t), "--out", filepath.Join(t.TempDir(), "demo")}, args...)...)
 		if o.code == 0 || !strings.Contains(o.stderr, "stages") {
 			t.Errorf("%v: exit code %d, %s", args, o.code, o.stderr)
 		}

@@ -30,6 +30,9 @@ import (
 	"dunlin/wire"
 )
 
+// patience is how long tests wait for what must come in real time: a machine may be slow, and do other things.
+const patience = 5 * time.Minute
+
 // world is one run and everybody in it.
 type world struct {
 	t        *testing.T
@@ -47,7 +50,7 @@ type world struct {
 // may set anything of the run.
 func newWorld(t *testing.T, net *swarmtest.Network, change func(*recipe.Run)) *world {
 	t.Helper()
-	w := &world{t: t, net: net, patience: time.Minute}
+	w := &world{t: t, net: net, patience: patience}
 	if net != nil {
 		w.patience = 2 * time.Hour // of the bubble's clock; the bubble looks for goroutines that stay
 	} else {

@@ -2,9 +2,9 @@ package statustest
 
 import (
 	"context"
-	"os"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 )
@@ -17,10 +17,8 @@ func Browser(t *testing.T) context.Context {
 		if err != nil {
 			continue
 		}
-		options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path))
-		if os.Geteuid() == 0 {
-			options = append(options, chromedp.NoSandbox) // Chromium refuses its sandbox to root
-		}
+		options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.WSURLReadTimeout(2*time.Minute),
+			chromedp.NoSandbox) // which root, and many a container, cannot have; it opens pages of the tests alone
 		alloc, stopAlloc := chromedp.NewExecAllocator(context.Background(), options...)
 		t.Cleanup(stopAlloc)
 		ctx, stop := chromedp.NewContext(alloc)

@@ -14,11 +14,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"dunlin/swarm"
+	"dunlin/swarm/swarmtest"
 	"dunlin/wire"
 )
 
@@ -136,6 +138,13 @@ func (m *member) has(command string) bool {
 	return slices.Contains(m.heard, command)
 }
 
+// all returns what it heard since it was last restored.
+func (m *member) all() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.heard)
+}
+
 func (m *member) leading() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -199,17 +208,17 @@ func (w *three) kill(i int) {
 	m.note(func() { m.leads = false })
 }
 
-// until waits for a condition, which a member's handler makes true.
+// until waits for a condition, which a member's handler makes true; time is the bubble's.
 func (w *three) until(what string, holds func() bool) {
 	w.t.Helper()
-	limit := time.After(15 * time.Second)
+	limit := time.After(time.Minute)
 	for !holds() {
 		tick := time.After(20 * time.Millisecond)
 		select {
 		case <-w.members[0].news:
 		case <-tick:
 		case <-limit:
-			w.t.Fatalf("waited 15 s in vain: %s", what)
+			w.t.Fatalf("waited a minute in vain: %s", what)
 		}
 	}
 }
@@ -236,73 +245,80 @@ func (w *three) agree(leader int, command string, at ...int) {
 	})
 }
 
-func inMemory(t *testing.T, kept uint64, pulse time.Duration) (*three, *switchboard) {
-	w := newThree(t)
-	w.kept, w.pulse = kept, pulse
-	board := &switchboard{
-		serve: map[wire.PeerID]func(context.Context, wire.PeerID, []byte) ([]byte, error){}, ends: map[wire.PeerID]context.Context{}, away: map[wire.PeerID]bool{},
-	}
-	for i := range 3 {
-		w.callers = append(w.callers, phone{board, w.ids[i]})
-	}
-	for i := range 3 {
-		w.start(i)
-	}
-	return w, board
+// inMemory has three members call each other through a switchboard, in virtual time: no machine is too slow for their pulse.
+func inMemory(t *testing.T, kept uint64, pulse time.Duration, test func(*testing.T, *three, *switchboard)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newThree(t)
+		w.kept, w.pulse = kept, pulse
+		board := &switchboard{
+			serve: map[wire.PeerID]func(context.Context, wire.PeerID, []byte) ([]byte, error){}, ends: map[wire.PeerID]context.Context{}, away: map[wire.PeerID]bool{},
+		}
+		for i := range 3 {
+			w.callers = append(w.callers, phone{board, w.ids[i]})
+		}
+		for i := range 3 {
+			w.start(i)
+		}
+		test(t, w, board)
+	})
 }
 
 func TestLeaderIsReplacedAndComesBack(t *testing.T) {
-	w, _ := inMemory(t, 0, quick)
-	first := w.leader(-1)
-	w.agree(first, "one", 0, 1, 2)
-	w.kill(first)
-	second := w.leader(first)
-	rest := []int{(first + 1) % 3, (first + 2) % 3}
-	w.agree(second, "two", rest...)
-	w.start(first)
-	w.agree(second, "three", 0, 1, 2)
-	for i, m := range w.members {
-		if got := fmt.Sprint(m.heard); got != "[one two three]" {
-			t.Errorf("member %d heard %s", i, got)
+	inMemory(t, 0, quick, func(t *testing.T, w *three, _ *switchboard) {
+		first := w.leader(-1)
+		w.agree(first, "one", 0, 1, 2)
+		w.kill(first)
+		second := w.leader(first)
+		rest := []int{(first + 1) % 3, (first + 2) % 3}
+		w.agree(second, "two", rest...)
+		w.start(first)
+		w.agree(second, "three", 0, 1, 2)
+		for i, m := range w.members {
+			if got := fmt.Sprint(m.all()); got != "[one two three]" {
+				t.Errorf("member %d heard %s", i, got)
+			}
 		}
-	}
+	})
 }
 
 // TestCutOffLeaderAgreesOnNothing: what a partitioned leader proposes is known
 // as unknown and is never agreed on by it alone.
 func TestCutOffLeaderAgreesOnNothing(t *testing.T) {
-	w, board := inMemory(t, 0, quick)
-	first := w.leader(-1)
-	w.agree(first, "one", 0, 1, 2)
-	board.cut(w.ids[first], true)
-	if err := w.members[first].group.Propose([]byte("void")); err != nil {
-		t.Fatal(err)
-	}
-	second := w.leader(first)
-	w.agree(second, "two", (first+1)%3, (first+2)%3)
-	w.until("the old leader steps down", func() bool { return !w.members[first].leading() })
-	if w.members[first].has("void") || w.members[first].has("two") {
-		t.Fatalf("a cut off leader agreed with itself: %v", w.members[first].heard)
-	}
-	board.cut(w.ids[first], false)
-	w.until("the old leader follows", func() bool { return w.members[first].has("two") })
-	if w.members[first].has("void") || !slices.Contains(w.members[first].unknown, "void") {
-		t.Fatalf("heard %v, unknown %v", w.members[first].heard, w.members[first].unknown)
-	}
+	inMemory(t, 0, quick, func(t *testing.T, w *three, board *switchboard) {
+		first := w.leader(-1)
+		w.agree(first, "one", 0, 1, 2)
+		board.cut(w.ids[first], true)
+		if err := w.members[first].group.Propose([]byte("void")); err != nil {
+			t.Fatal(err)
+		}
+		second := w.leader(first)
+		w.agree(second, "two", (first+1)%3, (first+2)%3)
+		w.until("the old leader steps down", func() bool { return !w.members[first].leading() })
+		if w.members[first].has("void") || w.members[first].has("two") {
+			t.Fatalf("a cut off leader agreed with itself: %v", w.members[first].all())
+		}
+		board.cut(w.ids[first], false)
+		w.until("the old leader follows", func() bool { return w.members[first].has("two") })
+		if w.members[first].has("void") || !slices.Contains(w.members[first].unknown, "void") {
+			t.Fatalf("heard %v, unknown %v", w.members[first].all(), w.members[first].unknown)
+		}
+	})
 }
 
 func TestAllGoAndComeBack(t *testing.T) {
-	w, _ := inMemory(t, 0, quick)
-	w.agree(w.leader(-1), "one", 0, 1, 2)
-	for i := range 3 {
-		w.kill(i)
-	}
-	w.start(0)
-	w.start(2)
-	w.agree(w.leader(-1), "two", 0, 2)
-	if got := fmt.Sprint(w.members[2].heard); got != "[one two]" {
-		t.Fatal(got)
-	}
+	inMemory(t, 0, quick, func(t *testing.T, w *three, _ *switchboard) {
+		w.agree(w.leader(-1), "one", 0, 1, 2)
+		for i := range 3 {
+			w.kill(i)
+		}
+		w.start(0)
+		w.start(2)
+		w.agree(w.leader(-1), "two", 0, 2)
+		if got := fmt.Sprint(w.members[2].all()); got != "[one two]" {
+			t.Fatal(got)
+		}
+	})
 }
 
 // flood has a leader propose numbered commands and waits until the members named have
@@ -312,6 +328,9 @@ func (w *three) flood(leader, from, to int, at ...int) {
 	for n := from; n < to; n++ {
 		command := fmt.Appendf(nil, "%06d %s", n, strings.Repeat("x", 200))
 		w.until("there is room", func() bool { return w.members[leader].group.Propose(command) == nil })
+		if n%32 == 0 {
+			time.Sleep(20 * time.Millisecond) // of the bubble's clock, by which a log is cut
+		}
 	}
 	w.until("the flood is over", func() bool {
 		return !slices.ContainsFunc(at, func(i int) bool { return w.members[i].history().commands < uint64(to) })
@@ -323,93 +342,86 @@ func (w *three) flood(leader, from, to int, at ...int) {
 // that starts again is told that and the newest.
 func TestLogStaysBounded(t *testing.T) {
 	const kept, many = 64, 3000
-	w, board := inMemory(t, kept, time.Second)
-	lead := w.leader(-1)
-	away, other := (lead+1)%3, (lead+2)%3
-	w.flood(lead, 0, 100, 0, 1, 2)
-	board.cut(w.ids[away], true)
-	w.flood(lead, 100, many/3, lead, other)
-	size := func(i int) int64 {
-		info, err := os.Stat(filepath.Join(w.members[i].dir, "raft.db"))
-		if err != nil {
-			t.Fatal(err)
+	inMemory(t, kept, time.Second, func(t *testing.T, w *three, board *switchboard) {
+		lead := w.leader(-1)
+		away, other := (lead+1)%3, (lead+2)%3
+		w.flood(lead, 0, 100, 0, 1, 2)
+		board.cut(w.ids[away], true)
+		w.flood(lead, 100, many/3, lead, other)
+		size := func(i int) int64 {
+			info, err := os.Stat(filepath.Join(w.members[i].dir, "raft.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return info.Size()
 		}
-		return info.Size()
-	}
-	early := size(lead)
-	w.flood(lead, many/3, many, lead, other)
-	w.until("the log is cut", func() bool {
-		first, err := w.members[lead].group.store.FirstIndex()
-		return err == nil && first > many-3*kept
+		early := size(lead)
+		w.flood(lead, many/3, many, lead, other)
+		w.until("the log is cut", func() bool {
+			first, err := w.members[lead].group.store.FirstIndex()
+			return err == nil && first > many-3*kept
+		})
+		if now := size(lead); now > early+early/4 {
+			t.Errorf("raft.db went from %d to %d bytes", early, now)
+		}
+		if n := len(w.members[away].all()); n > 200 {
+			t.Fatalf("a member that is cut off heard %d commands", n)
+		}
+		board.cut(w.ids[away], false)
+		w.flood(lead, many, many+10, 0, 1, 2)
+		w.kill(other)
+		w.start(other)
+		w.flood(lead, many+10, many+20, 0, 1, 2)
+		want := w.members[lead].history()
+		for _, i := range []int{away, other} {
+			m := w.members[i]
+			if got := m.history(); got != want {
+				t.Errorf("member %d was told of %d commands, not as the leader was", i, got.commands)
+			}
+			if m.before.commands == 0 || len(m.heard) > many/3 {
+				t.Errorf("member %d was told of %d commands in one and then heard %d", i, m.before.commands, len(m.heard))
+			}
+		}
+		// A leader that was away itself.
+		w.kill(lead)
+		w.flood(w.leader(lead), many+20, many+30, away, other)
 	})
-	if now := size(lead); now > early+early/4 {
-		t.Errorf("raft.db went from %d to %d bytes", early, now)
-	}
-	if n := len(w.members[away].heard); n > 200 {
-		t.Fatalf("a member that is cut off heard %d commands", n)
-	}
-	board.cut(w.ids[away], false)
-	w.flood(lead, many, many+10, 0, 1, 2)
-	w.kill(other)
-	w.start(other)
-	w.flood(lead, many+10, many+20, 0, 1, 2)
-	want := w.members[lead].history()
-	for _, i := range []int{away, other} {
-		m := w.members[i]
-		if got := m.history(); got != want {
-			t.Errorf("member %d was told of %d commands, not as the leader was", i, got.commands)
-		}
-		if m.before.commands == 0 || len(m.heard) > many/3 {
-			t.Errorf("member %d was told of %d commands in one and then heard %d", i, m.before.commands, len(m.heard))
-		}
-	}
-	// A leader that was away itself.
-	w.kill(lead)
-	w.flood(w.leader(lead), many+20, many+30, away, other)
 }
 
-// TestOverHosts runs the same over libp2p on loopback.
+// TestOverHosts runs the same over libp2p.
 func TestOverHosts(t *testing.T) {
-	w := newThree(t)
-	var hosts []*swarm.Host
-	for i := range 3 {
-		h, err := swarm.New(t.Context(), swarm.Config{Key: key(i), Protocol: "/dunlin/1/test", Handler: quiet{}})
-		if err != nil {
-			t.Fatal(err)
+	swarmtest.Run(t, func(t *testing.T) {
+		network := swarmtest.New(t, swarmtest.Link{RTT: 10 * time.Millisecond, Up: 100e6, Down: 100e6})
+		host := func(i int) *swarm.Host {
+			return network.Host(quiet{}, func(c *swarm.Config) { c.Key = key(i) })
 		}
-		hosts = append(hosts, h)
-		w.callers = append(w.callers, h)
-	}
-	defer func() {
-		for i := range hosts {
-			w.kill(i)
-			if err := hosts[i].Close(); err != nil {
-				t.Error(err)
-			}
+		var hosts []*swarm.Host
+		for i := range 3 {
+			hosts = append(hosts, host(i))
 		}
-	}()
-	for i, h := range hosts {
-		for j, other := range hosts {
-			if i < j {
-				if err := h.Connect(t.Context(), other.ID(), other.Addrs()); err != nil {
-					t.Fatal(err)
+		w := newThree(t) // whose members end before their hosts
+		for _, h := range hosts {
+			w.callers = append(w.callers, h)
+		}
+		for i, h := range hosts {
+			for j, other := range hosts {
+				if i < j {
+					if err := h.Connect(t.Context(), other.ID(), other.Addrs()); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
+			w.start(i)
 		}
-		w.start(i)
-	}
-	w.agree(w.leader(-1), "one", 0, 1, 2)
-	stranger, err := swarm.New(t.Context(), swarm.Config{Key: key(9), Protocol: "/dunlin/1/test", Handler: quiet{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stranger.Close()
-	if err := stranger.Connect(t.Context(), hosts[0].ID(), hosts[0].Addrs()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := stranger.Call(t.Context(), hosts[0].ID(), encodeVote(kindVote, &voteRequest{Term: 99})); err == nil {
-		t.Fatal("a stranger's call was answered")
-	}
+		w.agree(w.leader(-1), "one", 0, 1, 2)
+		stranger := host(9)
+		if err := stranger.Connect(t.Context(), hosts[0].ID(), hosts[0].Addrs()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stranger.Call(t.Context(), hosts[0].ID(), encodeVote(kindVote, &voteRequest{Term: 99})); err == nil {
+			t.Fatal("a stranger's call was answered")
+		}
+	})
 }
 
 type quiet struct{}

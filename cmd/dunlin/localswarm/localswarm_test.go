@@ -31,19 +31,30 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// ports draws so many free ones, no two of them beside each other.
+func ports(n int) (free []int) {
+	for len(free) < n {
+		port := machine.FreePorts()
+		if port != 0 && !slices.ContainsFunc(free, func(p int) bool { return max(p, port)-min(p, port) < 3 }) {
+			free = append(free, port)
+		}
+	}
+	return free
+}
+
 // TestCoordinatorStartsOnOtherPorts when another program took those that were free a moment ago, the network's or the page's.
 func TestCoordinatorStartsOnOtherPorts(t *testing.T) {
 	binary, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	stolen := machine.FreePorts()
+	free := ports(4)
+	stolen, a, b, c := free[0], free[1], free[2], free[3]
 	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(stolen))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	a, b, c := machine.FreePorts(), machine.FreePorts(), machine.FreePorts()
 	for _, drawn := range [][]int{{stolen, a, b, c}, {a, stolen, b, c}, {b, b, b + 1, c}} {
 		s := &Swarm{Dir: t.TempDir(), binary: binary}
 		if err := os.Mkdir(s.Path("logs"), 0o700); err != nil {
@@ -52,7 +63,14 @@ func TestCoordinatorStartsOnOtherPorts(t *testing.T) {
 		seat := &Seat{name: "coordinator", folder: s.Path("coordinator"), listen: "127.0.0.1:0"}
 		s.seats = append(s.seats, seat)
 		next := slices.Clone(drawn)
-		err := s.openSeat(context.Background(), seat, func() int { p := next[0]; next = next[1:]; return p })
+		err := s.openSeat(context.Background(), seat, func() int {
+			if len(next) == 0 { // another program was faster once more
+				return machine.FreePorts()
+			}
+			p := next[0]
+			next = next[1:]
+			return p
+		})
 		if err != nil {
 			t.Errorf("ports %v: %v", drawn, err)
 			continue
