@@ -143,9 +143,6 @@ func (c *Config) hostWithin(ctx context.Context, limits swarm.Limits, key ed2551
 	})
 }
 
-// logger makes the log of a command that runs for long.
-func (t *terminal) logger(c *Config) *slog.Logger { return c.logTo(t.err, slog.LevelInfo) }
-
 // logBeside makes the log of a command that shows progress: where a line is alive, only what is wrong breaks it.
 func (c *Config) logBeside(line *progress) *slog.Logger {
 	if line.live {
