@@ -104,29 +104,13 @@ func stored(text []byte) []byte {
 // The snapshot itself is left as it is.
 func finite(s *Snapshot) *Snapshot {
 	c := *s
-	c.Learning.Train, c.Learning.HeldOut = number(c.Learning.Train), number(c.Learning.HeldOut)
-	c.Learning.Unigram, c.Learning.Bigram = number(c.Learning.Unigram), number(c.Learning.Bigram)
+	numbers(&c.Learning.Train, &c.Learning.HeldOut, &c.Learning.Unigram, &c.Learning.Bigram)
+	numbers(&c.Speed.TokensPerSecond, &c.Speed.Own, &c.Speed.Step, &c.Speed.StepP95, &c.Speed.SecondsLeft)
+	numbers(&c.Cost.BitsPerParameter, &c.Cost.UploadBitsPerParameter, &c.Cost.BytesRatio, &c.Cost.BytesPerPeerDay)
 	c.Learning.Curve = keep(c.Learning.Curve, func(p Point) bool { return isFinite(p.Loss, p.At) })
 	c.Learning.HeldOuts = keep(c.Learning.HeldOuts, func(p Point) bool { return isFinite(p.Loss, p.At) })
-	c.Speed.TokensPerSecond, c.Speed.Own, c.Speed.SecondsLeft = number(c.Speed.TokensPerSecond), number(c.Speed.Own), number(c.Speed.SecondsLeft)
 	c.Speed.History = keep(c.Speed.History, func(r Rate) bool { return isFinite(r.At, r.Rate, r.Own) && isFinite(r.Classes...) })
-	c.Cost.BitsPerParameter, c.Cost.UploadBitsPerParameter = number(c.Cost.BitsPerParameter), number(c.Cost.UploadBitsPerParameter)
-	c.Cost.BytesRatio, c.Cost.BytesPerPeerDay = number(c.Cost.BytesRatio), number(c.Cost.BytesPerPeerDay)
 	c.Samples = keep(c.Samples, func(s Sample) bool { return isFinite(s.Loss) })
-	if c.Speed.Classes == nil {
-		c.Speed.Classes = []string{}
-	}
-	if c.Thanks.Ranks == nil {
-		c.Thanks.Ranks = []Giver{}
-	}
-	if c.Machine != nil {
-		m := *c.Machine
-		m.Estimate, m.Others = number(m.Estimate), orZero(m.Others)
-		c.Machine = &m
-	}
-	if c.Learning.Moves == nil {
-		c.Learning.Moves = []Move{}
-	}
 	c.Rounds = keep(c.Rounds, func(r Round) bool {
 		for _, at := range []*float64{r.Snapshot, r.Ready, r.Opened, r.Summed, r.Held, r.Closed, r.Merged} {
 			if at != nil && !isFinite(*at) {
@@ -135,11 +119,30 @@ func finite(s *Snapshot) *Snapshot {
 		}
 		return true
 	})
+	c.Speed.Classes, c.Thanks.Ranks, c.Learning.Moves = listed(c.Speed.Classes), listed(c.Thanks.Ranks), listed(c.Learning.Moves)
+	if c.Machine != nil {
+		m := *c.Machine
+		numbers(&m.Estimate)
+		zeros(&m.Others)
+		c.Machine = &m
+	}
 	c.Peers = slices.Clone(c.Peers)
 	for i := range c.Peers {
 		p := &c.Peers[i]
-		p.Loss, p.TokensPerSecond = orZero(p.Loss), orZero(p.TokensPerSecond)
-		p.Utilisation, p.SeenSeconds = orZero(p.Utilisation), orZero(p.SeenSeconds)
+		numbers(&p.Latency)
+		zeros(&p.Loss, &p.TokensPerSecond, &p.Utilisation, &p.SeenSeconds)
+	}
+	c.Cards = slices.Clone(c.Cards)
+	for i := range c.Cards {
+		zeros(&c.Cards[i].Utilisation, &c.Cards[i].Temperature, &c.Cards[i].Power, &c.Cards[i].PowerLimit)
+	}
+	c.Stages = slices.Clone(c.Stages)
+	for i := range c.Stages {
+		numbers(&c.Stages[i].Wait)
+	}
+	c.Transfers = slices.Clone(c.Transfers)
+	for i := range c.Transfers {
+		numbers(&c.Transfers[i].Rate, &c.Transfers[i].SecondsLeft)
 	}
 	return &c
 }
@@ -164,16 +167,28 @@ func keep[T any](rows []T, pass func(T) bool) []T {
 	return kept
 }
 
-func number(v *float64) *float64 {
-	if v != nil && isFinite(*v) {
-		return v
+// listed is rows, never nil, so that JSON has a list.
+func listed[T any](rows []T) []T {
+	if rows == nil {
+		return []T{}
 	}
-	return nil
+	return rows
 }
 
-func orZero(v float64) float64 {
-	if isFinite(v) {
-		return v
+// numbers makes unknown what is not a number.
+func numbers(figures ...**float64) {
+	for _, f := range figures {
+		if *f != nil && !isFinite(**f) {
+			*f = nil
+		}
 	}
-	return 0
+}
+
+// zeros makes 0 what is not a number.
+func zeros(figures ...*float64) {
+	for _, f := range figures {
+		if !isFinite(*f) {
+			*f = 0
+		}
+	}
 }
