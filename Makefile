@@ -17,7 +17,7 @@ REPEAT ?= 1
 DEMO_FLAGS = $(if $(DATA),--data "$(DATA)") $(if $(filter command,$(origin SECONDS)),--seconds $(SECONDS))
 
 .DEFAULT_GOAL := help
-.PHONY: run test build lint race golden generate mutate ptxas fuzz bench bench-convergence bench-link bench-pipeline bench-billion bench-coordinator bench-people bench-rebalance netns-test check-arm64 interop check-parity bench-peers cross clean help
+.PHONY: run test build lint race golden generate mutate ptxas fuzz bench bench-convergence bench-convergence-long bench-link bench-pipeline bench-billion bench-coordinator bench-people bench-rebalance netns-test check-arm64 interop check-parity bench-peers cross clean help
 
 run: build ## build, then train a small model with a swarm on this machine (DATA=path for your own text, SECONDS=n)
 	bin/dunlin demo $(DEMO_FLAGS)
@@ -112,6 +112,9 @@ STEPS ?= 2592
 bench-convergence: ## compare ways of training by held-out loss (ARMS='…;…' SEEDS=n STEPS=n); into out/convergence
 	cd tools/convergence && CGO_ENABLED=0 $(GO) run -mod=mod . -arms '$(ARMS)' -seeds $(SEEDS) -steps $(STEPS) -out $(CURDIR)/out/convergence $(CONVERGENCE_FLAGS)
 
+bench-convergence-long: ## the same with `micro`: 10 million tokens an arm, rounds of 30 steps, three fragments, two seeds; about two hours
+	$(MAKE) bench-convergence STEPS=4883 SEEDS=2 ARMS='data-parallel;diloco:h=30,fragments=3;default:h=30,fragments=3' CONVERGENCE_FLAGS='-preset micro -parallel 2'
+
 check-stages: build ## train in three stages and on one machine, same tokens: held-out losses (RECIPE, SEEDS="1 2 3", TOKENS=n, MODE=--synchronous); into out/stages
 	sh tools/stages-check.sh
 
@@ -126,4 +129,4 @@ clean: ## remove what the targets above leave behind
 	rm -rf bin out $(CACHE)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-23s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
