@@ -94,15 +94,11 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	if err := checkSeat(spec, self); err != nil {
 		return err
 	}
-	var judge compute.Device
-	if c.Measure {
-		device, err := cpu.New(cpu.Options{Threads: 1})
-		if err != nil {
-			return err
-		}
-		defer closing(&err, device.Close)
-		judge = device
+	judge, endJudge, err := c.judge()
+	if err != nil {
+		return err
 	}
+	defer closing(&err, endJudge)
 	var ledger entries
 	page, err := status.New(status.Config{Listen: c.Listen, Token: c.PageToken, Logger: log, Entry: ledger.read})
 	if err != nil {
@@ -132,19 +128,8 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 		Rebalance: seconds(c.Rebalance), Judge: judge, HeldOutWindows: c.Windows, Coordinators: whereabouts(others.known),
 		Agree: agree(spec, self, home.Run(run), func() *swarm.Host { return host }, log),
 		Publish: func(s *status.Snapshot) {
-			moved := d.moved(host.Addrs())
-			if moved {
-				log.Info("others reach this machine elsewhere now: hand out the newest invite, which dunlin coordinator invite shows", "addresses", host.Addrs())
-			}
-			d.refresh(others.news(host) || moved)
-			if token := d.shown.Load(); token != nil {
-				s.Invite = *token
-			}
 			inRun.Store(idsOf(s.Peers))
-			showWays(s, host)
-			if d.discreet.Load() {
-				s.Run.ID = wire.Hash{}
-			}
+			d.complete(s, host, others, log)
 			told.show(s)
 			page.Publish(s)
 		},
@@ -168,17 +153,51 @@ func (t *terminal) coordinator(ctx context.Context, c *Config, args []string) (e
 	d.token = invite.Token{Run: run, Name: spec.Name, Coordinator: self, Addrs: first(addrs, invite.MaxAddrs), Relay: c.Relay}
 	d.others = others.list
 	d.show()
-	if err := t.where(c, run, d.current(), page.URL(), seats); err != nil {
+	return t.lead(ctx, c, d, p, host, seats, log)
+}
+
+// judge opens the device that measures held-out losses, nil where nobody is to measure them; end closes it.
+func (c *Config) judge() (_ compute.Device, end func() error, err error) {
+	if !c.Measure {
+		return nil, func() error { return nil }, nil
+	}
+	device, err := cpu.New(cpu.Options{Threads: 1})
+	if err != nil {
+		return nil, nil, err
+	}
+	return device, device.Close, nil
+}
+
+// complete adds to a snapshot what the peer does not know: the newest invite, for others may reach this machine or its neighbours
+// elsewhere by now, and the ways to all.
+func (d *desk) complete(s *status.Snapshot, host *swarm.Host, others *neighbours, log *slog.Logger) {
+	moved := d.moved(host.Addrs())
+	if moved {
+		log.Info("others reach this machine elsewhere now: hand out the newest invite, which dunlin coordinator invite shows", "addresses", host.Addrs())
+	}
+	d.refresh(others.news(host) || moved)
+	if token := d.shown.Load(); token != nil {
+		s.Invite = *token
+	}
+	showWays(s, host)
+	if d.discreet.Load() {
+		s.Run.ID = wire.Hash{}
+	}
+}
+
+// lead says where the run is joined, and coordinates it, taking orders, until it or the context ends.
+func (t *terminal) lead(ctx context.Context, c *Config, d *desk, p *peer.Peer, host *swarm.Host, seats []string, log *slog.Logger) error {
+	if err := t.where(c, d.run, d.current(), d.page, seats); err != nil {
 		return err
 	}
-	if !c.Loopback && onlyNear(addrs) {
+	if !c.Loopback && onlyNear(host.Addrs()) {
 		log.Info("the invite leads here from this network only, unless a router opens a port when it is asked, which takes some seconds; if one forwards ports by hand, say with --address where that is")
 	}
 	ctx, cancel := c.controlled(ctx, os.Stdin, func(order string) { organise(p, log, order) })
 	var orders sync.WaitGroup
 	defer orders.Wait()
 	defer cancel()
-	orders.Go(func() { takeOrders(ctx, home, log, d.obey) })
+	orders.Go(func() { takeOrders(ctx, d.folder, log, d.obey) })
 	return p.Run(ctx, transport{host})
 }
 

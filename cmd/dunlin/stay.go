@@ -156,26 +156,9 @@ func (s *stay) once(ctx context.Context, c *Config, stage int, events chan<- any
 		Version: release, Secret: s.token.Secret, Seed: c.Seed, Logger: s.log, Publish: show, Coordinators: whereabouts(s.token.Coordinators()), Duty: training.Duty(c.Duty), Stage: stage, Momentum: room, Cards: cards, Limits: c.Cards,
 		NewEngine: func(spec *wire.RunSpec, tokens []byte, joiner bool) (engine.Engine, error) {
 			if spec.Staged() {
-				d := devices[0].on
-				return c.build(say, func(limit int64) (training.Plan, error) { return c.fitStage(spec, stage, d, limit) }, func(room model.Room) (engine.Engine, error) {
-					return engine.NewStage(spec, stage, d, joiner, s.folder.Moments(s.token.Run), room)
-				})
+				return s.stageEngine(c, devices[0].on, spec, stage, joiner, say)
 			}
-			var engines []engine.Engine
-			for i, d := range devices {
-				made, err := s.engine(c, d, spec, tokens, joiner, i, say)
-				if err != nil {
-					for _, e := range engines {
-						err = errors.Join(err, e.Close())
-					}
-					return nil, err
-				}
-				engines = append(engines, made)
-			}
-			if len(engines) == 1 {
-				return engines[0], nil
-			}
-			return engine.NewTeam(engines...), nil
+			return s.engines(c, devices, spec, tokens, joiner, say)
 		},
 	})
 	if err != nil {
@@ -230,6 +213,32 @@ func (s *stay) fetchStage(ctx context.Context, c *Config, say func(any)) (_ int,
 		line.say("it serves      "+recipe.DescribeStage(s.spec, stage), "serves", slog.Int("stage", stage), slog.String("reason", offer.Reason))
 	})
 	return stage, s.folder.SaveStage(s.token.Run, stage)
+}
+
+// stageEngine makes the inner steps of a stage.
+func (s *stay) stageEngine(c *Config, on compute.Device, spec *wire.RunSpec, stage int, joiner bool, say func(any)) (engine.Engine, error) {
+	return c.build(say, func(limit int64) (training.Plan, error) { return c.fitStage(spec, stage, on, limit) }, func(room model.Room) (engine.Engine, error) {
+		return engine.NewStage(spec, stage, on, joiner, s.folder.Moments(s.token.Run), room)
+	})
+}
+
+// engines makes inner steps on all devices, several of them as one.
+func (s *stay) engines(c *Config, devices []*device, spec *wire.RunSpec, tokens []byte, joiner bool, say func(any)) (engine.Engine, error) {
+	var engines []engine.Engine
+	for i, d := range devices {
+		made, err := s.engine(c, d, spec, tokens, joiner, i, say)
+		if err != nil {
+			for _, e := range engines {
+				err = errors.Join(err, e.Close())
+			}
+			return nil, err
+		}
+		engines = append(engines, made)
+	}
+	if len(engines) == 1 {
+		return engines[0], nil
+	}
+	return engine.NewTeam(engines...), nil
 }
 
 // engine makes inner steps on one device. number keeps the moments of several apart.
