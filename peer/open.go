@@ -126,6 +126,7 @@ func (p *Peer) newCore() (*core.Core, error) {
 	return core.New(cfg)
 }
 
+// openLedger opens the ledger, which a coordinator signs, and reads what settings are in force.
 func (p *Peer) openLedger(rules ledger.Rules) error {
 	var key ed25519.PrivateKey
 	if slices.Contains(p.spec.Coordinators, p.self) {
