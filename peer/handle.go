@@ -52,10 +52,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	case worker.Failed:
 		p.failure = fmt.Errorf("training stopped: %w", ev.Err)
 	case worker.DeviceLost:
-		p.restarts++
-		p.log.Error("the device is lost; opening it again", "err", ev.Err)
-		p.note("the device is lost: " + ev.Err.Error())
-		p.next(core.DeviceLost{Reason: ev.Err.Error()})
+		p.deviceLost(ev.Err)
 	case worker.DeviceBack:
 		p.log.Info("the device is back", "device", ev.Name)
 		p.note("the device is back: " + ev.Name)
@@ -71,14 +68,7 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 		p.hashed = ev.Heads
 		p.next(core.StateHashed(ev))
 	case keeper.Saved:
-		err := p.retention.Keep(p.store, ev.At, ev.Head)
-		if err == nil {
-			err = p.thanks.Save()
-		}
-		if err != nil {
-			p.diskFailed(err)
-		}
-		p.store.Unpin(folder.PinSaving(ev.At))
+		p.saved(ev)
 	case keeper.WeightsGiven:
 		p.begin(ev)
 	case worker.Begun:
@@ -113,6 +103,26 @@ func (p *Peer) handle(ctx context.Context, ev any) {
 	default:
 		p.note(fmt.Sprintf("report %T has no handler", ev))
 	}
+}
+
+// deviceLost counts the loss of what trains here, which is opened again.
+func (p *Peer) deviceLost(err error) {
+	p.restarts++
+	p.log.Error("the device is lost; opening it again", "err", err)
+	p.note("the device is lost: " + err.Error())
+	p.next(core.DeviceLost{Reason: err.Error()})
+}
+
+// saved has the newest state and the gifts kept with it, and older ones go.
+func (p *Peer) saved(s keeper.Saved) {
+	err := p.retention.Keep(p.store, s.At, s.Head)
+	if err == nil {
+		err = p.thanks.Save()
+	}
+	if err != nil {
+		p.diskFailed(err)
+	}
+	p.store.Unpin(folder.PinSaving(s.At))
 }
 
 // askStage passes a peer's question on, if this is the coordinator that knows who was
