@@ -39,10 +39,8 @@ func TestDemoOfStagesSurvivesChaos(t *testing.T) {
 func TestDemoOfOnePeerAStage(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "demo")
-	o := command(t, patience, binary(t, ""), nil, append([]string{
-		"demo", "--preset", threeBlocks(t), "--workers", "3", "--stages", "3", "--activations", "fp32", "--recipe", "diloco",
-		"--worker-batch", "2", "--micro-batch", "2", "--subspace", "16", "--data", corpusFile(t), "--out", dir, "--json",
-	}, budget(120_000)...)...)
+	o := learningDemo(t, 120_000, "--preset", threeBlocks(t), "--workers", "3", "--stages", "3", "--activations", "fp32", "--recipe", "diloco",
+		"--worker-batch", "2", "--micro-batch", "2", "--subspace", "16", "--data", corpusFile(t), "--out", dir, "--json")
 	if o.code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
 	}
