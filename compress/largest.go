@@ -57,7 +57,7 @@ func largest(p path, list *positions, src []float32, k int) (int, bool) {
 	}
 	n := 0
 	for i, x := range src {
-		list[n] = uint16(i)
+		list[n&(BlockValues-1)] = uint16(i) // n is below it anyway, which the compiler cannot know
 		n += int((limit - 1 - magnitude(x)) >> 31)
 	}
 	if n > k {
@@ -68,7 +68,7 @@ func largest(p path, list *positions, src []float32, k int) (int, bool) {
 
 // limit returns a magnitude, at least 1, that k values of src reach, or more if some are
 // equal, or fewer if the others are 0; false when a value is not finite. Where counting
-// is fast it halves the range in which the limit must lie.
+// is fast it narrows the range in which the limit must lie, as if the values in it were evenly spread, and by half at times.
 func (p path) limit(src []float32, k int) (uint32, bool) {
 	if p == portable {
 		kth, ok := kthMagnitude(src, k)
@@ -78,21 +78,27 @@ func (p path) limit(src []float32, k int) (uint32, bool) {
 	if high > infinity {
 		return 0, false
 	}
+	above := 0                                                // values from high on
 	for step := uint32(1 << 23); high-low > step; step *= 2 { // an octave below the largest, then two, then four
 		probe := high - step
-		if p.countAtLeast(src, probe) >= k {
+		n := p.countAtLeast(src, probe)
+		if n >= k {
 			low = probe
 			break
 		}
-		high = probe
+		high, above = probe, n
 	}
-	for count := p.countAtLeast(src, low); count > k && high-low > 1; {
-		middle := low + (high-low)/2
-		switch n := p.countAtLeast(src, middle); {
-		case n < k:
-			high = middle
-		default:
-			low, count = middle, n
+	count := p.countAtLeast(src, low)
+	for round := 1; count > k && high-low > 1; round++ {
+		probe := low + (high-low)/2
+		if round%4 > 0 {
+			share := (float64(count-k) - 0.5) / float64(count-above)
+			probe = low + 1 + uint32(share*float64(high-low-1))
+		}
+		if n := p.countAtLeast(src, probe); n < k {
+			high, above = probe, n
+		} else {
+			low, count = probe, n
 		}
 	}
 	return low, true

@@ -29,7 +29,8 @@ type Sparse struct {
 	levels int // magnitudes a block, 1 or 2
 	dct    bool
 	code   golomb
-	trits  *trits // codes the block in place of code, when not nil
+	pairs  *gapPairs // reads code faster, with one magnitude
+	trits  *trits    // codes the block in place of code, when not nil
 }
 
 // NewTernary returns the codec "ternary-P", which keeps a share in hundredths of a percent
@@ -52,8 +53,11 @@ func newSparse(share, levels int, dct bool) (Sparse, error) {
 		return Sparse{}, err
 	}
 	c := Sparse{share: share, levels: levels, dct: dct, code: golombFor(share)}
-	if levels == 1 && share >= denseShare {
+	switch {
+	case levels == 1 && share >= denseShare:
 		c.trits = newTrits(share)
+	case levels == 1:
+		c.pairs = newGapPairs(c.code)
 	}
 	return c, nil
 }
@@ -179,14 +183,14 @@ func (c Sparse) encodeBlock(p path, w *bitWriter, src []float32) bool {
 	if n != k {
 		w.put(uint64(n), 12)
 	}
+	if c.levels == 1 {
+		c.code.putSigned(w, src, kept)
+		return true
+	}
 	next := 0
 	for _, at := range kept {
 		x := math.Float32bits(src[at])
-		tail := uint64(x >> 31)
-		if c.levels == 2 {
-			tail |= uint64((limit-x&^(1<<31))>>31) << 1
-		}
-		c.code.put(w, int(at)-next, tail, uint(c.levels))
+		c.code.put(w, int(at)-next, uint64(x>>31)|uint64((limit-x&^(1<<31))>>31)<<1, 2)
 		next = int(at) + 1
 	}
 	return true
@@ -314,8 +318,10 @@ func (c Sparse) decodeBlock(r *bitReader, dst []float32) error {
 		return fmt.Errorf("%w: magnitudes %#04x, %#04x for %d values are not canonical", ErrFrame, head, large, n)
 	}
 	values := [4]float32{scaleValue(small), -scaleValue(small), scaleValue(large), -scaleValue(large)}
-	at := 0
-	for range n {
+	for at := 0; n > 0; n-- {
+		if c.pairs != nil {
+			n, at = c.pairs.take(r, dst, values[0], n, at)
+		}
 		gap, tail := c.code.take(r, uint(c.levels))
 		if at += gap; at >= len(dst) {
 			return fmt.Errorf("%w: a value behind the end of its block", ErrFrame)

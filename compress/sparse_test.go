@@ -47,6 +47,46 @@ func TestGolombGaps(t *testing.T) {
 	}
 }
 
+// TestGapPairs reads frames, and random bits behind a magnitude, by pairs of gaps and gap by gap: values, error and what is left
+// of the bits are the same.
+func TestGapPairs(t *testing.T) {
+	const seed = 23
+	rng := rand.New(rand.NewPCG(seed, 0))
+	src, got, want := make([]float32, BlockValues), make([]float32, BlockValues), make([]float32, BlockValues)
+	for _, share := range []int{MinShare, 156, 1000, 2000, denseShare - 1} {
+		pairwise := mustSparse(NewTernary(share))
+		alone := pairwise
+		alone.pairs = nil
+		for trial := range 200 {
+			n := 1 + rng.IntN(BlockValues)
+			in := make([]byte, 2+rng.IntN(1<<(1+trial%12)))
+			if trial%2 == 0 {
+				for i := range src[:n] {
+					src[i] = float32(rng.NormFloat64())
+				}
+				frame, err := pairwise.Encode(nil, src[:n])
+				if err != nil {
+					t.Fatal(err)
+				}
+				in = frame[headerBytes:]
+			} else {
+				for i := range in {
+					in[i] = byte(rng.Uint32())
+				}
+				in[0], in[1] = 1, byte(rng.IntN(2)<<7)
+			}
+			a, b := bitReader{in: in}, bitReader{in: in}
+			gotErr, wantErr := pairwise.decodeBlock(&a, got[:n]), alone.decodeBlock(&b, want[:n])
+			if (gotErr == nil) != (wantErr == nil) {
+				t.Fatalf("seed %d, share %d, trial %d: error %v, gap by gap %v", seed, share, trial, gotErr, wantErr)
+			}
+			if gotErr == nil && (!slices.Equal(got[:n], want[:n]) || 8*a.at-int(a.held) != 8*b.at-int(b.held)) {
+				t.Fatalf("seed %d, share %d, trial %d: other values than gap by gap, or other bits read", seed, share, trial)
+			}
+		}
+	}
+}
+
 // TestLargest compares with a sort.
 func TestLargest(t *testing.T) {
 	const seed = 21

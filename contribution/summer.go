@@ -98,32 +98,44 @@ func (s *Summer) sumOnto(onto []float32, values int, shares []Share) (Sum, error
 	}
 	s.share = sized(s.share, values)
 	s.mean = sized(s.mean, values)
-	clear(s.mean)
-	copy(s.mean, onto)
 	out := Sum{Included: make([]bool, len(shares)), Faults: make([]error, len(shares))}
+	refuse := func(i int, err error) {
+		out.Included[i], out.Faults[i] = false, fmt.Errorf("share of rank %d: %w", i, err)
+	}
 	for i := range shares {
 		if shares[i].Frame == nil {
 			continue
 		}
-		if err := s.check(&shares[i]); err != nil {
-			out.Faults[i] = fmt.Errorf("share of rank %d: %w", i, err)
-			continue
-		}
 		out.Included[i] = true
-		out.Weight += shares[i].Weight
-	}
-	if out.Weight == 0 {
-		return out, ErrEmpty
-	}
-	for i := range shares {
-		if !out.Included[i] {
-			continue
+		if err := shares[i].validate(); err != nil {
+			refuse(i, err)
 		}
-		if err := s.contribution.Decode(s.share, shares[i].Frame); err != nil {
-			return out, fmt.Errorf("share of rank %d changed while it was summed: %w", i, err)
+	}
+	// Every factor holds the weights of all that are sound, which decoding tells: mostly all are, so that one decoding does.
+	for sound := false; !sound; {
+		out.Weight = 0
+		for i := range shares {
+			if out.Included[i] {
+				out.Weight += shares[i].Weight
+			}
 		}
-		factor := float32(float64(shares[i].Weight) * float64(shares[i].Clip) / float64(out.Weight))
-		addScaled(s.mean, s.share, factor)
+		if out.Weight == 0 {
+			return out, ErrEmpty
+		}
+		clear(s.mean[copy(s.mean, onto):])
+		sound = true
+		for i := range shares {
+			if !out.Included[i] {
+				continue
+			}
+			if err := s.open(&shares[i]); err != nil {
+				refuse(i, err)
+				sound = false
+			}
+			if sound {
+				addScaled(s.mean, s.share, float32(float64(shares[i].Weight)*float64(shares[i].Clip)/float64(out.Weight)))
+			}
+		}
 	}
 	frame, err := s.result.Encode(make([]byte, 0, s.result.EncodedSlabBytes(values)), s.mean)
 	if err != nil {
@@ -133,21 +145,26 @@ func (s *Summer) sumOnto(onto []float32, values int, shares []Share) (Sum, error
 	return out, nil
 }
 
-// check decodes a share and holds it to what its member stated.
-func (s *Summer) check(share *Share) error {
-	if share.Weight < 1 || share.Weight > MaxWeight {
-		return fmt.Errorf("weight %d: allowed are 1 to %d", share.Weight, uint64(MaxWeight))
+// validate holds what a share's sender stated to its bounds.
+func (s *Share) validate() error {
+	if s.Weight < 1 || s.Weight > MaxWeight {
+		return fmt.Errorf("weight %d: allowed are 1 to %d", s.Weight, uint64(MaxWeight))
 	}
-	if !(share.Clip > 0 && share.Clip <= 1) {
-		return fmt.Errorf("clip factor %g: allowed are values above 0 to 1", share.Clip)
+	if !(s.Clip > 0 && s.Clip <= 1) {
+		return fmt.Errorf("clip factor %g: allowed are values above 0 to 1", s.Clip)
 	}
+	if !(s.Norm >= 0 && s.Norm <= MaxNorm) {
+		return fmt.Errorf("%w: stated as %g", ErrNorm, s.Norm)
+	}
+	return nil
+}
+
+// open decodes a share and holds it to the norm that its member stated.
+func (s *Summer) open(share *Share) error {
 	if err := s.contribution.Decode(s.share, share.Frame); err != nil {
 		return err
 	}
 	stated := float64(share.Norm)
-	if !(stated >= 0 && stated <= MaxNorm) {
-		return fmt.Errorf("%w: stated as %g", ErrNorm, stated)
-	}
 	if norm := math.Sqrt(sumSquares(s.share)); !(norm <= stated*(1+normSlack)) {
 		return fmt.Errorf("%w: %g in this slab, stated as %g for all", ErrNorm, norm, stated)
 	}

@@ -171,7 +171,7 @@ func (t *Tracker) Previews() bool { return t.cfg.Merge == optimizer.Eager }
 
 // Encode turns the snapshot into the contribution of its base version. A second call
 // gives the same contribution: whatever attempts follow, it is encoded once. When a
-// value is not finite the snapshot is dropped and ErrNotFinite returned.
+// value is not finite the snapshot and the error feedback are dropped and ErrNotFinite returned.
 func (t *Tracker) Encode() (*Contribution, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -184,13 +184,14 @@ func (t *Tracker) Encode() (*Contribution, error) {
 	c, err := t.encode()
 	if err != nil {
 		t.taken = false
+		clear(t.feedback)
 		return nil, fmt.Errorf("encode at version %d: %w", t.version, err)
 	}
-	t.fold()
 	t.pending = c
 	return c, nil
 }
 
+// encode folds the snapshot slab by slab, while that is in the cache.
 func (t *Tracker) encode() (*Contribution, error) {
 	l := t.cfg.Layout
 	size := 0
@@ -204,10 +205,10 @@ func (t *Tracker) encode() (*Contribution, error) {
 	for i := range l.Slabs() {
 		from, to := l.SlabValues(i)
 		slab := t.slab[:to-from]
-		withFeedback(slab, t.feedback[from:to], t.anchor[from:to], t.snapshot[from:to], t.cfg.Decay)
+		a := t.fold(slab, from, to)
 		at := len(bytes)
 		var err error
-		if bytes, err = t.cfg.Codec.Encode(bytes, slab); err != nil {
+		if bytes, err = t.cfg.Codec.Encode(bytes, a); err != nil {
 			return nil, fmt.Errorf("slab %d: %w: %w", i, ErrNotFinite, err)
 		}
 		c.Frames[i] = bytes[at:len(bytes):len(bytes)]
@@ -226,21 +227,20 @@ func (t *Tracker) encode() (*Contribution, error) {
 	return c, nil
 }
 
-// fold moves the movement up to the snapshot into the error feedback: e becomes
-// a = βe + Δ. From here on the live drift counts from the snapshot.
-func (t *Tracker) fold() {
+// fold moves the movement of some values up to the snapshot into the error feedback, e becomes
+// a = βe + Δ, and returns a: from here on the live drift counts from the snapshot. With Lerp it
+// stays in the live parameters, and a is written to scratch.
+func (t *Tracker) fold(scratch []float32, from, to int) []float32 {
+	a := t.feedback[from:to]
 	if t.cfg.Merge == optimizer.Lerp {
-		return // it stays in the live parameters
+		a = scratch
 	}
-	withFeedback(t.feedback, t.feedback, t.anchor, t.snapshot, t.cfg.Decay)
-}
-
-// withFeedback sets dst to βe + (anchor − snapshot); dst may be e.
-func withFeedback(dst, e, anchor, snapshot []float32, decay float32) {
-	e, anchor, snapshot = e[:len(dst)], anchor[:len(dst)], snapshot[:len(dst)]
-	for i := range dst {
-		dst[i] = float32(decay*e[i]) + (anchor[i] - snapshot[i])
+	decay, e, anchor, snapshot := t.cfg.Decay, t.feedback[from:to], t.anchor[from:to], t.snapshot[from:to]
+	e, anchor, snapshot = e[:len(a)], anchor[:len(a)], snapshot[:len(a)]
+	for i := range a {
+		a[i] = float32(decay*e[i]) + (anchor[i] - snapshot[i])
 	}
+	return a
 }
 
 // Commit is what a worker needs to know of the newest version of a fragment.
@@ -308,8 +308,8 @@ func (t *Tracker) Merge(live [][]float32, c Commit) (Outcome, error) {
 
 // settle decides the contribution and counts the slabs that were taken.
 func (t *Tracker) settle(included func(int) bool) (int, error) {
-	if t.pending == nil {
-		t.fold() // taken but never encoded: all of it is a miss
+	if t.pending == nil && t.cfg.Merge != optimizer.Lerp { // taken but never encoded: all of it is a miss
+		t.fold(nil, 0, len(t.feedback))
 	}
 	taken := 0
 	for i := range t.cfg.Layout.Slabs() {
