@@ -49,26 +49,26 @@ func isMicro(k wire.StageKey) func(passage) bool {
 	return func(p passage) bool { return p.id == idOf(k) }
 }
 
-// sendAway refuses forward calls that wait for the inner step before their trainers lose
-// patience: another peer may be further.
+// sendAway refuses forward calls that wait for the inner step, or behind backward passes,
+// before their trainers lose patience: another peer may be further.
 func (s *Server) sendAway() {
-	if !s.full() {
+	if s.cfg.Mode != LocalSteps {
 		return
 	}
 	for _, j := range slices.Clone(s.queue) {
 		if !j.call.Backward && !s.now.Before(s.patience(j)) {
 			s.queue = slices.DeleteFunc(s.queue, func(q *job) bool { return q == j })
-			s.refuse(j.from, j.call.Key, wire.StageBusy, "its inner step has all that it takes")
+			s.refuse(j.from, j.call.Key, wire.StageBusy, "it has other calls, or an inner step, before it")
 		}
 	}
 }
 
-// patience returns until when a forward call waits for the inner step.
-func (s *Server) patience(j *job) time.Time { return j.arrived.Add(s.cfg.Limits.CallMin / 2) }
+// patience returns until when a forward call waits.
+func (s *Server) patience(j *job) time.Time { return j.arrived.Add(s.cfg.Limits.Queue) }
 
-// reopens returns when a wait for the inner step ends without news; zero: nothing waits.
+// reopens returns when a forward call's wait ends without news; zero: nothing waits.
 func (s *Server) reopens() (next time.Time) {
-	if !s.full() {
+	if s.cfg.Mode != LocalSteps {
 		return next
 	}
 	for _, j := range s.queue {
@@ -76,7 +76,7 @@ func (s *Server) reopens() (next time.Time) {
 			next = earlier(next, s.patience(j))
 		}
 	}
-	if !next.IsZero() && len(s.abreast.passed) > 0 {
+	if !next.IsZero() && s.full() && len(s.abreast.passed) > 0 {
 		next = earlier(next, s.abreast.passed[0].until)
 	}
 	return next

@@ -46,6 +46,10 @@ type (
 		Link  Link
 	}
 
+	// Alive says that the connection to a peer is up: one that is banned gets in again
+	// when its ban is over.
+	Alive struct{ Peer wire.PeerID }
+
 	// Drawn says that the windows of a micro-batch are here.
 	Drawn struct{ Micro uint64 }
 
@@ -115,6 +119,7 @@ func (Tick) event()          {}
 func (From) event()          {}
 func (PeerDown) event()      {}
 func (Announced) event()     {}
+func (Alive) event()         {}
 func (Drawn) event()         {}
 func (NotDrawn) event()      {}
 func (Failed) event()        {}
@@ -135,6 +140,7 @@ func (e PeerDown) String() string { return fmt.Sprintf("down %s", e.Peer.Short()
 func (e Announced) String() string {
 	return fmt.Sprintf("%s is %s in stage %d (%d)", e.Peer.Short(), e.State, e.Stage, e.Seq)
 }
+func (e Alive) String() string    { return fmt.Sprintf("%s is alive", e.Peer.Short()) }
 func (e Drawn) String() string    { return fmt.Sprintf("drawn m%d", e.Micro) }
 func (e NotDrawn) String() string { return fmt.Sprintf("not drawn m%d: %s", e.Micro, e.Reason) }
 func (e Failed) String() string   { return fmt.Sprintf("failed %v: %s", e.Key, e.Reason) }

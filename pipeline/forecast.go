@@ -18,11 +18,13 @@ type Outlook struct {
 	InFlight int           // micro-batches that all trainers have under way together
 	Trainers []Link        // of each trainer; none: links of the peers alone count
 	Accept   time.Duration // between an answer and the word that it counts, beyond the round trip
+	Batch    int           // micro-batches of a peer's inner step; 0: what inner steps cost is left out
 }
 
 // Worker is one peer of a stage.
 type Worker struct {
 	Forward time.Duration // its forward pass of one micro-batch
+	Step    time.Duration // its optimizer's part of an inner step
 	Link    Link
 }
 
@@ -36,6 +38,15 @@ type Forecast struct {
 	Use      []float64 // by stage: share of its time that it computes
 	Up, Down float64   // bytes of one micro-batch that its trainer sends and receives
 	Compute  float64   // micro-batches a second if links took no time
+	Steps    float64   // share that inner steps cost: optimizers, and passes that wait for a step
+}
+
+// gradient returns the bytes of a boundary's gradient.
+func (o Outlook) gradient() float64 {
+	if o.Gradient == 0 {
+		return o.Bytes
+	}
+	return o.Gradient
 }
 
 // passes returns a stage's calls on one micro-batch in forward passes of
@@ -43,10 +54,7 @@ type Forecast struct {
 // sent tokens, which are small.
 func (o Outlook) passes(stage int) (compute, receives, sends float64) {
 	first, last := stage == 0, stage == len(o.Stages)-1
-	gradient := o.Gradient
-	if gradient == 0 {
-		gradient = o.Bytes
-	}
+	gradient := o.gradient()
 	compute = stagePasses(last)
 	if !last {
 		sends += o.Bytes
@@ -65,14 +73,14 @@ func (o Outlook) passes(stage int) (compute, receives, sends float64) {
 // Forecast returns the throughput that bounds allow: of each stage the sum of
 // what its peers compute or their links carry, of trainers their links, and by
 // Little's law the micro-batches under way over the time that one takes. What
-// bounds least gives is an upper limit: queues that run empty by chance cost
-// some of it.
+// bounds least gives is an upper limit, of which inner steps cost some (lane.go).
 func (o Outlook) Forecast() (Forecast, error) {
 	if err := o.validate(); err != nil {
 		return Forecast{}, err
 	}
 	f := Forecast{Micros: math.Inf(1), Compute: math.Inf(1), Stage: -1}
 	var latency float64
+	slowest := 0
 	capacity := make([]float64, len(o.Stages))
 	for s, peers := range o.Stages {
 		compute, receives, sends := o.passes(s)
@@ -104,9 +112,11 @@ func (o Outlook) Forecast() (Forecast, error) {
 		if linked < pure*0.999 {
 			bound = "links of its peers"
 		}
-		f.Compute = min(f.Compute, pure)
+		if pure < f.Compute {
+			f.Compute, slowest = pure, s
+		}
 		if linked < f.Micros {
-			f.Micros, f.Stage, f.Bound = linked, s, fmt.Sprintf("stage %d: %s", s, bound)
+			f.Micros, f.Stage, f.Bound = linked, s, fmt.Sprintf("stage %d: %s", s+1, bound)
 		}
 	}
 	trainers := 0.0
@@ -123,6 +133,12 @@ func (o Outlook) Forecast() (Forecast, error) {
 	if under := float64(o.InFlight) / (latency + o.Accept.Seconds()); under < f.Micros {
 		f.Micros, f.Stage, f.Bound = under, -1, "micro-batches under way"
 	}
+	if o.Batch > 0 {
+		without := f.Micros
+		lanes := len(o.Stages[slowest])
+		f.Micros = min(f.Micros, float64(lanes)*o.lane(lanes).rate())
+		f.Steps = 1 - f.Micros/without
+	}
 	f.Latency = time.Duration(min(latency, 1e9) * float64(time.Second))
 	f.Tokens = f.Micros * float64(o.Tokens)
 	for _, c := range capacity {
@@ -134,7 +150,7 @@ func (o Outlook) Forecast() (Forecast, error) {
 // Enough returns the least number of micro-batches under way that leaves
 // another bound than their number.
 func (o Outlook) Enough() (int, error) {
-	o.InFlight = 1 << 30
+	o.InFlight, o.Batch = 1<<30, 0
 	f, err := o.Forecast()
 	if err != nil {
 		return 0, err
@@ -146,17 +162,17 @@ func (o Outlook) validate() error {
 	if len(o.Stages) < 1 || len(o.Stages) > wire.MaxStages || o.InFlight < 1 || o.Tokens < 1 {
 		return fmt.Errorf("forecast: %d stages, %d micro-batches under way of %d tokens; at least one each", len(o.Stages), o.InFlight, o.Tokens)
 	}
-	if !(o.Bytes >= 0 && o.Gradient >= 0) || math.IsInf(o.Bytes+o.Gradient, 0) || o.Accept < 0 {
-		return errors.New("forecast: bytes of activations and waits must be positive numbers")
+	if !(o.Bytes >= 0 && o.Gradient >= 0) || math.IsInf(o.Bytes+o.Gradient, 0) || o.Accept < 0 || o.Batch < 0 || o.Batch > wire.MaxMicroBatches {
+		return errors.New("forecast: bytes of activations, waits and inner steps must be positive numbers, and within bounds")
 	}
 	links := append([]Link(nil), o.Trainers...)
 	for s, peers := range o.Stages {
 		if len(peers) == 0 {
-			return fmt.Errorf("forecast: stage %d has no peers: take fewer stages or more peers", s)
+			return fmt.Errorf("forecast: stage %d has no peers: take fewer stages or more peers", s+1)
 		}
 		for _, p := range peers {
-			if p.Forward <= 0 {
-				return fmt.Errorf("forecast: a peer of stage %d takes %v for a forward pass", s, p.Forward)
+			if p.Forward <= 0 || p.Step < 0 {
+				return fmt.Errorf("forecast: a peer of stage %d takes %v for a forward pass, %v for an inner step", s+1, p.Forward, p.Step)
 			}
 			links = append(links, p.Link)
 		}

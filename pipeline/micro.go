@@ -172,8 +172,9 @@ func (t *Trainer) answered(m *micro, p *part, msg *wire.StageAnswer) {
 	}
 }
 
-// maxStep is above all steps that a server is believed to have made.
-const maxStep = 1 << 48
+// MaxStep is above all steps that a server or trainer is believed to be at: to follow one
+// without bound would be to follow nobody else any more.
+const MaxStep = 1 << 48
 
 // refused asks somebody else, or later. Only a peer that cannot compute is at fault.
 func (t *Trainer) refused(m *micro, p *part, msg *wire.StageRefusal) {
@@ -198,7 +199,7 @@ func (t *Trainer) refused(m *micro, p *part, msg *wire.StageRefusal) {
 	case msg.Code == wire.StageMoving:
 		w.refused(s, t.now)
 		s.state, p.state = Leaving, partIdle
-	case msg.Code == wire.StageStale && t.cfg.Mode == Synchronous && msg.Version > t.step.number && msg.Version < maxStep:
+	case msg.Code == wire.StageStale && t.cfg.Mode == Synchronous && msg.Version > t.step.number && msg.Version < MaxStep:
 		w.refused(s, t.now)
 		p.state = partIdle
 		t.drop("the step was made before", msg.Version)
@@ -295,9 +296,15 @@ func (t *Trainer) inOrder(i, stage int) bool {
 	})
 }
 
+// accept sends a StageAccept. What it is about is added up when the peer has nothing else
+// to do or no more room, so that a slow one is given up no sooner than a call to it.
 func (t *Trainer) accept(m *micro, p *part, stage int) {
 	p.accepts++
-	p.deadline = t.now.Add(t.cfg.Limits.Accept << (p.accepts - 1))
+	patience := t.cfg.Limits.Accept << (p.accepts - 1)
+	if s := t.stages[stage].find(p.holder); s != nil && p.accepts == maxAccepts {
+		patience = max(patience, t.stages[stage].patience(s, true))
+	}
+	p.deadline = t.now.Add(patience)
 	t.send(p.holder, &wire.StageAccept{Key: t.key(m, stage)})
 }
 

@@ -39,7 +39,8 @@ const backwardCost = 2.5
 // Limits are how long things may take.
 type Limits struct {
 	Call     time.Duration // the longest forward call; a backward call takes 2.5 times as long
-	CallMin  time.Duration // a call's deadline is never sooner, however fast the peer was
+	CallMin  time.Duration // a call's deadline is never sooner, however fast the peer was: an inner step may be before it
+	Queue    time.Duration // a forward call waits in a queue until it is sent to another peer, with local steps
 	Accept   time.Duration // until an unanswered StageAccept or StageApply is sent again, three times in all
 	Close    time.Duration // for the members of a stage to add up
 	Held     time.Duration // a server keeps an answered backward call that nobody accepts
@@ -54,19 +55,19 @@ type Limits struct {
 // Petals' bans (reference implementations).
 func DefaultLimits() Limits {
 	return Limits{
-		Call: 30 * time.Second, CallMin: 2 * time.Second, Accept: 2 * time.Second, Close: 2 * time.Minute, Held: time.Minute,
+		Call: 30 * time.Second, CallMin: 10 * time.Second, Queue: 3 * time.Second, Accept: 2 * time.Second, Close: 2 * time.Minute, Held: time.Minute,
 		GiveUp: 10 * time.Minute, Outage: 5 * time.Second, Ban: 15 * time.Second, BanMost: 10 * time.Minute,
 		SayAgain: time.Minute,
 	}
 }
 
 func (l Limits) validate() error {
-	for _, d := range []time.Duration{l.Call, l.CallMin, l.Accept, l.Close, l.Held, l.GiveUp, l.Outage, l.Ban, l.BanMost, l.SayAgain} {
+	for _, d := range []time.Duration{l.Call, l.CallMin, l.Queue, l.Accept, l.Close, l.Held, l.GiveUp, l.Outage, l.Ban, l.BanMost, l.SayAgain} {
 		if d <= 0 {
 			return fmt.Errorf("pipeline: a limit of %v; each must be positive (see DefaultLimits)", d)
 		}
 	}
-	if l.CallMin > l.Call || l.Ban > l.BanMost {
+	if l.Queue > l.CallMin || l.CallMin > l.Call || l.Ban > l.BanMost {
 		return errors.New("pipeline: a least limit is above its most")
 	}
 	return nil

@@ -104,7 +104,7 @@ func (s *Server) Step(now time.Time, ev Event) []Effect {
 		s.moved(e.Version)
 	case Leave:
 		s.leave()
-	case Tick, Announced, Drawn, NotDrawn, Failed, Decided, Stop:
+	case Tick, Announced, Alive, Drawn, NotDrawn, Failed, Decided, Stop:
 	}
 	s.expire()
 	s.work()

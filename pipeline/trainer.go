@@ -97,6 +97,10 @@ func (t *Trainer) Step(now time.Time, ev Event) []Effect {
 	switch e := ev.(type) {
 	case Announced:
 		t.announced(e)
+	case Alive:
+		for stage := range t.stages {
+			t.stages[stage].alive(e.Peer)
+		}
 	case PeerDown:
 		t.peerDown(e.Peer)
 	case Drawn:

@@ -51,7 +51,7 @@ type server struct {
 
 	failures, timeouts int // in a row
 	failed, banned     time.Time
-	failedSeq          uint64
+	silent             bool // gave no sign of life since it failed
 	busy               time.Time
 	refusals           int // in a row
 }
@@ -115,8 +115,15 @@ func (w *wiring) announce(e Announced, now time.Time) bool {
 	if s.state != Online && e.State == Online {
 		s.vt = max(s.vt, w.least()) // what it missed while away is not owed to it
 	}
-	s.state, s.seq, s.link, s.busy = e.State, e.Seq, e.Link, time.Time{}
+	s.state, s.seq, s.link, s.busy, s.silent = e.State, e.Seq, e.Link, time.Time{}, false
 	return true
+}
+
+// alive takes in a sign of life.
+func (w *wiring) alive(id wire.PeerID) {
+	if s := w.find(id); s != nil {
+		s.silent = false
+	}
 }
 
 // least returns the least virtual time of the peers that serve.
@@ -131,15 +138,15 @@ func (w *wiring) least() float64 {
 }
 
 // allowed reports whether a peer serves and no ban holds. After a ban, and when
-// nobody else is left, only a peer that has announced itself since its failure
-// gets in: it has shown that it is alive.
+// nobody else is left, only a peer that has given a sign of life since its failure
+// gets in.
 func (w *wiring) allowed(s *server, now time.Time, lastResort bool) bool {
 	switch {
 	case s.state != Online:
 		return false
 	case s.failed.IsZero():
 		return true
-	case s.seq <= s.failedSeq:
+	case s.silent:
 		return false
 	case lastResort:
 		return !now.Before(s.failed.Add(backoff(s.failures, retryFirst, retryMost)))
@@ -201,14 +208,14 @@ func (w *wiring) free(s *server, now time.Time) bool {
 }
 
 // patience returns how long a call may take: four times what is expected
-// behind the calls that are there already, and everything the limits allow
-// before a rate is known.
+// behind the calls that are there already, twice that after a time-out, and
+// everything the limits allow before a rate is known.
 func (w *wiring) patience(s *server, backward bool) time.Duration {
 	most := time.Duration(float64(w.lim.Call) * callSize(backward))
 	if s.samples == 0 {
 		return most
 	}
-	return min(most, max(w.lim.CallMin, 4*time.Duration(max(1, s.calls))*w.expect(s, backward)))
+	return min(most, min(most, max(w.lim.CallMin, 4*time.Duration(max(1, s.calls))*w.expect(s, backward)))<<min(s.timeouts, 8))
 }
 
 // answered ends a call well. The interval begins at the answer before, so that
@@ -254,7 +261,7 @@ func (w *wiring) ban(s *server, now time.Time) string {
 	}
 	s.failures++
 	d := backoff(s.failures, w.lim.Ban, w.lim.BanMost)
-	s.failed, s.failedSeq, s.banned = now, s.seq, now.Add(d)
+	s.failed, s.silent, s.banned = now, true, now.Add(d)
 	return fmt.Sprintf("banned for %v", d)
 }
 
@@ -276,7 +283,7 @@ func (w *wiring) retry(now time.Time) time.Time {
 		if s.busy.After(now) {
 			next = earlier(next, s.busy)
 		}
-		if s.failed.IsZero() || s.seq <= s.failedSeq {
+		if s.failed.IsZero() || s.silent {
 			continue
 		}
 		if at := s.failed.Add(backoff(s.failures, retryFirst, retryMost)); at.After(now) {

@@ -203,3 +203,42 @@ func TestBackwardGoesWhereForwardWas(t *testing.T) {
 		t.Errorf("%d micro-batches went back through another peer after one was gone; it had at most %d under way", elsewhere, 3)
 	}
 }
+
+// TestSlowPeerIsWaitedFor: a gradient that is accepted is added up behind passes, which take
+// a slow peer long.
+func TestSlowPeerIsWaitedFor(t *testing.T) {
+	trainer, err := NewTrainer(TrainerConfig{
+		Slot: 1, Stages: 1, Mode: LocalSteps, InFlight: 1, PerPeer: 1, Limits: DefaultLimits(), Rand: rand.New(rand.NewPCG(1, 2)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, slow := time.Unix(0, 0), wire.PeerID{1}
+	var key wire.StageKey
+	accepts := 0
+	step := func(ev Event) {
+		for _, e := range trainer.Step(now, ev) {
+			if e, ok := e.(Send); ok {
+				switch m := e.Message.(type) {
+				case *wire.StageCall:
+					key = m.Key
+				case *wire.StageAccept:
+					accepts++
+				}
+			}
+		}
+	}
+	step(Announced{Peer: slow, State: Online, Seq: 1})
+	step(Drawn{Micro: 0})
+	now = now.Add(20 * time.Second)
+	first := key
+	step(From{Peer: slow, Message: &wire.StageAnswer{Key: key}})
+	for range 3 {
+		now = now.Add(14 * time.Second)
+		step(Tick{})
+	}
+	step(From{Peer: slow, Message: &wire.StageCounted{Key: first, Fate: wire.StageInSum}})
+	if totals := trainer.Snapshot().Totals; totals.Counted != 1 || accepts > maxAccepts {
+		t.Errorf("%+v, %d times accepted: 42 s are little for a peer that takes 20 s for a call", totals, accepts)
+	}
+}

@@ -109,7 +109,7 @@ func (e *events) Pop() any {
 // worldLimits are short, so that stories are.
 func worldLimits() Limits {
 	return Limits{
-		Call: 4 * time.Second, CallMin: time.Second, Accept: time.Second, Close: 8 * time.Second, Held: 12 * time.Second, GiveUp: time.Minute,
+		Call: 4 * time.Second, CallMin: time.Second, Queue: time.Second / 2, Accept: time.Second, Close: 8 * time.Second, Held: 12 * time.Second, GiveUp: time.Minute,
 		Outage: 2 * time.Second, Ban: 2 * time.Second, BanMost: 16 * time.Second, SayAgain: 20 * time.Second,
 	}
 }
@@ -189,15 +189,6 @@ func (w *world) run() error {
 		}
 	}
 	return w.fault
-}
-
-// playUntil plays a story without an end up to a time.
-func (w *world) playUntil(end time.Duration) {
-	for w.queue.Len() > 0 && w.fault == nil && w.now < end {
-		e := heap.Pop(&w.queue).(event)
-		w.now = e.at
-		e.do()
-	}
 }
 
 // resting reports whether nothing is under way any more.

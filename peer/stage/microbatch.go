@@ -26,11 +26,12 @@ type microBatch struct {
 	gradients [][]byte // by stage: of its output; the last one's are the targets
 }
 
-// InFlight is how many micro-batches a trainer keeps under way, with local steps: one for
-// each stage, and one whose bytes travel.
-func InFlight(stages int) int { return stages + 1 }
+// InFlight is how many micro-batches a trainer keeps under way, with local steps: for each
+// stage one that it computes and one that waits there or whose bytes travel, and two that
+// bridge the inner steps. More of them make few gradients late (abreast.go in package pipeline).
+func InFlight(stages int) int { return 2*stages + 2 }
 
-// begin starts over under a new slot. Leases of the old one are gone with it.
+// begin starts over under a new slot. What is left of the old one's leases nobody else gets.
 func (t *trainer) begin(p *Pipe, slot wire.Slot) error {
 	stages := p.spec.StageCount()
 	values := p.spec.Micro * p.spec.Model.Context * p.spec.Model.Passed()
@@ -86,8 +87,13 @@ func (t *trainer) cargo(call *wire.StageCall) []byte {
 	return wire.EncodeCargo(c)
 }
 
-// maxLosses bounds the losses that wait for an inner step.
-const maxLosses = 1024
+const (
+	// maxLosses bounds the losses that wait for an inner step.
+	maxLosses = 1024
+	// mostLoss is above any that a micro-batch can have while its model trains, in nats a token. One
+	// that is no number would make this peer's heartbeats invalid for good.
+	mostLoss = 1e6
+)
 
 // answered takes an answer that is awaited of its sender, and of no other: what another
 // attempt brought may be in use already.
@@ -99,7 +105,7 @@ func (p *Pipe) answered(from wire.PeerID, a *wire.StageAnswer, cargo []byte) {
 	if !awaited {
 		return
 	}
-	if kind, _, _, ok := worker.ReadAnswer(cargo); !ok || len(cargo) > p.mostCargo() || backward != (kind == worker.AnswerBackward) {
+	if kind, loss, _, ok := worker.ReadAnswer(cargo); !ok || len(cargo) > p.mostCargo() || backward != (kind == worker.AnswerBackward) || !(loss >= 0 && loss < mostLoss) {
 		p.toTrainer(pipeline.Failed{Key: a.Key, Reason: "what came is no answer to it"})
 		return
 	}

@@ -44,6 +44,9 @@ func (p *Pipe) admit(from wire.PeerID, call *wire.StageCall, cargo []byte) *wire
 	if why := p.untaken(from, call.Key.Trainer); why != "" {
 		return refuse(wire.StageBusy, why)
 	}
+	if call.Key.Step >= pipeline.MaxStep {
+		return refuse(wire.StageInvalid, "no run has so many steps")
+	}
 	if len(cargo) > p.mostCargo() {
 		return refuse(wire.StageInvalid, "more bytes than a micro-batch of this run has")
 	}
@@ -57,9 +60,10 @@ func (p *Pipe) admit(from wire.PeerID, call *wire.StageCall, cargo []byte) *wire
 }
 
 // mostCargo bounds the bytes of a call or an answer, of which many wait: a head, and for
-// input and gradient 8 bytes a value, twice what the widest codec takes.
+// input and gradient 5 bytes for the token and each value that passes of a position; the
+// widest codec and the widest tokens take 4.
 func (p *Pipe) mostCargo() int {
-	return 1<<12 + 2*8*int(p.spec.Micro*p.spec.Model.Context*p.spec.Model.Width)
+	return 1<<12 + 2*5*int(p.spec.Micro*p.spec.Model.Context*(p.spec.Model.Passed()+1))
 }
 
 // trains reports whether the log has a slot as this peer's and as one that has a

@@ -3,8 +3,11 @@ package stage
 import (
 	"bytes"
 	"context"
+	"math"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"dunlin/peer/mailbox"
@@ -39,6 +42,24 @@ func (s *sent) Pass(to wire.PeerID, b []byte) error {
 func (s *sent) take() (out sent) {
 	out, *s = *s, nil
 	return out
+}
+
+// guarded is what a pipe passes on that runs on its own.
+type guarded struct {
+	mu sync.Mutex
+	sent
+}
+
+func (g *guarded) Pass(to wire.PeerID, b []byte) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sent.Pass(to, b)
+}
+
+func (g *guarded) take() sent {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sent.take()
 }
 
 // remotePipe is the pipe of one of three peers, which all know of each other; its worker
@@ -194,11 +215,14 @@ func TestRepeatedCallIsKeptOnce(t *testing.T) {
 // TestLateAnswersAreNotKept answers for others, twice and too late: what the next stages
 // compute on is what the awaited peer sent.
 func TestLateAnswersAreNotKept(t *testing.T) {
-	lateAnswers(t, worker.AnswerBackward, "of the other kind")
-	lateAnswers(t, worker.AnswerForward, strings.Repeat("too much", 1<<12))
+	lateAnswers(t, worker.AnswerBackward, 0, "of the other kind")
+	lateAnswers(t, worker.AnswerForward, 0, strings.Repeat("too much", 1<<12))
+	for _, loss := range []float64{math.NaN(), math.Inf(1), -1, 1e30} { // heartbeats would carry it
+		lateAnswers(t, worker.AnswerForward, float32(loss), "with an absurd loss")
+	}
 }
 
-func lateAnswers(t *testing.T, kind byte, bad string) {
+func lateAnswers(t *testing.T, kind byte, loss float32, bad string) {
 	t.Helper()
 	p, out := remotePipe(t, 0, false)
 	spec, tokens := p.spec, make([]byte, 4000)
@@ -208,9 +232,12 @@ func lateAnswers(t *testing.T, kind byte, bad string) {
 	}
 	serving(p, text)
 	own := wire.StageKey{Trainer: trains, Stage: 0, Attempt: 1}
-	answer := func(from wire.PeerID, key wire.StageKey, kind byte, body string) {
-		b := worker.MakeAnswer(kind, 0, []byte(body))
+	answerLoss := func(from wire.PeerID, key wire.StageKey, kind byte, loss float32, body string) {
+		b := worker.MakeAnswer(kind, loss, []byte(body))
 		hear(p, from, &wire.StageAnswer{Key: key, Bytes: uint64(len(b))}, b)
+	}
+	answer := func(from wire.PeerID, key wire.StageKey, kind byte, body string) {
+		answerLoss(from, key, kind, 0, body)
 	}
 	awaited := func() wire.StageKey {
 		t.Helper()
@@ -236,7 +263,7 @@ func lateAnswers(t *testing.T, kind byte, bad string) {
 	key := awaited()
 	answer(stranger, key, worker.AnswerForward, "a stranger's")
 	input(2, "")
-	answer(second, key, kind, bad) // it is called again, for that was no answer
+	answerLoss(second, key, kind, loss, bad) // it is called again, for that was no answer
 	if p.trainer.micros[0].gradients[0] != nil {
 		t.Fatal("a forward call is answered with a gradient")
 	}
@@ -326,6 +353,58 @@ func TestLeavingPeerSendsCallsAway(t *testing.T) {
 	for _, e := range p.trainer.machine.Step(time.Now().Add(2*time.Second), pipeline.Tick{}) {
 		if _, draw := e.(pipeline.Draw); draw {
 			t.Errorf("a leaving trainer does %v", e)
+		}
+	}
+}
+
+// TestBannedPeerIsTriedAgain has a peer fail whose session stays up: nothing but time tells
+// that it may be well again.
+func TestBannedPeerIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := remotePipe(t, 0, false)
+		out := &guarded{}
+		text, err := NewText(p.spec, make([]byte, 4000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		serving(p, text)
+		ctx, end := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer end()
+		go p.Run(ctx, out)
+		p.Inbox.Put(worker.PassComputed{Key: wire.StageKey{Trainer: trains, Attempt: 1}, Answer: worker.MakeAnswer(worker.AnswerForward, 0, nil)})
+		called := func() (keys []wire.StageKey) {
+			synctest.Wait()
+			for _, m := range out.take() {
+				if c, ok := m.Message.(*wire.StageCall); ok && m.From == second {
+					keys = append(keys, c.Key)
+				}
+			}
+			return keys
+		}
+		for try := range 3 {
+			keys := called()
+			if len(keys) == 0 {
+				t.Fatalf("try %d: it is not called", try)
+			}
+			p.Network <- Passed{From: second, Message: &wire.StageRefusal{Key: keys[len(keys)-1], Code: wire.StageBroken}}
+			if keys = called(); len(keys) > 0 {
+				t.Fatalf("try %d: it is called at once", try)
+			}
+			time.Sleep(5 * time.Minute)
+		}
+	})
+}
+
+// TestAbsurdStepIsNotFollowed: the trainer itself does not lead its servers so far that no
+// other trainer reaches them.
+func TestAbsurdStepIsNotFollowed(t *testing.T) {
+	p, out := remotePipe(t, 1, true)
+	serving(p, nil)
+	for step, follows := range map[uint64]bool{1 << 60: false, 7: true} {
+		call(p, wire.StageKey{Trainer: trains, Step: step, Stage: 1, Attempt: 1}, true)
+		if got := out.take(); (p.version == step) != follows || (len(got) == 0) != follows {
+			t.Errorf("a call of step %d: version %d, answered with %v", step, p.version, got)
 		}
 	}
 }

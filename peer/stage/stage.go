@@ -101,8 +101,12 @@ type Network interface {
 	Pass(to wire.PeerID, message []byte) error
 }
 
-// flowEvery is how often it tells how it fares.
-const flowEvery = 500 * time.Millisecond
+const (
+	// flowEvery is how often it tells how it fares.
+	flowEvery = 500 * time.Millisecond
+	// aliveEvery is how often its trainer hears whose sessions are up.
+	aliveEvery = 10 * time.Second
+)
 
 // Room of a stage's server and trainer.
 const (
@@ -138,9 +142,13 @@ func (p *Pipe) Run(ctx context.Context, n Network) {
 	p.ctx, p.transport = ctx, n
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	told := time.Now()
+	told, alive := time.Now(), time.Now()
 	for {
-		mailbox.Arm(timer, p.deadline())
+		next := alive.Add(aliveEvery)
+		if d := p.deadline(); !d.IsZero() && d.Before(next) {
+			next = d
+		}
+		mailbox.Arm(timer, next)
 		select {
 		case <-ctx.Done():
 			return
@@ -158,6 +166,11 @@ func (p *Pipe) Run(ctx context.Context, n Network) {
 		if time.Since(told) >= flowEvery {
 			told = time.Now()
 			p.tellFlow()
+		}
+		if time.Since(alive) >= aliveEvery {
+			alive = time.Now()
+			p.alive()
+			p.step()
 		}
 	}
 }
@@ -324,6 +337,15 @@ func (p *Pipe) succeed() {
 		}
 	}
 	p.reportLeases()
+}
+
+// alive tells the trainer whose sessions are up: those that it banned for being slow did not
+// lose theirs, so that nothing else would bring them back.
+func (p *Pipe) alive() {
+	p.toTrainer(pipeline.Alive{Peer: p.self})
+	for id := range p.up {
+		p.toTrainer(pipeline.Alive{Peer: id})
+	}
 }
 
 // do carries out one effect of a machine.
