@@ -121,23 +121,13 @@ func TestOneStateIsJudgedAtATime(t *testing.T) {
 	}
 }
 
-// TestAFloodOfNothingWaits: what cannot be decoded stays with its sender, too, once there is more than the loop takes.
-func TestAFloodOfNothingWaits(t *testing.T) {
-	p := &Peer{crew: crew{pipe: &stage.Pipe{}}, queues: queues{network: make(chan any, 1), done: make(chan struct{}), inbox: mailbox.New[any]()}}
-	p.Passed(wire.PeerID{}, []byte("nothing"))
-	close(p.done)
-	for range 100 { // each would wait, but that this peer ends
-		p.Passed(wire.PeerID{}, []byte("nothing"))
+// TestNothingIsNotPassed: who passes what cannot be decoded hears it from the transport, and leaves nothing here.
+func TestNothingIsNotPassed(t *testing.T) {
+	p := &Peer{crew: crew{pipe: &stage.Pipe{}}, queues: queues{network: make(chan any, 1), inbox: mailbox.New[any]()}}
+	if err := p.Passed(wire.PeerID{}, []byte("nothing")); err == nil {
+		t.Error("it is taken")
 	}
-	if n := len(p.inbox.Take()); n != 0 {
-		t.Errorf("%d of them are kept", n)
-	}
-	select {
-	case ev := <-p.network:
-		if _, ok := ev.(stage.Remark); !ok {
-			t.Errorf("%T comes of it", ev)
-		}
-	default:
-		t.Error("nothing is said of it")
+	if n := len(p.inbox.Take()) + len(p.network); n != 0 {
+		t.Errorf("%d words about it are kept", n)
 	}
 }

@@ -126,20 +126,21 @@ func (p *Peer) offerStage(ctx context.Context, from wire.PeerID) ([]byte, error)
 }
 
 // Passed is called by the transport, on any goroutine. It waits while the pipe has
-// more to do than it can, so that a flood stays with its sender.
-func (p *Peer) Passed(from wire.PeerID, message []byte) {
+// more to do than it can, so that a flood stays with its sender. Who sends what nobody can
+// read is cut off.
+func (p *Peer) Passed(from wire.PeerID, message []byte) error {
 	if p.pipe == nil {
-		return
+		return nil
 	}
 	m, cargo, err := wire.DecodePassed(message)
 	if err != nil {
-		p.bring(stage.Remark{Text: fmt.Sprintf("dropped from %s: %v", from.Short(), err)})
-		return
+		return err
 	}
 	select {
 	case p.pipe.Network <- stage.Passed{From: from, Message: m, Cargo: cargo}:
 	case <-p.done:
 	}
+	return nil
 }
 
 // toPipe tells the pipe of something, where there is one.

@@ -17,8 +17,9 @@ const servicePassing = "dunlin.passing"
 // other. While a call lasts nothing more is read from that peer's stream, so that
 // what a slow receiver cannot take waits at its sender, whose queue is bounded.
 type PassingHandler interface {
-	// Passed delivers one message, in the sender's order. The bytes are the handler's.
-	Passed(from wire.PeerID, msg []byte)
+	// Passed delivers one message, in the sender's order. The bytes are the handler's. An
+	// error says that nobody can read it: its sender is cut off.
+	Passed(from wire.PeerID, msg []byte) error
 }
 
 // Pass queues one message of a pipeline for a peer and returns at once; it is at
@@ -139,7 +140,9 @@ func (h *Host) readPassing(r *remote, s *session, st network.Stream, handler Pas
 		}
 		msg, err := readExactly(&pacedReader{in, h, s.ctx, turn}, size)
 		if err == nil {
-			handler.Passed(r.id, msg)
+			if unread := handler.Passed(r.id, msg); unread != nil {
+				err = &protocolError{unread.Error()}
+			}
 		}
 		st.Scope().ReleaseMemory(size)
 		if err != nil {

@@ -18,11 +18,15 @@ type taker struct {
 	gate   chan struct{} // nil: at once
 }
 
-func (k *taker) Passed(_ wire.PeerID, msg []byte) {
+func (k *taker) Passed(_ wire.PeerID, msg []byte) error {
 	if k.gate != nil {
 		<-k.gate
 	}
+	if string(msg) == "nonsense" {
+		return errors.New("nobody can read it")
+	}
 	k.passed <- msg
+	return nil
 }
 
 // takers are two connected hosts; b takes.
@@ -125,5 +129,19 @@ func TestBrokenPassingEndsTheSession(t *testing.T) {
 		}
 	case <-time.After(bound):
 		t.Fatal("nothing is passed in the next session")
+	}
+}
+
+// TestNonsenseEndsTheSession: who passes what nobody can read does not do so twice.
+func TestNonsenseEndsTheSession(t *testing.T) {
+	a, b, took := takers(t, nil, func(*Config) {})
+	for range 5 {
+		if err := a.Pass(b.ID(), []byte("nonsense")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	took.until(t, "down")
+	if off := b.Stats().CutOffs; len(off) != 1 || off[0].Peer != a.ID() || off[0].Reason != "nobody can read it" {
+		t.Errorf("cut off are %v", off)
 	}
 }
