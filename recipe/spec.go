@@ -185,14 +185,7 @@ func checkStages(spec *wire.RunSpec) error {
 		return nil
 	}
 	_, err := Parts(spec)
-	_, codec := compress.ByName(spec.Activation)
-	if codec != nil {
-		codec = fmt.Errorf("run spec: activations: %w", codec)
-	}
-	values := spec.Micro * spec.Model.Context * spec.Model.Passed()
-	if values > compress.MaxSlabValues {
-		codec = errors.Join(codec, fmt.Errorf("run spec: %d values between stages in a micro-batch, at most %d are passed: choose fewer windows", values, compress.MaxSlabValues))
-	}
+	between := checkBetween(spec)
 	if spec.Synchronous {
 		for stage := range spec.StageCount() {
 			if n := StageSize(spec, stage); n > maxSummed {
@@ -200,9 +193,30 @@ func checkStages(spec *wire.RunSpec) error {
 			}
 		}
 	}
-	return errors.Join(err, codec)
+	return errors.Join(err, between)
 }
 
-// maxSummed bounds the parameters of a stage whose peers step together: their sums pass
-// in one message.
-const maxSummed = 4_000_000
+// What passes between stages passes in one message, of 16 MiB at most.
+const (
+	// maxSummed bounds the parameters of a stage whose peers step together: their sums pass.
+	maxSummed = 4_000_000
+	// maxCalled bounds the bytes of a stage's input and its output's gradient, as they are called for.
+	maxCalled = 16<<20 - 1<<12
+)
+
+// checkBetween reports what cannot pass between stages.
+func checkBetween(spec *wire.RunSpec) error {
+	codec, err := compress.ByName(spec.Activation)
+	if err != nil {
+		return fmt.Errorf("run spec: activations: %w", err)
+	}
+	tokens := spec.Micro * spec.Model.Context
+	values := tokens * spec.Model.Passed()
+	if values > compress.MaxSlabValues {
+		return fmt.Errorf("run spec: %d values between stages in a micro-batch, at most %d are passed: choose fewer windows", values, compress.MaxSlabValues)
+	}
+	if bytes := 2*codec.EncodedSlabBytes(int(values)) + 4*int(tokens); bytes > maxCalled {
+		return fmt.Errorf("run spec: a micro-batch takes %d bytes as %s there and back, at most %d pass: choose fewer windows, or activations of fewer bits", bytes, spec.Activation, maxCalled)
+	}
+	return nil
+}

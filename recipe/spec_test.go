@@ -149,6 +149,7 @@ func TestSubspaceThatDoesNotFit(t *testing.T) {
 		"subspace 15: ":              func(r *Run) { r.Stages, r.Model.Subspace = 2, 15 },
 		"give it a head of its own":  func(r *Run) { r.Model.Subspace = 16 },
 		"at most 4194304 are passed": func(r *Run) { r.Stages, r.Batch, r.Micro = 2, 4096, 4096 },
+		"at most 16773120 pass":      func(r *Run) { r.Stages, r.Batch, r.Micro, r.Activation = 2, 1500, 1500, "fp32" },
 	} {
 		if _, err := specOf(t, All()[1], change); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v, want %q", err, says)
