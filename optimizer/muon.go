@@ -36,6 +36,12 @@ func MuonEvery(width, tokens int) int {
 	return min(max(1, (8*width+tokens-1)/tokens), mostMuonEvery)
 }
 
+// MuonTokens returns on how many tokens a model of a width trains in the time that the
+// orthogonal factors of a step of so many tokens take, on average.
+func MuonTokens(width, tokens int) float64 {
+	return 8 * float64(width) / 7 / float64(MuonEvery(width, tokens))
+}
+
 // mostMuonEvery is a few of the twenty or so steps that a momentum of 0.95 remembers.
 const mostMuonEvery = 4
 

@@ -19,6 +19,7 @@ type Pipeline struct {
 	InFlight     int     `json:"in_flight"`         // micro-batches that all trainers keep under way
 	Enough       int     `json:"enough_in_flight"`  // that would hide the latency
 	Bound        string  `json:"bound"`             // what holds the pipeline up
+	Steps        float64 `json:"inner_steps_cost"`  // share of its throughput that inner steps cost
 }
 
 // Stage is one stage of it.
@@ -40,7 +41,7 @@ func (p *Pipeline) validate() error {
 			errs = append(errs, fmt.Errorf("plan: stage %d of %v parameters in %d layers with %d peers", i, s.Parameters, s.Layers, s.Peers))
 		}
 	}
-	if !(p.TokensPerSec > 0 && p.TokensPerSec <= 1e15) || math.IsNaN(p.Latency) {
+	if !(p.TokensPerSec > 0 && p.TokensPerSec <= 1e15) || math.IsNaN(p.Latency) || !(p.Steps >= 0 && p.Steps < 1) {
 		errs = append(errs, errors.New("plan: a pipeline without throughput"))
 	}
 	return errors.Join(errs...)
@@ -90,7 +91,7 @@ func (p *Pipeline) text(row func(name, format string, args ...any)) {
 		stages[i] = fmt.Sprintf("%s with %s of %s, computing %.0f %% of the time", count(s.Peers, "peer"), si(s.Parameters), count(s.Layers, "block"), 100*s.Use)
 	}
 	row("stages", "%s", strings.Join(stages, "; "))
-	row("pipeline", "%s tokens a second before rounds (%s if links took no time), held up by %s", si(p.TokensPerSec), si(p.ComputeOnly), p.Bound)
+	row("pipeline", "%s tokens a second before rounds (%s if links took no time), held up by %s; inner steps cost %.0f %%", si(p.TokensPerSec), si(p.ComputeOnly), p.Bound, 100*p.Steps)
 	row("a micro-batch", "of %s takes %s there and back, with %s between two stages; %d are under way, %d keep all busy",
 		count(p.Micro, "window"), seconds(p.Latency), bytesOf(p.Boundary), p.InFlight, p.Enough)
 }

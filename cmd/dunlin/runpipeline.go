@@ -9,10 +9,12 @@ import (
 
 	"dunlin/data"
 	"dunlin/model"
+	"dunlin/optimizer"
 	"dunlin/peer/stage"
 	"dunlin/pipeline"
 	"dunlin/plan"
 	"dunlin/recipe"
+	"dunlin/wire"
 )
 
 // spread lists how a model is spread over the peers of a run.
@@ -40,9 +42,14 @@ func (c *Config) narrowed(shape model.Config, err error) (model.Config, error) {
 }
 
 // planPipeline forecasts a model that is spread over stages: each peer goes, the fastest first, to the stage that holds
-// the others up; trainers sit at the peers of the first stage. bitsPerValue is what the codec of activations takes.
-func planPipeline(groups []plan.Group, shape model.Config, stages, micro int, bitsPerValue float64) (*plan.Pipeline, error) {
+// the others up; trainers sit at the peers of the first stage. bitsPerValue is what the codec of activations takes, batch
+// the windows of a peer's inner step, 0 when they are not known, and muon whether Muon makes it.
+func planPipeline(groups []plan.Group, shape model.Config, stages, micro, batch int, muon bool, bitsPerValue float64) (*plan.Pipeline, error) {
 	tokens := micro * shape.Context
+	stepTokens := 0.0 // that would train in the time of the optimizer
+	if muon && batch > 0 {
+		stepTokens = optimizer.MuonTokens(shape.Width, batch*shape.Context)
+	}
 	layers, err := pipelineShape(shape).Layers(tokens, 1)
 	if err != nil {
 		return nil, err
@@ -59,7 +66,7 @@ func planPipeline(groups []plan.Group, shape model.Config, stages, micro int, bi
 	for _, l := range layers {
 		work += l.Cost
 	}
-	look := pipeline.Outlook{Stages: make([][]pipeline.Worker, stages), Bytes: boundary, Tokens: tokens, InFlight: 1}
+	look := pipeline.Outlook{Stages: make([][]pipeline.Worker, stages), Bytes: boundary, Tokens: tokens, InFlight: 1, Batch: min(batch/micro, wire.MaxMicroBatches)}
 	capacity := make([]float64, stages)
 	for _, g := range slices.SortedFunc(slices.Values(groups), func(a, b plan.Group) int { return cmp.Compare(b.Speed, a.Speed) }) {
 		link := pipeline.Link{RTT: duration(g.Latency), Bandwidth: min(g.Up, g.Down) / 8}
@@ -72,7 +79,8 @@ func planPipeline(groups []plan.Group, shape model.Config, stages, micro int, bi
 			for _, l := range layers[spans[s].From:spans[s].To] {
 				forward += l.Cost / work
 			}
-			look.Stages[s] = append(look.Stages[s], pipeline.Worker{Forward: duration(max(1e-9, forward*float64(tokens)/g.Speed/3)), Link: link})
+			worker := pipeline.Worker{Forward: duration(max(1e-9, forward*float64(tokens)/g.Speed/3)), Step: duration(forward * stepTokens / g.Speed), Link: link}
+			look.Stages[s] = append(look.Stages[s], worker)
 			look.Accept = max(look.Accept, link.RTT) // counted once the word that it counts has come and its answer is back
 			if s == 0 {
 				look.Trainers = append(look.Trainers, link)
@@ -90,6 +98,7 @@ func planPipeline(groups []plan.Group, shape model.Config, stages, micro int, bi
 	}
 	out := &plan.Pipeline{
 		Micro: micro, Boundary: boundary, TokensPerSec: f.Tokens, ComputeOnly: f.Compute * float64(tokens), Latency: f.Latency.Seconds(), InFlight: look.InFlight, Enough: enough, Bound: f.Bound,
+		Steps: f.Steps,
 	}
 	for s, span := range spans {
 		stage := plan.Stage{Peers: len(look.Stages[s]), Layers: min(span.To, shape.Layers+1) - max(span.From, 1), Parameters: float64(span.Memory), Use: f.Use[s]}

@@ -43,7 +43,7 @@ func TestPlanPipelineDealsPeersToStages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := planPipeline([]plan.Group{{Count: 6, Speed: 3000, Up: 1e9, Down: 1e9}, {Count: 1, Speed: 9000, Up: 1e9, Down: 1e9}}, shape, 3, 1, 8)
+	p, err := planPipeline([]plan.Group{{Count: 6, Speed: 3000, Up: 1e9, Down: 1e9}, {Count: 1, Speed: 9000, Up: 1e9, Down: 1e9}}, shape, 3, 1, 0, true, 8)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,16 +55,20 @@ func TestPlanPipelineDealsPeersToStages(t *testing.T) {
 		}
 	}
 	// Without recomputation and stages the seven do 27,000; the forward pass that backward runs again and the last
-	// stage's that is saved leave five sixths of it, and stages are uneven. What the trainers keep under way is too
-	// little to have all seven compute all the time.
-	if peers != 7 || p.ComputeOnly < 18_000 || p.ComputeOnly > 22_600 || p.TokensPerSec > p.ComputeOnly || p.InFlight != 4*p.Stages[0].Peers || p.InFlight >= p.Enough {
+	// stage's that is saved leave five sixths of it, and stages are uneven.
+	if peers != 7 || p.ComputeOnly < 18_000 || p.ComputeOnly > 22_600 || p.TokensPerSec > p.ComputeOnly || p.InFlight != 8*p.Stages[0].Peers || p.Steps != 0 {
 		t.Errorf("%d peers, %+v", peers, p)
 	}
-	far, err := planPipeline([]plan.Group{{Count: 6, Speed: 3000, Up: 1e9, Down: 1e9, Latency: 0.05}, {Count: 1, Speed: 9000, Up: 1e9, Down: 1e9}}, shape, 3, 1, 8)
+	far, err := planPipeline([]plan.Group{{Count: 6, Speed: 3000, Up: 1e9, Down: 1e9, Latency: 0.05}, {Count: 1, Speed: 9000, Up: 1e9, Down: 1e9}}, shape, 3, 1, 0, true, 8)
 	if err != nil || far.TokensPerSec >= p.TokensPerSec || far.Enough < p.Enough {
 		t.Errorf("with links of 50 ms %+v, %v", far, err)
 	}
-	if _, err := planPipeline([]plan.Group{{Count: 2, Speed: 3000, Up: 1e9, Down: 1e9}}, shape, 3, 1, 8); err == nil {
+	adamw, err := planPipeline([]plan.Group{{Count: 7, Speed: 3000, Up: 1e9, Down: 1e9}}, shape, 3, 1, 16, false, 8)
+	muon, err2 := planPipeline([]plan.Group{{Count: 7, Speed: 3000, Up: 1e9, Down: 1e9}}, shape, 3, 1, 16, true, 8)
+	if err != nil || err2 != nil || adamw.Steps <= 0 || muon.Steps <= 0 || adamw.TokensPerSec == muon.TokensPerSec || adamw.TokensPerSec > adamw.ComputeOnly {
+		t.Errorf("inner steps cost %+v with AdamW and %+v with Muon; %v, %v", adamw, muon, err, err2)
+	}
+	if _, err := planPipeline([]plan.Group{{Count: 2, Speed: 3000, Up: 1e9, Down: 1e9}}, shape, 3, 1, 0, true, 8); err == nil {
 		t.Error("two peers hold three stages")
 	}
 }

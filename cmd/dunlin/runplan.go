@@ -192,15 +192,8 @@ func (t *terminal) plan(_ context.Context, c *Config, _ []string) error {
 		if c.Subspace > 0 {
 			config.Given += fmt.Sprintf(" --subspace %d", c.Subspace)
 		}
-		bits, err := bitsOf(c.Activations)
-		if err != nil {
-			return err
-		}
-		if config.Pipeline, err = planPipeline(groups, shape, c.Stages, c.Micro, bits); err != nil {
-			return err
-		}
 	}
-	p, err := plan.Make(config)
+	p, err := c.makePlan(config, shape)
 	if err != nil {
 		return err
 	}
@@ -217,6 +210,32 @@ func (t *terminal) plan(_ context.Context, c *Config, _ []string) error {
 	return err
 }
 
+// makePlan makes the plan of a configuration, and of the pipeline where there are stages: what inner steps cost it depends
+// on how many windows they take, which the plan may choose.
+func (c *Config) makePlan(config plan.Config, shape model.Config) (*plan.Plan, error) {
+	if c.Stages == 1 {
+		return plan.Make(config)
+	}
+	bits, err := bitsOf(c.Activations)
+	if err != nil {
+		return nil, err
+	}
+	first, err := recipe.Named(c.recipeNames()[0])
+	if err != nil {
+		return nil, err
+	}
+	for {
+		if config.Pipeline, err = planPipeline(config.Groups, shape, c.Stages, c.Micro, config.Batch, first.Inner == wire.InnerMuon, bits); err != nil {
+			return nil, err
+		}
+		p, err := plan.Make(config)
+		if err != nil || config.Batch > 0 {
+			return p, err
+		}
+		config.Batch = p.Batch
+	}
+}
+
 func planModel(name string, shape model.Config) plan.Model {
 	m := plan.Model{Name: name, Layers: shape.Layers, Context: shape.Context}
 	for _, p := range shape.Params() {
@@ -228,14 +247,18 @@ func planModel(name string, shape model.Config) plan.Model {
 	return m
 }
 
-// planRecipes lists what the plan may choose from, the best for learning first.
-func (c *Config) planRecipes() ([]plan.Recipe, error) {
-	names := []string{c.Recipe}
+// recipeNames lists what the plan may choose from, the best for learning first; all make the same inner steps.
+func (c *Config) recipeNames() []string {
 	if c.Recipe == anyRecipe {
-		names = []string{"muloco", "default"} // the second has a quarter of the bits
+		return []string{"muloco", "default"} // the second has a quarter of the bits
 	}
+	return []string{c.Recipe}
+}
+
+// planRecipes is what the plan needs to know of them.
+func (c *Config) planRecipes() ([]plan.Recipe, error) {
 	var out []plan.Recipe
-	for _, name := range names {
+	for _, name := range c.recipeNames() {
 		r, err := recipe.Named(name)
 		if err != nil {
 			return nil, err
