@@ -24,8 +24,16 @@ type reign struct {
 	claims   map[wire.PeerID]claim
 	seen     uint64 // highest term that a peer named, within bounds
 	from     wire.PeerID
-	target   uint64 // height being adopted
+	target   uint64              // height being adopted
+	broken   map[wire.PeerID]int // times that a peer did not deliver what it names, since the start
+	strange  int                 // of these, by peers that were never in the run
 }
+
+// A peer that names entries and does not deliver them is asked so often at a start; all that were never in the run, together.
+const (
+	maxBroken  = 3
+	maxStrange = 4
+)
 
 // claim is what a peer says about its ledger.
 type claim struct {
@@ -56,6 +64,7 @@ func (m *Machine) start(e Started) {
 		return
 	}
 	m.reign.enter(asking, m.now)
+	m.reign.broken, m.reign.strange = map[wire.PeerID]int{}, 0
 	m.note("before it leads, it asks peers for entries above height %d: for %v where most workers that the ledger names answer and have none, else for %v", m.height, askWindow, askLongest)
 }
 
@@ -73,7 +82,7 @@ func (m *Machine) advanceReign() {
 			m.adoptOrRaise()
 		case !there || !m.now.Before(r.progress.Add(adoptWindow)):
 			m.note("%s does not deliver the entries up to %d that it names", r.from.Short(), r.target)
-			r.forget(r.from)
+			m.brokeWord(r.from)
 			m.adoptOrRaise()
 		}
 	case raising:
@@ -108,13 +117,29 @@ func (m *Machine) askedUntil() time.Time {
 	}
 }
 
-// adoptOrRaise takes over the highest ledger that is left, or goes on to lead.
+// brokeWord takes in that a peer did not deliver the entries that it names.
+func (m *Machine) brokeWord(peer wire.PeerID) {
+	m.reign.forget(peer)
+	m.reign.broken[peer]++
+	if !m.wasIn[peer] {
+		m.reign.strange++
+	}
+}
+
+// believed reports whether a peer's word about its ledger is acted on: whoever names what it never delivers, under however many
+// names, must not keep this coordinator from leading.
+func (m *Machine) believed(peer wire.PeerID) bool {
+	return m.reign.broken[peer] < maxBroken && (m.wasIn[peer] || m.reign.strange < maxStrange)
+}
+
+// adoptOrRaise takes over the highest ledger that is left, of those that were in the run before strangers', or goes on to lead.
 func (m *Machine) adoptOrRaise() {
 	r := &m.reign
-	best := m.height
+	best, known := m.height, false
 	for _, peer := range m.visitors() {
-		if c := r.claims[peer]; c.head > best {
-			best, r.from = c.head, peer
+		c, in := r.claims[peer], m.wasIn[peer]
+		if c.head > m.height && m.believed(peer) && (in && !known || in == known && c.head > best) {
+			best, known, r.from = c.head, in, peer
 		}
 	}
 	if best == m.height {
