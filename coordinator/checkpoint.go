@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"slices"
+	"time"
 
 	"dunlin/wire"
 )
@@ -19,6 +20,7 @@ type checkpoints struct {
 	seed   uint64             // that this coordinator's own seed holds
 	told   uint64             // last collected below
 	syncer wire.PeerID        // for whom bytes were kept when last looked
+	due    time.Time          // since when more may be collected but for peers that sync; zero: nothing may
 }
 
 func (c *checkpoints) committed(height uint64) {
@@ -95,7 +97,7 @@ func (m *Machine) marking() bool {
 // not passed it. 0 keeps everything.
 func (m *Machine) KeepFrom() uint64 {
 	keep, _ := m.keepFrom()
-	return keep
+	return max(keep, m.points.told) // what is gone is needed no more
 }
 
 // keepFrom is KeepFrom and for whom it is lower than the checkpoint.
@@ -113,16 +115,20 @@ func (m *Machine) keepFrom() (keep uint64, syncer wire.PeerID) {
 }
 
 // holds reports whether a visitor is syncing and gets on with it: a hold that it
-// renews with every height it reaches.
+// renews with every height it reaches. All holds together end after a while, or
+// peers that come again and again would fill this coordinator's disk.
 func (m *Machine) holds(v *visitor) bool {
 	syncing := v.beat.State == wire.StateSyncing || (v.beat.State == 0 && v.hello != nil)
-	return syncing && m.now.Before(v.moved.Add(holdWindow))
+	return syncing && m.now.Before(v.moved.Add(holdWindow)) && (m.points.due.IsZero() || m.now.Before(m.points.due.Add(holdLongest)))
 }
 
 func (m *Machine) collect() {
 	c := &m.points
 	if m.reign.phase != leading || len(c.done) < 2 || c.done[0].At <= c.told {
 		return
+	}
+	if c.due.IsZero() {
+		c.due = m.now
 	}
 	if v := m.peers[c.syncer]; v != nil && v.height <= c.told && m.holds(v) {
 		return // still the one
@@ -131,5 +137,8 @@ func (m *Machine) collect() {
 	if keep, c.syncer = m.keepFrom(); keep > c.told {
 		c.told = keep
 		m.do(Collect{Below: keep})
+	}
+	if c.told >= c.done[0].At {
+		c.due = time.Time{}
 	}
 }

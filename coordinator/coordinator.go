@@ -18,6 +18,7 @@ const (
 	appendWindow = 10 * time.Second        // for a proposal to come back before it is made again
 	returnWindow = 15 * time.Second        // at least, for workers to come back after a start
 	holdWindow   = 10 * time.Minute        // that a syncing peer without progress holds bytes
+	holdLongest  = time.Hour               // that syncing peers together hold them
 )
 
 // Config is what a coordinator decides by.
