@@ -38,7 +38,10 @@ type Corpus struct {
 //
 // It fails, naming the file and the mend, when the input is missing, empty,
 // binary, unreadable, smaller than MinBytes or larger than MaxBytes.
-func Open(path string) (*Corpus, error) {
+func Open(path string) (*Corpus, error) { return openText(path, "") }
+
+// openText is Open without the folder apart, see listFolder.
+func openText(path, apart string) (*Corpus, error) {
 	if path == "" {
 		return GoSource()
 	}
@@ -48,7 +51,7 @@ func Open(path string) (*Corpus, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
-		return openFolder(path)
+		return openFolder(path, apart)
 	case err == nil:
 		return openFile(path)
 	case strings.ContainsAny(path, "*?["):
@@ -71,8 +74,8 @@ func openFile(path string) (*Corpus, error) {
 	return c, nil
 }
 
-func openFolder(root string) (*Corpus, error) {
-	files, err := listFolder(root, func(string) bool { return true })
+func openFolder(root, apart string) (*Corpus, error) {
+	files, err := listFolder(root, apart, func(string) bool { return true })
 	if err != nil {
 		return nil, err
 	}

@@ -95,7 +95,7 @@ func TestFilesAreJoinedInPathOrderWithEndOfText(t *testing.T) {
 	// "a-b" sorts before "a/": the order is that of whole paths.
 	write(t, dir, "a/one.txt", prose("one", 3000))
 	write(t, dir, "a-b/two.txt", prose("two", 3000))
-	files, err := listFolder(dir, func(string) bool { return true })
+	files, err := listFolder(dir, "", func(string) bool { return true })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,23 +45,24 @@ func (c *Corpus) Dataset() *Dataset {
 
 // OpenDataset reads what --data names: text (see Open), a prepared folder, or
 // several prepared folders with weights, `web@3,code@1`. A folder without a weight
-// has 1. Files are checked against the hashes in their manifest.
-func OpenDataset(spec string) (*Dataset, error) {
+// has 1. Files are checked against the hashes in their manifest. The folder apart, ""
+// for none, is where the training writes: below a folder of text it is left out.
+func OpenDataset(spec, apart string) (*Dataset, error) {
 	if spec == "" || exists(spec) && !Prepared(spec) {
-		return openCorpus(spec)
+		return openCorpus(spec, apart)
 	}
 	dirs, weights, err := parseMixture(spec)
 	if err != nil {
 		return nil, err
 	}
 	if dirs == nil {
-		return openCorpus(spec)
+		return openCorpus(spec, apart)
 	}
 	return openPrepared(dirs, weights)
 }
 
-func openCorpus(path string) (*Dataset, error) {
-	c, err := Open(path)
+func openCorpus(path, apart string) (*Dataset, error) {
+	c, err := openText(path, apart)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ func made(t testing.TB, dir, name string, tok Tokenizer, n int) string {
 
 func open(t testing.TB, spec string) *Dataset {
 	t.Helper()
-	d, err := OpenDataset(spec)
+	d, err := OpenDataset(spec, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestOpenDatasetReadsTextFoldersAndMixtures(t *testing.T) {
 		a + "," + bytes: "tokenizer is not that of", a + "," + text: "no prepared folder", a + "@x": "weight", a + "@0": "weight", a + "@-1": "weight",
 		filepath.Join(dir, "gone"): "gone", a + "," + filepath.Join(dir, "gone"): "no prepared folder",
 	} {
-		if _, err := OpenDataset(spec); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := OpenDataset(spec, ""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", spec, err, want)
 		}
 	}
@@ -302,7 +302,7 @@ func TestOpenDatasetReadsTextFoldersAndMixtures(t *testing.T) {
 	cfg := usual(filepath.Join(dir, "all"), tok, text)
 	cfg.HeldOut = 0
 	prepare(t, cfg)
-	if _, err := OpenDataset(cfg.Out); err == nil || !strings.Contains(err.Error(), "--held-out") {
+	if _, err := OpenDataset(cfg.Out, ""); err == nil || !strings.Contains(err.Error(), "--held-out") {
 		t.Errorf("a folder with nothing held out: %v", err)
 	}
 }
@@ -340,7 +340,7 @@ func TestDamagedFoldersAreRefused(t *testing.T) {
 			}
 			write(t, dir, c.file, c.change(b))
 		}
-		if _, err := OpenDataset(dir); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := OpenDataset(dir, ""); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
@@ -394,7 +394,7 @@ func FuzzPrepared(f *testing.F) {
 		dir := t.TempDir()
 		write(t, dir, manifestName, manifest)
 		write(t, dir, "train.bin", tokens)
-		d, err := OpenDataset(dir)
+		d, err := OpenDataset(dir, "")
 		if err != nil {
 			return
 		}
@@ -461,5 +461,35 @@ func TestPackedTokens(t *testing.T) {
 	}
 	if p := (Packed{Bytes: []byte("\xff\xff\xff\xff"), Width: 4, Vocab: 9}); p.Read(make([]int32, 1), 0) == nil {
 		t.Error("a token of 32 bits was read")
+	}
+}
+
+// TestWhatIsWrittenIsNotRead has the folder that is written to lie below the text: the same call finds the same text
+// after something was written, so that it can go on.
+func TestWhatIsWrittenIsNotRead(t *testing.T) {
+	dir := library(t)
+	out := filepath.Join(dir, "out", "first")
+	id := func() string {
+		d, err := OpenDataset(dir, out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.ID
+	}
+	before := id()
+	write(t, dir, "out/first/step-000000020/config.json", prose("a config", 600))
+	if after := id(); after != before {
+		t.Errorf("data %s, and %s once there is a checkpoint below it", before, after)
+	}
+	if _, err := OpenDataset(dir, dir); err == nil || !strings.Contains(err.Error(), "read and written to") {
+		t.Errorf("text and checkpoints in one folder: %v", err)
+	}
+	dir = library(t)
+	cfg := usual(filepath.Join(dir, "out"), Bytes{}, dir)
+	write(t, dir, "out/lock", []byte("123\n"))
+	m := prepare(t, cfg)
+	again, err := Prepare(t.Context(), cfg)
+	if err != nil || again.id() != m.id() {
+		t.Errorf("the same call once more: %v", err)
 	}
 }

@@ -23,11 +23,17 @@ type file struct {
 func (f file) dir() string { return path.Dir(f.rel) }
 
 // listFolder lists the regular files below root that want accepts (by slash
-// path relative to root), sorted by path. Hidden files and folders are left out.
-func listFolder(root string, want func(rel string) bool) ([]file, error) {
+// path relative to root), sorted by path. Hidden files and folders are left out, and the folder apart ("" for
+// none), which is written to while the others are read: with it the same call would find other files next time.
+func listFolder(root, apart string, want func(rel string) bool) ([]file, error) {
 	real, err := filepath.EvalSymlinks(root) // WalkDir does not follow a link at its root
 	if err != nil {
 		return nil, fmt.Errorf("open text: %w", err)
+	}
+	written, _ := os.Stat(apart) // what does not exist holds nothing
+	same := func(e fs.FileInfo) bool { return written != nil && os.SameFile(written, e) }
+	if info, err := os.Stat(real); err == nil && same(info) {
+		return nil, fmt.Errorf("folder %s is read and written to: name another folder to write to", root)
 	}
 	var files []file
 	err = filepath.WalkDir(real, func(p string, e fs.DirEntry, err error) error {
@@ -45,6 +51,9 @@ func listFolder(root string, want func(rel string) bool) ([]file, error) {
 		hidden := strings.HasPrefix(e.Name(), ".")
 		if e.IsDir() {
 			if hidden || !want(rel+"/") {
+				return filepath.SkipDir
+			}
+			if info, err := e.Info(); err == nil && same(info) {
 				return filepath.SkipDir
 			}
 			return nil

@@ -27,7 +27,7 @@ func GoSource() (*Corpus, error) {
 
 func goSourceAt(root string) (*Corpus, error) {
 	src := filepath.Join(root, "src")
-	files, err := listFolder(src, wantGoFile)
+	files, err := listFolder(src, "", wantGoFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the Go source tree: %w", err)
 	}

@@ -35,11 +35,12 @@ type input struct {
 }
 
 // listInputs finds the files that paths name: files, folders (every file below,
-// but for hidden ones and those of another format) and globs, in this order.
-func listInputs(paths []string, format string) ([]input, error) {
+// but for hidden ones, those of another format and those in the folder apart, see
+// listFolder) and globs, in this order.
+func listInputs(paths []string, format, apart string) ([]input, error) {
 	var all []input
 	for _, p := range paths {
-		found, err := listInput(p, format)
+		found, err := listInput(p, format, apart)
 		if err != nil {
 			return nil, err
 		}
@@ -51,11 +52,11 @@ func listInputs(paths []string, format string) ([]input, error) {
 	return all, nil
 }
 
-func listInput(path, format string) ([]input, error) {
+func listInput(path, format, apart string) ([]input, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
-		return listInputFolder(path, format)
+		return listInputFolder(path, format, apart)
 	case err == nil:
 		in, err := newInput(path, format)
 		return []input{in}, err
@@ -83,8 +84,8 @@ func listInput(path, format string) ([]input, error) {
 	return found, nil
 }
 
-func listInputFolder(root, format string) ([]input, error) {
-	files, err := listFolder(root, func(string) bool { return true })
+func listInputFolder(root, format, apart string) ([]input, error) {
+	files, err := listFolder(root, apart, func(string) bool { return true })
 	if err != nil {
 		return nil, err
 	}

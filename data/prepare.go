@@ -109,7 +109,7 @@ func Prepare(ctx context.Context, cfg PrepareConfig) (*Manifest, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	inputs, err := listInputs(cfg.Inputs, cfg.Format)
+	inputs, err := listInputs(cfg.Inputs, cfg.Format, cfg.Out)
 	if err != nil {
 		return nil, err
 	}

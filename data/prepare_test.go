@@ -358,7 +358,7 @@ func TestStoppedPreparationGoesOn(t *testing.T) {
 	if !errors.As(err, &unfinished) || !strings.Contains(err.Error(), "the same command goes on") {
 		t.Fatalf("%v", err)
 	}
-	if _, err := OpenDataset(cfg.Out); err == nil || !strings.Contains(err.Error(), "not whole") {
+	if _, err := OpenDataset(cfg.Out, ""); err == nil || !strings.Contains(err.Error(), "not whole") {
 		t.Errorf("an unfinished folder opens: %v", err)
 	}
 	resumed := int64(0)
@@ -447,7 +447,7 @@ func TestInputsAreFoundByFolderAndGlob(t *testing.T) {
 		{"[ae]*.txt", "auto", "a.txt:text empty.txt:text"},
 		{"a.txt", "jsonl", "a.txt:jsonl"},
 	} {
-		found, err := listInputs([]string{filepath.Join(dir, c.path)}, c.format)
+		found, err := listInputs([]string{filepath.Join(dir, c.path)}, c.format, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -460,7 +460,7 @@ func TestInputsAreFoundByFolderAndGlob(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"gone.txt", "*.zip", "[", "sub/../.hid"} {
-		if _, err := listInputs([]string{filepath.Join(dir, path)}, "auto"); err == nil {
+		if _, err := listInputs([]string{filepath.Join(dir, path)}, "auto", ""); err == nil {
 			t.Errorf("%s was found", path)
 		}
 	}

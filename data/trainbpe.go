@@ -81,7 +81,7 @@ func TrainBPE(ctx context.Context, cfg TrainBPEConfig) (*BPE, error) {
 	if cfg.Report == nil {
 		cfg.Report = func(TrainBPEReport) {}
 	}
-	inputs, err := listInputs(cfg.Inputs, cfg.Format)
+	inputs, err := listInputs(cfg.Inputs, cfg.Format, "")
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func prepared(t *testing.T) string {
 
 func tokenConfig(t *testing.T, spec string, steps int, out string) SoloConfig {
 	t.Helper()
-	from, err := data.OpenDataset(spec)
+	from, err := data.OpenDataset(spec, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -178,7 +178,7 @@ func (c *Config) solo() (training.SoloConfig, error) {
 	if err != nil {
 		return training.SoloConfig{}, err
 	}
-	from, err := data.OpenDataset(c.Data)
+	from, err := data.OpenDataset(c.Data, c.Out)
 	if err != nil {
 		return training.SoloConfig{}, err
 	}

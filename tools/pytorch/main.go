@@ -26,7 +26,7 @@ func main() {
 }
 
 func write(out, from string, seed uint64, length, windows, heldOut int) error {
-	set, err := data.OpenDataset(from)
+	set, err := data.OpenDataset(from, "")
 	if err != nil {
 		return err
 	}
