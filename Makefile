@@ -80,7 +80,7 @@ interop: build ## send models to transformers and back and compare logits
 netns-test: ## real processes in network namespaces behind slow, lossy links (Linux and root; REPEAT=n deaths of each kind, ONLY=regexp of some)
 	NETNS=1 REPEAT=$(REPEAT) ONLY='$(ONLY)' $(GO) test -count=1 -timeout 60m -v -run '$(if $(ONLY),NetnsDeaths,Netns|Router)' ./internal/world ./internal/world/link
 
-bench-link: ## what rounds, and newcomers, cost on links that just carry them (Linux and root; PRESET, RECIPE, BATCH, UP and DOWN in Mbit/s, WINDOWS, JOINS, WINDOW in seconds)
+bench-link: ## what rounds, and newcomers, cost on links that just carry them (Linux and root; PRESET, RECIPE, BATCH, UP and DOWN in Mbit/s, WINDOWS, JOINS=0 for none, WINDOW in seconds)
 	BENCH_LINK=1 $(GO) test -count=1 -timeout 60m -v -run 'TestLink(Efficiency|Join)' ./internal/world
 
 bench-coordinator: ## a coordinator among HOSTS (1000) real peers for WINDOW (60) seconds, and the steps of one among 10,000 simulated ones (Linux)

@@ -24,7 +24,8 @@ import (
 // first lets them train on fast links and counts what a worker sends, then gives each 1.25 times that upwards and four
 // times as much down, or UP and DOWN Mbit/s, 50 ms from another and a packet in a thousand lost, and compares windows with
 // rounds to windows without, and that to what `dunlin plan` foretells. PRESET, RECIPE, BATCH (windows in a worker's step),
-// WINDOWS and WINDOW (seconds) change what it measures.
+// WINDOWS and WINDOW (seconds) change what it measures. All of it shares this machine's processors, so that it also prints who
+// takes how much of them, and what workers make of their own.
 func TestLinkEfficiency(t *testing.T) {
 	if os.Getenv("BENCH_LINK") == "" {
 		t.Skip("make bench-link runs this measurement")
@@ -58,6 +59,7 @@ func TestLinkEfficiency(t *testing.T) {
 	t.Logf("a worker sends %.0f kbit/s; from now on it has %.0f up and %.0f down", need/1e3, thin.Up/1e3, thin.Down/1e3)
 
 	var on, off, slowOn, slowOff []float64
+	var usedOn, usedOff usage
 	start := w.look()
 	for i := range windows {
 		rounds := i%4 == 0 || i%4 == 3 // on off off on: a drift of the machine's speed cancels
@@ -69,19 +71,23 @@ func TestLinkEfficiency(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.rates(3 * time.Second) // what was under way ends
+		used := w.used()
 		rate := w.rates(length)
+		used = w.used().since(used)
 		slow := w.slowSteps()
-		t.Logf("window %d: rounds %v, %.0f tokens/s, one step in twenty takes %.2f s", i+1, rounds, rate, slow)
+		t.Logf("window %d: rounds %v, %.0f tokens/s, one step in twenty takes %.2f s; processors: %v", i+1, rounds, rate, slow, used)
+		used.tokens = rate * used.clock
 		if rounds {
-			on, slowOn = append(on, rate), append(slowOn, slow)
+			on, slowOn, usedOn = append(on, rate), append(slowOn, slow), usedOn.and(used)
 		} else {
-			off, slowOff = append(off, rate), append(slowOff, slow)
+			off, slowOff, usedOff = append(off, rate), append(slowOff, slow), usedOff.and(used)
 		}
 	}
 	end := w.look()
 	if start == nil || end == nil || end.Health.Commits == start.Health.Commits {
 		t.Fatal("no round was committed on the thin links")
 	}
+	lasted := w.lasted(end.Run.Fragments)
 	for _, list := range [][]float64{on, off, slowOn, slowOff} {
 		slices.Sort(list)
 	}
@@ -90,18 +96,75 @@ func TestLinkEfficiency(t *testing.T) {
 	t.Logf("efficiency %.3f: medians of %d windows, %.0f tokens/s with rounds, %.0f without; %d commits and %d failed attempts in that time; a worker is in inner steps %.1f %% of its time",
 		measured, windows, middleOf(on), middleOf(off), end.Health.Commits-start.Health.Commits, end.Health.FailedAttempts-start.Health.FailedAttempts, 100*utilisation(end))
 
+	t.Logf("processors with rounds: %v; without: %v; a second of the workers' own makes %.0f and %.0f tokens: their efficiency, were the others elsewhere, %.3f",
+		usedOn, usedOff, usedOn.yield(), usedOff.yield(), usedOn.yield()/usedOff.yield())
 	cores := min(1, float64(runtime.NumCPU())/float64(len(w.workers))) // a worker has one thread
-	foretold := w.plans(preset, fmt.Sprintf("%d x %.0f up %.0fkbit down %.0fkbit latency %d cores %.2f", len(w.workers), middleOf(off)/float64(len(w.workers)),
+	forecast := w.plans(preset, fmt.Sprintf("%d x %.0f up %.0fkbit down %.0fkbit latency %d cores %.2f", len(w.workers), middleOf(off)/float64(len(w.workers)),
 		thin.Up/1e3, thin.Down/1e3, (4*far.Delay).Milliseconds(), cores))
-	apart := foretold/measured - 1
-	t.Logf("dunlin plan foretells an efficiency of %.3f, %+.1f %% off what is measured; bound: 5 %% either way", foretold, 100*apart)
+	apart := forecast.Efficiency/measured - 1
+	t.Logf("dunlin plan foretells an efficiency of %.3f, %+.1f %% off what is measured; bound: 5 %% either way", forecast.Efficiency, 100*apart)
+	t.Logf("would workers wait for their rounds, they were in steps %.3f of their time, by the %v steps that each fragment's newest round lasted; by the plan, with fp32: %.3f",
+		float64(end.Run.H)/float64(end.Run.H+sum(lasted)), lasted, forecast.BlockingDiLoCo)
 	if math.Abs(apart) > 0.05 {
 		t.Error("the plan's forecast is further off than its bound")
 	}
 }
 
-// plans asks the program's planner for the efficiency of this run with such peers.
-func (w *town) plans(preset, peers string) float64 {
+// usage is processor time in seconds, the clock's seconds that it is of, and what was trained with it.
+type usage struct{ workers, coordinator, bench, clock, tokens float64 }
+
+// used is what the town's processes have taken so far, and this one, which is their router and polls their pages.
+func (w *town) used() usage {
+	u := usage{
+		coordinator: processTime(w.t, w.lead.cmd.Process.Pid).Seconds(), bench: processTime(w.t, os.Getpid()).Seconds(),
+		clock: time.Since(w.began).Seconds(),
+	}
+	for _, r := range w.workers {
+		u.workers += processTime(w.t, r.cmd.Process.Pid).Seconds()
+	}
+	return u
+}
+
+func (u usage) since(v usage) usage {
+	return usage{u.workers - v.workers, u.coordinator - v.coordinator, u.bench - v.bench, u.clock - v.clock, u.tokens - v.tokens}
+}
+
+func (u usage) and(v usage) usage { return v.since(usage{}.since(u)) }
+
+// yield is in tokens a second of the workers' processor time.
+func (u usage) yield() float64 { return u.tokens / u.workers }
+
+// String gives shares of one processor.
+func (u usage) String() string {
+	return fmt.Sprintf("workers %.1f %%, coordinator %.1f %%, router and bench %.1f %% of one", 100*u.workers/u.clock, 100*u.coordinator/u.clock, 100*u.bench/u.clock)
+}
+
+// lasted is how many steps the first worker made during the newest round of each fragment, from the snapshot of its weights
+// to the merge.
+func (w *town) lasted(fragments int) []int {
+	steps := make([]int, fragments)
+	client := &http.Client{Transport: &http.Transport{DialContext: w.workers[0].host.Dial}}
+	defer client.CloseIdleConnections()
+	if s := w.lookAt(client, "http://127.0.0.1:7310/", 2*time.Second); s != nil {
+		for _, r := range s.Rounds {
+			if r.Merged != nil && r.Fragment < fragments {
+				steps[r.Fragment] = int(r.Overlap)
+			}
+		}
+	}
+	return steps
+}
+
+func sum(of []int) int {
+	n := 0
+	for _, x := range of {
+		n += x
+	}
+	return n
+}
+
+// plans asks the program's planner about this run with such peers.
+func (w *town) plans(preset, peers string) plan.Plan {
 	w.t.Helper()
 	out, err := exec.Command(w.binary, "plan", "--json", "--preset", preset, "--recipe", setting("RECIPE", "default"), "--h", "30", "--worker-batch", setting("BATCH", "4"), "--peers", peers).Output()
 	if err != nil {
@@ -111,7 +174,7 @@ func (w *town) plans(preset, peers string) float64 {
 	if err := json.Unmarshal(out, &p); err != nil {
 		w.t.Fatal(err)
 	}
-	return p.Efficiency
+	return p
 }
 
 // TestLinkJoin is the second half of `make bench-link`: newcomers join four workers on home links, one after the other.
@@ -122,6 +185,9 @@ func (w *town) plans(preset, peers string) float64 {
 func TestLinkJoin(t *testing.T) {
 	if os.Getenv("BENCH_LINK") == "" {
 		t.Skip("make bench-link runs this measurement")
+	}
+	if os.Getenv("JOINS") == "0" {
+		t.Skip("no newcomers are asked for")
 	}
 	preset, joins, length := setting("PRESET", "small"), count("JOINS", 5), time.Duration(count("WINDOW", 20))*time.Second
 	path := homeLink()
@@ -242,22 +308,23 @@ func (w *town) rates(length time.Duration) float64 {
 	for _, r := range w.workers {
 		donors[filepath.Base(r.dir)] = true
 	}
-	type reading struct{ tokens, clock uint64 }
-	first, sum := map[string]reading{}, 0.0
-	began := time.Now()
-	last := w.until(fmt.Sprintf("%v have passed", length), length+time.Minute, func(s *status.Snapshot) bool {
-		for i := range s.Peers {
-			p := &s.Peers[i]
-			if _, seen := first[p.ID]; !seen && p.Alive && p.Clock > 0 && donors[p.Name] {
-				first[p.ID] = reading{p.Tokens, p.Clock}
-			}
-		}
-		return time.Since(began) >= length
-	})
+	looked := func(what string) *status.Snapshot {
+		return w.until(what, time.Minute, func(s *status.Snapshot) bool {
+			return !slices.ContainsFunc(s.Peers, func(p status.Peer) bool { return donors[p.Name] && p.Alive && p.Clock == 0 })
+		})
+	}
+	first := looked("donors tell what they train")
+	<-time.After(length) // pages that are asked again and again take a twentieth of a processor
+	last := looked(fmt.Sprintf("%v have passed", length))
+	sum := 0.0
 	for i := range last.Peers {
 		p := &last.Peers[i]
-		if start, ok := first[p.ID]; ok && p.Clock > start.clock && p.Tokens >= start.tokens {
-			sum += float64(p.Tokens-start.tokens) / (float64(p.Clock-start.clock) / 1000)
+		at := slices.IndexFunc(first.Peers, func(q status.Peer) bool { return q.ID == p.ID })
+		if !donors[p.Name] || at < 0 {
+			continue
+		}
+		if f := &first.Peers[at]; p.Clock > f.Clock && p.Tokens >= f.Tokens {
+			sum += float64(p.Tokens-f.Tokens) / (float64(p.Clock-f.Clock) / 1000)
 		}
 	}
 	return sum

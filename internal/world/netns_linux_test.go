@@ -39,6 +39,7 @@ type town struct {
 	invite  string
 	page    string
 	client  http.Client // dials from inside the coordinator's host
+	began   time.Time
 }
 
 // resident is one machine of a town and the process on it.
@@ -74,7 +75,7 @@ func newTownBy(t *testing.T, workers int, path link.Path, start func(lead *link.
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &town{t: t, net: network, binary: binary(t, ""), dir: t.TempDir(), flags: join}
+	w := &town{t: t, net: network, binary: binary(t, ""), dir: t.TempDir(), flags: join, began: time.Now()}
 	t.Cleanup(func() {
 		if err := network.Close(); err != nil {
 			t.Error(err)
@@ -108,6 +109,9 @@ func (w *town) coordinate(flags ...string) {
 	w.t.Helper()
 	args := append([]string{"coordinator", "--json", "--mdns=false", "--port", "7300", "--listen", "127.0.0.1:7310", "--data-dir", w.lead.dir}, logging()...)
 	w.lead.process = beginBy(w.t, w.start, w.binary, append(args, flags...)...)
+	if !w.lead.lines.Scan() {
+		w.t.Fatal("the coordinator ends, having said nothing")
+	}
 	w.invite, w.page = w.lead.where(w.t)
 }
 
