@@ -37,6 +37,8 @@ const (
 	budgetShare = 0.85 // of what the machine could train in the time: the run should end by its budget
 	speedTest   = 3 * time.Second
 	endGrace    = 45 * time.Second // for the end of the run: last rounds, held-out loss, goodbyes
+
+	goodbyesWithin = 10 * time.Second // that a busy coordinator takes until its page has the last of workers that have left
 )
 
 // demo is one `dunlin demo` under way.
@@ -170,11 +172,14 @@ func (d *demo) leave(stopped bool) error {
 	if err := d.swarm.AwaitWorkers(); err != nil {
 		return err
 	}
-	shot, err := d.swarm.Look(context.Background()) // with every goodbye in it
-	if err != nil {
+	heard := false
+	err := d.swarm.Watch(context.Background(), goodbyesWithin, func(shot *status.Snapshot) bool {
+		d.last, heard = shot, true
+		return d.swarm.Settled()
+	})
+	if !heard {
 		return err
-	}
-	d.last = shot
+	} // else what was heard is judged
 	if stopped {
 		return errors.New("it was stopped before its end")
 	}

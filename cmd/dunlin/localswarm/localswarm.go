@@ -276,6 +276,21 @@ func leadsItself(shot *status.Snapshot) bool {
 	return slices.ContainsFunc(shot.Run.Coordinators, func(c status.Coordinator) bool { return c.You && c.Leads })
 }
 
+// Settled reports whether the workers that left, and were heard, were heard to the end: they stand at one height and tell their
+// states.
+func (s *Swarm) Settled() bool {
+	height := uint64(0)
+	for _, w := range s.Workers {
+		if last := &w.Tally.Last; !w.Killed && w.Tally.Present() {
+			if last.StateHash.IsZero() || height != 0 && height != last.Height {
+				return false
+			}
+			height = last.Height
+		}
+	}
+	return true
+}
+
 // Order gives an order to the coordinators; of several, whoever leads takes it.
 func (s *Swarm) Order(line string) error {
 	for _, seat := range s.seats {

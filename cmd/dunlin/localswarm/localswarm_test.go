@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"dunlin/machine"
+	"dunlin/status"
+	"dunlin/wire"
 )
 
 // TestMain makes this program a coordinator of its own kind: it listens where it is told, says so, and stays until its standard input ends.
@@ -90,5 +92,29 @@ func TestCoordinatorStartsOnOtherPorts(t *testing.T) {
 	s.seats = append(s.seats, seat)
 	if err := s.openSeat(context.Background(), seat, func() int { draws += 2; return a + draws }); err == nil || draws != 4 {
 		t.Errorf("no binary: %v after %d draws", err, draws/2)
+	}
+}
+
+// TestSettled: a goodbye that the coordinator's page does not have yet is waited for.
+func TestSettled(t *testing.T) {
+	at := func(height uint64, state byte) status.Peer {
+		return status.Peer{Slot: 1, Clock: 1000, Height: height, StateHash: wire.Hash{state}}
+	}
+	worker := func(p status.Peer) *Worker {
+		w := &Worker{}
+		w.Tally.Heard(&p)
+		return w
+	}
+	dead, unheard := worker(at(3, 1)), &Worker{}
+	dead.Killed = true
+	for _, c := range []struct {
+		name string
+		last status.Peer
+		want bool
+	}{{"at the end", at(47, 2), true}, {"before its last commits", at(41, 1), false}, {"before its state is known", at(47, 0), false}} {
+		s := &Swarm{Workers: []*Worker{worker(at(47, 2)), dead, unheard, worker(c.last)}}
+		if got := s.Settled(); got != c.want {
+			t.Errorf("heard %s: settled %v", c.name, got)
+		}
 	}
 }
