@@ -28,8 +28,8 @@ func threeBlocks(t *testing.T) string {
 func TestDemoOfStagesSurvivesChaos(t *testing.T) {
 	t.Parallel()
 	path, dir := binary(t, ""), filepath.Join(t.TempDir(), "demo")
-	chaosDemo(t, 40, `(?s)killed [1-9][0-9]* workers \(in each stage: [1-9] [1-9] [1-9]\).* 3 stages: `,
-		"--preset", threeBlocks(t), "--workers", "6", "--stages", "3", "--worker-batch", "4", "--data", corpusFile(t), "--out", dir)
+	chaosDemo(t, 40, dir, `(?s)killed [1-9][0-9]* workers \(in each stage: [1-9] [1-9] [1-9]\).* 3 stages: `,
+		"--preset", threeBlocks(t), "--workers", "6", "--stages", "3", "--worker-batch", "4", "--data", corpusFile(t))
 	if o := command(t, patience, path, nil, "inspect", filepath.Join(dir, "model")); o.code != 0 || !strings.Contains(o.stdout, "lm_head.weight") {
 		t.Errorf("the model: exit code %d, %s%s", o.code, o.stdout, o.stderr)
 	}
@@ -39,8 +39,8 @@ func TestDemoOfStagesSurvivesChaos(t *testing.T) {
 func TestDemoOfOnePeerAStage(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "demo")
-	o := learningDemo(t, 120_000, "--preset", threeBlocks(t), "--workers", "3", "--stages", "3", "--activations", "fp32", "--recipe", "diloco",
-		"--worker-batch", "2", "--micro-batch", "2", "--subspace", "16", "--data", corpusFile(t), "--out", dir, "--json")
+	o := learningDemo(t, 120_000, dir, "--preset", threeBlocks(t), "--workers", "3", "--stages", "3", "--activations", "fp32", "--recipe", "diloco",
+		"--worker-batch", "2", "--micro-batch", "2", "--subspace", "16", "--data", corpusFile(t), "--json")
 	if o.code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
 	}

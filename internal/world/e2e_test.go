@@ -214,7 +214,7 @@ func parseReport(t *testing.T, text string) demoReport {
 func TestDemoOfProcessesTrains(t *testing.T) {
 	t.Parallel()
 	path, dir := binary(t, ""), filepath.Join(t.TempDir(), "demo")
-	o := learningDemo(t, 500_000, "--preset", "pico", "--workers", "3", "--data", corpusFile(t), "--out", dir, "--json")
+	o := learningDemo(t, 500_000, dir, "--preset", "pico", "--workers", "3", "--data", corpusFile(t), "--json")
 	if o.code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
 	}
@@ -277,8 +277,8 @@ func TestDemoOfProcessesTrains(t *testing.T) {
 // some dozens of steps: with hundreds of them the outer momentum overshoots.
 func TestDemoSurvivesChaos(t *testing.T) {
 	t.Parallel()
-	chaosDemo(t, 20, `killed [1-9][0-9]* workers, [1-9][0-9]* of them while they summed a round; .* the coordinator was killed and restarted 1 times`,
-		"--preset", "nano", "--workers", "3", "--data", corpusFile(t), "--out", filepath.Join(t.TempDir(), "demo"))
+	chaosDemo(t, 20, filepath.Join(t.TempDir(), "demo"), `killed [1-9][0-9]* workers, [1-9][0-9]* of them while they summed a round; .* the coordinator was killed and restarted 1 times`,
+		"--preset", "nano", "--workers", "3", "--data", corpusFile(t))
 }
 
 // budget has a demo end by its tokens, within the time that a slow machine takes for them.
@@ -288,10 +288,11 @@ func budget(tokens int) []string {
 
 // learningDemo runs a demo of so many tokens. On a machine that does much else rounds take long, so that few of them come to a
 // number of tokens: while a demo says that it has learned too little, it is given twice as many.
-func learningDemo(t *testing.T, tokens int, flags ...string) outcome {
+func learningDemo(t *testing.T, tokens int, dir string, flags ...string) outcome {
 	t.Helper()
+	tellLogs(t, dir)
 	for most := 8 * tokens; ; tokens *= 2 {
-		o := command(t, patience, binary(t, ""), nil, slices.Concat([]string{"demo"}, flags, budget(tokens))...)
+		o := command(t, patience, binary(t, ""), nil, slices.Concat([]string{"demo", "--out", dir}, flags, budget(tokens))...)
 		if o.code == 0 || tokens >= most || !strings.Contains(o.stderr, "give it more --seconds") {
 			return o
 		}
@@ -299,12 +300,28 @@ func learningDemo(t *testing.T, tokens int, flags ...string) outcome {
 	}
 }
 
+// tellLogs has a test that fails show how the logs of a demo's processes end.
+func tellLogs(t *testing.T, dir string) {
+	t.Helper()
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		logs, _ := filepath.Glob(filepath.Join(dir, "logs", "*.log"))
+		for _, name := range logs {
+			b, err := os.ReadFile(name)
+			t.Logf("%s, %v: …%s", filepath.Base(name), err, b[max(0, len(b)-2000):])
+		}
+	})
+}
+
 // chaosDemo runs a demo with chaos that ends well, and says that it struck where it should. Processes take their time to start,
 // and only while they run they can be struck: where a machine is too slow for all of it, the demo is given twice the time.
-func chaosDemo(t *testing.T, seconds int, struck string, flags ...string) {
+func chaosDemo(t *testing.T, seconds int, dir, struck string, flags ...string) {
 	t.Helper()
+	tellLogs(t, dir)
 	for most := 4 * seconds; ; seconds *= 2 {
-		o := command(t, patience, binary(t, ""), nil, append([]string{"demo", "--chaos", "--seconds", strconv.Itoa(seconds)}, flags...)...)
+		o := command(t, patience, binary(t, ""), nil, append([]string{"demo", "--chaos", "--out", dir, "--seconds", strconv.Itoa(seconds)}, flags...)...)
 		switch {
 		case o.code != 0 && (seconds >= most || !strings.Contains(o.stderr, "give it more --seconds")):
 			t.Fatalf("exit code %d\n%s\n%s", o.code, o.stdout, o.stderr)
