@@ -142,7 +142,7 @@ func (m *Machine) refusal(v *visitor) (wire.RefuseCode, string) {
 	case !worker:
 		return 0, ""
 	case worker && h.Stage >= uint64(m.cfg.Spec.StageCount()):
-		return wire.RefuseRun, fmt.Sprintf("this run has %d stages, you serve stage %d: start with an empty folder", m.cfg.Spec.StageCount(), h.Stage)
+		return wire.RefuseRun, fmt.Sprintf("this run has %d stages, you serve stage %d: start with an empty folder", m.cfg.Spec.StageCount(), h.Stage+1)
 	case h.Slot != 0 && (m.members[h.Slot] == nil || m.members[h.Slot].peer != v.peer || m.members[h.Slot].leaving != ""):
 		return wire.RefuseSlot, fmt.Sprintf("slot %d has ended: ask for a new one", h.Slot)
 	case h.Slot == 0 && m.Phase() == wire.PhaseEnded:
@@ -247,7 +247,7 @@ func (m *Machine) admitted(height uint64, e *wire.Member) {
 		return
 	}
 	if e.Stage >= uint64(m.cfg.Spec.StageCount()) {
-		m.note("slot %d is in stage %d of %d; the entry at height %d is ignored", e.Slot, e.Stage, m.cfg.Spec.StageCount(), height)
+		m.note("slot %d is in stage %d of %d; the entry at height %d is ignored", e.Slot, e.Stage+1, m.cfg.Spec.StageCount(), height)
 		return
 	}
 	m.lastSlot = e.Slot

@@ -102,7 +102,7 @@ func (t *Trainer) reopen(reason string) {
 	st.failures++
 	st.phase, st.deadline, st.members = stepRunning, time.Time{}, nil
 	st.retry = t.now.Add(backoff(st.failures-1, retryFirst, retryMost))
-	t.note("step %d.%d.%d is not closed: %s", st.number, st.try, st.edition, reason)
+	t.note("step %d is not closed and is spread anew: %s", st.number, reason)
 }
 
 // heard marks a member's answer and returns it; nil when none is awaited of it.
@@ -305,7 +305,7 @@ func (t *Trainer) expireStep() {
 // others count what it has.
 func (t *Trainer) silent(stage int, id wire.PeerID, closing bool) {
 	if s := t.stages[stage].find(id); s != nil {
-		t.note("stage %d: %s does not answer for step %d, %s", stage, id.Short(), t.step.number, t.stages[stage].fault(s, t.now, false))
+		t.note("stage %d: %s does not answer for step %d, %s", stage+1, id.Short(), t.step.number, t.stages[stage].fault(s, t.now, false))
 	}
 	if !closing {
 		return
@@ -328,7 +328,7 @@ func (t *Trainer) stepDone() {
 // void throws the step away in all stages and begins it again with the same
 // micro-batches.
 func (t *Trainer) void(reason string) {
-	t.note("step %d.%d begins anew: %s", t.step.number, t.step.try, reason)
+	t.note("step %d begins anew with the same micro-batches: %s", t.step.number, reason)
 	for _, m := range t.micros {
 		t.cancel(m)
 		for s := range m.parts {
@@ -351,7 +351,7 @@ func (t *Trainer) newTry() {
 
 // drop throws the step and its micro-batches away and goes on with another number.
 func (t *Trainer) drop(reason string, number uint64) {
-	t.note("step %d.%d is dropped: %s", t.step.number, t.step.try, reason)
+	t.note("step %d is dropped with its micro-batches: %s", t.step.number, reason)
 	for _, m := range slices.Clone(t.micros) {
 		t.cancel(m)
 		t.do(Release{Micro: m.number, Outcome: Abandoned})

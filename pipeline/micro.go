@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -96,6 +97,16 @@ func (t *Trainer) key(m *micro, stage int) wire.StageKey {
 	return wire.StageKey{
 		Trainer: t.cfg.Slot, Step: t.stepNumber(), Try: t.step.try, Micro: m.number, Stage: uint64(stage), Attempt: m.parts[stage].attempt,
 	}
+}
+
+// about names the call of a part for people, who count stages from 1.
+func (t *Trainer) about(m *micro, stage int) string {
+	p := &m.parts[stage]
+	pass := "forward"
+	if p.backward {
+		pass = "backward"
+	}
+	return fmt.Sprintf("stage %d: %s pass of micro-batch %d at %s", stage+1, pass, m.number, p.holder.Short())
 }
 
 // stageOf returns the index of a part.
@@ -207,7 +218,7 @@ func (t *Trainer) refused(m *micro, p *part, msg *wire.StageRefusal) {
 		w.refused(s, t.now)
 		s.busy = t.now.Add(busyMost)
 		p.state = partIdle
-		t.note("stage %d: %s follows another step or trainer: %s", stage, p.holder.Short(), msg.Reason)
+		t.note("stage %d: %s follows another step or trainer: %s", stage+1, p.holder.Short(), msg.Reason)
 	default:
 		t.callFailed(m, p, msg.Code.String()+": "+msg.Reason, true)
 	}
@@ -225,7 +236,7 @@ func (t *Trainer) callFailed(m *micro, p *part, reason string, fault bool) {
 			s.calls--
 		}
 	}
-	t.note("%v of %s: %s", t.key(m, stage), p.holder.Short(), reason)
+	t.note("%s: %s", t.about(m, stage), reason)
 	t.again(p)
 }
 
@@ -269,7 +280,7 @@ func (t *Trainer) timedOut(m *micro, p *part, stage int) {
 	t.totals.Timeouts++
 	t.send(p.holder, &wire.StageCancel{Key: t.key(m, stage)})
 	if s := w.find(p.holder); s != nil {
-		t.note("%v of %s: %s", t.key(m, stage), p.holder.Short(), w.timedOut(s, t.now, p.started, p.backward))
+		t.note("%s: %s", t.about(m, stage), w.timedOut(s, t.now, p.started, p.backward))
 	}
 	t.again(p)
 }
@@ -336,11 +347,11 @@ func (t *Trainer) lost(m *micro, p *part, reason string) {
 			return
 		}
 		p.state = partUnknown
-		t.note("%v of %s: %s; whether it is counted there is not known", t.key(m, stage), p.holder.Short(), reason)
+		t.note("%s: %s; whether it is counted there is not known", t.about(m, stage), reason)
 	case t.step.phase == stepDeciding || t.step.phase == stepApplying:
 		return // the set stands
 	default:
-		t.note("%v of %s: %s; another peer counts it", t.key(m, stage), p.holder.Short(), reason)
+		t.note("%s: %s; another peer counts it", t.about(m, stage), reason)
 		p.since = t.now
 		t.again(p)
 	}
@@ -356,7 +367,7 @@ func (t *Trainer) counted(m *micro, p *part, fate wire.StageFate) {
 	case wire.StageUnknown:
 		t.lost(m, p, "it has no memory of it")
 	default:
-		t.note("%v of %s: given up there before it was accepted", t.key(m, m.stageOf(p)), p.holder.Short())
+		t.note("%s: given up there before it was accepted", t.about(m, m.stageOf(p)))
 		p.since = t.now
 		t.again(p)
 	}
@@ -389,7 +400,7 @@ func (m *micro) count() int {
 // giveUp ends a micro-batch that found no peer for a stage in all the time that
 // it has; a step begins anew, so that its set stays equal in all stages.
 func (t *Trainer) giveUp(m *micro, stage int) {
-	t.note("micro-batch %d: stage %d not served in %v", m.number, stage, t.cfg.Limits.GiveUp)
+	t.note("stage %d: nobody serves micro-batch %d for %v", stage+1, m.number, t.cfg.Limits.GiveUp)
 	if t.cfg.Mode == Synchronous {
 		t.void("a stage is not served")
 		return

@@ -125,10 +125,11 @@ type Decision struct {
 	Could    float64 // of the poorest stage after every move that helps
 }
 
+// String counts stages from 1, as people do.
 func (d Decision) String() string {
-	where := fmt.Sprintf("in stage %d", d.From)
+	where := fmt.Sprintf("in stage %d", d.From+1)
 	if d.Action != Stay {
-		where = fmt.Sprintf("stage %d to %d", d.From, d.To)
+		where = fmt.Sprintf("stage %d to %d", d.From+1, d.To+1)
 	}
 	return fmt.Sprintf("%s %s: %s (%.4g of %.4g passes/s)", d.Action, where, d.Because, d.Now, d.Could)
 }

@@ -368,7 +368,7 @@ func (s *Server) evict(j *job) bool {
 func (s *Server) giveUp(j *job, reason string) {
 	s.held = slices.DeleteFunc(s.held, func(h *job) bool { return h == j })
 	s.returned(isMicro(j.call.Key))
-	s.note("%v is given up: %s", j.call.Key, reason)
+	s.note("the gradient of micro-batch %d for the trainer in slot %d is given up: %s", j.call.Key.Micro, j.call.Key.Trainer, reason)
 	s.do(Drop{Key: j.call.Key})
 	s.remember(j.call.Key)
 	s.send(j.from, &wire.StageCounted{Key: j.call.Key, Fate: wire.StageGivenUp})

@@ -155,7 +155,7 @@ func (t *Trainer) peerDown(id wire.PeerID) {
 			continue
 		}
 		why := w.fault(s, t.now, false)
-		t.note("stage %d: %s is gone, %s", stage, id.Short(), why)
+		t.note("stage %d: %s is gone, %s", stage+1, id.Short(), why)
 		for _, m := range slices.Clone(t.micros) {
 			p := &m.parts[stage]
 			if p.holder != id {

@@ -302,7 +302,7 @@ func (p *Pipe) dial(l Listed) {
 		ctx, cancel := context.WithTimeout(p.ctx, contact.ReachWithin)
 		defer cancel()
 		if err := p.transport.Connect(ctx, l.Peer, l.Addrs); err != nil {
-			p.report(Remark{fmt.Sprintf("stage %d: %s is not reached yet: %v", l.Stage, l.Peer.Short(), err)})
+			p.report(Remark{fmt.Sprintf("stage %d: %s is not reached yet: %v", l.Stage+1, l.Peer.Short(), err)})
 		}
 	})
 }
@@ -365,7 +365,7 @@ func (p *Pipe) do(effect pipeline.Effect) {
 	case pipeline.Release:
 		delete(p.trainer.micros, e.Micro)
 	case pipeline.Outage:
-		p.report(Remark{fmt.Sprintf("stage %d has no peer that can be reached for %s", e.Stage, e.For.Round(time.Second))})
+		p.report(Remark{fmt.Sprintf("stage %d has no peer that can be reached for %s", e.Stage+1, e.For.Round(time.Second))})
 	case pipeline.Compute:
 		p.worker.Put(worker.PassOrder{Key: e.Key, Backward: e.Backward, Cargo: p.calls[e.Key]})
 	case pipeline.Add:
