@@ -384,6 +384,7 @@ func (m *Member) logged(ev Logged) {
 		}
 	case *wire.Attempt:
 		m.readPace(b, ev.Table)
+		m.align(b)
 	case *wire.Settings:
 		m.set(b)
 	default: // nothing else moves a worker's rounds
@@ -393,6 +394,19 @@ func (m *Member) logged(ev Logged) {
 			m.sendAgain()
 		}
 		m.term = ev.Term
+	}
+}
+
+// align counts the next interval of a fragment from the opening of an attempt, which all
+// hear at once. In a run with stages a peer's steps come as it is sent micro-batches, so
+// that the peers of a stage drift apart, and who is early would wait for the others in every
+// round, with as many more inner steps between its snapshot and the merge.
+func (m *Member) align(b *wire.Attempt) {
+	if m.spec.Stages == nil || m.spec.Delay || b.Fragment >= uint64(len(m.fragments)) {
+		return
+	}
+	if f := &m.fragments[b.Fragment]; f.open != nil && f.open.ready.Base == b.Base {
+		f.due = m.step + OwnSteps(m.h(int(b.Fragment), 2), m.pace, m.stepTime)
 	}
 }
 

@@ -195,7 +195,7 @@ func (s *memberStory) command(t *testing.T, d *datadriven.TestData) string {
 		members := []candidate{someone(9, 1000, 1, 0)}
 		table := attemptTable(members, shares(members, s.spec.Slabs[0], 0), number(t, d, "time", 0))
 		encoded := wire.Encode(table)
-		out = s.do(Logged{Term: 1, Body: &wire.Attempt{ID: wire.AttemptID{Term: 1, Counter: 1}, Table: wire.HashLeaf(encoded)}, Table: encoded})
+		out = s.do(Logged{Term: 1, Body: &wire.Attempt{Fragment: f, Base: base, ID: wire.AttemptID{Term: 1, Counter: 1}, Table: wire.HashLeaf(encoded)}, Table: encoded})
 	case "settings":
 		body := &wire.Settings{Phase: wire.PhaseTraining, Solo: d.HasArg("solo")}
 		if d.HasArg("ended") {

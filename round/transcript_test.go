@@ -126,6 +126,9 @@ func parseSpec(t *testing.T, d *datadriven.TestData) Spec {
 	for _, n := range parseList(t, argument(d, "slabs", "3")) {
 		s.Slabs = append(s.Slabs, int(n))
 	}
+	if d.HasArg("staged") {
+		s.Stages = make([]uint64, len(s.Slabs))
+	}
 	return s
 }
 
