@@ -137,6 +137,26 @@ func (l *leases) leased(b *wire.Lease) {
 		s.windows.addAll(free)
 		s.granted += free.count()
 	}
+	if l.staged {
+		s.giveUp()
+	}
+}
+
+// maxAwaited bounds the windows of a trainer that stages may still commit: one that has
+// more could lease nothing any more.
+const maxAwaited = maxUnsettled - MaxLease
+
+// giveUp forgets the oldest windows of a trainer that has too many: what a peer of some
+// stage had counted and took along when it died, its fragment never commits.
+func (s *lease) giveUp() {
+	for over := s.windows.count(); over > maxAwaited; over = s.windows.count() {
+		oldest := s.windows[0]
+		gone := span(oldest.From, oldest.From+min(oldest.Len(), over-maxAwaited))
+		s.windows.remove(gone)
+		for i := range s.done {
+			s.done[i].remove(gone)
+		}
+	}
 }
 
 // reach moves the end of the stream behind ranges; what lies between is free.

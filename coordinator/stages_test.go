@@ -134,3 +134,33 @@ func TestStagesKeepACheckpointThatIsWhole(t *testing.T) {
 		}
 	}
 }
+
+// TestTrainersOutliveLostWindows has a trainer whose micro-batches are lost in one stage now
+// and then, for so long that it may hold no more of them.
+func TestTrainersOutliveLostWindows(t *testing.T) {
+	l := newLeases(stagedSpec())
+	l.begin(1)
+	const windows, lost, times = 4096, 1024, 2 * maxUnsettled / 1024
+	for i := range times {
+		granted, err := l.grant(1, windows)
+		if err != nil {
+			t.Fatalf("after %d leases: %v", i, err)
+		}
+		l.leased(&wire.Lease{Slot: 1, Ranges: granted})
+		for fragment := range uint64(3) {
+			counted := granted[0]
+			if fragment == 1 {
+				counted.From += lost
+			}
+			if err := l.check(1, fragment, []wire.Range{counted}); err != nil {
+				t.Fatalf("after %d leases: %v", i, err)
+			}
+			l.committed(fragment, &wire.CommitTable{
+				Contributors: []wire.Contributor{{Slot: 1, To: 1, Windows: []wire.Range{counted}}}, Slabs: []wire.SlabResult{{Members: 1}},
+			})
+		}
+	}
+	if n := l.slots[1].windows.count(); n > maxAwaited {
+		t.Errorf("%d windows are awaited", n)
+	}
+}
