@@ -186,8 +186,13 @@ func (o *Owner) opened(b *wire.Attempt, encoded []byte) {
 	}
 	o.tasks[f] = t
 	for r := range t.members {
-		if root := t.members[r].Ready.Ready.Root; r != t.self && o.kept[root] == nil {
-			o.kept[root] = &contribution{fragment: f, base: b.Base, have: make(map[uint64]bool)}
+		switch k := o.kept[t.members[r].Ready.Ready.Root]; {
+		case r == t.self:
+		case k == nil:
+			o.kept[t.members[r].Ready.Ready.Root] = &contribution{fragment: f, base: b.Base, have: make(map[uint64]bool)}
+		case k.fragment != f: // whoever copies it need not be in this sum as well
+			o.note("fragment %d, attempt %s: %s is left out: it names a contribution to fragment %d", f, t.id, t.members[r].Peer.Short(), k.fragment)
+			t.dead |= 1 << uint(r)
 		}
 	}
 	for _, s := range table.Owners {
@@ -221,7 +226,7 @@ func (o *Owner) has(t *task, rank int, slab uint64) bool {
 		return true
 	}
 	c := o.kept[t.members[rank].Ready.Ready.Root]
-	return c != nil && c.have[slab]
+	return c != nil && c.fragment == t.fragment && c.have[slab]
 }
 
 // ask sends the requests that the windows permit.
