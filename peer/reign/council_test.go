@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"dunlin/coordinator"
 	"dunlin/ledger"
 	"dunlin/peer/core"
 	"dunlin/wire"
@@ -107,5 +108,71 @@ func TestEntriesBeforeARefusedOneStand(t *testing.T) {
 	r.stands(&wire.Item{Certified: good[0]})
 	if len(*fed) != 1 || (*fed)[0] != 1 {
 		t.Errorf("heights %v were fed, want 1 once", *fed)
+	}
+}
+
+// TestOldOrderIsNotCarriedOut: an order that the ledger never said, since another took its place, is answered, and is not handed to
+// whoever leads later.
+func TestOldOrderIsNotCarriedOut(t *testing.T) {
+	r, _, _, _ := seated(t)
+	r.council.leads = true
+	var told int
+	r.driver.Send = func(wire.PeerID, []byte) { told++ }
+	answer := make(chan error, 1)
+	r.organise(Organise{Change: coordinator.Change{Phase: wire.PhasePaused, Reason: "by hand"}, Answer: answer})
+	r.wanted[0].since = r.wanted[0].since.Add(-2 * conveyWithin)
+	r.lookAfterOrganiser()
+	select {
+	case err := <-answer:
+		if err == nil {
+			t.Error("it is said to be carried out")
+		}
+	default:
+		t.Error("it is not answered")
+	}
+	next := r.cfg.Spec.Coordinators[1]
+	r.council.leads, r.lead = false, next
+	r.cfg.Peers = map[wire.PeerID]bool{next: true}
+	r.conveyAgain()
+	r.lookAfterOrganiser()
+	if told > 0 {
+		t.Errorf("the next leader is told %d times", told)
+	}
+}
+
+// TestBanIsHandedOver: a coordinator that does not lead gives a ban to the one that does, which takes it as one.
+func TestBanIsHandedOver(t *testing.T) {
+	r, rules, _, _ := seated(t)
+	if _, err := r.cfg.Ledger.Append(admissions(rules, 1)...); err != nil {
+		t.Fatal(err)
+	}
+	leader, worker := r.cfg.Spec.Coordinators[1], wire.PeerIDOf(coordinatorKey(100))
+	r.lead, r.cfg.Peers = leader, map[wire.PeerID]bool{leader: true}
+	var sent []byte
+	r.driver.Send = func(to wire.PeerID, message []byte) {
+		if to == leader {
+			sent = message
+		}
+	}
+	answer := make(chan error, 1)
+	r.organise(Organise{Change: coordinator.Change{Ban: worker, Reason: "poison"}, Answer: answer})
+	m, err := wire.DecodeMessage(sent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, _, _, _ := seated(t) // as if it were the leader
+	if _, err := other.cfg.Ledger.Append(admissions(rules, 1)...); err != nil {
+		t.Fatal(err)
+	}
+	var taken []core.Event
+	other.driver.Next = func(e core.Event) { taken = append(taken, e) }
+	other.council.leads = true
+	other.Hear(leader, m)
+	if want := (coordinator.Banned{Peer: worker, Reason: "poison"}); len(taken) != 1 || taken[0] != core.Event(want) {
+		t.Fatalf("the leader takes it as %v", taken)
+	}
+	r.Banned(worker) // the ledger says so
+	if err := <-answer; err != nil {
+		t.Error(err)
 	}
 }

@@ -99,24 +99,27 @@ func (r *Reign) conveyAgain() {
 	}
 }
 
-// conveyWithin is how long a coordinator that does not lead tries to have a wish
-// fulfilled: not so long that it surprises the organiser later on.
+// conveyWithin is how long a coordinator tries to have a wish fulfilled: not so long that it surprises the organiser later on,
+// when another leads. What a leader has begun it goes on with.
 const conveyWithin = 20 * time.Second
 
-// lookAfterOrganiser gives up what no leader takes.
+// lookAfterOrganiser gives up what the ledger does not come to say.
 func (r *Reign) lookAfterOrganiser() {
-	r.convey()
 	r.wanted = slices.DeleteFunc(r.wanted, func(o Organise) bool {
-		if r.Own() || time.Since(o.since) < conveyWithin {
+		if time.Since(o.since) < conveyWithin {
 			return false
 		}
-		if o.conveyed {
+		switch {
+		case o.conveyed && r.Own():
+			o.Answer <- errors.New("this coordinator leads, and the ledger does not say so yet: see its log")
+		case o.conveyed:
 			o.Answer <- fmt.Errorf("coordinator %s leads and was told, and the ledger does not say so yet: see its log", r.lead.Short())
-		} else {
+		default:
 			o.Answer <- fmt.Errorf("no coordinator leads that this one can reach, and the settings may be as before: a majority of the run's %d coordinators has to be there; look at their logs, then give the order again", len(r.cfg.Spec.Coordinators))
 		}
 		return true
 	})
+	r.convey()
 }
 
 // Settled hears what settings the ledger says now.
