@@ -112,22 +112,27 @@ func (r *demoResult) fill(d *demo, s *status.Snapshot) {
 			ID: w.ID, Tokens: n.Tokens, TokensPerSecond: w.Tally.TokensPerSecond(), Sent: n.Sent, Received: n.Received,
 			Utilisation: last.Utilisation, StateHash: last.StateHash, Alive: alive,
 		})
-		shown := *last
-		shown.Name, shown.Alive, shown.Tokens, shown.Sent, shown.Received = w.Name, alive, n.Tokens, n.Sent, n.Received
-		shown.TokensPerSecond, shown.State, shown.Reason = w.Tally.TokensPerSecond(), "", ""
-		if !alive {
-			shown.Reason = "had no part in the end"
-			if w.Killed {
-				shown.Reason = "killed"
-			}
-		}
-		r.shown.Peers = append(r.shown.Peers, shown)
+		r.shown.Peers = append(r.shown.Peers, endOf(&w.Tally, w.Name, alive, w.Killed))
 		sum.Steps += n.Steps
 		sum.Outer += n.Outer
 		sum.Round += n.Round
 		sum.Contributed += n.Contributed
 	}
 	r.costs(&sum)
+}
+
+// endOf is the row of a worker in the table at the end.
+func endOf(t *localswarm.Tally, name string, alive, killed bool) status.Peer {
+	p, n := t.Last, t.Total()
+	p.Name, p.Alive, p.Tokens, p.Sent, p.Received = name, alive, n.Tokens, n.Sent, n.Received
+	p.TokensPerSecond, p.State, p.Reason = t.TokensPerSecond(), wire.StateTraining.String(), ""
+	switch {
+	case killed:
+		p.Reason = "killed"
+	case !alive:
+		p.Reason = "had no part in the end"
+	}
+	return p
 }
 
 // costs computes the protocol's figures from all workers' sums.
