@@ -3,16 +3,20 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"text/template"
+	"time"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 
@@ -40,6 +44,7 @@ func newService(t *terminal) *cobra.Command {
 type service struct {
 	path      string // of its file
 	form      string // a template of serviceFacts
+	wide      bool   // the file is in UTF-16, little endian with a byte order mark
 	start     [][]string
 	stop      [][]string // before the file goes; faults are told and passed over, since it may not run
 	gone      [][]string // after it went
@@ -50,6 +55,7 @@ type service struct {
 type serviceFacts struct {
 	Args []string // program first
 	Logs string   // file, where the system keeps none itself
+	User string   // id on this machine
 }
 
 // serviceOf returns the service of a system for a user's home folder and id.
@@ -110,10 +116,11 @@ WantedBy=default.target
 	case "windows":
 		path := filepath.Join(home, "AppData", "Local", "dunlin", "task.xml")
 		return service{
-			path: path,
-			form: `<?xml version="1.0" encoding="UTF-8"?>
+			path: path, wide: true, // schtasks takes no UTF-8
+			form: `<?xml version="1.0" encoding="UTF-16"?>
 <Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
-  <Triggers><LogonTrigger><Enabled>true</Enabled></LogonTrigger></Triggers>
+  <Triggers><LogonTrigger><Enabled>true</Enabled><UserId>{{html .User}}</UserId></LogonTrigger></Triggers>
+  <Principals><Principal id="owner"><UserId>{{html .User}}</UserId><LogonType>InteractiveToken</LogonType><RunLevel>LeastPrivilege</RunLevel></Principal></Principals>
   <Settings>
     <MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>
     <DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>
@@ -122,7 +129,7 @@ WantedBy=default.target
     <Priority>7</Priority>
     <RestartOnFailure><Interval>PT1M</Interval><Count>255</Count></RestartOnFailure>
   </Settings>
-  <Actions><Exec>
+  <Actions Context="owner"><Exec>
     <Command>{{html (index .Args 0)}}</Command>
     <Arguments>{{range $i, $a := slice .Args 1}}{{if $i}} {{end}}{{html (windows $a)}}{{end}}</Arguments>
   </Exec></Actions>
@@ -136,8 +143,8 @@ WantedBy=default.target
 	return service{}, fmt.Errorf("dunlin knows no services of %s: have your system run dunlin join at a start, and stop it with SIGTERM", system)
 }
 
-// write fills in the file.
-func (s service) write(facts serviceFacts) ([]byte, error) {
+// text fills in the file's words.
+func (s service) text(facts serviceFacts) ([]byte, error) {
 	form, err := template.New("service").Funcs(template.FuncMap{"systemd": systemdQuote, "windows": windowsQuote}).Parse(s.form)
 	if err != nil {
 		return nil, err
@@ -145,6 +152,18 @@ func (s service) write(facts serviceFacts) ([]byte, error) {
 	var b bytes.Buffer
 	err = form.Execute(&b, facts)
 	return b.Bytes(), err
+}
+
+// encode returns the file's bytes.
+func (s service) encode(text []byte) []byte {
+	if !s.wide {
+		return text
+	}
+	var b []byte
+	for _, unit := range utf16.Encode([]rune("\ufeff" + string(text))) {
+		b = binary.LittleEndian.AppendUint16(b, unit)
+	}
+	return b
 }
 
 // systemdQuote quotes one word of ExecStart (systemd.service(5)).
@@ -156,12 +175,26 @@ func systemdQuote(word string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
 }
 
-// windowsQuote quotes one word of a command line. Paths and settings hold no quotes of their own.
+// windowsQuote quotes one word of a command line as programs take it apart: backslashes count before a quote only.
 func windowsQuote(word string) string {
-	if word != "" && !strings.ContainsAny(word, " \t") {
+	if word != "" && !strings.ContainsAny(word, " \t\"") {
 		return word
 	}
-	return `"` + word + `"`
+	word = regexp.MustCompile(`(\\*)"`).ReplaceAllString(word, `$1$1\"`)
+	return `"` + regexp.MustCompile(`\\+$`).ReplaceAllString(word, `$0$0`) + `"`
+}
+
+// serviceHere returns the user whose dunlin runs and this system's service.
+func serviceHere() (*user.User, service, error) {
+	owner, err := user.Current()
+	if err != nil {
+		return nil, service{}, fmt.Errorf("who runs this: %w", err)
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		owner.HomeDir = home
+	}
+	s, err := serviceOf(runtime.GOOS, owner.HomeDir, owner.Uid)
+	return owner, s, err
 }
 
 // service returns this machine's service for a join with the flags that were chosen.
@@ -169,11 +202,7 @@ func (t *terminal) service(token string) (service, []byte, error) {
 	if _, err := invite.Parse(token); err != nil {
 		return service{}, nil, err
 	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return service{}, nil, err
-	}
-	s, err := serviceOf(runtime.GOOS, home, strconv.Itoa(os.Getuid()))
+	owner, s, err := serviceHere()
 	if err != nil {
 		return s, nil, err
 	}
@@ -193,7 +222,7 @@ func (t *terminal) service(token string) (service, []byte, error) {
 		}
 	}
 	slices.Sort(args[3:])
-	text, err := s.write(serviceFacts{Args: args, Logs: filepath.Join(home, "Library", "Logs", "dunlin.log")})
+	text, err := s.text(serviceFacts{Args: args, Logs: filepath.Join(owner.HomeDir, "Library", "Logs", "dunlin.log"), User: owner.Uid})
 	return s, text, err
 }
 
@@ -202,7 +231,11 @@ func (t *terminal) servicePrint(_ context.Context, _ *Config, args []string) err
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(t.err, "# install writes this to %s and runs:\n", s.path)
+	as := ""
+	if s.wide {
+		as = ", in UTF-16,"
+	}
+	fmt.Fprintf(t.err, "# install writes this%s to %s and runs:\n", as, s.path)
 	for _, command := range s.start {
 		fmt.Fprintln(t.err, "#   "+strings.Join(command, " "))
 	}
@@ -218,13 +251,18 @@ func (t *terminal) serviceInstall(ctx context.Context, _ *Config, args []string)
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil { //nolint:gosec // the system's own folder
 		return err
 	}
+	ran := false
 	if runtime.GOOS != "linux" { // whose restart takes the new file; others refuse to load one twice
-		_ = runAll(ctx, s.stop) // it may be the first time
+		ran = runAll(ctx, s.stop) == nil // it may be the first time
 	}
-	if err := store.WriteFile(s.path, text, 0o600); err != nil { // a private run's invite is a secret
+	if err := store.WriteFile(s.path, s.encode(text), 0o600); err != nil { // a private run's invite is a secret
 		return err
 	}
-	if err := runAll(ctx, s.start); err != nil {
+	err = runAll(ctx, s.start)
+	for deadline := time.Now().Add(stopsWithin); ran && err != nil && ctx.Err() == nil && time.Now().Before(deadline); err = runAll(ctx, s.start) {
+		time.Sleep(time.Second) // launchd loads none while the one before hands over
+	}
+	if err != nil {
 		return fmt.Errorf("the service's file is in %s, but it was not started: %w", s.path, err)
 	}
 	_, err = fmt.Fprintf(t.out, "dunlin is started, and will be when you log in: %s\nhow it does: dunlin status\n%s\n", s.path, s.afterword)
@@ -232,11 +270,7 @@ func (t *terminal) serviceInstall(ctx context.Context, _ *Config, args []string)
 }
 
 func (t *terminal) serviceRemove(ctx context.Context, _ *Config, _ []string) error {
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return err
-	}
-	s, err := serviceOf(runtime.GOOS, home, strconv.Itoa(os.Getuid()))
+	_, s, err := serviceHere()
 	if err != nil {
 		return err
 	}
@@ -255,6 +289,9 @@ func (t *terminal) serviceRemove(ctx context.Context, _ *Config, _ []string) err
 	_, err = fmt.Fprintf(t.out, "removed %s; keys and state stay in %s\n", s.path, filepath.Join(dataHome(), "worker"))
 	return err
 }
+
+// stopsWithin is how long the services' files let dunlin hand over.
+const stopsWithin = 30 * time.Second
 
 // runAll runs commands one after another until one fails.
 func runAll(ctx context.Context, commands [][]string) error {
