@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"dunlin/wire"
 )
 
 // release is the version of this source tree; CHANGELOG.md says what is in it.
@@ -25,11 +27,11 @@ func newVersion(t *terminal) *cobra.Command {
 				}
 			}
 			if c.JSON {
-				return json.NewEncoder(t.out).Encode(map[string]string{
-					"version": release, "commit": commit, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH,
+				return json.NewEncoder(t.out).Encode(map[string]any{
+					"version": release, "protocol": wire.Protocol, "commit": commit, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH,
 				})
 			}
-			_, err := fmt.Fprintf(t.out, "dunlin %s (commit %s, %s, %s/%s)\n", release, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(t.out, "dunlin %s (protocol %d, commit %s, %s, %s/%s)\n", release, wire.Protocol, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		})
 }
