@@ -120,6 +120,9 @@ const (
 // trips is how often a round goes there and back: ready and open, slabs, results, have and commit.
 const trips = 4
 
+// usualLatency is seconds there and back on links of homes.
+const usualLatency = 0.05
+
 // stateBytes a parameter are what a joiner loads: weights and outer momentum.
 const stateBytes = 8
 
@@ -203,7 +206,7 @@ func (c Config) with(r Recipe) *Plan {
 	}
 	p.StepSeconds = float64(p.Batch*m.Context) / s.speed
 	others := (contributors - 1) / contributors
-	p.BitsSent = overhead * (r.Contribution + r.Result) * others
+	p.BitsSent = bitsSent(r.Contribution+r.Result, contributors)
 	sent := m.Parameters * (r.Contribution + r.Result) * others // bits, of frames
 	p.LeastH = int(min(math.Ceil(sent/(share*usable*s.link*p.StepSeconds)), math.MaxInt32))
 	if p.H = c.H; p.H == 0 {
@@ -239,7 +242,7 @@ func (c Config) expect(p *Plan, s swarm, sent float64) {
 	p.Available = max(0, 1-lost)
 	p.TokensPerSec = s.total * p.Efficiency * p.Available
 	interval := float64(p.H) * p.StepSeconds / max(p.Efficiency, 1e-9)
-	p.BytesPerDay = 86400 / max(interval, 1e-9) * m.Parameters * p.BitsSent / 8
+	p.BytesPerDay = bytesPerDay(m.Parameters, p.BitsSent, interval)
 	p.Days = c.Tokens / max(p.TokensPerSec, 1e-9) / 86400
 	if lawHolds(p.Parameters) {
 		l := loss(p.Parameters, float64(min(s.peers, members)), c.Tokens, float64(p.H))
@@ -251,6 +254,25 @@ func (c Config) expect(p *Plan, s swarm, sent float64) {
 	if p.BitsSent > 0 {
 		p.FP32Ratio = float64(p.H) * 32 / p.BitsSent
 	}
+}
+
+// bitsSent is what one of so many contributors sends a parameter and outer step, headers included, where contributions and
+// results together take so many bits.
+func bitsSent(codecs, contributors float64) float64 {
+	return overhead * codecs * (contributors - 1) / contributors
+}
+
+// bytesPerDay is what that comes to in a day of outer steps that many seconds apart.
+func bytesPerDay(parameters, sent, interval float64) float64 {
+	return 86400 / max(interval, 1e-9) * parameters * sent / 8
+}
+
+// Traffic returns about how many bytes one worker sends in a day of training, and as many that it receives: slices of
+// contributions and sums, headers included. It is the most, since a round of few contributors moves less. The codecs take
+// so many bits a parameter together, h inner steps of so many tokens lie between two rounds unless a round takes longer, and
+// the worker makes tokensPerSecond.
+func Traffic(parameters, codecs, h, tokensPerStep, tokensPerSecond float64) float64 {
+	return bytesPerDay(parameters, bitsSent(codecs, members), max(h*tokensPerStep/tokensPerSecond, trips*usualLatency))
 }
 
 // fragments is the smallest count whose fragment is on its way for at most 8 steps, no less than the recipe's and a

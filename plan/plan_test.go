@@ -191,3 +191,22 @@ func TestPlansSurviveAnyInput(t *testing.T) {
 		}
 	}
 }
+
+// TestTraffic: a worker's day is what the plan foretells for it among many, and rounds that follow each other as fast as
+// links of homes let them bound it.
+func TestTraffic(t *testing.T) {
+	c := Config{
+		Groups: []Group{{Count: 64, Speed: 3000, Up: 1e9, Down: 1e9, Latency: 0.02}}, Model: Model{Name: "m", Parameters: 1e7, Layers: 6, Context: 512, Apart: 1e6},
+		Recipes: []Recipe{{Name: "r", Contribution: 1, Result: 1.4, OuterLR: 0.7, InnerLR: 1e-3, Fragments: 1}}, Tokens: 1e9, Batch: 4, H: 30,
+	}
+	p, err := Make(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := Traffic(1e7, 2.4, 30, 2048, 3000); math.Abs(got/(p.BytesPerDay/p.Efficiency)-1) > 0.001 {
+		t.Errorf("%v bytes a day, the plan says %v with efficiency %v", got, p.BytesPerDay, p.Efficiency)
+	}
+	if fast, faster := Traffic(1e5, 2.4, 24, 64, 1e5), Traffic(1e5, 2.4, 24, 64, 1e6); fast != faster || fast != 86400/0.2*1e5*1.2*2.4*63/64/8 {
+		t.Errorf("small models: %v and %v bytes a day", fast, faster)
+	}
+}

@@ -124,6 +124,9 @@ func finite(s *Snapshot) *Snapshot {
 		m := *c.Machine
 		numbers(&m.Estimate)
 		zeros(&m.Others)
+		if e := m.Expects; e != nil && !isFinite(e.Sends, e.Receives) {
+			m.Expects = nil
+		}
 		c.Machine = &m
 	}
 	c.Peers = slices.Clone(c.Peers)

@@ -122,6 +122,13 @@ func pageChanges(t *testing.T, ctx context.Context) {
 	if c := <-changes; c.Pause == nil || !*c.Pause || len(c.Limits) != 0 {
 		t.Errorf("the pause button sent %+v", c)
 	}
+	// What it expects is said in the words of the terminal.
+	for _, e := range []Traffic{{2.1e9, 2.1e9}, {45e6, 1.25e9}} {
+		n = sample()
+		n.Machine.Expects = &e
+		s.Publish(n)
+		await(t, ctx, fmt.Sprintf(`document.getElementById("machine-expects").textContent === %q`, e.String()))
+	}
 	n = sample()
 	n.Machine = nil
 	s.Publish(n)

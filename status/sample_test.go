@@ -44,7 +44,7 @@ func sample() *Snapshot {
 	s.Thanks = Thanks{Since: 40, Givers: 2, Ranks: []Giver{{1, "ananananan", "Ana", false, 700_000, 50}, {2, "bobobobobo", "", true, 212_000, 30}}}
 	s.Samples = []Sample{{0, 0, 5.55, "func ", "\u2588q<b>x"}, {96, 800_000, 2.654, "func ", "(r *Reader) Next() error {"}}
 	s.Machine = &Machine{
-		State: "paused", Reason: "outside its hours, 22:00-07:00", Until: &at, Device: "cpu", Estimate: value(2010), Others: 1.25, Cores: 8, SentToday: 1_900_000, ReceivedToday: 2_500_000,
+		State: "paused", Reason: "outside its hours, 22:00-07:00", Until: &at, Device: "cpu", Estimate: value(2010), Expects: &Traffic{2.1e9, 2.1e9}, Others: 1.25, Cores: 8, SentToday: 1_900_000, ReceivedToday: 2_500_000,
 		Limits: []Limit{{"up", "8mbit", "rate", "most that it sends", "like 10mbit"}, {"pause-when-busy", "true", "bool", "pause while others work", "true, false"}},
 		Log:    []Note{{at, "pause: outside its hours"}},
 	}

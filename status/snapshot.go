@@ -292,7 +292,8 @@ type Machine struct {
 	Paused        bool       `json:"paused"`          // by its owner
 	Device        string     `json:"device"`
 	Estimate      *float64   `json:"estimated_tokens_per_second"`
-	Others        float64    `json:"others_cores"` // that other programs use
+	Expects       *Traffic   `json:"expects,omitempty"` // nil where it is not known: on a stage
+	Others        float64    `json:"others_cores"`      // that other programs use
 	Cores         int        `json:"cores"`
 	Battery       bool       `json:"battery"`
 	Untold        string     `json:"untold,omitempty"` // what this system does not tell, so that no rule can go by it
@@ -300,6 +301,21 @@ type Machine struct {
 	ReceivedToday uint64     `json:"received_today_bytes"`
 	Limits        []Limit    `json:"limits"`
 	Log           []Note     `json:"log"` // newest first, bounded
+}
+
+// Traffic is the most that rounds are expected to move in a day of training, in bytes.
+type Traffic struct {
+	Sends    float64 `json:"sent_per_day_bytes"`
+	Receives float64 `json:"received_per_day_bytes"`
+}
+
+// String says it for people.
+func (t Traffic) String() string {
+	up, down := Bytes(t.Sends), Bytes(t.Receives)
+	if up == down {
+		down = "as much"
+	}
+	return "sends up to " + up + " and receives " + down + " in a day of training"
 }
 
 // Limit is one thing that the owner allows, by the name of its flag.

@@ -91,10 +91,15 @@ func (t *terminal) join(ctx context.Context, c *Config, args []string) (err erro
 		return err
 	}
 	will := fmt.Sprintf("it will        train on the %s, micro-batch %d", s.place, s.spec.Data.Batch)
+	attrs := []slog.Attr{slog.String("page", v.page.URL()), slog.String("limits", c.promise())}
+	if expects := c.expects(s.spec, *s.estimate); expects != nil {
+		will += " · " + expects.String()
+		attrs = append(attrs, slog.Float64("sent_per_day_bytes", expects.Sends), slog.Float64("received_per_day_bytes", expects.Receives))
+	}
 	if promise := c.promise(); promise != "" {
 		will += " · " + promise
 	}
-	line.say(will+" · web page "+v.page.URL(), "will", slog.String("page", v.page.URL()), slog.String("limits", c.promise()))
+	line.say(will+" · web page "+v.page.URL(), "will", attrs...)
 	if !c.Loopback {
 		asking, stop := context.WithCancel(ctx)
 		var clock sync.WaitGroup

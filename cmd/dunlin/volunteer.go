@@ -364,7 +364,7 @@ func (v *volunteer) drainEvents() {
 func (v *volunteer) publish(s *status.Snapshot) {
 	shown := *s
 	m := &status.Machine{
-		State: "training", Reason: s.Run.Reason, Device: v.stay.device, Estimate: v.stay.estimate, Others: v.load.Others, Cores: machine.Cores(),
+		State: "training", Reason: s.Run.Reason, Device: v.stay.device, Estimate: v.stay.estimate, Expects: v.c.expects(v.stay.spec, *v.stay.estimate), Others: v.load.Others, Cores: machine.Cores(),
 		Battery: v.load.Battery, Untold: v.untold, SentToday: v.gate.State().Sent, ReceivedToday: v.gate.State().Received, Paused: v.gate.State().Paused, Limits: v.c.shown(v.values),
 	}
 	for _, n := range slices.Backward(v.history) {

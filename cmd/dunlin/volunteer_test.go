@@ -121,7 +121,7 @@ func TestVolunteersEvening(t *testing.T) {
 	w := start(t, join...)
 	w.says(`^dunlin joins   run \S+ "evening" \(public\), gpt2`)
 	w.says(`^this machine   cpu .* tokens/s$`)
-	w.says(`^it will        train on the CPU, micro-batch 2 · 20 % of the time · web page http://127.0.0.1:\d+/$`)
+	w.says(`^it will        train on the CPU, micro-batch 2 · sends up to [\d.]+ [kMG]B and receives as much in a day of training · 20 % of the time · web page http://127.0.0.1:\d+/$`)
 	w.says(`^training       step `)
 
 	shot := func() *status.Snapshot {

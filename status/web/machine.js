@@ -37,6 +37,8 @@ export class Machine {
     setText("pause", machine.paused ? "resume" : "pause");
     setText("machine-does", machine.device + " · about " + known(machine.estimated_tokens_per_second, figure) + " tokens/s · other programs use " +
       machine.others_cores.toFixed(1) + " of " + count(machine.cores) + " cores" + (machine.battery ? " · on battery" : "") + " · sent " + bytes(machine.sent_today_bytes) + " and received " + bytes(machine.received_today_bytes) + " today");
+    const e = machine.expects, up = bytes(e?.sent_per_day_bytes ?? 0), down = bytes(e?.received_per_day_bytes ?? 0);
+    setText("machine-expects", e ? "sends up to " + up + " and receives " + (up === down ? "as much" : down) + " in a day of training" : "");
     setText("machine-untold", machine.untold ? "This system does not tell everything that limits go by: " + machine.untold : "");
     this.log.show(machine.log ?? []);
     for (const limit of machine.limits) this.limit(limit);
