@@ -266,10 +266,11 @@ func FuzzJoinerSteps(f *testing.F) {
 				Logged{Height: height, Body: &wire.Member{Op: wire.MemberOp(1 + tp.next(2)), Slot: slot, Peer: tp.peer()}},
 				Logged{Height: height, Body: &wire.Settings{Phase: wire.Phase(1 + min(tp.next(9), 2))}},
 				Logged{Height: height, Body: &wire.Lease{Slot: slot, Ranges: tp.ranges()}},
+				Drained{Reason: "disk", AtOnce: true},
 				Drained{Reason: "ctrl-c"},
 			}
 			i := tp.next(len(events) + 1)
-			if i >= len(events)-1 && tp.next(6) > 0 {
+			if i >= len(events)-2 && tp.next(6) > 0 {
 				i = 0
 			}
 			ev := events[min(i, len(events)-1)]

@@ -149,7 +149,7 @@ func (j *Joiner) Step(now time.Time, ev JoinerEvent) []JoinerEffect {
 	case WindowsLeft:
 		j.windows = e.Windows
 	case Drained:
-		j.startDrain(e.Reason)
+		j.startDrain(e)
 	case HandedOver:
 		if j.drain.reason != "" && !j.drain.handed {
 			j.goodbye()
@@ -349,7 +349,7 @@ func (j *Joiner) phaseLogged(b *wire.Settings) {
 	switch b.Phase {
 	case wire.PhaseEnded:
 		if j.slot != 0 { // without one it is still syncing from the beginning, or is refused in a moment
-			j.startDrain("the run has ended: " + b.Reason)
+			j.startDrain(Drained{Reason: "the run has ended: " + b.Reason})
 		}
 	case wire.PhasePaused, wire.PhaseTraining:
 		j.rest()
@@ -370,8 +370,12 @@ func (j *Joiner) rest() {
 
 // startDrain leaves in good order: finish or give up the running rounds, say
 // goodbye, wait for the log to have it.
-func (j *Joiner) startDrain(reason string) {
+func (j *Joiner) startDrain(e Drained) {
+	reason := e.Reason
 	if j.drain.reason != "" {
+		if e.AtOnce && !j.drain.handed {
+			j.goodbye()
+		}
 		return
 	}
 	working := j.state == wire.StateTraining || j.state == wire.StateWarming || j.state == wire.StateSleeping
@@ -386,7 +390,7 @@ func (j *Joiner) startDrain(reason string) {
 		return
 	}
 	j.enter(wire.StateDraining, reason)
-	if working || j.phase == wire.PhaseEnded {
+	if !e.AtOnce && (working || j.phase == wire.PhaseEnded) {
 		j.do(HandOver{Within: within})
 		return
 	}

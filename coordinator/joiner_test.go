@@ -50,7 +50,7 @@ func lifeLine(t *testing.T, height *uint64, words []string) JoinerEvent {
 	case "windows":
 		return WindowsLeft{Windows: num(1)}
 	case "drain":
-		return Drained{Reason: "ctrl-c"}
+		return Drained{Reason: "ctrl-c", AtOnce: len(words) > 1}
 	case "handed":
 		return HandedOver{}
 	case "diverged":

@@ -39,7 +39,10 @@ type Warmed struct{ StepTime uint64 } // µs
 type WindowsLeft struct{ Windows uint64 }
 
 // Drained asks the worker to leave in good order.
-type Drained struct{ Reason string }
+type Drained struct {
+	Reason string
+	AtOnce bool // it cannot finish its rounds any more: it says goodbye without
+}
 
 // HandedOver says that nothing of this worker's is undecided and its replica
 // stands at the head.
@@ -77,10 +80,12 @@ func (e Refused) String() string {
 func (e CaughtUp) String() string    { return fmt.Sprintf("caught up at height %d", e.Height) }
 func (e Warmed) String() string      { return fmt.Sprintf("warmed: %d µs a step", e.StepTime) }
 func (e WindowsLeft) String() string { return fmt.Sprintf("%d windows left", e.Windows) }
-func (e Drained) String() string     { return "drain: " + e.Reason }
-func (HandedOver) String() string    { return "handed over" }
-func (e Diverged) String() string    { return "diverged: " + e.Reason }
-func (e DeviceLost) String() string  { return "device lost: " + e.Reason }
+func (e Drained) String() string {
+	return "drain" + map[bool]string{true: " at once"}[e.AtOnce] + ": " + e.Reason
+}
+func (HandedOver) String() string   { return "handed over" }
+func (e Diverged) String() string   { return "diverged: " + e.Reason }
+func (e DeviceLost) String() string { return "device lost: " + e.Reason }
 
 // JoinerEffect is something that a worker's membership wants done. Note is
 // shared with the coordinator's side.

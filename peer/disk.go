@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"dunlin/coordinator"
 	"dunlin/ledger"
 	"dunlin/store"
 )
@@ -46,7 +47,13 @@ func (p *Peer) diskFailed(err error) {
 		return
 	}
 	p.diskGone = true
-	p.failure = fmt.Errorf("data folder %s: %w; nothing committed is lost: once it can be written, the same command goes on", p.cfg.Dir, err)
+	failure := fmt.Errorf("data folder %s: %w; nothing committed is lost: once it can be written, the same command goes on", p.cfg.Dir, err)
+	if p.slot == 0 {
+		p.failure = failure
+		return
+	}
+	p.parting = failure // rounds need not wait for its silence
+	p.next(coordinator.Drained{Reason: "its disk takes no more", AtOnce: true})
 }
 
 // lastSync makes durable what was put lately and is in memory.
@@ -62,7 +69,7 @@ func (p *Peer) fail(err error) {
 	switch {
 	case errors.Is(err, ledger.ErrBroken):
 		p.diskFailed(err)
-	case p.failure == nil:
+	case p.failure == nil && p.parting == nil:
 		p.failure = err
 	}
 }

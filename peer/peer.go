@@ -126,7 +126,8 @@ type Peer struct {
 	ended     bool                                   // the run's end was seen to
 	moving    *MoveError                             // to another stage, once it has left this one
 	finished  *coordinator.Finished
-	failure   error
+	failure   error // ends the peer now
+	parting   error // ends it once it has said goodbye
 }
 
 // durable is what survives this process.
@@ -370,7 +371,7 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 		case <-interrupted:
 			interrupted = nil
 			if p.cfg.NewEngine == nil || !p.drain(outer) {
-				return nil
+				return p.parting
 			}
 			giveUp = time.After(drainWithin)
 		case <-giveUp:
@@ -396,6 +397,9 @@ func (p *Peer) loop(outer, ctx context.Context) error {
 		}
 	}
 	p.publish()
+	if p.parting != nil { // what failed since follows from it
+		return p.parting
+	}
 	if p.failure != nil {
 		return p.failure
 	}

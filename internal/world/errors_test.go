@@ -2,15 +2,18 @@ package world
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"dunlin/peer"
 	"dunlin/peer/contact"
 	"dunlin/recipe"
 	"dunlin/status"
 	"dunlin/swarm"
+	"dunlin/swarm/swarmtest"
 	"dunlin/wire"
 )
 
@@ -173,37 +176,36 @@ func TestFirstContact(t *testing.T) {
 	says(t, ask(w.id, addrs).Error(), w.id.Short(), "cannot be reached at", "check that it runs")
 }
 
-// TestDiskFull: a worker whose folder has no room says so and ends; what it has
-// stays good.
+// TestDiskFull: a worker whose folder has no room says so and ends, at once and with a goodbye that names the reason; what it
+// has stays good. So does a coordinator, without which its worker ends, too.
 func TestDiskFull(t *testing.T) {
-	w := newWorld(t, nil, func(r *recipe.Run) { r.H, r.Checkpoint = 8, 1<<20 })
-	w.start(place{})
-	var shards int64
-	for _, s := range w.spec.Data.Train {
-		shards += int64(s.Tokens) + 64
-	}
-	for _, test := range []struct {
-		name  string
-		quota int64
-		says  []string
-	}{
-		{"for the text", 1000, []string{"allow more with --disk"}},
-		{"for results", shards + 300_000, []string{"allow more with --disk"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			n := w.start(place{key: 40, dir: scratch(t), engine: cpuEngine(t), change: func(c *peer.Config) { c.Quota = test.quota }})
+	swarmtest.Run(t, func(t *testing.T) {
+		w := newWorld(t, swarmtest.New(t, home), func(r *recipe.Run) { r.H, r.Checkpoint = 8, 1<<20 })
+		w.start(place{})
+		var shards int64
+		for _, s := range w.spec.Data.Train {
+			shards += int64(s.Tokens) + 64
+		}
+		worker := func(key byte, quota int64) *node {
+			return w.start(place{key: key, dir: scratch(t), engine: sleepingEngine(50 * time.Millisecond), change: func(c *peer.Config) { c.Quota = quota }})
+		}
+		for key, quota := range map[byte]int64{40: 1000, 41: shards + 300_000} { // the text does not fit, nor do results
+			n := worker(key, quota)
 			err := n.finish()
 			if err == nil {
 				t.Fatal("it ended without an error")
 			}
-			says(t, err.Error(), test.says...)
-		})
-	}
-	w.lead.halt()
+			says(t, err.Error(), "allow more with --disk", "nothing committed is lost")
+			w.lead.await("its goodbye", func(s *status.Snapshot) bool {
+				return slices.ContainsFunc(s.Peers, func(p status.Peer) bool {
+					return p.ID == n.host.ID().String() && !p.Alive && strings.Contains(p.Reason, "its disk takes no more")
+				})
+			})
+		}
+		w.lead.halt()
 
-	t.Run("of the coordinator", func(t *testing.T) {
 		w.start(place{change: func(c *peer.Config) { c.Quota = shards + 60_000 }})
-		n := w.start(place{key: 41, dir: scratch(t), engine: cpuEngine(t)})
+		n := worker(42, 0)
 		err := w.lead.finish()
 		if err == nil {
 			t.Fatal("it ended without an error")
