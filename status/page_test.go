@@ -176,13 +176,19 @@ func pageShows(t *testing.T, ctx context.Context) {
 func pageEmpty(t *testing.T, ctx context.Context) {
 	s := start(t, Config{})
 	openPage(t, ctx, s)
-	await(t, ctx, `document.getElementById("link-text").textContent.startsWith("Connected.")`)
-	s.Publish(&Snapshot{Role: "coordinator", Invite: "dunlin1-abc", Run: Run{Phase: "waiting"}})
+	await(t, ctx, `document.getElementById("link-text").textContent === "Connected. The program is starting and has no figures yet."`)
+	if got := eval[string](t, ctx, `document.getElementById("round-detail").textContent`); got != "" {
+		t.Errorf("before it is known whose rounds these are it says %q", got)
+	}
+	s.Publish(&Snapshot{Role: "coordinator", Invite: "dunlin1-abc", Run: Run{Phase: "waiting"}, Speed: Speed{History: []Rate{{At: 1}, {At: 2}}}})
 	await(t, ctx, `document.getElementById("peers-empty").textContent === "No worker yet. On another machine: dunlin join dunlin1-abc"`)
-	for id, want := range map[string]string{"train": "–", "rate": "–", "bits": "–", "training": "0", "agree": "○ states not compared yet"} {
+	for id, want := range map[string]string{"train": "–", "rate": "–", "bits": "–", "left": "waits for its first worker", "training": "0", "agree": "○ states not compared yet"} {
 		if got := eval[string](t, ctx, fmt.Sprintf(`document.getElementById(%q).textContent`, id)); got != want {
 			t.Errorf("%s says %q, want %q", id, got, want)
 		}
+	}
+	if !eval[bool](t, ctx, `[...document.querySelectorAll("p.empty")].some((p) => !p.hidden && p.textContent.startsWith("No worker trains yet."))`) {
+		t.Error("rates that are all 0 are drawn where nobody trained yet")
 	}
 	noFaults(t, ctx)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -59,7 +60,10 @@ func (t *terminal) doctor(ctx context.Context, c *Config, args []string) error {
 	}
 	if !c.Loopback {
 		looks = append(looks, look{"the clock", func() []status.Finding { return []status.Finding{doctor.Clock(ctx, machine.TimeServers())} }},
-			look{"the router", func() []status.Finding { return doctor.Router(ctx, c.NAT, c.Port) }})
+			look{"the router", func() []status.Finding {
+				answered := slices.ContainsFunc(findings, func(f status.Finding) bool { return f.Name == "coordinator" && f.State == status.OK })
+				return doctor.Router(ctx, c.NAT, c.Port, answered)
+			}})
 	}
 	for _, look := range looks {
 		if err := ctx.Err(); err != nil {

@@ -15,8 +15,10 @@ const oldAfter = 8; // seconds of age that the program itself tells of
 
 const charts = [new LossChart(), new RateChart()];
 const rounds = new Rounds();
+const idle = { waiting: "waits for its first worker", ended: "the run has ended", paused: "nobody trains while the run is paused" }; // why no time left is told
 let newest = null; // the newest snapshot
 let arrived = 0; // when it was made, by this page's clock, ms
+let bare = false; // the program says that it has no figures yet
 let old = false; // the program says that it has nothing newer, and should
 let link = { kind: "connecting" };
 
@@ -52,7 +54,7 @@ function speed(s) {
   const own = s.speed.own;
   setText("own", own === null || own === undefined ? "this peer does not train" : "you " + figure(own) + (all > 0 ? " (" + percent(own / all) + ")" : ""));
   const left = s.speed.seconds_left;
-  setText("left", left === null || left === undefined ? (s.run.phase === "ended" ? "the run has ended" : unknown + " time left") : "≈ " + duration(left) + " left");
+  setText("left", left === null || left === undefined ? (idle[s.run.phase] ?? unknown + " time left") : "≈ " + duration(left) + " left");
 }
 
 /** What the GPUs that train here tell of themselves; nothing where there is no telemetry. */
@@ -284,7 +286,7 @@ function freshness() {
     timer = "Next try in " + link.seconds + " s.";
   } else if (link.kind === "connecting" && (stale || !newest)) text = "Connecting …" + since;
   else if (stale) text = "The program sends nothing new." + since;
-  else if (link.kind === "live" && !newest) text = "Connected. The program is starting and has no figures yet.";
+  else if (link.kind === "live" && !newest) text = bare ? "Connected. The program is starting and has no figures yet." : "Connected. Its figures are on their way.";
   setText("link-text", text);
   setText("link-timer", timer);
   $("link-now").hidden = link.kind !== "waiting";
@@ -299,6 +301,7 @@ const stream = new Stream({
   },
   age(seconds) {
     old = seconds > oldAfter;
+    bare = seconds === null;
     if (seconds !== null && newest) arrived = Math.min(arrived, Date.now() - seconds * 1000);
     freshness();
   },

@@ -231,7 +231,7 @@ export class LossChart extends LineChart {
  */
 export class RateChart extends LineChart {
   constructor() {
-    super("rate", "No worker trains yet.", {
+    super("rate", "No worker trains yet. The command that joins one stands under Peers.", {
       x: { tick: (v) => duration(Math.max(v, 0)).replace(/ 0 [sm]$|\.0(?= s$)/, ""), say: (v) => "at " + duration(Math.max(v, 0)), axis: { space: 70, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400] } },
       scales: {
         y: { range: (_, low, high) => [0, high > 0 ? high * 1.15 : 1] },
@@ -263,6 +263,7 @@ export class RateChart extends LineChart {
   show(speed, trains, own) {
     this.trains = trains;
     this.history = speed.history ?? [];
+    if (!this.history.some((r) => r.peers > 0)) this.history = [];
     const all = (speed.classes ?? []).map((name, at) => ({ name, at }));
     const classes = [...all.filter((c) => c.name === own), ...all.filter((c) => c.name !== own)];
     const shape = trains + classes.map((c) => c.name).join();

@@ -76,7 +76,7 @@ export class Rounds {
     this.steps = coordinates ? ledSteps : ownSteps;
     setText("rounds-whose", coordinates ? "Rounds" : "Rounds of this worker");
     const key = (css, name, title) => [el("span", { class: "key", title }, el("span", { class: "swatch " + css, "aria-hidden": "true" }), name), " "];
-    $("rounds-legend").replaceChildren(...this.steps.flatMap((s) => key(s.css, s.name, s.title)), ...key("step-failed", "✕ failed, tried again"), ...key("step-none", "training only"));
+    $("rounds-legend").replaceChildren(...this.steps.flatMap((s) => key(s.css, s.name, s.title)), ...key("step-failed", "✕ failed, tried again"), ...key("step-none", "no round under way"));
   }
 
   /** The parts of a round's life that are known of: {step, from, to}; to is null for what goes on. */
@@ -147,6 +147,7 @@ export class Rounds {
     if (i < 0) {
       this.svg.replaceChildren();
       setAttribute(this.svg, "height", 0);
+      if (this.coordinates === undefined) return; // whose rounds these are is not known yet
       say([this.coordinates ? "No round yet: the first one begins when a worker has trained its first H steps. Where there are several coordinators, the one that leads shows rounds." : "No round yet: the first one begins when this worker has trained its first H steps."]);
       return;
     }

@@ -41,6 +41,8 @@ func TestDoctorJudges(t *testing.T) {
 		{"good router", judgeRouter(home, swarm.Router{Mapped: true, Outside: outside}, true, 0), status.OK, "opens ports on request; outside it is 203.0.113.7", ""},
 		{"two routers", judgeRouter(home, swarm.Router{Mapped: true, Outside: carrier}, true, 0), status.Warn, "behind another one (100.64.3.2", "holes are punched"},
 		{"silent router", judgeRouter(home, swarm.Router{}, true, 5000), status.Warn, "neither UPnP nor NAT-PMP", "forward TCP and UDP 5000 and 5001 to 192.168.1.7 there and join with --port 5000"},
+		{"no way out", judgeOffline(untold, false), status.Fail, "does not tell", "connect this machine"},
+		{"no way out of the run's network", judgeOffline(untold, true), status.Warn, "does not tell", "needs none"},
 		{"router not asked", judgeRouter(home, swarm.Router{}, false, 0), status.Warn, "not asked", "4001 and 4002"},
 	} {
 		if c.got.State != c.state || !strings.Contains(c.got.Detail, c.detail) || !strings.Contains(c.got.Mend, c.mend) || (c.state == status.OK) != (c.got.Mend == "") {

@@ -95,11 +95,20 @@ func JudgeClock(ahead time.Duration, server string, err error) status.Finding {
 	return f
 }
 
-// Router asks how others reach this machine at a port, 0 for any; nat says that a router may be asked to open it.
-func Router(ctx context.Context, nat bool, port int) []status.Finding {
+// judgeOffline says what it means that no way leads to the internet; answered, that the run's coordinator was reached.
+func judgeOffline(err error, answered bool) status.Finding {
+	if answered {
+		return status.Finding{Name: "network", State: status.Warn, Detail: err.Error(), Mend: "a run within this network needs none; peers elsewhere cannot be reached"}
+	}
+	return status.Finding{Name: "network", State: status.Fail, Detail: err.Error(), Mend: "connect this machine to the internet"}
+}
+
+// Router asks how others reach this machine at a port, 0 for any; nat says that a router may be asked to open it, answered
+// that the run's coordinator was reached.
+func Router(ctx context.Context, nat bool, port int, answered bool) []status.Finding {
 	local, err := LocalAddress()
 	if err != nil {
-		return []status.Finding{{Name: "network", State: status.Fail, Detail: err.Error(), Mend: "connect this machine to the internet"}}
+		return []status.Finding{judgeOffline(err, answered)}
 	}
 	network := status.Finding{Name: "network", State: status.OK, Detail: "leaves by " + local.String()}
 	var router swarm.Router
