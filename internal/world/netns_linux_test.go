@@ -356,6 +356,7 @@ func TestNetnsDeaths(t *testing.T) {
 	for _, key := range slices.Sorted(maps.Keys(worst)) {
 		t.Logf("worst of %s: %.1f s", key, worst[key].Seconds())
 	}
+	w.until("all train again", 2*time.Minute, func(s *status.Snapshot) bool { return s.Health.Training == len(w.workers) })
 	w.leave()
 }
 

@@ -21,6 +21,7 @@ type Host struct {
 	number  int
 	addr    netip.Addr
 	tun     *os.File
+	queue   syscall.RawConn // of tun
 	jobs    chan func()
 	ended   chan struct{}
 
@@ -51,6 +52,9 @@ func newHost(addr netip.Addr) (*Host, error) {
 		if err == nil {
 			h.tun, err = openTUN(addr)
 		}
+		if err == nil {
+			h.queue, err = h.tun.SyscallConn()
+		}
 		ready <- err
 		if err != nil {
 			return
@@ -63,6 +67,22 @@ func newHost(addr netip.Addr) (*Host, error) {
 		return nil, fmt.Errorf("make host %s: %w", addr, err)
 	}
 	return h, nil
+}
+
+// sent reads the next packet of IPv4 to this network that the host has sent, or nil when there is none, or the host is closed.
+func (h *Host) sent(buffer []byte) []byte {
+	for {
+		size, err := 0, error(nil)
+		if h.queue.Read(func(fd uintptr) bool {
+			size, err = unix.Read(int(fd), buffer) // does not wait, as the interface was opened
+			return true
+		}) != nil || err != nil {
+			return nil
+		}
+		if packet := buffer[:size]; size >= 20 && packet[0]>>4 == 4 && packet[16] == 10 && packet[17] == 77 {
+			return packet
+		}
+	}
 }
 
 // Addr is the host's address.

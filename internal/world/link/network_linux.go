@@ -1,11 +1,10 @@
 package link
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 )
@@ -16,12 +15,15 @@ const MTU = 1400
 // maxHosts fit the network 10.77.0.0/24.
 const maxHosts = 250
 
+// tick is how often packets are taken in and handed out. Waking for each would take from the hosts, which share the processors,
+// more than what most of them compute for the packet.
+const tick = 2 * time.Millisecond
+
 // Network routes packets between hosts until Close.
 type Network struct {
 	mu     sync.Mutex // guards middle and hosts
 	middle *middle
 	hosts  []*Host
-	wake   chan struct{}
 	quit   chan struct{}
 	done   sync.WaitGroup
 }
@@ -31,9 +33,8 @@ func New(seed uint64) (*Network, error) {
 	if err := available(); err != nil {
 		return nil, err
 	}
-	n := &Network{middle: newMiddle(seed), wake: make(chan struct{}, 1), quit: make(chan struct{})}
-	n.done.Add(1)
-	go n.deliver()
+	n := &Network{middle: newMiddle(seed), quit: make(chan struct{})}
+	n.done.Go(n.route)
 	return n, nil
 }
 
@@ -50,8 +51,6 @@ func (n *Network) Host(p Path) (*Host, error) {
 	}
 	h.network, h.number = n, n.middle.add(p)
 	n.hosts = append(n.hosts, h)
-	n.done.Add(1)
-	go n.read(h)
 	return h, nil
 }
 
@@ -90,60 +89,29 @@ func (n *Network) Close() error {
 	return errors.Join(errs...)
 }
 
-// read takes in what a host sends.
-func (n *Network) read(h *Host) {
-	defer n.done.Done()
+// route takes in what the hosts send and hands them what is due, at every tick.
+func (n *Network) route() {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
 	buffer := make([]byte, MTU+64)
-	for {
-		size, err := h.tun.Read(buffer)
-		if err != nil {
-			return // closed
-		}
-		packet := buffer[:size]
-		if size < 20 || packet[0]>>4 != 4 || packet[16] != 10 || packet[17] != 77 {
-			continue // not IPv4, or to nobody here
-		}
-		n.mu.Lock()
-		if to := int(packet[19]) - 1; to >= 0 && to < len(n.hosts) {
-			n.middle.send(time.Now(), h.number, to, append([]byte(nil), packet...))
-		}
-		n.mu.Unlock()
-		select {
-		case n.wake <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// deliver hands packets to their hosts when they are due.
-func (n *Network) deliver() {
-	defer n.done.Done()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
 	for {
 		select {
 		case <-n.quit:
 			return
-		case <-n.wake:
-		case <-timer.C:
+		case <-ticker.C:
 		}
-		for {
-			n.mu.Lock()
-			p, at := n.middle.next(time.Now())
-			var to io.Writer
-			if p != nil {
-				to = n.hosts[p.to].tun
-			}
-			n.mu.Unlock()
-			if p == nil {
-				if !at.IsZero() {
-					timer.Reset(time.Until(at))
+		n.mu.Lock()
+		now := time.Now()
+		for _, h := range n.hosts {
+			for packet := h.sent(buffer); packet != nil; packet = h.sent(buffer) {
+				if to := int(packet[19]) - 1; to >= 0 && to < len(n.hosts) {
+					n.middle.send(now, h.number, to, bytes.Clone(packet))
 				}
-				break
-			}
-			if _, err := to.Write(p.bytes); err != nil && errors.Is(err, os.ErrClosed) {
-				break
 			}
 		}
+		for p, _ := n.middle.next(now); p != nil; p, _ = n.middle.next(now) {
+			_, _ = n.hosts[p.to].tun.Write(p.bytes) // a host that is closed, or overrun, loses it
+		}
+		n.mu.Unlock()
 	}
 }
