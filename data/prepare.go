@@ -181,7 +181,7 @@ func newPreparation(cfg PrepareConfig, inputs []input) *preparation {
 		}
 	}
 	if cfg.HeldOut > 0 {
-		p.group = int64(math.Round(1 / cfg.HeldOut))
+		p.group = int64(math.Round(min(1/cfg.HeldOut, maxTokens))) // a smaller share is nothing, which end says
 	}
 	for _, in := range inputs {
 		p.size += in.size

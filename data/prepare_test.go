@@ -433,6 +433,16 @@ func TestWrongInputIsNamed(t *testing.T) {
 	}
 }
 
+// TestVanishingShareIsNotTakenForNone asks for a share so small that its inverse is no whole number any more.
+func TestVanishingShareIsNotTakenForNone(t *testing.T) {
+	dir := t.TempDir()
+	cfg := usual(filepath.Join(dir, "out"), Bytes{}, write(t, dir, "a.txt", prose("a", 20_000)))
+	cfg.HeldOut = 1e-300
+	if _, err := Prepare(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "nothing was held out") {
+		t.Errorf("a share of %g: %v", cfg.HeldOut, err)
+	}
+}
+
 func TestInputsAreFoundByFolderAndGlob(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"b.jsonl", "a.txt", "sub/c.md", "sub/d.txt.gz", ".hidden.txt", "e.parquet"} {
