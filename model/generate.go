@@ -18,7 +18,10 @@ type Sampling struct {
 	TopK int
 	// TopP keeps the fewest tokens whose probabilities reach it; 0 or 1 keeps all.
 	TopP float64
-	Seed uint64
+	// Tokens are drawn from the first so many of the vocabulary, which may be rounded
+	// up; 0 is all.
+	Tokens int
+	Seed   uint64
 }
 
 // Validate reports a field outside of its range.
@@ -26,6 +29,8 @@ func (s Sampling) Validate() error {
 	switch {
 	case !(s.Temperature >= 0 && s.Temperature <= 100):
 		return fmt.Errorf("sampling temperature %v: allowed are 0 to 100", s.Temperature)
+	case s.Tokens < 0:
+		return fmt.Errorf("sampling among %d tokens: allowed are 1 and more, or 0 for all", s.Tokens)
 	case s.TopK < 0:
 		return fmt.Errorf("sampling top-k %d: allowed are 1 and more, or 0 for all", s.TopK)
 	case !(s.TopP >= 0 && s.TopP <= 1):
@@ -91,19 +96,23 @@ type sampler struct {
 	Sampling
 	rng    *rand.Rand
 	scores []float32 // [V], set before draw
-	order  []int32   // tokens, highest score first
+	order  []int32   // tokens that are drawn, highest score first
 	p      []float64 // of order's tokens, not normalised
 }
 
 func newSampler(s Sampling, vocab int) *sampler {
+	drawn := vocab
+	if s.Tokens > 0 {
+		drawn = min(s.Tokens, vocab)
+	}
 	return &sampler{
 		Sampling: s, rng: rand.New(rand.NewPCG(s.Seed, 0)),
-		scores: make([]float32, vocab), order: make([]int32, vocab), p: make([]float64, vocab),
+		scores: make([]float32, vocab), order: make([]int32, drawn), p: make([]float64, drawn),
 	}
 }
 
 func (s *sampler) draw() (int32, error) {
-	for i, v := range s.scores {
+	for i, v := range s.scores[:len(s.order)] {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
 			return 0, fmt.Errorf("score %v of token %d: %w", v, i, ErrNotFinite)
 		}

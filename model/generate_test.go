@@ -78,6 +78,7 @@ func TestSampling(t *testing.T) {
 		"top-k":         {Sampling{Temperature: 1, TopK: 2, Seed: 3}, []float64{0, 4. / 6, 0, 2. / 6}},
 		"top-p":         {Sampling{Temperature: 1, TopP: 0.74, Seed: 4}, []float64{0, 4. / 6, 0, 2. / 6}},
 		"top-p small":   {Sampling{Temperature: 1, TopP: 0.01, Seed: 5}, []float64{0, 1, 0, 0}},
+		"first tokens":  {Sampling{Temperature: 1, Tokens: 3, Seed: 7}, []float64{1. / 6, 4. / 6, 1. / 6, 0}},
 		"top-k of more": {Sampling{Temperature: 1, TopK: 9, TopP: 1, Seed: 6}, []float64{1. / 8, 4. / 8, 1. / 8, 2. / 8}},
 	} {
 		counts := draws(c.s, scores, n)
@@ -138,6 +139,7 @@ func TestGenerateMistakes(t *testing.T) {
 		"negative n":    {[]int32{1}, -1, Sampling{}},
 		"temperature":   {[]int32{1}, 1, Sampling{Temperature: -1}},
 		"top-k":         {[]int32{1}, 1, Sampling{TopK: -1}},
+		"tokens":        {[]int32{1}, 1, Sampling{Tokens: -1}},
 		"top-p":         {[]int32{1}, 1, Sampling{TopP: 1.5}},
 	} {
 		if err := m.Generate(context.Background(), c.prompt, c.n, c.s, func(int32) bool { return true }); err == nil {

@@ -161,7 +161,7 @@ func describeFiles(c *checkpoint.Checkpoint, number checkpoint.Number) (map[stri
 		return nil, err
 	}
 	files := map[string][]byte{"config.json": config}
-	if c.Tokenizer == nil && shape.Vocab != data.Vocabulary {
+	if c.Tokenizer == nil && !readsBytes(c, shape.Vocab) {
 		return files, nil
 	}
 	t, err := tokenizerOf(c, shape.Vocab)

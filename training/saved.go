@@ -112,6 +112,7 @@ func (s *Saved) Sample(ctx context.Context, prompt []byte, n int, how model.Samp
 	if err != nil {
 		return err
 	}
+	how.Tokens = s.Tokenizer.Vocab()
 	bpe, _ := s.Tokenizer.(*data.BPE)
 	var text []byte
 	var failed error
@@ -180,9 +181,15 @@ func withKeys(object []byte, keys map[string]any) ([]byte, error) {
 	return json.MarshalIndent(all, "", "  ")
 }
 
+// readsBytes reports whether a model without a tokenizer of its own has bytes for tokens: their vocabulary, or that
+// rounded up where no token ends a text, see Describe.
+func readsBytes(c *checkpoint.Checkpoint, vocab int) bool {
+	return vocab == data.Vocabulary || vocab > data.Vocabulary && vocab < data.Vocabulary+VocabRoom && endOf(c.Config) < 0
+}
+
 // tokenizerOf restores the tokenizer that is kept beside a model.
 func tokenizerOf(c *checkpoint.Checkpoint, vocab int) (data.Tokenizer, error) {
-	if c.Tokenizer == nil && vocab != data.Vocabulary {
+	if c.Tokenizer == nil && !readsBytes(c, vocab) {
 		return nil, fmt.Errorf("a vocabulary of %d needs a tokenizer, and the folder has no %s: put the model's own there", vocab, data.TokenizerFile)
 	}
 	tokenizer, err := data.RestoreTokenizer(c.Tokenizer, endOf(c.Config))
