@@ -76,6 +76,12 @@ func OpenInto(path string, into Into) (*Checkpoint, error) {
 	return c, nil
 }
 
+// Single reports whether a folder is one checkpoint, to which Save cannot add others: Open would read that one still.
+func Single(path string) bool {
+	_, err := os.Stat(filepath.Join(path, manifestFile))
+	return err == nil
+}
+
 // resolve finds the step folder that path stands for.
 func resolve(path string) (string, error) {
 	info, err := os.Stat(path)
@@ -87,7 +93,7 @@ func resolve(path string) (string, error) {
 	case !info.IsDir():
 		return "", fmt.Errorf("open checkpoint %s: it is a file: name the folder that holds it", path)
 	}
-	if _, err := os.Stat(filepath.Join(path, manifestFile)); err == nil {
+	if Single(path) {
 		return path, nil
 	}
 	name, err := readSmall(filepath.Join(path, latestFile), 64)

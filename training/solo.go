@@ -223,6 +223,9 @@ func weightsID(c *checkpoint.Checkpoint) (string, error) {
 
 // start initialises the model or restores it from the newest checkpoint.
 func (s *Solo) start() error {
+	if checkpoint.Single(s.cfg.Out) {
+		return fmt.Errorf("train into %s: it is one checkpoint and would stay the one that is read: name the folder that holds it, or begin with it by --weights", s.cfg.Out)
+	}
 	into, err := s.memory()
 	if err != nil {
 		return err

@@ -268,6 +268,37 @@ func TestDamagedCheckpointIsNotTrainedOn(t *testing.T) {
 	}
 }
 
+// TestOneCheckpointIsNotTrainedInto would train a second time what it has trained: the folder of one checkpoint stays
+// the one that is read, whatever is saved below it.
+func TestOneCheckpointIsNotTrainedInto(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	train(t, soloConfig(t, 5, out))
+	if _, err := NewSolo(cputest.Device(t), soloConfig(t, 10, filepath.Join(out, "step-000000005"))); err == nil || !strings.Contains(err.Error(), "it is one checkpoint") {
+		t.Errorf("got %v, want an error that says to name the folder that holds it", err)
+	}
+}
+
+// TestRoundedVocabularyOfBytesOpensAgain trains a model with more tokens than bytes.
+func TestRoundedVocabularyOfBytesOpensAgain(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	cfg := soloConfig(t, 2, out)
+	cfg.Trainer.Model.Vocab = 300
+	train(t, cfg)
+	s, err := OpenSaved(cputest.Device(t), out, Newest, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	written := 0
+	err = s.Sample(t.Context(), []byte("func "), 200, model.Sampling{Temperature: 100, Seed: 1}, func(byte) bool {
+		written++
+		return true
+	})
+	if err != nil || written != 200 {
+		t.Errorf("%d bytes, %v", written, err)
+	}
+}
+
 func TestDivergenceSaysWhatToDo(t *testing.T) {
 	cfg := soloConfig(t, 50, filepath.Join(t.TempDir(), "out"))
 	s, err := NewSolo(cputest.Device(t), cfg)
