@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +16,7 @@ import (
 	"dunlin/model"
 	"dunlin/optimizer"
 	"dunlin/peer"
+	"dunlin/swarm"
 	"dunlin/training"
 )
 
@@ -35,6 +37,14 @@ func (t *terminal) train(ctx context.Context, c *Config, _ []string) error {
 		return err
 	}
 	defer cfg.Data.Close()
+	if err := os.MkdirAll(c.Out, 0o755); err != nil {
+		return fmt.Errorf("make folder of checkpoints: %w", err)
+	}
+	lock, err := swarm.LockFolder(c.Out) // a second training would remove what this one is writing
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Unlock() }()
 	p := t.progress(c)
 	defer p.close()
 	device, err := c.device(p)
