@@ -136,3 +136,25 @@ func TestTroubleIsNamedAsTheProgramSaysIt(t *testing.T) {
 		t.Errorf("%d messages", len(rows))
 	}
 }
+
+// TestDocumentedTargetsExist: each make target of the documents is one of the Makefile.
+func TestDocumentedTargetsExist(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(repository, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for page, text := range pages(t) {
+		for _, m := range regexp.MustCompile("(?m)(?:^|`)make ((?:[a-z0-9-]+ ?)+)").FindAllStringSubmatch(text, -1) {
+			for target := range strings.FieldsSeq(m[1]) {
+				seen++
+				if !regexp.MustCompile(`(?m)^` + target + `:`).Match(b) {
+					t.Errorf("%s: make %s: the Makefile has no such target", page, target)
+				}
+			}
+		}
+	}
+	if seen < 30 {
+		t.Errorf("only %d targets were found", seen)
+	}
+}
