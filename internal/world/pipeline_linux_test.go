@@ -77,7 +77,7 @@ func TestPipelineThroughput(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := newTownBy(t, stages, far, func(lead *link.Host) func(*exec.Cmd) error { return lead.Start }, nil, "--preset", file, "--stages", fmt.Sprint(stages),
-				"--activations", codecName, "--subspace", cmp.Or(subspace, "0"), "--worker-batch", fmt.Sprint(batch), "--h", setting("H", "4"), "--tokens", setting("TOKENS", "131072"), "--data", os.Getenv("DATA"), "--eval-windows", "16", "--rebalance", "0")
+				"--activations", codecName, "--subspace", cmp.Or(subspace, "0"), "--worker-batch", fmt.Sprint(batch), "--h", setting("H", "4"), "--tokens", setting("TOKENS", "163840"), "--data", os.Getenv("DATA"), "--eval-windows", "16", "--rebalance", "0")
 			trains := func(s *status.Snapshot) bool { return s.Health.Training == stages && s.Health.Commits >= stages }
 			w.until("both stages train", 5*time.Minute, trains)
 			rate := w.rates(window) / stages // each window passes through both
