@@ -73,6 +73,7 @@ func All() []Recipe {
 	thin.Name, thin.Inner, thin.LR, thin.OuterLR, thin.Momentum = "default", wire.InnerMuon, 3e-3, 0.8, 0.7
 	diloco := int8
 	diloco.Name, diloco.Contribution, diloco.Result, diloco.Fragments, diloco.LR = "diloco", "fp32", "fp32", 1, 1.5e-3
+	diloco.Momentum = 0.85
 	streaming := int8
 	streaming.Name, streaming.Contribution, streaming.Result = "streaming-diloco", "e3m0", "int8"
 	streaming.Decay, streaming.Merge, streaming.Alpha, streaming.OuterLR, streaming.Momentum = 0, "lerp", 0.5, 0.4, 0.9

@@ -6,7 +6,8 @@ import (
 )
 
 // TestBadWorker: one of three workers harms rounds by what it does as an owner or a member, in messages that are well formed. Whatever it
-// is, the others find a way around it after some attempts: there are half as many commits as without at least.
+// is, the others find a way around it after some attempts: there are half as many commits as without at least. Who lets owners wait for
+// what it has ready is not found out: each second attempt is without it, so that there are a quarter at least.
 func TestBadWorker(t *testing.T) {
 	play := func(t *testing.T, seed uint64, bad badness) int {
 		sc := Default(3000 + seed)
@@ -15,12 +16,17 @@ func TestBadWorker(t *testing.T) {
 	}
 	for name, bad := range map[string]badness{
 		"sums garbage": sumsGarbage, "vetoes sums": vetoesSums, "never sums": neverSums, "gives no result": givesNoResult,
+		"keeps its contribution": keepsContribution,
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(3) {
 				got, without := play(t, seed, bad), play(t, seed, honest)
 				t.Logf("seed %d: %d commits, %d without it", seed, got, without)
-				if 2*got < without {
+				least := without / 2
+				if bad == keepsContribution {
+					least = without / 4
+				}
+				if got < least {
 					t.Errorf("seed %d: %d commits, %d without it", seed, got, without)
 				}
 			}
@@ -48,7 +54,7 @@ func TestRandomWithBadWorker(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		bad := sumsGarbage + badness(seed)%(givesNoResult-honest)
+		bad := sumsGarbage + badness(seed)%(givesNoResult-honest) // of who keeps its contribution nothing is committed
 		w.hook = func(*process, any) { w.hosts[1].bad = bad }
 		if err := w.Run(); err != nil {
 			t.Errorf("seed %d, bad in way %d: %v", seed, bad, err)

@@ -38,11 +38,12 @@ type host struct {
 type badness uint8
 
 const (
-	honest        badness = iota
-	sumsGarbage           // names frames by their hashes that are none
-	vetoesSums            // says of each of its slabs that too few delivered
-	neverSums             // owns slabs and does nothing
-	givesNoResult         // gives nobody what it summed
+	honest            badness = iota
+	sumsGarbage               // names frames by their hashes that are none
+	vetoesSums                // says of each of its slabs that too few delivered
+	neverSums                 // owns slabs and does nothing
+	givesNoResult             // gives nobody what it summed
+	keepsContribution         // says Ready and lets owners wait for it
 )
 
 func (w *World) addHost(works bool) *host {

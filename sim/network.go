@@ -281,7 +281,7 @@ func (n *network) ask(p *process, s *session, to *host, request wire.Request, do
 	}
 	n.w.after(stall, p, watch)
 	n.w.after(n.delay(p.h, to), q, func() {
-		if settled || s.over || !n.open(p.h, to) {
+		if settled || s.over || !n.open(p.h, to) || to.bad == keepsContribution && request.What == wire.WhatSlab {
 			return
 		}
 		b, err := q.serve(request)
