@@ -162,7 +162,11 @@ func (t *terminal) trained(c *Config, p *progress, from *data.Dataset, plan trai
 		result["average_loss"] = r.AverageLoss
 		average = fmt.Sprintf("held-out loss %.3f nats a %s of the averaged weights\n", r.AverageLoss, unit)
 	}
-	p.say(fmt.Sprintf("done           %s tokens, %s tokens/s", grouped(r.Tokens), rate(r.TokensPerSecond)), "done", attrs...)
+	speed := "all of them trained before: more takes a larger --steps"
+	if r.TokensPerSecond > 0 {
+		speed = rate(r.TokensPerSecond) + " tokens/s"
+	}
+	p.say(fmt.Sprintf("done           %s tokens, %s", grouped(r.Tokens), speed), "done", attrs...)
 	if c.JSON {
 		return json.NewEncoder(t.out).Encode(result)
 	}
